@@ -1,0 +1,1 @@
+"""florlog: a database-style physiological log manager for Python training loops."""

@@ -1,0 +1,250 @@
+"""The record types of the log, as frozen dataclasses.
+
+A loop iteration is a transaction.  Its *logical* redo record is what re-executing it needs (the loop,
+the index, what it observed); its *physical* record is an image, the pages of the tracked state at an
+iteration boundary.  Both are ARIES terms (Mohan et al., TODS 17(1), 1992); together they make the log
+physiological: physical to the boundary, logical between two of them.
+
+Records name each other by LSN.  ``loop`` in an iteration's records is the LSN of the `LoopBegin` of the
+loop execution it belongs to, or 0 for the run itself, which is the root transaction.  The k-th *boundary*
+of a loop execution lies before iteration k; a loop that ran n iterations has boundaries 0..n, and the
+last is the loop's end.
+
+An innermost iteration writes one record, its `Commit`; `Begin` is written only when something must reach
+the log before the commit (an inner loop, an image, a value of an outer iteration).  The binary form is
+written down in ``specs/log-format.md``; this module holds no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
+
+Path: TypeAlias = tuple[tuple[str, int], ...]
+"""An iteration's address: ``(("epoch", 3), ("step", 17))``; ``()`` is the run itself."""
+
+Frame: TypeAlias = tuple[str, str, int]
+"""A source position: file, qualified name of the code, line."""
+
+LoggedValues: TypeAlias = tuple[tuple[int, str, Any], ...]
+"""Logged values in the order of logging: statement id, name, value."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunBegin:
+    """A session of a run starts: the recording itself, a resume of it, or a replay of it."""
+
+    TYPE: ClassVar[int] = 1
+    run: str
+    name: str
+    kind: str  # "record", "resume", "replay"
+    script: str  # absolute path
+    argv: tuple[str, ...]
+    cwd: str
+    params: dict[str, Any]
+    environment: dict[str, Any]
+    sources: tuple[tuple[str, str, bytes], ...]  # absolute path, module name, page digest of the text
+    started: float  # Unix seconds
+    rank: int
+    world_size: int
+    resumed_from: int  # LSN of the CheckpointBegin this session continues from; 0: from the start
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """A session ended by itself; a session without this record is running or crashed."""
+
+    TYPE: ClassVar[int] = 2
+    status: str  # "complete", "failed"
+    seconds: float
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The exception that ended a run, with its stack from the outermost frame inwards (not a record)."""
+
+    exception: str
+    message: str
+    path: Path
+    frames: tuple[tuple[str, str, int, str], ...]  # file, qualified name, line, source line
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """An entry of the statement table: a call site of ``log`` or ``loop``, written at its first use."""
+
+    TYPE: ClassVar[int] = 3
+    id: int  # dense in a session, from 1
+    kind: str  # "log", "loop"
+    file: str
+    qualname: str
+    line: int
+    source_hash: bytes
+    loops: tuple[str, ...]  # names of the loops open at its first use, outermost first
+    names: tuple[str, ...]  # the names logged, or the loop's name
+
+
+@dataclass(frozen=True, slots=True)
+class LoopBegin:
+    """A loop execution starts inside the iteration ``path``."""
+
+    TYPE: ClassVar[int] = 4
+    path: Path
+    name: str  # unique among the parent's loop executions: "step", "step#2"
+    parent: int  # LSN of the parent's LoopBegin; 0: the run
+    statement: int
+    form: str  # "for": run.loop; "with": run.iteration
+    length: int  # -1 when unknown
+    start: int  # the first index this session runs: 0, or where a resume continues
+    stack: tuple[Frame, ...]  # call sites, from the loop's own outwards to the parent's body
+    entry: bytes  # page digest of the encoded RNG states at entry; b"" when not taken
+    data: dict[str, Any]  # identity of the iterable
+
+
+@dataclass(frozen=True, slots=True)
+class LoopEnd:
+    """A loop execution ended; ``left`` tells that its body left it early (break, return, exception)."""
+
+    TYPE: ClassVar[int] = 5
+    loop: int
+    count: int  # boundaries are 0..count
+    left: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """An iteration began; written only before something else of it must be in the log."""
+
+    TYPE: ClassVar[int] = 6
+    loop: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Values logged by an open iteration that has inner loops; ``segment`` counts those begun before."""
+
+    TYPE: ClassVar[int] = 7
+    loop: int
+    index: int
+    segment: int
+    values: LoggedValues
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """An iteration committed: its logical redo record."""
+
+    TYPE: ClassVar[int] = 8
+    loop: int
+    index: int
+    segment: int  # inner loop executions of the iteration so far
+    values: LoggedValues
+    seconds: float  # of the iteration itself, inner loops included, florlog's own work excluded
+    rng: bytes  # fingerprints, 8 bytes each, b"" when not taken
+    data: bytes
+    state: bytes
+    left: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """An iteration was undone: its values do not count."""
+
+    TYPE: ClassVar[int] = 9
+    loop: int
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointBegin:
+    """The state at boundary ``index`` of ``loop`` was copied; its pages are still on their way."""
+
+    TYPE: ClassVar[int] = 10
+    loop: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointEnd:
+    """An image is complete: every page it names is durable.  Only now can recovery reach it."""
+
+    TYPE: ClassVar[int] = 11
+    begin: int  # LSN of the CheckpointBegin
+    table: bytes  # page digest of the encoded PageTable: equal digests are equal states
+    state_bytes: int
+    written_bytes: int
+    snapshot_seconds: float  # stall of the training thread
+    persist_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hindsight:
+    """Values that a replay computed for a recorded iteration."""
+
+    TYPE: ClassVar[int] = 12
+    path: Path
+    values: LoggedValues
+    trust: str  # "PROVEN", "CONSISTENT", "UNVERIFIED", "DIVERGED"
+    detail: str  # the first difference, for DIVERGED
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something florlog wants remembered beside the run: a warning, a decision."""
+
+    TYPE: ClassVar[int] = 13
+    kind: str
+    text: str
+    data: dict[str, Any]
+
+
+Record: TypeAlias = (
+    RunBegin | RunEnd | Statement | LoopBegin | LoopEnd | Begin | Values | Commit | Abort
+    | CheckpointBegin | CheckpointEnd | Hindsight | Note
+)  # fmt: skip
+
+RECORD_TYPES: dict[int, type[Record]] = {
+    cls.TYPE: cls
+    for cls in (
+        RunBegin, RunEnd, Statement, LoopBegin, LoopEnd, Begin, Values, Commit, Abort,
+        CheckpointBegin, CheckpointEnd, Hindsight, Note,
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """A dense array as a value: dtype name (NumPy's or torch's, ``"float32"``, ``"bfloat16"``), shape, bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PageEntry:
+    """One tracked tensor or encoded host value: its pages, in order."""
+
+    kind: str  # "tensor": an array of dtype and shape; "host": one encoded value
+    dtype: str
+    shape: tuple[int, ...]
+    size: int  # bytes
+    pages: tuple[bytes, ...]  # xxh3-128 digests
+
+
+PageTable: TypeAlias = dict[str, PageEntry]
+"""The state at a boundary: tracked name -> entry.  Encoded with sorted names, so equal states have equal bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record as it stands in the log."""
+
+    lsn: int
+    session: int  # LSN of the session's RunBegin
+    prev_lsn: int  # the previous record of the same transaction, 0 for its first
+    nbytes: int
+    record: Record
