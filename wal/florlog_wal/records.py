@@ -98,6 +98,7 @@ class LoopBegin:
     length: int  # -1 when unknown
     start: int  # the first index this session runs: 0, or where a resume continues
     stack: tuple[Frame, ...]  # call sites, from the loop's own outwards to the parent's body
+    seconds: float  # the parent iteration's own time in the segment that this loop ends
     entry: bytes  # page digest of the encoded RNG states at entry; b"" when not taken
     data: dict[str, Any]  # identity of the iterable
 
@@ -139,7 +140,7 @@ class Commit:
     TYPE: ClassVar[int] = 8
     loop: int
     index: int
-    segment: int  # inner loop executions of the iteration so far
+    segment: int  # inner loop executions of the iteration
     values: LoggedValues
     seconds: float  # of the iteration itself, inner loops included, florlog's own work excluded
     rng: bytes  # fingerprints, 8 bytes each, b"" when not taken
