@@ -1,0 +1,64 @@
+# The verbs of this project, the same for people and CI. Each does its own set-up, so on a fresh machine
+# with Python and make any of them can be the first; PYTHON chooses the interpreter the environment is made of.
+
+PYTHON ?= python3
+# Two workers: florlog is developed on two cores. ARGS goes to pytest, e.g. make test ARGS='-k resume'.
+JOBS ?= 2
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types crash bench docs clean
+
+help:
+	@echo 'make demo    record, kill, resume and ask afterwards: a guided tour in under two minutes'
+	@echo 'make test    lint, types and the test suite'
+	@echo 'make lint    ruff: rules and formatting'
+	@echo 'make types   mypy --strict over the packages'
+	@echo 'make crash   kill writers at random instants, check what is left'
+	@echo 'make bench   the benchmarks'
+	@echo 'make docs    check the documentation: links, commands, examples'
+	@echo 'make clean   remove what the other verbs made'
+
+# The stamp is written last: an interrupted set-up starts over, a changed pin sets up again.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo 'make: no $(PYTHON) here; install Python 3.11 or newer' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: florlog needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -V 2>&1);" \
+	    "try make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  echo 'make: $(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv' >&2; exit 1; }
+	@echo 'setting up $(VENV): PyTorch is large, this takes a minute or more the first time'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/python examples/demo.py
+
+test: lint types
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+crash: $(STAMP)
+	$(BIN)/python -m pytest -m crash $(ARGS)
+
+bench: $(STAMP)
+	@set -e; for script in benchmarks/[!_]*.py; do \
+	  [ -e "$$script" ] || { echo 'no benchmarks yet'; exit 0; }; \
+	  echo "== $$script"; $(BIN)/python "$$script"; done
+
+docs: $(STAMP)
+	$(BIN)/python -m pytest tests/test_docs.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) .demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

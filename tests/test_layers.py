@@ -1,0 +1,64 @@
+"""Imports point downwards only: florlog -> florlog_recovery -> florlog_wal, read off the source by ast."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+LAYERS = {
+    "florlog_wal": ROOT / "wal" / "florlog_wal",
+    "florlog_recovery": ROOT / "recovery" / "florlog_recovery",
+    "florlog": ROOT / "florlog",
+}
+
+# What a layer may import beside the standard library and itself. An allow-list, so that a dependency that
+# nobody thought of is caught too. The log layer must be usable by somebody who has no torch.
+ALLOWED = {
+    "florlog_wal": {"lmdb", "msgpack", "numpy", "xxhash", "zstandard"},
+    "florlog_recovery": {"florlog_wal", "numpy"},
+    "florlog": {"florlog_wal", "florlog_recovery", "numpy", "pandas", "torch", "xxhash"},
+}
+
+
+def imports(source: str) -> Iterator[tuple[int, str]]:
+    """Line and top-level name of every absolute import, those inside functions and TYPE_CHECKING included."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name.partition(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.lineno, node.module.partition(".")[0]
+
+
+def violations(layer: str, folder: Path) -> list[str]:
+    known = ALLOWED[layer] | {layer} | sys.stdlib_module_names
+    return [
+        f"{file.relative_to(ROOT)}:{line} imports {name}"
+        for file in sorted(folder.rglob("*.py"))
+        for line, name in imports(file.read_text(encoding="utf-8"))
+        if name not in known
+    ]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_imports_only_what_lies_below_it(layer: str) -> None:
+    assert violations(layer, LAYERS[layer]) == []
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_every_layer_is_where_this_test_looks_for_it(layer: str) -> None:
+    assert (LAYERS[layer] / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["import torch", "from florlog import run", "def f():\n    import florlog_recovery.plan as p"],
+)
+def test_an_upward_import_is_found_wherever_it_stands(statement: str) -> None:
+    names = {name for _, name in imports(statement)}
+    assert names - ALLOWED["florlog_wal"] - {"florlog_wal"} - sys.stdlib_module_names == names
