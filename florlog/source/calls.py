@@ -1,0 +1,103 @@
+"""florlog's calls in a module: log calls and loop calls, found by binding.
+
+A *log call* is ``X.log(...)`` or a bare name bound to florlog's log, with keyword arguments only and at
+least one.  Where the object's origin is unknown (a parameter, an attribute of ``self``) the shape decides;
+an object known to be something else (``math``, ``wandb``, ``logging``) never counts.
+
+A *loop call* is ``X.loop(name, iterable)`` or ``X.iteration(name, index)``.  It is *certain* when the
+binding says so, or when the object is unknown and the name is a string literal; the rest may be florlog's.
+An analysis that takes code *out* of a region may rely on certain loops only.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+
+import xxhash
+
+from florlog.source.scopes import Scopes, foreign
+from florlog.source.syntax import call_lines
+
+
+@dataclass(frozen=True)
+class LogCall:
+    """A log call: where it is and the names that it logs (``**values`` is ``*``)."""
+
+    line: int
+    end_line: int
+    col: int
+    names: tuple[str, ...]
+    qualname: str  # of the code that holds it, as in co_qualname
+    source_hash: bytes  # xxh3-64 of the dump of the call's statement
+
+
+@dataclass(frozen=True)
+class LoopCall:
+    """A call that opens a florlog loop."""
+
+    node: ast.Call
+    form: str  # "loop", "iteration"
+    name: str  # "" where it is not a literal
+    certain: bool
+    lines: frozenset[int]  # that a frame may name while executing the call
+    qualname: str
+
+
+def log_calls(tree: ast.Module) -> list[LogCall]:
+    """All log calls of a module, in the order of the text."""
+    return log_calls_in(tree, Scopes(tree))
+
+
+def log_calls_in(node: ast.AST, scopes: Scopes) -> list[LogCall]:
+    """The log calls at or below a node of the module that ``scopes`` describes."""
+    found: list[LogCall] = []
+
+    def search(node: ast.AST, statement: ast.stmt | None) -> None:
+        if isinstance(node, ast.stmt):
+            statement = node
+        if isinstance(node, ast.Call) and is_log_call(node, scopes):
+            names = tuple(keyword.arg or "*" for keyword in node.keywords)
+            found.append(LogCall(
+                node.lineno, node.end_lineno or node.lineno, node.col_offset, names,
+                scopes.of[node].qualname, statement_hash(statement or node),
+            ))  # fmt: skip
+        for child in ast.iter_child_nodes(node):
+            search(child, statement)
+
+    search(node, None)
+    return sorted(found, key=lambda call: (call.line, call.col))
+
+
+def statement_hash(statement: ast.AST) -> bytes:
+    """The identity of a statement's text up to formatting, 8 bytes; equal only under one Python version."""
+    return xxhash.xxh3_64_digest(ast.dump(statement).encode())
+
+
+def is_log_call(call: ast.Call, scopes: Scopes) -> bool:
+    """Whether a call logs values, by the rules of this module."""
+    if call.args or not call.keywords:
+        return False
+    origins = scopes.origins(call.func)
+    if "log" in origins:
+        return True
+    if not isinstance(call.func, ast.Attribute) or call.func.attr != "log":
+        return False
+    return not all(map(foreign, scopes.origins(call.func.value)))
+
+
+def loop_call(call: ast.Call, scopes: Scopes) -> LoopCall | None:
+    """The call as one that opens a florlog loop, or None."""
+    if len(call.args) + len(call.keywords) < 2:
+        return None
+    origins = scopes.origins(call.func)
+    forms = origins & {"loop", "iteration"}
+    named = isinstance(call.func, ast.Attribute) and call.func.attr in ("loop", "iteration")
+    if not forms and not (named and not all(map(foreign, origins))):
+        return None
+    form = min(forms) if forms else call.func.attr  # type: ignore[attr-defined]
+    first = call.args[0] if call.args else next((k.value for k in call.keywords if k.arg == "name"), None)
+    literal = isinstance(first, ast.Constant) and isinstance(first.value, str)
+    name = first.value if literal else ""  # type: ignore[union-attr]
+    certain = bool(forms) or literal or isinstance(first, ast.JoinedStr)
+    return LoopCall(call, form, name, certain, call_lines(call), scopes.of[call].qualname)

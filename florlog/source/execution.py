@@ -1,0 +1,94 @@
+"""Running a script as ``python SCRIPT`` runs it, and importing its local modules, instrumented or not.
+
+`run_as_main` gives the script what the interpreter gives it: ``sys.argv``, its own directory first on
+``sys.path``, a module ``__main__`` in ``sys.modules`` with an absolute ``__file__`` and no ``__spec__`` (so
+that multiprocessing's spawn finds the file again), and source lines for tracebacks.  ``SystemExit`` and
+every other exception leave it unchanged: exit codes are the caller's.  The working directory stays.
+On return argv, path and the caller's own ``__main__`` are as before.
+
+`LocalModuleFinder` stands before the usual finders and hands out the same modules with instrumented code.
+It keeps no byte-code files: instrumented code must never be found by an ordinary run.
+
+Not covered: ``python -m package.module``, zip archives, and modules imported before the finder's install.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import linecache
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+
+from florlog.source.instrument import instrument
+
+
+def run_as_main(path: str, argv: Sequence[str] = (), *, instrumented: bool = False) -> ModuleType:
+    """Runs a script as ``__main__`` and returns its module."""
+    file = str(Path(path).absolute())
+    source = importlib.util.decode_source(Path(path).read_bytes())
+    code = instrument(source, file).code if instrumented else compile(source, file, "exec", dont_inherit=True)
+    module = ModuleType("__main__")
+    module.__dict__.update(
+        __file__=file, __builtins__=builtins, __loader__=SourceFileLoader("__main__", file), __cached__=None
+    )
+    # linecache.checkcache keeps an entry without a time stamp: tracebacks show what ran, not a later edit.
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    before = sys.argv, sys.path[:], sys.modules["__main__"]
+    sys.argv = [path, *argv]
+    sys.path[:1] = [str(Path(path).resolve().parent)]
+    sys.modules["__main__"] = module
+    try:
+        exec(code, module.__dict__)
+    finally:
+        sys.argv, sys.path[:], sys.modules["__main__"] = before
+    return module
+
+
+def below(*directories: str) -> Callable[[str], bool]:
+    """A predicate for `LocalModuleFinder.install`: files under the given directories."""
+    roots = tuple(Path(directory).resolve() for directory in directories)
+    return lambda file: any(Path(file).resolve().is_relative_to(root) for root in roots)
+
+
+class InstrumentingLoader(SourceFileLoader):
+    """Loads a module from its source text with its florlog loops wrapped; no byte-code files."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return instrument(importlib.util.decode_source(self.get_data(path)), path).code
+
+
+class LocalModuleFinder(MetaPathFinder):
+    """Finds modules as usual; those whose file the predicate accepts are loaded instrumented."""
+
+    def __init__(self, predicate: Callable[[str], bool]) -> None:
+        self._predicate = predicate
+
+    @classmethod
+    def install(cls, predicate: Callable[[str], bool]) -> LocalModuleFinder:
+        """Puts a finder before all others; ``predicate`` gets the absolute file name of a module."""
+        finder = cls(predicate)
+        sys.meta_path.insert(0, finder)
+        return finder
+
+    def uninstall(self) -> None:
+        """Takes the finder out again; modules loaded through it stay as they are."""
+        sys.meta_path.remove(self)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None or spec.origin is None or type(spec.loader) is not SourceFileLoader:
+            return None
+        if not self._predicate(spec.origin):
+            return None
+        loader = InstrumentingLoader(fullname, spec.origin)
+        return importlib.util.spec_from_file_location(
+            fullname, spec.origin, loader=loader, submodule_search_locations=spec.submodule_search_locations
+        )

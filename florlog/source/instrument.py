@@ -1,0 +1,99 @@
+"""Compiles a script so that a replayed loop can leave the rest of an iteration's body.
+
+A redo plan asks for parts of iterations: only the code before the second inner loop of epoch 7, say.  The
+inner loop that comes after that part raises `SkipRest`, and the enclosing florlog loop must go on with its
+next iteration.  An iterator cannot catch what its ``for`` body raises, so the body is wrapped:
+
+    for epoch in run.loop("epoch", range(20)):          for epoch in run.loop("epoch", range(20)):
+        BODY                                                try: BODY
+                                                            except __florlog_skip__: pass
+
+The change is made in the tree and each new node takes the position of the code that it stands for, so
+tracebacks, ``f_lineno`` and ``inspect.getsource`` show the user's file.  ``break``, ``continue``,
+``return`` and ``else:`` mean what they meant.  The name is bound at the head of the module, after docstring
+and ``__future__`` imports; a module without a florlog loop is compiled untouched.
+
+Which loops are florlog's is over-approximated: a loop whose object is unknown is wrapped as well, and only
+catches what florlog raises.  Not wrapped: loops in comprehensions, and iterators kept in a variable first;
+`wrapped_at` tells a replayed loop whether the loop that encloses it can be left this way.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from types import CodeType
+
+from florlog._skip import SkipRest
+from florlog.source.calls import LoopCall, loop_call
+from florlog.source.scopes import Scopes
+
+SKIP_NAME = "__florlog_skip__"
+
+_wrapped: dict[str, frozenset[int]] = {}
+
+
+@dataclass(frozen=True)
+class Instrumented:
+    """A compiled module and the lines of the loop calls whose bodies can be left early."""
+
+    code: CodeType
+    wrapped: frozenset[int]
+
+
+def instrument(source: str, filename: str) -> Instrumented:
+    """Compiles a module's text with the bodies of its florlog loops wrapped."""
+    tree = ast.parse(source, filename)
+    wrapped = _wrap_loops(tree)
+    if wrapped:
+        _import_skip(tree)
+    code = compile(tree, filename, "exec", dont_inherit=True)
+    _wrapped[filename] = wrapped
+    return Instrumented(code, wrapped)
+
+
+def wrapped_at(filename: str, line: int) -> bool:
+    """Whether the loop called at a line of an instrumented file can be left by `SkipRest`."""
+    return line in _wrapped.get(filename, ())
+
+
+def iterated_loops(loop: ast.For | ast.AsyncFor, scopes: Scopes) -> list[LoopCall]:
+    """The florlog loop calls in what a ``for`` iterates over, also inside ``enumerate(...)`` or the like."""
+    calls = (loop_call(n, scopes) for n in ast.walk(loop.iter) if isinstance(n, ast.Call))
+    return [call for call in calls if call is not None and call.form == "loop"]
+
+
+def _wrap_loops(tree: ast.Module) -> frozenset[int]:
+    scopes = Scopes(tree)
+    lines: set[int] = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.For, ast.AsyncFor)):
+            continue
+        calls = iterated_loops(node, scopes)
+        if calls:
+            lines.update(*(call.lines for call in calls))
+            node.body = [_guarded(node)]
+    return frozenset(lines)
+
+
+def _guarded(loop: ast.For | ast.AsyncFor) -> ast.stmt:
+    handler = ast.ExceptHandler(type=ast.Name(SKIP_NAME, ast.Load()), name=None, body=[ast.Pass()])
+    for node in ast.walk(handler):  # the handler stands for the jump back to the loop's head
+        ast.copy_location(node, loop.iter)
+    guard = ast.Try(body=loop.body, handlers=[handler], orelse=[], finalbody=[])
+    return ast.copy_location(guard, loop.body[0])
+
+
+def _import_skip(tree: ast.Module) -> None:
+    place = 0
+    for statement in tree.body:
+        future = isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
+        docstring = place == 0 and ast.get_docstring(tree) is not None
+        if not (future or docstring):
+            break
+        place += 1
+    alias = ast.alias(SkipRest.__name__, SKIP_NAME)
+    binding = ast.ImportFrom(SkipRest.__module__, [alias], 0)
+    for node in (binding, alias):
+        ast.copy_location(node, tree.body[max(place - 1, 0)])
+    tree.body.insert(place, binding)

@@ -1,0 +1,119 @@
+"""Parsed source, and what all the analyses ask of a tree: its blocks, headers and dumps.
+
+A *block* is a list of statements that run one after the other; a compound statement is a *header* (what
+is evaluated to decide about the blocks) and its blocks.  Comparison is by ``ast.dump`` without positions,
+so comments, blank lines and formatting never matter.  The text of a dump differs between minor versions
+of Python; it is compared within one process, or hashed as an identifier that may only be expected to be
+equal under the Python that recorded it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
+
+FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+LoopNode: TypeAlias = ast.For | ast.AsyncFor | ast.While
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+LOOPS = (ast.For, ast.AsyncFor, ast.While)
+WITHS = (ast.With, ast.AsyncWith)
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+BLOCK_FIELDS = ("body", "handlers", "orelse", "finalbody", "cases")
+BLOCK_OWNERS = (ast.stmt, ast.ExceptHandler, ast.match_case, ast.Module)
+
+
+class SourceError(Exception):
+    """A text that is not Python: where, and what the parser says."""
+
+    def __init__(self, file: str, line: int, text: str) -> None:
+        super().__init__(f"{file}, line {line}: {text}")
+        self.file = file
+        self.line = line
+        self.text = text
+
+
+def parse(source: str, filename: str) -> ast.Module:
+    """The tree of a module's text; `SourceError` where it does not parse."""
+    try:
+        return ast.parse(source, filename)
+    except SyntaxError as error:
+        raise SourceError(filename, error.lineno or 0, error.msg) from None
+    except (ValueError, RecursionError) as error:  # null bytes; nesting beyond the parser's stack
+        raise SourceError(filename, 0, str(error)) from None
+
+
+def blocks(node: ast.AST) -> Iterator[tuple[str, list[ast.AST]]]:
+    """The non-empty blocks of a statement, handler, case or module, by field, in the order of the text."""
+    if not isinstance(node, BLOCK_OWNERS):
+        return
+    for field in BLOCK_FIELDS:
+        block = getattr(node, field, None)
+        if isinstance(block, list) and block:
+            yield field, block
+
+
+def header_parts(node: ast.AST) -> Iterator[ast.AST]:
+    """The direct children of a node that are not in its blocks."""
+    owner = isinstance(node, BLOCK_OWNERS)
+    for field, value in ast.iter_fields(node):
+        if owner and field in BLOCK_FIELDS and isinstance(value, list):
+            continue
+        if isinstance(value, ast.AST):
+            yield value
+        elif isinstance(value, list):
+            for item in value:
+                if isinstance(item, ast.AST):
+                    yield item
+
+
+def header_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """The node and everything in its header; for a simple statement that is the whole statement."""
+    yield node
+    for part in header_parts(node):
+        yield from ast.walk(part)
+
+
+def dump_header(node: ast.AST) -> str:
+    """The structure of a node without its blocks."""
+    parts = [type(node).__name__]
+    for field, value in ast.iter_fields(node):
+        if field in BLOCK_FIELDS and isinstance(value, list):
+            continue
+        if isinstance(value, ast.AST):
+            parts.append(f"{field}={ast.dump(value)}")
+        elif isinstance(value, list):
+            inner = ",".join(ast.dump(v) if isinstance(v, ast.AST) else repr(v) for v in value)
+            parts.append(f"{field}=[{inner}]")
+        else:
+            parts.append(f"{field}={value!r}")
+    return " ".join(parts)
+
+
+def one_line(node: ast.AST) -> str:
+    """A node's code on one line, its blocks left out, for messages."""
+    text = ast.unparse(node)
+    first = text.splitlines()[0] if text else ""
+    if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+        first = next((line for line in text.splitlines() if not line.startswith("@")), first)
+    return first if len(first) <= 100 else first[:97] + "..."
+
+
+def call_lines(call: ast.Call) -> frozenset[int]:
+    """The lines that a frame may name while it executes the call.
+
+    CPython reports the line where the called expression starts, or, for a method whose name stands on a
+    later line than its object, the line of the name.
+    """
+    return frozenset({call.lineno, call.func.end_lineno or call.lineno})
+
+
+def own_nodes(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """The nodes and what is below them, without the insides of nested functions, classes and lambdas."""
+    pending = list(nodes)
+    while pending:
+        node = pending.pop()
+        yield node
+        if not isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
+            pending.extend(ast.iter_child_nodes(node))
