@@ -1,0 +1,200 @@
+"""Analysis: one forward pass over a run's records that rebuilds its tree.
+
+This is ARIES' first pass (Mohan et al. 1992, section 6.1): it reads no pages.  The transaction table of
+ARIES is here the set of open iterations, and what would be its dirty page table is the set of images, as
+the pages of uncommitted iterations never leave memory (no-steal, ``specs/recovery.md``).
+
+A run may have several recording sessions: the first, and one for each resume.  A resume continues from a
+boundary and thereby supersedes everything that earlier sessions recorded after it; as records are in
+timeline order within a session, that is everything with a greater LSN than the boundary's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from florlog_wal import (
+    Abort,
+    Begin,
+    CheckpointBegin,
+    CheckpointEnd,
+    Commit,
+    Entry,
+    Failure,
+    Hindsight,
+    LoopBegin,
+    LoopEnd,
+    Note,
+    Path,
+    RunBegin,
+    RunEnd,
+    Statement,
+    Values,
+)
+
+from .tree import Image, Loop, Node, RunTree
+
+
+class Source(Protocol):
+    """What analysis needs of a store."""
+
+    def scan(
+        self,
+        start: int = ...,
+        stop: int | None = ...,
+        *,
+        types: None = ...,
+        session: int | None = ...,
+        reverse: bool = ...,
+    ) -> Iterable[Entry]:
+        """The entries of one session, in LSN order."""
+
+
+def analyse(store: Source, sessions: list[tuple[int, RunBegin]], *, running: bool = False) -> RunTree:
+    """The tree of the run that ``sessions`` (LSN and first record, oldest first) belong to.
+
+    ``running`` tells that a live process still writes the newest session.
+    """
+    recording = [(lsn, begin) for lsn, begin in sessions if begin.kind != "replay"]
+    builder = _Builder()
+    for position, (lsn, _) in enumerate(recording):
+        later = [begin.resumed_from for _, begin in recording[position + 1 :]]
+        builder.session(lsn, min(later, default=None), store.scan(lsn, session=lsn))
+    ended, failure = builder.status, builder.failure
+    status = ended or ("running" if running else "crashed")
+    return RunTree(
+        run=recording[0][1].run,
+        begin=recording[-1][1],
+        sessions=[lsn for lsn, _ in recording],
+        replays=[lsn for lsn, begin in sessions if begin.kind == "replay"],
+        root=builder.root,
+        statements=builder.statements,
+        status=status,
+        failure=failure,
+        losers=builder.losers(),
+        bytes=builder.bytes,
+        last_lsn=builder.last_lsn,
+    )
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self.root = Node((), None, 0)
+        self.statements: dict[int, dict[int, Statement]] = {}
+        self.status: str | None = None
+        self.failure: Failure | None = None
+        self.bytes = 0
+        self.last_lsn = 0
+        self._loops: dict[int, Loop] = {}  # by LoopBegin LSN
+        self._copied: dict[int, tuple[Loop, int]] = {}  # by CheckpointBegin LSN
+        self._aborted: set[Path] = set()
+
+    def session(self, lsn: int, keep: int | None, entries: Iterable[Entry]) -> None:
+        """Take in one session; what lies after LSN ``keep`` was superseded by a resume."""
+        self.statements[lsn] = {}
+        self.status, self.failure = None, None
+        for entry in entries:
+            self.bytes += entry.nbytes
+            self.last_lsn = entry.lsn
+            record = entry.record
+            if isinstance(record, Statement):
+                self.statements[lsn][record.id] = record
+            elif isinstance(record, CheckpointEnd):
+                self._image(record)
+            elif keep is None or entry.lsn <= keep:
+                self._record(lsn, entry)
+
+    def _record(self, session: int, entry: Entry) -> None:
+        record = entry.record
+        match record:
+            case LoopBegin():
+                self._loop_begin(session, entry.lsn, record)
+            case LoopEnd():
+                loop = self._loops[record.loop]
+                loop.ended, loop.left = True, record.left
+            case Begin():
+                self._node(self._loops[record.loop], record.index)
+            case Values():
+                node = self._node(self._loops[record.loop], record.index) if record.loop else self.root
+                node.values.append(entry.lsn)
+            case Commit():
+                self._commit(entry.lsn, record)
+            case Abort():
+                self._abort(record)
+            case CheckpointBegin():
+                self._copied[entry.lsn] = (self._loops[record.loop], record.index)
+            case RunEnd():
+                self.status, self.failure = record.status, record.failure
+                if record.status == "complete":
+                    self.root.committed = True
+                    self.root.after = record.seconds - sum(
+                        loop.before + sum(loop.seconds) for loop in self.root.loops
+                    )
+            case RunBegin() | Hindsight() | Note() | Statement() | CheckpointEnd():
+                pass
+
+    def _loop_begin(self, session: int, lsn: int, record: LoopBegin) -> None:
+        parent = self._parent(record)
+        loop = parent.find(record.name)
+        site = self.statements[session][record.statement]
+        if loop is None:
+            loop = Loop(
+                parent=parent,
+                order=len(parent.loops),
+                name=record.name,
+                lsn=lsn,
+                site=(site.file, site.qualname, site.line),
+                stack=record.stack,
+                form=record.form,
+                length=record.length,
+                entry=record.entry,
+                data=record.data,
+                before=record.seconds,
+            )
+            parent.loops.append(loop)
+        else:
+            loop.lsn = lsn
+        self._loops[lsn] = loop
+
+    def _parent(self, record: LoopBegin) -> Node:
+        return self._node(self._loops[record.parent], record.path[-1][1]) if record.parent else self.root
+
+    @staticmethod
+    def _node(loop: Loop, index: int) -> Node:
+        node = loop.nodes.get(index)
+        if node is None:
+            node = loop.nodes[index] = Node(loop.path(index), loop, index)
+        return node
+
+    def _commit(self, lsn: int, record: Commit) -> None:
+        loop = self._loops[record.loop]
+        if record.index != loop.count:
+            return  # re-executed by a resume, on the way to where it continues
+        loop.commits.append(lsn)
+        loop.seconds.append(record.seconds)
+        node = loop.nodes.get(record.index)
+        if node is not None:
+            node.committed = True
+            inner = sum(child.before + sum(child.seconds) for child in node.loops)
+            node.after = max(0.0, record.seconds - inner)
+
+    def _abort(self, record: Abort) -> None:
+        loop = self._loops[record.loop]
+        self._aborted.add(loop.path(record.index))
+        if record.index == loop.count - 1:  # it had left its loop by the exception that ended the run
+            loop.commits.pop()
+            loop.seconds.pop()
+            loop.ended = loop.left = False
+            if (node := loop.nodes.get(record.index)) is not None:
+                node.committed = False
+
+    def _image(self, record: CheckpointEnd) -> None:
+        if (place := self._copied.get(record.begin)) is not None:
+            loop, index = place
+            seconds = record.snapshot_seconds + record.persist_seconds
+            loop.images[index] = Image(record.begin, record.table, record.state_bytes, seconds)
+
+    def losers(self) -> list[Path]:
+        """The aborted iterations: each innermost open one, as its ancestors can be continued."""
+        return sorted(self._aborted)

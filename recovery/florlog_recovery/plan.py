@@ -1,0 +1,301 @@
+"""The redo plan: the least work that executes a requested set of atoms with the right state.
+
+Model (``specs/planner.md`` has it with the proof).  A *position* is a place between two atoms of the
+timeline.  From a position one can execute the next atom at its cost, or *restore*: inside loop execution L
+one can leave whatever runs and go on at a later boundary of L that has an image, at the image's restore
+cost.  A boundary of L cannot be reached from outside L otherwise than through L's start, because the
+frames around L must have executed the segments before it.  A plan is a walk from the run's start that
+executes every requested atom, and the best is the one of least total cost.
+
+As walks only go forward, the best walk is made of the best ways from each requested atom to the next, and
+these are found left to right: the cost of reaching a boundary of L with an image is the lesser of running
+there and of restoring from L's start (or from the last requested atom, if that lies in L).  Time is linear
+in the number of atoms, and innermost iterations are handled as arrays.
+
+The idea of restoring the nearest checkpoint and redoing only what a statement needs is Flor's (VLDB 2020,
+section 4); Flor works on whole epochs and takes the nearest, this works on any nesting and minimises cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .request import Request, resume_request
+from .tree import Image, Loop, Node, RunTree
+
+__all__ = ["CostModel", "LoopPlan", "NodePlan", "Plan", "Request", "Stretch", "plan_redo", "resume_request"]
+
+
+@dataclass(frozen=True, slots=True)
+class CostModel:
+    """Seconds of a restore: a fixed part and the state's bytes over the measured bandwidth (bytes/s)."""
+
+    fixed: float = 0.002
+    bandwidth: float = 1.0e9
+
+    def restore(self, image: Image) -> float:
+        """Predicted seconds to restore an image."""
+        return self.fixed + image.state_bytes / self.bandwidth
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Iterations ``first`` to ``last`` of a loop execution, run in a row, after restoring at ``first``."""
+
+    first: int
+    last: int
+    restore: bool
+
+
+@dataclass(slots=True)
+class LoopPlan:
+    """What to do with one loop execution."""
+
+    loop: Loop
+    stretches: list[Stretch] = field(default_factory=list)
+    nodes: dict[int, NodePlan] = field(default_factory=dict)  # iterations with loops of their own
+    restore_end: bool = False  # restore the image at the loop's end instead of running the rest
+    finished: bool = False  # execution goes on after the loop; if not, the iteration around it is left
+
+
+@dataclass(slots=True)
+class NodePlan:
+    """What to do in one iteration that has loops, or in the run."""
+
+    node: Node
+    loops: list[LoopPlan] = field(default_factory=list)  # those that are entered, in order
+    complete: bool = False  # runs to its end
+
+
+@dataclass(slots=True)
+class Plan:
+    """A redo plan with its predicted cost in seconds, beside that of a full rerun."""
+
+    tree: RunTree
+    root: NodePlan
+    seconds: float
+    rerun_seconds: float
+
+
+def plan_redo(tree: RunTree, request: Request, costs: CostModel | None = None) -> Plan:
+    """The cheapest plan that executes every requested atom.  ``request`` must not be empty."""
+    costs = costs or CostModel()
+    walk = _Walk(request, costs)
+    try:
+        walk.node(tree.root)
+    except _Finished:
+        pass
+    return Plan(
+        tree=tree,
+        root=_Build(request, walk.jumps).node(tree.root, early=True),
+        seconds=walk.total,
+        rerun_seconds=_cost(tree.root),
+    )
+
+
+def _cost(node: Node) -> float:
+    return node.after + sum(loop.before + sum(loop.seconds) for loop in node.loops)
+
+
+class _Finished(Exception):  # noqa: N818 - not an error
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A way from the last requested atom to a position: its cost and the restores on it, last first."""
+
+    cost: float
+    jumps: tuple[_Way, Loop, int] | None = None
+
+
+_HERE = _Way(0.0)
+
+
+class _Walk:
+    """Goes over the timeline once, carrying the best way to the current position."""
+
+    def __init__(self, request: Request, costs: CostModel) -> None:
+        self.request = request
+        self.costs = costs
+        self.total = 0.0
+        self.jumps: dict[Loop, list[int]] = {}
+        self.way = _HERE
+        self.hits = 0
+        self.remaining = sum(len(segments) for segments in request.segments.values()) + sum(
+            int(mask.sum()) for mask in request.leaves.values()
+        )
+
+    def node(self, node: Node) -> None:
+        wanted = self.request.segments.get(node, set())
+        for segment in range(len(node.loops) + 1):
+            last = segment == len(node.loops)
+            self._atom(node.after if last else node.loops[segment].before, segment in wanted)
+            if not last:
+                self.loop(node.loops[segment])
+
+    def loop(self, loop: Loop) -> None:
+        entry, hits = self.way, self.hits
+        if loop.parent.loop is None and loop.order == 0 and 0 in loop.images:
+            # The set-up before the first loop gives the frames, not the state: that comes from the image.
+            restore = self.costs.restore(loop.images[0])
+            self.way = _Way(entry.cost + restore, (entry, loop, 0))
+        first = 0
+        for index in sorted(loop.nodes):
+            self._leaves(loop, first, index, entry if self.hits == hits else _HERE)
+            self.node(loop.nodes[index])
+            first = index + 1
+        if first <= loop.count:
+            self._leaves(loop, first, loop.count, entry if self.hits == hits else _HERE)
+
+    def _atom(self, cost: float, wanted: bool) -> None:
+        self.way = _Way(self.way.cost + cost, self.way.jumps)
+        if wanted:
+            self._hit(1)
+
+    def _hit(self, count: int) -> None:
+        """The way led to a requested atom: it is final, and the next starts here."""
+        self.total += self.way.cost
+        jumps = self.way.jumps
+        while jumps is not None:
+            before, loop, index = jumps
+            self.jumps.setdefault(loop, []).append(index)
+            jumps = before.jumps
+        self.way = _HERE
+        self.hits += 1
+        self.remaining -= count
+        if self.remaining == 0:
+            raise _Finished
+
+    def _leaves(self, loop: Loop, first: int, stop: int, base: _Way) -> None:
+        """Walk the innermost iterations ``first`` to ``stop`` - 1; ``base``: the way restores start from.
+
+        Only a resume asks for the iteration ``loop.count``, which the log does not have yet.
+        """
+        run = _Run(loop, first, stop, self.costs)
+        mask = self.request.leaves.get(loop)
+        wanted = run.none if mask is None else np.flatnonzero(mask[first:stop]) + first
+        if mask is not None and stop == loop.count and mask[stop]:
+            wanted = np.append(wanted, stop)
+        if wanted.size:
+            self.way = run.reach(self.way, first, int(wanted[0]), base)
+            self._atom(run.own(wanted[:1]), wanted=False)
+            seconds, restored = run.between(wanted)
+            self.jumps.setdefault(loop, []).extend(restored)
+            self.total += seconds
+            self._hit(wanted.size)
+            first, base = int(wanted[-1]) + 1, _HERE
+        if first <= stop:
+            self.way = run.reach(self.way, first, stop, base)
+
+
+_Floats: TypeAlias = npt.NDArray[np.float64]
+_Ints: TypeAlias = npt.NDArray[np.int64]
+
+
+class _Run:
+    """Innermost iterations in a row, as arrays over their boundaries ``first`` to ``stop``."""
+
+    none: _Ints = np.zeros(0, dtype=np.int64)
+
+    def __init__(self, loop: Loop, first: int, stop: int, costs: CostModel) -> None:
+        self.loop = loop
+        self.first = first
+        seconds = np.frombuffer(loop.seconds, dtype=np.float64)[first:stop] if loop.count else np.zeros(0)
+        self.upto: _Floats = np.concatenate(([0.0], np.cumsum(seconds)))  # cost from `first` to a boundary
+        self.images: _Ints = np.array(sorted(i for i in loop.images if first <= i <= stop), dtype=np.int64)
+        # To boundary b by restoring at p: restore(p) - upto(p) + upto(b).  The best p for every b is the
+        # running minimum of the first two terms.
+        restore = np.array([costs.restore(loop.images[int(i)]) for i in self.images], dtype=np.float64)
+        gain = restore - self.upto[self.images - first]
+        least: _Floats = np.minimum.accumulate(gain) if gain.size else gain
+        self.least = np.concatenate(([np.inf], least))
+        fresh = np.flatnonzero(gain == least) if gain.size else self.none
+        at = np.searchsorted(fresh, np.arange(gain.size), side="right") - 1
+        self.best = np.concatenate(([-1], self.images[fresh[at]] if gain.size else self.none))
+
+    def _cost(self, boundaries: _Ints) -> _Floats:
+        result: _Floats = self.upto[boundaries - self.first]
+        return result
+
+    def own(self, indices: _Ints) -> float:
+        """Cost of executing these iterations; the one not in the log yet counts nothing."""
+        after = np.minimum(indices + 1 - self.first, self.upto.size - 1)
+        return float((self.upto[after] - self._cost(indices)).sum())
+
+    def reach(self, way: _Way, start: int, target: int, base: _Way) -> _Way:
+        """The best way to boundary ``target``: on from ``start``, or by a restore after ``base``.
+
+        Of two ways of equal cost it takes the restore, which re-executes less.
+        """
+        ahead = float(self.upto[target - self.first] - self.upto[start - self.first])
+        found = int(np.searchsorted(self.images, target, side="right"))
+        restored = base.cost + float(self.least[found] + self.upto[target - self.first])
+        if restored <= way.cost + ahead:
+            return _Way(restored, (base, self.loop, int(self.best[found])))
+        return _Way(way.cost + ahead, way.jumps)
+
+    def between(self, wanted: _Ints) -> tuple[float, list[int]]:
+        """Cost of going from the first of ``wanted`` through all the others, and the restores on the way.
+
+        A restore at or before the last executed iteration never wins, as running on costs no more.
+        """
+        later, before = wanted[1:], wanted[:-1]
+        ahead = self._cost(later) - self._cost(before + 1)
+        found = np.searchsorted(self.images, later, side="right")
+        restored = self.least[found] + self._cost(later)
+        jumps = self.best[found[restored <= ahead]]
+        return float(np.minimum(ahead, restored).sum()) + self.own(later), [int(i) for i in jumps]
+
+
+class _Build:
+    """Turns the restores of the best walk into what each loop execution has to do."""
+
+    def __init__(self, request: Request, jumps: dict[Loop, list[int]]) -> None:
+        self.request = request
+        self.jumps = {loop: sorted(indices) for loop, indices in jumps.items()}
+
+    def node(self, node: Node, *, early: bool) -> NodePlan:
+        """``early``: the iteration is left after its last requested atom."""
+        plan = NodePlan(node)
+        if not early:
+            plan.loops = [self.loop(loop, early=False) for loop in node.loops]
+            plan.complete = True
+            return plan
+        number, in_loop = self.request.last_segment(node)
+        plan.loops = [self.loop(loop, early=False) for loop in node.loops[:number]]
+        if in_loop:
+            plan.loops.append(self.loop(node.loops[number], early=True))
+        elif number < len(node.loops):
+            plan.loops.append(LoopPlan(node.loops[number]))
+        else:
+            plan.complete = True
+        return plan
+
+    def loop(self, loop: Loop, *, early: bool) -> LoopPlan:
+        plan = LoopPlan(loop, finished=not early)
+        end = self.request.last_index(loop) if early else loop.count - 1
+        jumps = self.jumps.get(loop, [])
+        first, restore = 0, False
+        for position, target in enumerate(jumps):
+            stop = self.request.last_index(loop, before=target)
+            if position > 0 or stop >= 0:
+                self._stretch(plan, first, stop, restore, early=True)
+            first, restore = target, True
+        if first == loop.count and restore and not early:
+            plan.restore_end = True
+        else:
+            self._stretch(plan, first, end, restore, early=early)
+        return plan
+
+    def _stretch(self, plan: LoopPlan, first: int, last: int, restore: bool, *, early: bool) -> None:
+        if last < first:
+            return
+        plan.stretches.append(Stretch(first, last, restore))
+        for index, node in plan.loop.nodes.items():
+            if first <= index <= last:
+                plan.nodes[index] = self.node(node, early=early and index == last)

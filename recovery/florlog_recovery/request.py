@@ -1,0 +1,97 @@
+"""A request: the atoms (an iteration's segments) that must be executed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from .tree import Loop, Node, RunTree
+
+
+class Request:
+    """A set of atoms of one run tree.
+
+    Innermost iterations are kept as a mask over their loop execution, segments of other iterations as a
+    set: a request for every step of a long run is a few arrays.
+    """
+
+    def __init__(self) -> None:
+        self.segments: dict[Node, set[int]] = {}
+        self.leaves: dict[Loop, npt.NDArray[np.bool_]] = {}
+        self._last_index: dict[Loop, int] = {}
+
+    def add_segment(self, node: Node, segment: int) -> None:
+        """Ask for one segment of an iteration that has loops, or of the run."""
+        if not 0 <= segment <= len(node.loops):
+            raise ValueError(f"iteration {node.path} has no segment {segment}")
+        self.segments.setdefault(node, set()).add(segment)
+        self._reach(node)
+
+    def add_leaves(self, loop: Loop, indices: Iterable[int] | npt.NDArray[np.bool_]) -> None:
+        """Ask for innermost iterations of a loop execution, by index or by a mask."""
+        size = loop.count + 1  # one more: the iteration that a resume continues with
+        mask = self.leaves.setdefault(loop, np.zeros(size, dtype=np.bool_))
+        if isinstance(indices, np.ndarray):
+            mask[: len(indices)] |= indices
+        else:
+            mask[list(indices)] = True
+        found = np.flatnonzero(mask)
+        if found.size:
+            self._mark(loop, int(found[-1]))
+            self._reach(loop.parent)
+
+    def _mark(self, loop: Loop, index: int) -> None:
+        self._last_index[loop] = max(index, self._last_index.get(loop, -1))
+
+    def _reach(self, node: Node) -> None:
+        while node.loop is not None:
+            self._mark(node.loop, node.index)
+            node = node.loop.parent
+
+    def last_index(self, loop: Loop, before: int | None = None) -> int:
+        """The last iteration of ``loop`` (before index ``before``) that holds a requested atom, or -1."""
+        last = self._last_index.get(loop, -1)
+        if before is None or last < before:
+            return last
+        found = -1
+        if (mask := self.leaves.get(loop)) is not None:
+            hits = np.flatnonzero(mask[:before])
+            found = int(hits[-1]) if hits.size else -1
+        for index, node in loop.nodes.items():
+            if found < index < before and self.within(node):
+                found = index
+        return found
+
+    def within(self, node: Node) -> bool:
+        """Whether the iteration or one inside it holds a requested atom."""
+        return node in self.segments or any(loop in self._last_index for loop in node.loops)
+
+    def last_segment(self, node: Node) -> tuple[int, bool]:
+        """Where the last requested atom of an iteration lies: segment, or loop execution (True), number."""
+        segment = max(self.segments.get(node, ()), default=-1)
+        order = max((loop.order for loop in node.loops if loop in self._last_index), default=-1)
+        return (order, True) if order >= segment and order >= 0 else (segment, False)
+
+    def __bool__(self) -> bool:
+        return bool(self.segments) or bool(self._last_index)
+
+
+def resume_request(tree: RunTree) -> tuple[Request, Node, int | Loop]:
+    """A request for the first atom that the log does not have: where a killed run continues.
+
+    Returns it with its place: the open iteration and its segment, or the loop execution whose next
+    iteration it is.
+    """
+    request = Request()
+    node = tree.root
+    while node.loops and not node.loops[-1].ended:
+        loop = node.loops[-1]
+        inner = loop.nodes.get(loop.count)
+        if inner is None:
+            request.add_leaves(loop, [loop.count])
+            return request, node, loop
+        node = inner
+    request.add_segment(node, len(node.loops))
+    return request, node, len(node.loops)

@@ -1,0 +1,126 @@
+"""The run tree: what analysis knows of a run.
+
+A run is the root iteration.  An iteration's body is cut by its *loop executions* (in the order in which
+they ran) into *segments*: segment i is the code between the end of loop execution i and the start of
+loop execution i + 1.  A segment of one iteration is an *atom*, the unit that redo executes or skips; the
+atoms of a run in order of execution are its *timeline*.  Loop execution L with n iterations has the
+boundaries 0..n; boundary k lies before iteration k, and an image stands at a boundary.
+
+Innermost iterations are by far the most numerous and have one atom, so they are not objects: a loop
+execution keeps their costs and commit LSNs in flat arrays, and only an iteration with loops of its own
+is a `Node`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from florlog_wal import Failure, Frame, Path, RunBegin, Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A complete image: the state at a boundary, restorable without re-execution."""
+
+    lsn: int  # of its CheckpointBegin: its place on the timeline
+    table: bytes  # page digest of the page table, which identifies the state
+    state_bytes: int
+    seconds: float  # stall + persist
+
+
+@dataclass(slots=True, eq=False)
+class Loop:
+    """One execution of a loop inside one iteration of its parent."""
+
+    parent: Node
+    order: int  # position among the parent's loop executions
+    name: str  # unique among them
+    lsn: int  # of its (latest) LoopBegin
+    site: Frame
+    stack: tuple[Frame, ...]
+    form: str  # "for", "with"
+    length: int
+    entry: bytes
+    data: dict[str, object]
+    before: float  # seconds of the parent's segment that this loop ends
+    seconds: array[float] = field(default_factory=lambda: array("d"))  # per iteration, loops included
+    commits: array[int] = field(default_factory=lambda: array("Q"))  # LSN per iteration
+    nodes: dict[int, Node] = field(default_factory=dict)  # iterations that have loops of their own
+    images: dict[int, Image] = field(default_factory=dict)  # by boundary
+    ended: bool = False
+    left: bool = False  # its body left it early: the last iteration did not reach the next boundary by itself
+
+    @property
+    def count(self) -> int:
+        """Committed iterations."""
+        return len(self.commits)
+
+    def path(self, index: int) -> Path:
+        """The address of iteration ``index``."""
+        return (*self.parent.path, (self.name, index))
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """An iteration with loop executions of its own, or the run (``path == ()``)."""
+
+    path: Path
+    loop: Loop | None
+    index: int
+    loops: list[Loop] = field(default_factory=list)
+    committed: bool = False
+    after: float = 0.0  # seconds of its last segment
+    values: list[int] = field(default_factory=list)  # LSNs of its Values records
+
+    def find(self, name: str) -> Loop | None:
+        """The loop execution of that name."""
+        return next((loop for loop in self.loops if loop.name == name), None)
+
+
+@dataclass(slots=True, eq=False)
+class RunTree:
+    """A run as its log tells it, over all its sessions."""
+
+    run: str
+    begin: RunBegin  # of the newest recording session
+    sessions: list[int]  # LSNs of the recording sessions (record, resume), oldest first
+    replays: list[int]  # LSNs of the replay sessions, oldest first
+    root: Node
+    statements: dict[int, dict[int, Statement]]  # session -> id -> statement
+    status: str  # "complete", "failed", "crashed", "running"
+    failure: Failure | None
+    losers: list[Path]  # iterations that had begun and neither committed nor can be continued
+    bytes: int
+    last_lsn: int
+
+    def loops(self) -> Iterator[Loop]:
+        """Every loop execution, outer before inner, in timeline order."""
+        stack = [iter(self.root.loops)]
+        while stack:
+            loop = next(stack[-1], None)
+            if loop is None:
+                stack.pop()
+                continue
+            yield loop
+            stack.append(inner for _, node in sorted(loop.nodes.items()) for inner in node.loops)
+
+    def locate(self, path: Path) -> tuple[Loop, int] | None:
+        """The loop execution and index of an iteration, or None when the run has no such iteration."""
+        node: Node | None = self.root
+        found: tuple[Loop, int] | None = None
+        for name, index in path:
+            if node is None or (loop := node.find(name)) is None:
+                return None
+            if not 0 <= index <= loop.count or (index == loop.count and index not in loop.nodes):
+                return None
+            found = (loop, index)
+            node = loop.nodes.get(index)
+        return found
+
+    def innermost_iterations(self) -> int:
+        """Committed iterations without loops of their own."""
+        return sum(
+            loop.count - sum(1 for index in loop.nodes if index < loop.count) for loop in self.loops()
+        )

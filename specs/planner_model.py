@@ -1,0 +1,93 @@
+"""The redo planner's model, executable: exhaustive search over all walks of a small run tree.
+
+`florlog_recovery.plan` computes the cheapest walk in linear time; this finds it by trying every edge from
+every position, as ``specs/planner.md`` defines them.  Tests compare the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from florlog_recovery import CostModel, Loop, Node, Request, RunTree
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing on the timeline: an atom, or a boundary of a loop execution."""
+
+    kind: str  # "atom", "enter", "boundary", "exit"
+    loop: Loop | None = None
+    index: int = 0
+    cost: float = 0.0
+    wanted: bool = False
+
+
+def timeline(tree: RunTree, request: Request) -> list[Event]:
+    """All events of the run in order, up to the last requested atom."""
+    events: list[Event] = []
+
+    def node_events(node: Node) -> None:
+        wanted = request.segments.get(node, set())
+        for segment in range(len(node.loops) + 1):
+            last = segment == len(node.loops)
+            cost = node.after if last else node.loops[segment].before
+            events.append(Event("atom", cost=cost, wanted=segment in wanted))
+            if not last:
+                loop_events(node.loops[segment])
+
+    def loop_events(loop: Loop) -> None:
+        mask = request.leaves.get(loop)
+        events.append(Event("enter", loop))
+        for index in range(loop.count + 1):
+            events.append(Event("boundary", loop, index))
+            if index in loop.nodes:
+                node_events(loop.nodes[index])
+            elif index < loop.count or (mask is not None and mask[index]):
+                cost = loop.seconds[index] if index < loop.count else 0.0
+                events.append(Event("atom", loop, index, cost, mask is not None and bool(mask[index])))
+        events.append(Event("exit", loop))
+
+    node_events(tree.root)
+    while events and not events[-1].wanted:
+        events.pop()
+    return events
+
+
+def cheapest(tree: RunTree, request: Request, costs: CostModel) -> float:
+    """The least cost of any walk that executes every requested atom, by exhaustive search."""
+    events = timeline(tree, request)
+    opened = {event.loop: place for place, event in enumerate(events) if event.kind == "enter"}
+    closed = {event.loop: place for place, event in enumerate(events) if event.kind == "exit"}
+
+    @cache
+    def best(place: int) -> float:
+        """Least cost from before event ``place`` to the end."""
+        if place == len(events):
+            return 0.0
+        event = events[place]
+        ways = []
+        forced = (
+            event.kind == "boundary"
+            and event.loop is not None
+            and event.loop.parent.loop is None
+            and event.loop.order == 0
+            and event.index == 0
+            and 0 in event.loop.images
+        )
+        if not forced:
+            ways.append(event.cost + best(place + 1))
+        for target in range(place, len(events)):
+            goal = events[target]
+            if (
+                goal.kind == "boundary"
+                and goal.loop is not None
+                and goal.index in goal.loop.images
+                and opened[goal.loop] < place <= closed.get(goal.loop, len(events))
+            ):
+                ways.append(costs.restore(goal.loop.images[goal.index]) + best(target + 1))
+            if goal.wanted:
+                break
+        return min(ways)
+
+    return best(0)

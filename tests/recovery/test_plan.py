@@ -1,0 +1,160 @@
+"""The redo plan is the cheapest walk, executes what was asked, and holds nothing that could be dropped."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from florlog_recovery import (
+    CostModel,
+    Image,
+    Loop,
+    LoopPlan,
+    Node,
+    NodePlan,
+    Plan,
+    Request,
+    RunTree,
+    plan_redo,
+    resume_request,
+)
+from specs.planner_model import cheapest
+
+from .trees import BEGIN, new_loop, requests, trees
+
+COSTS = CostModel(fixed=1.0, bandwidth=1.0)
+
+Atom = tuple[Node | Loop, int]
+
+
+class Walked:
+    """Executes a plan on the tree: what runs, what it costs, and whether the state is right at each atom."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.cost = 0.0
+        self.atoms: list[Atom] = []
+        self.proper = True
+        self.wrong: list[Atom] = []
+        self.node(plan.root)
+
+    def atom(self, place: Node | Loop, number: int, cost: float) -> None:
+        self.cost += cost
+        self.atoms.append((place, number))
+        if not self.proper:
+            self.wrong.append((place, number))
+
+    def node(self, plan: NodePlan) -> None:
+        node = plan.node
+        for loop in plan.loops:
+            number = loop.loop.order
+            self.atom(node, number, node.loops[number].before)
+            self.loop(loop)
+        if plan.complete:
+            assert len(plan.loops) == len(node.loops)
+            self.atom(node, len(node.loops), node.after)
+
+    def restore(self, loop: Loop, index: int) -> None:
+        self.cost += COSTS.restore(loop.images[index])
+        self.proper = True
+
+    def loop(self, plan: LoopPlan) -> None:
+        loop = plan.loop
+        at = 0
+        for stretch in plan.stretches:
+            if stretch.restore:
+                self.restore(loop, stretch.first)
+            else:
+                assert stretch.first == at
+            for index in range(stretch.first, stretch.last + 1):
+                if index in plan.nodes:
+                    self.node(plan.nodes[index])
+                else:
+                    assert index not in loop.nodes
+                    self.atom(loop, index, loop.seconds[index] if index < loop.count else 0.0)
+            at = stretch.last + 1
+            self.proper = self.proper and (
+                stretch.last not in plan.nodes or plan.nodes[stretch.last].complete
+            )
+        if plan.restore_end:
+            self.restore(loop, loop.count)
+        elif plan.finished:
+            assert at == loop.count
+
+
+def asked(request: Request) -> set[Atom]:
+    atoms: set[Atom] = {(node, s) for node, segments in request.segments.items() for s in segments}
+    for loop, mask in request.leaves.items():
+        atoms |= {(loop, index) for index in range(len(mask)) if mask[index]}
+    return atoms
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.data())
+def test_no_walk_is_cheaper_than_the_plan(data: st.DataObject) -> None:
+    tree = data.draw(trees())
+    request = data.draw(requests(tree))
+    plan = plan_redo(tree, request, COSTS)
+    walked = Walked(plan)
+    assert asked(request) <= set(walked.atoms)
+    assert not walked.wrong
+    assert walked.cost == plan.seconds
+    assert plan.seconds == cheapest(tree, request, COSTS)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_resume_continues_at_the_first_atom_the_log_lacks(data: st.DataObject) -> None:
+    tree = data.draw(trees(crashed=True))
+    request, node, place = resume_request(tree)
+    plan = plan_redo(tree, request, COSTS)
+    walked = Walked(plan)
+    assert walked.atoms[-1] == ((place, place.count) if isinstance(place, Loop) else (node, place))
+    assert not walked.wrong
+    assert walked.cost == plan.seconds == cheapest(tree, request, COSTS)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_no_iteration_of_the_plan_can_be_dropped(data: st.DataObject) -> None:
+    """Every executed atom is asked for, leads to one, or is cheaper than any restore that would spare it."""
+    tree = data.draw(trees())
+    request = data.draw(requests(tree))
+    plan = plan_redo(tree, request, COSTS)
+    spared = [atom for atom in Walked(plan).atoms if atom not in asked(request)]
+    for place, number in spared:
+        if isinstance(place, Loop) and place.seconds[number] > 0:
+            seconds = place.seconds[number]
+            place.seconds[number] = 1e6
+            assert plan_redo(tree, request, COSTS).seconds > plan.seconds
+            place.seconds[number] = seconds
+
+
+def one_loop(count: int) -> tuple[RunTree, Loop]:
+    root = Node((), None, 0)
+    loop = new_loop(root, "step")
+    root.loops.append(loop)
+    loop.seconds.extend([0.001] * count)
+    loop.commits.extend(range(count))
+    loop.ended = True
+    for index in range(0, count, 1000):
+        loop.images[index] = Image(1, b"", 0, 0.0)
+    return RunTree("r", BEGIN, [1], [], root, {1: {}}, "complete", None, [], 0, 0), loop
+
+
+def test_a_point_query_restores_the_nearest_image_and_redoes_from_there() -> None:
+    tree, loop = one_loop(10_000)
+    request = Request()
+    request.add_leaves(loop, [5_432])
+    plan = plan_redo(tree, request, CostModel(fixed=0.002))
+    (stretch,) = plan.root.loops[0].stretches
+    assert (stretch.first, stretch.last, stretch.restore) == (5_000, 5_432, True)
+    assert not plan.root.loops[0].finished
+
+
+def test_scattered_requests_share_stretches_where_that_is_cheaper_than_restoring() -> None:
+    tree, loop = one_loop(10_000)
+    request = Request()
+    request.add_leaves(loop, [2_500, 2_999, 3_001, 7_001])
+    plan = plan_redo(tree, request, CostModel(fixed=0.002))
+    found = [(s.first, s.last, s.restore) for s in plan.root.loops[0].stretches]
+    assert found == [(2_000, 3_001, True), (7_000, 7_001, True)]

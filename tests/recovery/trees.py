@@ -1,0 +1,77 @@
+"""Random run trees and requests for the planner's tests."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from florlog_recovery import Image, Loop, Node, Request, RunTree
+from florlog_wal import RunBegin
+
+BEGIN = RunBegin("r", "r", "record", "/s.py", (), "/", {}, {}, (), 0.0, 0, 1, 0)
+
+
+def new_loop(parent: Node, name: str) -> Loop:
+    site = ("/s.py", "<module>", len(parent.loops) + 1)
+    return Loop(parent, len(parent.loops), name, 0, site, (site,), "for", -1, b"", {}, 0.0)
+
+
+def fill(draw: st.DrawFn, node: Node, depth: int, *, last: bool) -> None:
+    """Give a node loops; ``last``: it is on the open end of a crashed run, which may be open too."""
+    for number in range(draw(st.integers(1, 2)) if depth else 0):
+        loop = new_loop(node, f"l{number}")
+        node.loops.append(loop)
+        loop.before = draw(COSTS)
+        count = draw(st.integers(0, 4 if depth == 1 else 3))
+        for index in range(count):
+            loop.commits.append(0)
+            loop.seconds.append(draw(COSTS))
+            if depth > 1 and draw(st.booleans()):
+                inner = loop.nodes[index] = Node(loop.path(index), loop, index, committed=True)
+                fill(draw, inner, depth - 1, last=False)
+                inner.after = draw(COSTS)
+        for index in range(count + 1):
+            if draw(st.integers(0, 2)) == 0:
+                loop.images[index] = Image(1, b"", draw(st.integers(0, 6)), 0.0)
+        loop.ended = True
+    node.after = draw(COSTS)
+    if last and node.loops:
+        loop = node.loops[-1]
+        loop.ended = False
+        if depth > 1 and draw(st.booleans()):
+            inner = loop.nodes[loop.count] = Node(loop.path(loop.count), loop, loop.count)
+            fill(draw, inner, depth - 1, last=True)
+
+
+COSTS = st.integers(0, 9).map(float)
+
+
+@st.composite
+def trees(draw: st.DrawFn, *, crashed: bool = False) -> RunTree:
+    root = Node((), None, 0)
+    fill(draw, root, draw(st.integers(1, 3)), last=crashed)
+    return RunTree("r", BEGIN, [1], [], root, {1: {}}, "complete", None, [], 0, 0)
+
+
+@st.composite
+def requests(draw: st.DrawFn, tree: RunTree) -> Request:
+    """A request for some atoms, at least one."""
+    atoms: list[tuple[Node | Loop, int]] = []
+
+    def collect(node: Node) -> None:
+        atoms.extend((node, segment) for segment in range(len(node.loops) + 1))
+        for loop in node.loops:
+            for index in range(loop.count):
+                if index in loop.nodes:
+                    collect(loop.nodes[index])
+                else:
+                    atoms.append((loop, index))
+
+    collect(tree.root)
+    chosen = draw(st.lists(st.sampled_from(atoms), min_size=1, max_size=6, unique=True))
+    request = Request()
+    for place, number in chosen:
+        if isinstance(place, Node):
+            request.add_segment(place, number)
+        else:
+            request.add_leaves(place, [number])
+    return request
