@@ -1,0 +1,198 @@
+"""What was added to a recorded source, what else was changed, and which line is which.
+
+Hindsight asks for one kind of edit: statements added to a script that otherwise stays as it was recorded.
+So the comparison takes the reading of an edit with the fewest *changes* (recorded code that is gone or
+altered) and, among those, the fewest *additions*; `alignment` finds it.
+
+Not a change: comments, formatting, a ``pass`` or a bare constant that goes, and keywords added to a log
+call, which count as an added log statement of the new names alone.  Equal statements that stand elsewhere
+are a change of kind ``moved``.  Renamed variables are altered statements, each on its own.  An added
+statement may be anything (a ``return`` too): whether it only observes is not decided here.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from florlog.source.alignment import DEFINITIONS, Alignment, called, is_idle, paired_blocks
+from florlog.source.calls import LogCall, log_calls_in
+from florlog.source.scopes import Scopes
+from florlog.source.syntax import blocks, header_parts, one_line, parse
+
+
+@dataclass(frozen=True)
+class AddedStatement:
+    """A statement that only the new source has; for an extended log call, the call with its new names."""
+
+    node: ast.stmt
+    line: int
+    end_line: int
+    qualname: str
+    log_calls: tuple[LogCall, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Recorded code that the new source lacks or alters; lines are None where that side has none."""
+
+    kind: str  # "removed", "altered", "moved"
+    old_line: int | None
+    new_line: int | None
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        if self.kind == "removed":
+            return f"line {self.old_line} of the recording: `{self.old}` is gone"
+        if self.kind == "moved":
+            return f"line {self.new_line}: `{self.new}` was moved from line {self.old_line}"
+        if not self.old:
+            return f"line {self.new_line}: `{self.new}` is new and changes what the code around it does"
+        return f"line {self.new_line}: `{self.old}` became `{self.new}`"
+
+
+@dataclass(frozen=True)
+class SourceDiff:
+    """How a new source differs from the recorded one."""
+
+    added: tuple[AddedStatement, ...]
+    changed: tuple[Change, ...]
+    line_map: dict[int, int]  # new line -> old line, for the code that both have
+
+    @cached_property
+    def old_to_new(self) -> dict[int, int]:
+        """Old line -> new line; the first where a line was split."""
+        return {old: new for new, old in sorted(self.line_map.items(), reverse=True)}
+
+
+def compare(old: str, new: str, *, filename: str) -> SourceDiff:
+    """Compares the recorded text of a file with its present text."""
+    return _Comparison(parse(old, filename), parse(new, filename)).result()
+
+
+class _Comparison:
+    def __init__(self, old: ast.Module, new: ast.Module) -> None:
+        self._old, self._new = old, new
+        self._scopes = Scopes(new)
+        self._alignment = Alignment(old, new, self._scopes)
+        self._removed: list[ast.AST] = []
+        self._added: list[ast.AST] = []
+        self._extended: list[AddedStatement] = []
+        self._changes: list[Change] = []
+        self._line_map: dict[int, int] = {}
+
+    def result(self) -> SourceDiff:
+        self._walk_blocks(self._old, self._new)
+        self._find_moved()
+        self._changes += [
+            Change("removed", _line(n), None, one_line(n), "")
+            for n in self._removed
+            if not is_idle(n)
+        ]
+        added = [self._addition(n) for n in self._added if isinstance(n, ast.stmt)] + self._extended
+        self._changes += [
+            Change("altered", None, _line(n), "", one_line(n))
+            for n in self._added
+            if not isinstance(n, ast.stmt)
+        ]
+        added.sort(key=lambda a: (a.line, a.node.col_offset))
+        self._changes.sort(key=lambda c: (c.new_line or c.old_line or 0, c.old_line or 0))
+        return SourceDiff(tuple(added), tuple(self._changes), self._line_map)
+
+    def _walk_blocks(self, old: ast.AST, new: ast.AST) -> None:
+        for old_block, new_block in paired_blocks(old, new):
+            for before, after in self._alignment.align(old_block, new_block)[1]:
+                if before is None and after is not None:
+                    self._added.append(after)
+                elif after is None and before is not None:
+                    self._removed.append(before)
+                elif before is not None and after is not None:
+                    self._walk_pair(before, after)
+
+    def _walk_pair(self, old: ast.AST, new: ast.AST) -> None:
+        if self._alignment.equal(old, new):
+            self._map(zip(ast.walk(old), ast.walk(new), strict=True))
+            return
+        if self._alignment.is_extended(old, new):
+            self._extend(old, new)
+            return
+        if self._alignment.same_header(old, new):
+            nodes: list[tuple[ast.AST, ast.AST]] = [(old, new)]
+            for before, after in zip(header_parts(old), header_parts(new), strict=True):
+                nodes += zip(ast.walk(before), ast.walk(after), strict=True)
+            self._map(nodes)
+        else:
+            self._map([(old, new)])
+            self._changes.append(
+                Change("altered", _line(old), _line(new), one_line(old), one_line(new))
+            )
+        self._walk_blocks(old, new)
+
+    def _extend(self, old: ast.AST, new: ast.AST) -> None:
+        before, after = called(old), called(new)
+        assert before is not None
+        assert after is not None
+        functions = zip(ast.walk(before.func), ast.walk(after.func), strict=True)
+        self._map([(old, new), (before, after), *functions])
+        left = Counter(map(ast.dump, before.keywords))
+        names = []
+        for keyword in after.keywords:
+            text = ast.dump(keyword)
+            if left[text]:
+                left[text] -= 1
+            else:
+                names.append(keyword.arg or "*")
+        addition = self._addition(new)
+        calls = tuple(
+            replace(c, names=tuple(names)) for c in addition.log_calls if (c.line, c.col) == _place(after)
+        )
+        self._extended.append(replace(addition, log_calls=calls))
+
+    def _map(self, nodes: Iterable[tuple[ast.AST, ast.AST]]) -> None:
+        ends = []
+        for old, new in nodes:
+            if hasattr(new, "lineno"):
+                self._line_map.setdefault(new.lineno, old.lineno)  # type: ignore[attr-defined]
+                if not any(blocks(new)):
+                    ends.append((new.end_lineno, old.end_lineno))  # type: ignore[attr-defined]
+        for after, before in ends:
+            self._line_map.setdefault(after, before)
+
+    def _addition(self, node: ast.AST) -> AddedStatement:
+        assert isinstance(node, ast.stmt)
+        calls = tuple(log_calls_in(node, self._scopes))
+        return AddedStatement(
+            node, node.lineno, node.end_lineno or node.lineno, self._scopes.of[node].qualname, calls
+        )
+
+    def _find_moved(self) -> None:
+        """Takes what is equal on both sides, and definitions of one name, out of removed and added."""
+        for same in (self._same_text, self._same_name):
+            for old in self._removed[:]:
+                new = next((n for n in self._added if same(old, n)), None)
+                if new is None or is_idle(old):
+                    continue
+                self._removed.remove(old)
+                self._added.remove(new)
+                self._changes.append(
+                    Change("moved", _line(old), _line(new), one_line(old), one_line(new))
+                )
+                self._walk_pair(old, new)
+
+    def _same_text(self, old: ast.AST, new: ast.AST) -> bool:
+        return self._alignment.equal(old, new)
+
+    def _same_name(self, old: ast.AST, new: ast.AST) -> bool:
+        return isinstance(old, DEFINITIONS) and self._alignment.pair_cost(old, new) is not None
+
+
+def _line(node: ast.AST) -> int:
+    return node.pattern.lineno if isinstance(node, ast.match_case) else node.lineno  # type: ignore[attr-defined]
+
+
+def _place(node: ast.expr) -> tuple[int, int]:
+    return node.lineno, node.col_offset
