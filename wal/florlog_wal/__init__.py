@@ -1,1 +1,62 @@
 """The log manager: records, codec, write-ahead log and page store over LMDB."""
+
+from florlog_wal.directory import LockHolder
+from florlog_wal.errors import (
+    CorruptPage,
+    CorruptRecord,
+    CorruptStore,
+    CorruptValue,
+    Forked,
+    LogStopped,
+    MissingPage,
+    NetworkFilesystem,
+    NoSuchRecord,
+    NotAStore,
+    ReadOnlyStore,
+    StoreClosed,
+    StoreLocked,
+    Unencodable,
+    UnsupportedFormat,
+    WalError,
+)  # fmt: skip
+from florlog_wal.pages import PutResult
+from florlog_wal.records import (
+    RECORD_TYPES,
+    Abort,
+    Array,
+    Begin,
+    CheckpointBegin,
+    CheckpointEnd,
+    Commit,
+    Entry,
+    Failure,
+    Frame,
+    Hindsight,
+    LoggedValues,
+    LoopBegin,
+    LoopEnd,
+    Note,
+    PageEntry,
+    PageTable,
+    Path,
+    Record,
+    RunBegin,
+    RunEnd,
+    Statement,
+    Values,
+)  # fmt: skip
+from florlog_wal.sessions import SessionInfo
+from florlog_wal.store import Store
+from florlog_wal.tables import DIGEST_SIZE, PAGE_SIZE, decode_table, encode_table, page_digest
+from florlog_wal.values import decode_value, encode_value
+from florlog_wal.verify import Problem, VerifyReport, verify
+
+__all__ = [
+    "DIGEST_SIZE", "PAGE_SIZE", "RECORD_TYPES", "Abort", "Array", "Begin", "CheckpointBegin", "CheckpointEnd",
+    "Commit", "CorruptPage", "CorruptRecord", "CorruptStore", "CorruptValue", "Entry", "Failure", "Forked",
+    "Frame", "Hindsight", "LockHolder", "LogStopped", "LoggedValues", "LoopBegin", "LoopEnd", "MissingPage",
+    "NetworkFilesystem", "NoSuchRecord", "NotAStore", "Note", "PageEntry", "PageTable", "Path", "Problem",
+    "PutResult", "ReadOnlyStore", "Record", "RunBegin", "RunEnd", "SessionInfo", "Statement", "Store",
+    "StoreClosed", "StoreLocked", "Unencodable", "UnsupportedFormat", "Values", "VerifyReport", "WalError",
+    "decode_table", "decode_value", "encode_table", "encode_value", "page_digest", "verify",
+]  # fmt: skip

@@ -218,7 +218,7 @@ RECORD_TYPES: dict[int, type[Record]] = {
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """A dense array as a value: dtype name (NumPy's or torch's, ``"float32"``, ``"bfloat16"``), shape, bytes."""
+    """A dense array as a value: dtype name (``"float32"``, ``"bfloat16"``), shape, bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -237,7 +237,7 @@ class PageEntry:
 
 
 PageTable: TypeAlias = dict[str, PageEntry]
-"""The state at a boundary: tracked name -> entry.  Encoded with sorted names, so equal states have equal bytes."""
+"""The state at a boundary: tracked name -> entry.  Encoded with sorted names: equal states, equal bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,168 @@
+"""The store directory: manifest, writer lock, and what lies under it.
+
+    FLORLOG     the manifest: three lines of text, the format version and LMDB's engine; written last, so a
+                directory with a manifest is a whole store
+    lock        the writer's advisory lock; its text names the holder
+    log/        LMDB environment of the records
+    pages/      LMDB environment of the pages
+    tail.0, .1  the log tail of the last writer, until it closes
+
+The lock is an open-file-description lock: it belongs to the open file and not to the process, so two Stores
+of one process exclude each other too, and asking who holds it takes nothing.  It goes with the holder's
+death.  LMDB has a writer lock of its own, which would only hang where this one names the holder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from florlog_wal.errors import NetworkFilesystem, NotAStore, StoreLocked, UnsupportedFormat
+
+STORE_VERSION: Final = 1
+ENGINE: Final = "lmdb-0.9"
+MANIFEST: Final = "FLORLOG"
+LOCK: Final = "lock"
+LOG: Final = "log"
+PAGES: Final = "pages"
+TAILS: Final = ("tail.0", "tail.1")
+_OURS: Final = frozenset({LOCK, LOG, PAGES, *TAILS, f"{MANIFEST}.new", *(f"{name}.new" for name in TAILS)})
+
+_NETWORK: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs",
+     "ncpfs", "ocfs2", "gfs2", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.rclone"}
+)  # fmt: skip
+_FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux
+
+
+def read_manifest(path: Path) -> None:
+    """Check that a directory holds a store of a format we know."""
+    try:
+        text = (path / MANIFEST).read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotAStore(str(path), f"there is no {MANIFEST} in it") from None
+    except (UnicodeDecodeError, IsADirectoryError):
+        raise NotAStore(str(path), f"its {MANIFEST} is not text") from None
+    lines = [line.split() for line in text.splitlines()]
+    if len(lines) != 3 or lines[0] != ["florlog", "store"] or any(len(line) != 2 for line in lines):
+        raise NotAStore(str(path), f"its {MANIFEST} is damaged")
+    fields = dict(lines[1:])
+    if fields.get("format") != str(STORE_VERSION):
+        raise UnsupportedFormat(str(fields.get("format")), str(STORE_VERSION))
+    if fields.get("engine") != ENGINE:
+        raise UnsupportedFormat(f"{STORE_VERSION} with engine {fields.get('engine')}", f"engine {ENGINE}")
+
+
+def write_manifest(path: Path) -> None:
+    """Make a directory a store, atomically and durably."""
+    new = path / f"{MANIFEST}.new"
+    with new.open("w", encoding="utf-8") as file:
+        file.write(f"florlog store\nformat {STORE_VERSION}\nengine {ENGINE}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(path / MANIFEST)
+    sync_directory(path)
+
+
+def prepare_directory(path: Path) -> bool:
+    """Make the directory if it is missing; whether it still needs its manifest."""
+    path.mkdir(parents=True, exist_ok=True)
+    names = {entry.name for entry in path.iterdir()}
+    if MANIFEST in names:
+        return False
+    if names - _OURS:
+        raise NotAStore(str(path), "it is a directory with other things in it")
+    sync_directory(path.parent)
+    return True
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def refuse_network(path: Path) -> None:
+    """Raise `NetworkFilesystem` if the path lies on one."""
+    kind = filesystem(path)
+    if kind in _NETWORK:
+        raise NetworkFilesystem(str(path), kind)
+
+
+def filesystem(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
+    """The type of the file system under a path; "" where the system does not tell."""
+    try:
+        text = mountinfo.read_text("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+    real = os.path.realpath(path)
+    best, kind = "", ""
+    for line in text.splitlines():
+        fields = line.split(" ")
+        point = fields[4].encode().decode("unicode_escape", "replace")  # spaces stand as \040
+        if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
+            best, kind = point, fields[fields.index("-") + 1]
+    return kind
+
+
+@dataclass(frozen=True, slots=True)
+class LockHolder:
+    """Who writes to a store."""
+
+    pid: int
+    host: str
+    since: float
+
+
+class WriterLock:
+    """The writer's lock, held from construction to `release`."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        except (BlockingIOError, PermissionError):
+            os.close(self._fd)
+            holder = lock_holder(path) or LockHolder(0, "?", 0.0)
+            raise StoreLocked(str(path), holder.pid, holder.host, holder.since) from None
+        except BaseException:
+            os.close(self._fd)
+            raise
+        text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, text.encode(), 0)
+
+    def release(self) -> None:
+        """Let go; in a forked child this closes the child's copy only, and the parent keeps the lock."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def lock_holder(path: Path) -> LockHolder | None:
+    """Who holds the writer's lock now; None if nobody."""
+    try:
+        fd = os.open(path / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        found = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))
+        if found[0] == fcntl.F_UNLCK:
+            return None
+        fields = json.loads(os.pread(fd, 4096, 0))
+        return LockHolder(int(fields["pid"]), str(fields["host"]), float(fields["since"]))
+    except (ValueError, KeyError, TypeError):
+        return LockHolder(0, "?", 0.0)  # taken this instant, its name not yet written
+    finally:
+        os.close(fd)

@@ -1,0 +1,264 @@
+"""LMDB environments, handled by what they are known to do.
+
+* One process may open an environment once only (py-lmdb refuses more), so all Stores of a process share it
+  through a registry by real path, with a count.  If the first was opened for reading and a writer comes,
+  the environment is opened again for both.
+* A full map aborts the whole transaction.  So a write is a function: it is run again after the map has
+  doubled.  Only the store's writer grows it; readers of other processes see MapResized and adopt the size.
+  Resizing kills open transactions of the process, hence `_Gate`: it waits until none is open.
+* A reader killed inside a transaction leaves its slot, which keeps pages from reuse: slots of the dead are
+  cleared when a writer opens, and when slots run out.
+* A data file shorter than its meta page says would be SIGBUS at the first read; it is measured before.
+* An environment must not cross a fork.  In the child every use raises `Forked`, and the handle is leaked on
+  purpose, because closing it there would run LMDB's exit code on the parent's lock file.
+* Read-only media cannot hold LMDB's lock file; there nobody writes either, so it is opened without.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import lmdb
+
+from florlog_wal.errors import CorruptStore, Forked
+
+T = TypeVar("T")
+_META: Final = struct.Struct("<16xIIQQ48x48xQQ")  # magic, version, address, size, last page, txn
+_MAGIC: Final = 0xBEEFC0DE
+_PAGE: Final = 4096
+_UNREADABLE: Final = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError, lmdb.NotFoundError)
+_READERS: Final = 1024
+
+_registry: dict[str, Environment] = {}
+_registry_lock = threading.Lock()
+
+
+class _Gate:
+    """Many pass at once, or one alone with nobody inside."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._closed = False
+
+    def enter(self) -> None:
+        with self._changed:
+            while self._closed:
+                self._changed.wait()
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._changed:
+            self._inside -= 1
+            if self._closed and not self._inside:
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._changed:
+            while self._closed:
+                self._changed.wait()
+            self._closed = True
+            while self._inside:
+                self._changed.wait()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._closed = False
+                self._changed.notify_all()
+
+
+class Environment:
+    """One LMDB environment with its named databases, shared by the Stores of this process."""
+
+    def __init__(self, path: Path, names: tuple[str, ...], map_size: int, *, writable: bool) -> None:
+        self.path, self._names = path, names
+        self._map_size, self._writable = map_size, writable
+        self._gate = _Gate()
+        self.users = 0
+        self.forked = False
+        self._open()
+
+    def _open(self) -> None:
+        data = self.path / "data.mdb"
+        if self._writable and not data.exists():
+            self.path.mkdir(exist_ok=True)
+        else:
+            check_size(data)
+            self._map_size = max(self._map_size, data.stat().st_size * 2)
+        lock = self._writable or _can_lock(self.path)
+        options: dict[str, Any] = {"lib_version": 0} if _HAS_ENGINES else {}
+        try:
+            self._env = lmdb.open(
+                str(self.path), map_size=self._map_size, max_dbs=len(self._names), max_readers=_READERS,
+                readonly=not self._writable, create=self._writable, lock=lock, **options,
+            )  # fmt: skip
+            try:
+                if self._writable:
+                    self._env.reader_check()
+                self.dbs = {
+                    name: self._env.open_db(name.encode(), create=self._writable) for name in self._names
+                }
+            except BaseException:
+                self._env.close()
+                raise
+        except _UNREADABLE as error:
+            raise CorruptStore(str(data), str(error)) from None
+
+    def require_writable(self) -> None:
+        """Make an environment that was opened for reading writable."""
+        if self._writable:
+            return
+        with self._gate.alone():
+            self._env.close()
+            self._writable = True
+            self._open()
+
+    @contextmanager
+    def read(self) -> Iterator[Any]:
+        """A read transaction.  Keep it short: it holds old pages, and a growing map waits for its end."""
+        if self.forked:
+            raise Forked(str(self.path))
+        while True:
+            self._gate.enter()
+            try:
+                txn = self._env.begin(buffers=True)
+            except lmdb.MapResizedError:
+                self._gate.leave()
+                self._adopt_size()
+                continue
+            except lmdb.ReadersFullError:
+                self._gate.leave()
+                if not self._env.reader_check():
+                    raise
+                continue
+            except BaseException:
+                self._gate.leave()
+                raise
+            break
+        try:
+            with txn:
+                yield txn
+        finally:
+            self._gate.leave()
+
+    def write(self, work: Callable[[Any], T]) -> T:
+        """Run ``work`` in a durable write transaction; it is run again if the map has to grow."""
+        if self.forked:
+            raise Forked(str(self.path))
+        while True:
+            full = False
+            self._gate.enter()
+            try:
+                with self._env.begin(write=True) as txn:
+                    return work(txn)
+            except lmdb.MapFullError:
+                full = True
+            except lmdb.MapResizedError:
+                pass
+            finally:
+                self._gate.leave()
+            if full:
+                self._grow()
+            else:
+                self._adopt_size()
+
+    def _grow(self) -> None:
+        with self._gate.alone():
+            self._map_size = 2 * max(self._map_size, self._env.info()["map_size"])
+            self._env.set_mapsize(self._map_size)
+
+    def _adopt_size(self) -> None:
+        with self._gate.alone():
+            self._env.set_mapsize(0)
+
+    def reopen(self) -> None:
+        """Open anew: after a failed meta write LMDB refuses everything until then."""
+        with self._gate.alone():
+            self._env.close()
+            self._open()
+
+    def close(self) -> None:
+        with self._gate.alone():
+            self._env.close()
+
+    def disown(self) -> None:
+        """In a forked child: never touch it, never let it be closed."""
+        self.forked = True
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._env))
+
+
+def acquire(path: Path, names: tuple[str, ...], map_size: int, *, writable: bool) -> Environment:
+    """The process's environment at a path; `release` it after use."""
+    key = os.path.realpath(path)
+    with _registry_lock:
+        env = _registry.get(key)
+        if env is None:
+            env = _registry[key] = Environment(path, names, map_size, writable=writable)
+        elif writable:
+            env.require_writable()
+        env.users += 1
+        return env
+
+
+def release(env: Environment) -> None:
+    """Give an environment back; the last user closes it."""
+    with _registry_lock:
+        env.users -= 1
+        if env.users == 0 and not env.forked:
+            del _registry[os.path.realpath(env.path)]
+            env.close()
+
+
+def check_size(data: Path) -> None:
+    """Refuse a data file that is shorter than its newest meta page says: LMDB would die of it."""
+    try:
+        with data.open("rb") as file:
+            head = file.read(2 * _PAGE)
+            size = os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        raise CorruptStore(str(data), "the file is missing") from None
+    metas = [_META.unpack_from(head, at) for at in (0, _PAGE) if len(head) >= at + _META.size]
+    valid = [(txn, last) for magic, version, _, _, last, txn in metas if magic == _MAGIC and version == 1]
+    if len(valid) < 2:
+        raise CorruptStore(str(data), "it does not begin with the two meta pages of LMDB 0.9")
+    need = (max(valid)[1] + 1) * _PAGE
+    if size < need:
+        raise CorruptStore(str(data), f"it has {size} bytes and needs {need}: it was cut off")
+
+
+def _can_lock(path: Path) -> bool:
+    """Whether LMDB's lock file can be written here (not on read-only media)."""
+    lock = path / "lock.mdb"
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return False
+    return os.access(lock if lock.exists() else path, os.W_OK)
+
+
+def _has_engines() -> bool:
+    try:
+        lmdb.version(lib_version=0)
+    except TypeError:
+        return False
+    return True
+
+
+_HAS_ENGINES: Final = _has_engines()
+
+
+def _after_fork_in_child() -> None:
+    global _registry_lock
+    _registry_lock = threading.Lock()  # the parent's may have been held by a thread that is not here
+    for env in _registry.values():
+        env.disown()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,222 @@
+"""A store: one directory that holds the logs and pages of many runs.
+
+Opened for writing it holds the store's lock, has moved a killed writer's tail into the log, and appends;
+opened for reading it changes nothing, and lays the valid frames of the tail over what LMDB has.  Reading
+works in both modes, beside a live writer, after a kill, and on read-only media.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal
+
+from florlog_wal import directory, environment, log, pages
+from florlog_wal.codec import encode_body
+from florlog_wal.directory import LockHolder, WriterLock
+from florlog_wal.errors import Forked, LogStopped, ReadOnlyStore, StoreClosed
+from florlog_wal.pages import PutResult
+from florlog_wal.reader import LogReader
+from florlog_wal.records import CheckpointEnd, Commit, Entry, Record, RunEnd
+from florlog_wal.sessions import SessionInfo
+from florlog_wal.writer import LogWriter
+
+_DURABLE_TYPES: Final = frozenset({Commit, CheckpointEnd, RunEnd})
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+class Store:
+    """A store directory, open.  Make one with `Store.open`; use it as a context manager or `close` it."""
+
+    def __init__(
+        self, path: Path, writable: bool, durability: str, window: float, log_map: int, page_map: int
+    ) -> None:
+        self.path = path
+        self._sync_commits = durability == "sync"
+        self._lock: WriterLock | None = None
+        self._writer: LogWriter | None = None
+        self._closed = self._forked = False
+        fresh = writable and directory.prepare_directory(path)
+        if writable:
+            self._lock = WriterLock(path)
+        held: list[environment.Environment] = []
+        try:
+            if not fresh:
+                directory.read_manifest(path)
+            self._log = log.acquire(path, log_map, writable=writable)
+            held.append(self._log)
+            self._pages = pages.acquire(path, page_map, writable=writable)
+            held.append(self._pages)
+            if fresh:
+                directory.write_manifest(path)
+            self._reader = LogReader(self._log, path)
+            if writable:
+                self._writer = LogWriter(self._log, path, window)
+        except BaseException:
+            for env in held:
+                environment.release(env)
+            if self._lock is not None:
+                self._lock.release()
+            raise
+        _stores.add(self)
+
+    @staticmethod
+    def open(
+        path: str | os.PathLike[str],
+        *,
+        mode: Literal["r", "w"] = "r",
+        durability: Literal["group", "sync"] = "group",
+        window: float = 0.020,
+        allow_network: bool = False,
+        log_map_size: int = log.MAP_SIZE,
+        page_map_size: int = pages.MAP_SIZE,
+    ) -> Store:
+        """Open a store; mode "w" makes it if it is missing.
+
+        With durability "group" a record survives kill -9 on return of `append`, and a power cut once the
+        group commit has taken it, ``window`` seconds later; with "sync", `append` of a Commit, CheckpointEnd
+        or RunEnd returns when it would survive a power cut.
+        """
+        if mode not in ("r", "w"):
+            raise ValueError(f'mode is {mode!r}: give "r" or "w"')
+        if durability not in ("group", "sync"):
+            raise ValueError(f'durability is {durability!r}: give "group" or "sync"')
+        where = Path(path).absolute()
+        if not allow_network:
+            directory.refuse_network(where)
+        return Store(where, mode == "w", durability, window, log_map_size, page_map_size)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commit what is left and let go of everything.  Raises `LogStopped` if records stay in the tail."""
+        if self._closed or self._forked:
+            return
+        self._closed = True
+        try:
+            if self._writer is not None:
+                self._writer.close()
+        finally:
+            environment.release(self._log)
+            environment.release(self._pages)
+            if self._lock is not None:
+                self._lock.release()
+
+    def writer(self) -> LockHolder | None:
+        """Who writes to the store now, this process included; None if nobody."""
+        return directory.lock_holder(self.path)
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def append(self, record: Record, *, session: int = 0, prev: int = 0) -> int:
+        """Append a record and return its LSN; session 0 is for a RunBegin, which starts its own."""
+        writer = self._writer
+        if writer is None or self._closed:
+            raise self._unusable()
+        lsn = writer.append(encode_body(record, session, prev))
+        if self._sync_commits and type(record) in _DURABLE_TYPES:
+            writer.sync(lsn)
+        return lsn
+
+    def sync(self) -> int:
+        """Wait until everything appended is durable; the last durable LSN."""
+        if self._writer is None or self._closed:
+            raise self._unusable()
+        return self._writer.sync()
+
+    def put_pages(self, buffers: Sequence[Any]) -> PutResult:
+        """Store pages (objects with a contiguous buffer), durable on return; equal pages are stored once."""
+        if self._writer is None or self._closed:
+            raise self._unusable()
+        try:
+            return pages.put(self._pages, buffers)
+        except pages.FAILURES as error:
+            pages.recover(self._pages)
+            raise LogStopped(f"pages cannot be written ({error})", self.durable_lsn) from None
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    @property
+    def last_lsn(self) -> int:
+        """The last record's LSN; 0 in an empty log."""
+        self._check()
+        return self._reader.last() if self._writer is None else self._writer.last_lsn
+
+    @property
+    def durable_lsn(self) -> int:
+        """The last LSN that a power cut would leave."""
+        self._check()
+        return log.last_durable(self._log) if self._writer is None else self._writer.durable_lsn
+
+    def record(self, lsn: int) -> Entry:
+        """The record at an LSN."""
+        self._check()
+        return self._reader.record(lsn)
+
+    def scan(
+        self,
+        start: int = 1,
+        stop: int | None = None,
+        *,
+        types: Collection[type[Record]] | None = None,
+        session: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[Entry]:
+        """The records with start <= LSN < stop (default: to the end as it is now), in order of LSN.
+
+        Works in batches of short transactions, so a slow consumer holds nothing back in the store.
+        """
+        self._check()
+        return self._reader.scan(start, stop, types, session, reverse)
+
+    def sessions(self) -> list[SessionInfo]:
+        """All sessions, oldest first, from their summary rows."""
+        self._check()
+        return self._reader.sessions()
+
+    def get_page(self, digest: bytes) -> bytes:
+        """The page of a digest, verified."""
+        self._check()
+        return pages.get(self._pages, digest)
+
+    def has_page(self, digest: bytes) -> bool:
+        """Whether a page is stored."""
+        self._check()
+        return pages.has(self._pages, digest)
+
+    # -- not usable --------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if self._closed or self._forked:
+            raise self._unusable()
+
+    def _unusable(self) -> Exception:
+        if self._forked:
+            return Forked(str(self.path))
+        if self._closed:
+            return StoreClosed(str(self.path))
+        return ReadOnlyStore(str(self.path))
+
+    def _disown(self) -> None:
+        """In a forked child: the parent's store is not ours."""
+        self._forked = True
+        self._writer = None
+        if self._lock is not None:
+            self._lock.release()
+
+
+def _after_fork_in_child() -> None:
+    for store in _stores:
+        store._disown()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,204 @@
+"""The log's writer: append on any thread in microseconds, group commit behind it.
+
+`append` encodes without the lock, then takes the next LSN, completes the checksum and copies the frame into
+the active tail segment; when it returns, the record survives the death of the process.  The first append
+after a commit wakes the background thread, which waits the group window, turns the segments round and
+commits what the other one holds in one LMDB transaction.  So a power cut costs at most the window and the
+commit on its way.
+
+Nobody spins.  An append waits only if both segments are full, that is, if the disk is megabytes behind.
+
+When a commit fails (disk full, I/O error) its records stay in their segment and are tried again, since the
+room may come back, while appends go on in the other.  When that is full as well the log stops for good:
+from then on every call raises `LogStopped`, and a later open finds both segments and continues from them.
+Trying again is safe: LMDB rewrites all pages of the transaction, and `write_records` skips what an attempt
+of unknown outcome did commit.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from florlog_wal import log, tail
+from florlog_wal.codec import checksum, lsn_key
+from florlog_wal.environment import Environment
+from florlog_wal.errors import LogStopped, WalError
+
+FIRST_RETRY: Final = 0.05
+LAST_RETRY: Final = 2.0
+
+
+class LogWriter:
+    """Appends records to a store's log; the store's writer lock is held by its owner."""
+
+    def __init__(
+        self, env: Environment, directory: Path, window: float, segment_size: int = tail.SEGMENT_SIZE
+    ) -> None:
+        self._env, self._directory, self._window = env, directory, window
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)  # after every attempt to commit
+        self._armed = threading.Event()  # there is something to commit
+        self._urgent = threading.Event()  # somebody waits for the commit
+        self._durable = log.recover_tail(env, directory)
+        self._next = self._durable + 1
+        self._segments = tail.create(directory, segment_size)
+        self._active = 0
+        self._at = tail.FIRST_FRAME
+        self._capacity = segment_size
+        self._filling: dict[int, bytes] = {}  # what the active segment holds
+        self._draining: dict[int, bytes] = {}  # what the other one holds
+        self._attempts = 0
+        self._failure: str | None = None  # of the last attempt
+        self._stopped: str | None = None  # for good
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="florlog-log", daemon=True)
+        self._thread.start()
+
+    @property
+    def last_lsn(self) -> int:
+        return self._next - 1
+
+    @property
+    def durable_lsn(self) -> int:
+        return self._durable
+
+    def append(self, body: bytes) -> int:
+        """Give a body from `encode_body` the next LSN; on return it survives the death of the process."""
+        size = (len(body) + 23) & ~7
+        with self._lock:
+            if self._stopped is not None:
+                raise LogStopped(self._stopped, self._durable)
+            if self._at + size > self._capacity:
+                self._make_room(size)
+            lsn = self._next
+            data = checksum(body, lsn).to_bytes(8, "big") + body
+            frame = lsn_key(lsn) + data
+            at = self._at
+            self._segments[self._active][at : at + len(frame)] = frame
+            self._at = at + size
+            self._filling[lsn] = data
+            self._next = lsn + 1
+            if len(self._filling) == 1:
+                self._armed.set()
+            return lsn
+
+    def sync(self, lsn: int | None = None) -> int:
+        """Wait until everything up to ``lsn`` (default: everything appended) is durable."""
+        with self._lock:
+            target = self._next - 1 if lsn is None else lsn
+            seen = self._attempts
+            while self._durable < target:
+                if self._stopped is not None:
+                    raise LogStopped(self._stopped, self._durable)
+                if self._failure is not None and self._attempts > seen:
+                    raise LogStopped(self._failure, self._durable)
+                self._urgent.set()
+                self._changed.wait()
+            return self._durable
+
+    def close(self) -> None:
+        """Commit what is left and end the thread.  Raises `LogStopped` if something stays in the tail."""
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+            self._armed.set()
+            self._urgent.set()
+        self._thread.join()
+        with self._lock:
+            whole = self._durable == self._next - 1
+            if self._stopped is None:
+                self._stopped = self._failure or "it was closed"
+            for segment in self._segments:
+                segment.close()
+            if whole:
+                tail.remove(self._directory)
+            else:
+                raise LogStopped(self._stopped, self._durable)
+
+    # -- under the lock ----------------------------------------------------------------------------
+
+    def _make_room(self, size: int) -> None:
+        """Wait until the active segment can take ``size`` bytes."""
+        while self._at + size > self._capacity:
+            if self._stopped is not None:
+                raise LogStopped(self._stopped, self._durable)
+            if self._failure is not None and self._filling:
+                self._stop(f"{self._failure}, and the log tail is full")
+                raise LogStopped(self._failure, self._durable)
+            if not self._filling and not self._draining:
+                self._enlarge(size)
+                return
+            self._armed.set()
+            self._urgent.set()
+            self._changed.wait()
+
+    def _enlarge(self, size: int) -> None:
+        """New segments that hold a record larger than the present ones; both are empty."""
+        capacity = self._capacity
+        while tail.FIRST_FRAME + size > capacity:
+            capacity *= 2
+        try:
+            segments = tail.create(self._directory, capacity)
+        except OSError as error:
+            raise LogStopped(f"no room for a record of {size} bytes ({error})", self._durable) from None
+        for segment in self._segments:
+            segment.close()
+        self._segments, self._capacity = segments, capacity
+        self._active, self._at = 0, tail.FIRST_FRAME
+
+    def _stop(self, reason: str) -> None:
+        self._stopped = reason
+        self._changed.notify_all()
+        self._urgent.set()
+
+    # -- the background thread -----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        delay = FIRST_RETRY
+        while True:
+            self._armed.wait()
+            self._urgent.wait(self._window)
+            with self._lock:
+                self._urgent.clear()
+                self._armed.clear()
+                self._draining, self._filling = self._filling, self._draining
+                self._active ^= 1
+                self._at = tail.FIRST_FRAME
+                batch = self._draining
+            while batch:
+                failure = self._attempt(batch)
+                with self._lock:
+                    self._attempts += 1
+                    self._failure = failure
+                    if failure is None:
+                        self._durable = max(self._durable, next(reversed(batch)))
+                        batch.clear()
+                        delay = FIRST_RETRY
+                    self._changed.notify_all()
+                    if failure is not None and (self._closing or self._stopped is not None):
+                        return
+                if failure is not None:
+                    if self._urgent.wait(delay):
+                        self._urgent.clear()
+                    delay = min(delay * 2, LAST_RETRY)
+            with self._lock:
+                self._changed.notify_all()
+                if self._closing and not self._filling:
+                    return
+
+    def _attempt(self, batch: dict[int, bytes]) -> str | None:
+        """Commit a batch; None, or why it failed."""
+        try:
+            log.write_records(self._env, batch)
+        except (lmdb.Error, OSError, WalError, MemoryError) as error:
+            try:
+                self._env.reopen()  # a failed write of the meta page makes LMDB refuse all others
+            except (lmdb.Error, OSError, WalError, MemoryError) as second:
+                return f"{error}; {second}"
+            return str(error) or type(error).__name__
+        return None
