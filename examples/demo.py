@@ -4,10 +4,12 @@ Works on a copy of examples/digits.py in .demo/, where everything can be looked 
 is checked on the spot; the exit code is 1 if one does not hold.
 """
 
+import ast
 import difflib
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import textwrap
@@ -49,10 +51,8 @@ def check(claim, holds):
 def table(head, *rows):
     widths = [max(len(str(row[i])) for row in (head, *rows)) for i in range(len(head))]
     for row in (head, ["─" * width for width in widths], *rows):
-        print(
-            "  "
-            + "   ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+        cells = [str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  " + "   ".join(cells).rstrip())
     print(flush=True)
 
 
@@ -96,9 +96,7 @@ def logged(store, *names):
     loops = [column for column in frame.columns if column not in (*names, "trust")]
     found = {}
     for row in frame.to_dict("records"):
-        path = tuple(
-            (loop, int(row[loop])) for loop in loops if row[loop] == row[loop] and row[loop] is not None
-        )
+        path = tuple((loop, int(row[loop])) for loop in loops if not pandas.isna(row[loop]))
         for name in names:
             text = repr(plain(row[name]))
             if text not in ("nan", "None", "<NA>"):
@@ -172,6 +170,18 @@ def resume():
     check("so are the final parameters", digests[0] is not None and digests[0] == digests[1])
 
 
+def most_confused(matrix):
+    """The pair of digits that is mistaken most often, from a confusion matrix as nested lists."""
+    mistakes = [
+        (count, true, taken)
+        for true, row in enumerate(matrix)
+        for taken, count in enumerate(row)
+        if true != taken
+    ]
+    count, true, taken = max(mistakes)
+    return sum(count for count, _, _ in mistakes), f"{true} taken for {taken}, {count} times"
+
+
 def select(values, name):
     return {path: value for (n, path), value in values.items() if n == name}
 
@@ -195,6 +205,10 @@ def ask():
     run(FLORLOG, "explain", "digits.py")
     say("And its execution:")
     first = run(FLORLOG, "replay", "digits.py")
+    say("So now one knows, for example:")
+    matrices = select(logged(STORE, "confusion"), "confusion")
+    rows = [(dict(path)["epoch"], *most_confused(ast.literal_eval(m))) for path, m in matrices.items()]
+    table(("epoch", "mistakes", "the most frequent one"), *rows)
 
     heading("4  A question in the inner loop: the gradient norm of each step of epoch 5")
     say("""Gradients exist only in the middle of a step, and no checkpoint holds them. The steps must be
@@ -204,6 +218,11 @@ def ask():
     show_diff(before, script.read_text())
     run(FLORLOG, "explain", "digits.py", "--where", ASKED)
     second = run(FLORLOG, "replay", "digits.py", "--where", ASKED)
+    norms = [float(norm) for norm in select(logged(STORE, "grad_norm"), "grad_norm").values()]
+    if norms:
+        print(
+            f"  smallest {min(norms):.3f}, median {statistics.median(norms):.3f}, largest {max(norms):.3f}\n"
+        )
     plan = plan_of("digits.py", "--where", ASKED)
     check(
         f"{plan['iterations_redone']} of {plan['iterations_total']} iterations were planned",
