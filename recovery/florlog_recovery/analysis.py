@@ -148,7 +148,6 @@ class _Builder:
                 stack=record.stack,
                 form=record.form,
                 length=record.length,
-                entry=record.entry,
                 data=record.data,
                 before=record.seconds,
             )

@@ -42,7 +42,6 @@ class Loop:
     stack: tuple[Frame, ...]
     form: str  # "for", "with"
     length: int
-    entry: bytes
     data: dict[str, object]
     before: float  # seconds of the parent's segment that this loop ends
     seconds: array[float] = field(default_factory=lambda: array("d"))  # per iteration, loops included

@@ -12,7 +12,7 @@ BEGIN = RunBegin("r", "r", "record", "/s.py", (), "/", {}, {}, (), 0.0, 0, 1, 0)
 
 def new_loop(parent: Node, name: str) -> Loop:
     site = ("/s.py", "<module>", len(parent.loops) + 1)
-    return Loop(parent, len(parent.loops), name, 0, site, (site,), "for", -1, b"", {}, 0.0)
+    return Loop(parent, len(parent.loops), name, 0, site, (site,), "for", -1, {}, 0.0)
 
 
 def fill(draw: st.DrawFn, node: Node, depth: int, *, last: bool) -> None:

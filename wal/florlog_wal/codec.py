@@ -214,7 +214,7 @@ FIELDS: Final[dict[type[Record], tuple[_Field, ...]]] = {
     RunBegin: (_STR, _STR, _STR, _STR, _STRS, _STR, _DICT, _DICT, _SOURCES, _FLOAT, _INT, _INT, _INT),
     RunEnd: (_STR, _FLOAT, _FAILURE),
     Statement: (_INT, _STR, _STR, _STR, _INT, _BYTES, _STRS, _STRS),
-    LoopBegin: (_PATH, _STR, _INT, _INT, _STR, _INT, _INT, _FRAMES, _BYTES, _DICT),
+    LoopBegin: (_PATH, _STR, _INT, _INT, _STR, _INT, _INT, _FRAMES, _FLOAT, _DICT),
     LoopEnd: (_INT, _INT, _BOOL),
     Begin: (_INT, _INT),
     Values: (_INT, _INT, _INT, _VALUES),

@@ -99,7 +99,6 @@ class LoopBegin:
     start: int  # the first index this session runs: 0, or where a resume continues
     stack: tuple[Frame, ...]  # call sites, from the loop's own outwards to the parent's body
     seconds: float  # the parent iteration's own time in the segment that this loop ends
-    entry: bytes  # page digest of the encoded RNG states at entry; b"" when not taken
     data: dict[str, Any]  # identity of the iterable
 
 

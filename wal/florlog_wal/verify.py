@@ -11,7 +11,7 @@ from typing import Any
 
 from florlog_wal import pages
 from florlog_wal.errors import CorruptRecord, CorruptValue, WalError
-from florlog_wal.records import CheckpointBegin, CheckpointEnd, Entry, LoopBegin, RunBegin
+from florlog_wal.records import CheckpointBegin, CheckpointEnd, Entry, RunBegin
 from florlog_wal.sessions import Summary
 from florlog_wal.store import Store
 from florlog_wal.tables import decode_table, page_digest
@@ -123,8 +123,6 @@ class _Check:
         loop = getattr(record, "loop", 0)
         if loop and self._sessions.get(loop) is None:
             report.add(entry.lsn, f"its loop {loop} does not exist")
-        if isinstance(record, LoopBegin) and record.entry and record.entry not in self._pages:
-            report.add(entry.lsn, f"its page {record.entry.hex()} is missing or corrupt")
         if isinstance(record, CheckpointBegin):
             self._begins.add(entry.lsn)
         if isinstance(record, CheckpointEnd):
