@@ -5,6 +5,7 @@
     lock        the writer's advisory lock; its text names the holder
     log/        LMDB environment of the records
     pages/      LMDB environment of the pages
+    end         the last LSN at the last clean close: a log that ends before it has lost records
     tail.0, .1  the log tail of the last writer, until it closes
 
 The lock is an open-file-description lock: it belongs to the open file and not to the process, so two Stores
@@ -17,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import socket
 import struct
 import time
@@ -24,7 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from florlog_wal.errors import NetworkFilesystem, NotAStore, StoreLocked, UnsupportedFormat
+import xxhash
+
+from florlog_wal.errors import CorruptStore, NetworkFilesystem, NotAStore, StoreLocked, UnsupportedFormat
 
 STORE_VERSION: Final = 1
 ENGINE: Final = "lmdb-0.9"
@@ -32,8 +36,9 @@ MANIFEST: Final = "FLORLOG"
 LOCK: Final = "lock"
 LOG: Final = "log"
 PAGES: Final = "pages"
+END: Final = "end"
 TAILS: Final = ("tail.0", "tail.1")
-_OURS: Final = frozenset({LOCK, LOG, PAGES, *TAILS, f"{MANIFEST}.new", *(f"{name}.new" for name in TAILS)})
+_OURS: Final = frozenset({LOCK, LOG, PAGES, f"{MANIFEST}.new"})
 
 _NETWORK: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs",
@@ -62,25 +67,65 @@ def read_manifest(path: Path) -> None:
 
 def write_manifest(path: Path) -> None:
     """Make a directory a store, atomically and durably."""
-    new = path / f"{MANIFEST}.new"
-    with new.open("w", encoding="utf-8") as file:
-        file.write(f"florlog store\nformat {STORE_VERSION}\nengine {ENGINE}\n")
+    sync_directory(path / LOG)
+    sync_directory(path / PAGES)
+    sync_directory(path)
+    sync_directory(path.parent)
+    _replace(path / MANIFEST, f"florlog store\nformat {STORE_VERSION}\nengine {ENGINE}\n".encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Give a small file new content, all or nothing, durably."""
+    new = path.with_name(f"{path.name}.new")
+    with new.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    new.rename(path / MANIFEST)
-    sync_directory(path)
+    new.rename(path)
+    sync_directory(path.parent)
 
 
-def prepare_directory(path: Path) -> bool:
-    """Make the directory if it is missing; whether it still needs its manifest."""
+def make_directory(path: Path) -> None:
+    """Make the directory if it is missing; refuse one that holds other things."""
     path.mkdir(parents=True, exist_ok=True)
     names = {entry.name for entry in path.iterdir()}
-    if MANIFEST in names:
-        return False
-    if names - _OURS:
+    if MANIFEST not in names and names - _OURS:
         raise NotAStore(str(path), "it is a directory with other things in it")
-    sync_directory(path.parent)
+
+
+def clear_unfinished(path: Path) -> bool:
+    """Remove what a writer left that died before the manifest; whether the store is still to be made.
+
+    Called with the writer's lock held, so that nobody is making it at this moment.
+    """
+    if (path / MANIFEST).exists():
+        return False
+    for name in (LOG, PAGES):
+        shutil.rmtree(path / name, ignore_errors=True)
     return True
+
+
+def seal(data: bytes) -> bytes:
+    """A checksum for the small things that have no record around them."""
+    return xxhash.xxh3_64_digest(data)
+
+
+def write_end(path: Path, lsn: int) -> None:
+    """Note the last LSN at a clean close."""
+    text = f"{lsn}\n".encode()
+    _replace(path / END, text + seal(text).hex().encode() + b"\n")
+
+
+def read_end(path: Path) -> int:
+    """The last LSN at the last clean close; 0 if there was none."""
+    try:
+        text = (path / END).read_bytes()
+    except FileNotFoundError:
+        return 0
+    number, _, sealed = text.partition(b"\n")
+    if sealed.strip() != seal(number + b"\n").hex().encode():
+        raise CorruptStore(str(path / END), "checksum mismatch")
+    return int(number)
 
 
 def sync_directory(path: Path) -> None:

@@ -8,17 +8,18 @@
   Resizing kills open transactions of the process, hence `_Gate`: it waits until none is open.
 * A reader killed inside a transaction leaves its slot, which keeps pages from reuse: slots of the dead are
   cleared when a writer opens, and when slots run out.
-* A data file shorter than its meta page says would be SIGBUS at the first read; it is measured before.
+* Reading does not go through the engine, which trusts its file (see `btree`); a reader only holds the
+  engine's slot for its snapshot, so that a writer elsewhere does not reuse the pages under it.
+* A data file shorter than its meta page says would be SIGBUS at the first access; it is measured before.
 * An environment must not cross a fork.  In the child every use raises `Forked`, and the handle is leaked on
   purpose, because closing it there would run LMDB's exit code on the parent's lock file.
-* Read-only media cannot hold LMDB's lock file; there nobody writes either, so it is opened without.
+* Read-only media cannot hold LMDB's lock file; there nobody writes either, so no engine is needed.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,12 +28,10 @@ from typing import Any, Final, TypeVar
 
 import lmdb
 
+from florlog_wal.btree import Damage, Snapshot, check_size
 from florlog_wal.errors import CorruptStore, Forked
 
 T = TypeVar("T")
-_META: Final = struct.Struct("<16xIIQQ48x48xQQ")  # magic, version, address, size, last page, txn
-_MAGIC: Final = 0xBEEFC0DE
-_PAGE: Final = 4096
 _UNREADABLE: Final = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError, lmdb.NotFoundError)
 _READERS: Final = 1024
 
@@ -91,64 +90,93 @@ class Environment:
         data = self.path / "data.mdb"
         if self._writable and not data.exists():
             self.path.mkdir(exist_ok=True)
-        else:
-            check_size(data)
-            self._map_size = max(self._map_size, data.stat().st_size * 2)
-        lock = self._writable or _can_lock(self.path)
+            self._env = self._open_engine(data)
+            self._fd = os.open(data, os.O_RDONLY | os.O_CLOEXEC)
+            return
+        try:
+            self._fd = os.open(data, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise CorruptStore(str(data), "the file is missing") from None
+        try:
+            check_size(self._fd)
+            self._map_size = max(self._map_size, os.fstat(self._fd).st_size * 2)
+            self._env = self._open_engine(data) if self._writable or _can_lock(self.path) else None
+        except Damage as error:
+            os.close(self._fd)
+            raise CorruptStore(str(data), str(error)) from None
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def _open_engine(self, data: Path) -> Any:
         options: dict[str, Any] = {"lib_version": 0} if _HAS_ENGINES else {}
         try:
-            self._env = lmdb.open(
+            env = lmdb.open(
                 str(self.path), map_size=self._map_size, max_dbs=len(self._names), max_readers=_READERS,
-                readonly=not self._writable, create=self._writable, lock=lock, **options,
+                readonly=not self._writable, create=self._writable, **options,
             )  # fmt: skip
-            try:
-                if self._writable:
-                    self._env.reader_check()
-                self.dbs = {
-                    name: self._env.open_db(name.encode(), create=self._writable) for name in self._names
-                }
-            except BaseException:
-                self._env.close()
-                raise
         except _UNREADABLE as error:
             raise CorruptStore(str(data), str(error)) from None
+        if self._writable:
+            try:
+                env.reader_check()
+                self.dbs = {name: env.open_db(name.encode()) for name in self._names}
+            except BaseException:
+                env.close()
+                raise
+        return env
+
+    def _close(self) -> None:
+        if self._env is not None:
+            self._env.close()
+        os.close(self._fd)
 
     def require_writable(self) -> None:
         """Make an environment that was opened for reading writable."""
         if self._writable:
             return
         with self._gate.alone():
-            self._env.close()
+            self._close()
             self._writable = True
             self._open()
 
     @contextmanager
-    def read(self) -> Iterator[Any]:
-        """A read transaction.  Keep it short: it holds old pages, and a growing map waits for its end."""
+    def read(self) -> Iterator[Snapshot]:
+        """What is committed now.  Keep it short: it holds old pages, and a growing map waits for its end.
+
+        `Damage` inside the block becomes `CorruptStore`, unless the caller makes something better of it.
+        """
         if self.forked:
             raise Forked(str(self.path))
         while True:
             self._gate.enter()
             try:
-                txn = self._env.begin(buffers=True)
+                txn = None if self._env is None else self._env.begin()
             except lmdb.MapResizedError:
                 self._gate.leave()
                 self._adopt_size()
                 continue
             except lmdb.ReadersFullError:
                 self._gate.leave()
-                if not self._env.reader_check():
+                if not self._env or not self._env.reader_check():
                     raise
                 continue
             except BaseException:
                 self._gate.leave()
                 raise
-            break
-        try:
-            with txn:
-                yield txn
-        finally:
-            self._gate.leave()
+            try:
+                try:
+                    snapshot = Snapshot(self._fd, None if txn is None else txn.id())
+                except LookupError:
+                    continue  # two commits came between the slot and the meta page
+                yield snapshot
+                return
+            except Damage as error:
+                raise CorruptStore(str(self.path / "data.mdb"), str(error)) from None
+            finally:
+                if txn is not None:
+                    txn.abort()
+                self._gate.leave()
 
     def write(self, work: Callable[[Any], T]) -> T:
         """Run ``work`` in a durable write transaction; it is run again if the map has to grow."""
@@ -183,12 +211,12 @@ class Environment:
     def reopen(self) -> None:
         """Open anew: after a failed meta write LMDB refuses everything until then."""
         with self._gate.alone():
-            self._env.close()
+            self._close()
             self._open()
 
     def close(self) -> None:
         with self._gate.alone():
-            self._env.close()
+            self._close()
 
     def disown(self) -> None:
         """In a forked child: never touch it, never let it be closed."""
@@ -216,23 +244,6 @@ def release(env: Environment) -> None:
         if env.users == 0 and not env.forked:
             del _registry[os.path.realpath(env.path)]
             env.close()
-
-
-def check_size(data: Path) -> None:
-    """Refuse a data file that is shorter than its newest meta page says: LMDB would die of it."""
-    try:
-        with data.open("rb") as file:
-            head = file.read(2 * _PAGE)
-            size = os.fstat(file.fileno()).st_size
-    except FileNotFoundError:
-        raise CorruptStore(str(data), "the file is missing") from None
-    metas = [_META.unpack_from(head, at) for at in (0, _PAGE) if len(head) >= at + _META.size]
-    valid = [(txn, last) for magic, version, _, _, last, txn in metas if magic == _MAGIC and version == 1]
-    if len(valid) < 2:
-        raise CorruptStore(str(data), "it does not begin with the two meta pages of LMDB 0.9")
-    need = (max(valid)[1] + 1) * _PAGE
-    if size < need:
-        raise CorruptStore(str(data), f"it has {size} bytes and needs {need}: it was cut off")
 
 
 def _can_lock(path: Path) -> bool:

@@ -47,7 +47,7 @@ class StoreLocked(WalError):
 
     def __init__(self, path: str, pid: int, host: str, since: float) -> None:
         self.path, self.pid, self.host, self.since = path, pid, host, since
-        super().__init__(f"{path} is written to by process {pid} on {host}: wait for it, or use another store")
+        super().__init__(f"{path} is in use by process {pid} on {host}: wait for it, or use another store")
 
 
 class ReadOnlyStore(WalError):

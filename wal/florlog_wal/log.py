@@ -3,6 +3,9 @@
 `write_records` is the one place where records enter LMDB: a batch, the summary rows of its sessions, one
 transaction, one sync.  It takes what LMDB lacks and ignores the rest, so it can be repeated after a failure
 whose outcome is unknown.
+
+LSNs are dense.  Where `gc` has removed records, a row in the ``removed`` database covers the range, so that
+a record which is missing without one is known to be lost.
 """
 
 from __future__ import annotations
@@ -11,48 +14,64 @@ from pathlib import Path
 from typing import Any, Final
 
 from florlog_wal import directory, environment, tail
+from florlog_wal.btree import Snapshot
 from florlog_wal.codec import lsn_key
 from florlog_wal.environment import Environment
-from florlog_wal.errors import CorruptStore
+from florlog_wal.errors import CorruptRecord, CorruptStore
 from florlog_wal.sessions import Summary, add_records
 
 RECORDS: Final = "records"
 SESSIONS: Final = "sessions"
+REMOVED: Final = "removed"
 MAP_SIZE: Final = 1 << 28
 
 
 def acquire(path: Path, map_size: int, *, writable: bool) -> Environment:
     """The environment of a store's log."""
-    return environment.acquire(path / directory.LOG, (RECORDS, SESSIONS), map_size, writable=writable)
+    names = (RECORDS, SESSIONS, REMOVED)
+    return environment.acquire(path / directory.LOG, names, map_size, writable=writable)
 
 
-def bounds(env: Environment, txn: Any) -> tuple[int, int]:
-    """First and last LSN in LMDB; (1, 0) for an empty log."""
-    with txn.cursor(env.dbs[RECORDS]) as cursor:
-        if not cursor.first():
-            return 1, 0
-        first = int.from_bytes(cursor.key(), "big")
-        cursor.last()
-        return first, int.from_bytes(cursor.key(), "big")
+def last_in(snapshot: Snapshot) -> int:
+    """The last LSN in LMDB; 0 for an empty log."""
+    found = snapshot.last(RECORDS)
+    gone = snapshot.last(REMOVED)
+    last = int.from_bytes(found[0], "big") if found else 0
+    return max(last, removed_range(gone)[1] - 1 if gone else 0)
 
 
 def last_durable(env: Environment) -> int:
-    """The last LSN in LMDB."""
-    with env.read() as txn:
-        return bounds(env, txn)[1]
+    """The last LSN in LMDB; a log with less than its last clean close left is `CorruptRecord`."""
+    with env.read() as snapshot:
+        return last_in(snapshot)
 
 
-def load_summary(env: Environment, txn: Any, session: int) -> Summary:
-    """The summary row of a session; an empty one if there is none."""
-    data = txn.get(lsn_key(session), db=env.dbs[SESSIONS])
-    return Summary() if data is None else Summary.decode(session, bytes(data))
+def removed_range(item: tuple[bytes, bytes]) -> tuple[int, int]:
+    """Start and stop of a removed range; the value ends in a checksum."""
+    key, value = item
+    start, stop = int.from_bytes(key, "big"), int.from_bytes(value[:8], "big")
+    if len(value) != 16 or value[8:] != directory.seal(key + value[:8]) or not 0 < start < stop:
+        raise CorruptRecord(start, "checksum mismatch in the row of a removed range")
+    return start, stop
+
+
+def removed_in(snapshot: Snapshot) -> list[tuple[int, int]]:
+    """The ranges that `gc` removed, in order, each as start and stop."""
+    return [removed_range(item) for leaf in snapshot.leaves(REMOVED) for item in leaf]
+
+
+def _last_of(env: Environment, txn: Any, name: str) -> tuple[bytes, bytes] | None:
+    with txn.cursor(env.dbs[name]) as cursor:
+        return cursor.item() if cursor.last() else None
 
 
 def write_records(env: Environment, records: dict[int, bytes]) -> int:
     """Put consecutive records that LMDB lacks into it, durably; the last LSN there afterwards."""
 
     def work(txn: Any) -> int:
-        last = bounds(env, txn)[1]
+        found, gone = _last_of(env, txn, RECORDS), _last_of(env, txn, REMOVED)
+        last = int.from_bytes(found[0], "big") if found else 0
+        last = max(last, removed_range(gone)[1] - 1 if gone else 0)
         new = {lsn: data for lsn, data in records.items() if lsn > last}
         if not new:
             return last
@@ -61,7 +80,12 @@ def write_records(env: Environment, records: dict[int, bytes]) -> int:
         with txn.cursor(env.dbs[RECORDS]) as cursor:
             cursor.putmulti([(lsn_key(lsn), data) for lsn, data in new.items()], append=True)
         summaries: dict[int, Summary] = {}
-        add_records(summaries, new, lambda session: load_summary(env, txn, session))
+
+        def load(session: int) -> Summary:
+            data = txn.get(lsn_key(session), db=env.dbs[SESSIONS])
+            return Summary() if data is None else Summary.decode(session, data)
+
+        add_records(summaries, new, load)
         for session, summary in summaries.items():
             txn.put(lsn_key(session), summary.encode(session), db=env.dbs[SESSIONS])
         return last + len(new)
@@ -72,5 +96,22 @@ def write_records(env: Environment, records: dict[int, bytes]) -> int:
 def recover_tail(env: Environment, path: Path) -> int:
     """Move into LMDB what a killed writer left in the tail; the last LSN afterwards."""
     last = last_durable(env)
-    left = tail.pending(path, last)
+    left = tail.following(tail.frames(path), last)
     return write_records(env, left) if left else last
+
+
+def check_end(env: Environment, path: Path) -> None:
+    """Raise `CorruptRecord` if the log ends before the record that its last clean close saw.
+
+    LMDB's pages have no checksums: a damaged pointer may lead to an older, sound tree.  Between two writers
+    this is the only way to see it.
+    """
+    closed_at = directory.read_end(path)
+    try:
+        last = last_durable(env)
+    except CorruptStore as error:
+        raise CorruptRecord(1, error.detail) from None
+    if last < closed_at:
+        raise CorruptRecord(last + 1, f"the log was closed at {closed_at} and ends before")
+
+

@@ -19,6 +19,7 @@ from typing import Any, Final
 import lmdb
 
 from florlog_wal import directory, environment
+from florlog_wal.btree import Damage
 from florlog_wal.environment import Environment
 from florlog_wal.errors import CorruptPage, MissingPage
 from florlog_wal.tables import page_digest
@@ -60,9 +61,8 @@ def recover(env: Environment) -> None:
 
 
 def _put_batch(env: Environment, batch: list[tuple[bytes, memoryview]]) -> int:
-    with env.read() as txn:
-        get, db = txn.get, env.dbs[FULL]
-        new = {digest: view for digest, view in batch if get(digest, db=db) is None}
+    with env.read() as snapshot:
+        new = {digest: view for digest, view in batch if not snapshot.has(FULL, digest)}
     if not new:
         return 0
 
@@ -90,9 +90,11 @@ def _batches(views: list[memoryview], digests: list[bytes]) -> Iterator[list[tup
 
 def get(env: Environment, digest: bytes) -> bytes:
     """The page of a digest, verified."""
-    with env.read() as txn:
-        found = txn.get(digest, db=env.dbs[FULL])
-        data = None if found is None else bytes(found)
+    with env.read() as snapshot:
+        try:
+            data = snapshot.get(FULL, digest)
+        except Damage as error:
+            raise CorruptPage(digest, str(error)) from None
     if data is None:
         raise MissingPage(digest)
     if page_digest(data) != digest:
@@ -102,17 +104,16 @@ def get(env: Environment, digest: bytes) -> bytes:
 
 def has(env: Environment, digest: bytes) -> bool:
     """Whether a page is stored (its bytes are not read)."""
-    with env.read() as txn:
-        return txn.get(digest, db=env.dbs[FULL]) is not None
+    with env.read() as snapshot:
+        return snapshot.has(FULL, digest)
 
 
 def digests(env: Environment, after: bytes, limit: int = 4096) -> list[bytes]:
     """The digests of stored pages in order, from the first beyond ``after``."""
     found: list[bytes] = []
-    with env.read() as txn, txn.cursor(env.dbs[FULL]) as cursor:
-        if cursor.set_range(after + b"\0"):
-            for key in cursor.iternext(values=False):
-                found.append(bytes(key))
-                if len(found) == limit:
-                    break
+    with env.read() as snapshot:
+        for leaf in snapshot.key_leaves(FULL, after):
+            found += [key for key in leaf if key > after]
+            if len(found) >= limit:
+                break
     return found

@@ -3,15 +3,19 @@
 The tail is read before LMDB.  Whatever a live writer does in between, frames LMDB has by then are dropped
 as known, and the rest must follow LMDB's last record without a gap; if the writer went round in between,
 they do not, and then LMDB has newer records than were seen at first, so the look is repeated.
+
+LSNs are dense but for the ranges that gc noted, so a record that the tree does not give is corruption and
+not absence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from florlog_wal import log, tail
+from florlog_wal.btree import Damage, Snapshot
 from florlog_wal.codec import check, decode, decode_checked, lsn_key
 from florlog_wal.environment import Environment
 from florlog_wal.errors import CorruptRecord, NoSuchRecord
@@ -22,54 +26,76 @@ from florlog_wal.sessions import SessionInfo, Summary, add_records, info
 BATCH: Final = 1024
 
 
+class _Look(NamedTuple):
+    """What the log covers at one moment."""
+
+    last: int  # in LMDB
+    over: dict[int, bytes]  # what the tail has beyond
+    removed: list[tuple[int, int]]
+
+    @property
+    def first(self) -> int:
+        return self.removed[0][1] if self.removed and self.removed[0][0] == 1 else 1
+
+    @property
+    def end(self) -> int:
+        return self.last + len(self.over)
+
+    def next_present(self, lsn: int) -> int:
+        """The LSN itself, or the first after the removed range that it lies in."""
+        for start, stop in self.removed:
+            if start <= lsn < stop:
+                return stop
+        return lsn
+
+
 class LogReader:
     """Reads the log of one store directory."""
 
     def __init__(self, env: Environment, directory: Path) -> None:
         self._env, self._directory = env, directory
 
-    def last(self) -> int:
-        """The last record's LSN; 0 in an empty log."""
-        return self.range()[1]
-
     def range(self) -> tuple[int, int]:
         """First and last LSN; (1, 0) for an empty log."""
-        first, last, over = self._look()
-        return first, last + len(over)
+        look = self._look()
+        return look.first, look.end
 
-    def _look(self) -> tuple[int, int, dict[int, bytes]]:
-        """First and last LSN in LMDB, and what the tail has beyond."""
+    def _look(self) -> _Look:
         while True:
             found = tail.frames(self._directory)
-            with self._env.read() as txn:
-                first, last = log.bounds(self._env, txn)
-            newer = {lsn: data for lsn, data in found.items() if lsn > last}
-            if not newer or last + 1 in newer:
-                over: dict[int, bytes] = {}
-                while (data := newer.get(last + len(over) + 1)) is not None:
-                    over[last + len(over) + 1] = data
-                return first, last, over
-            again = log.last_durable(self._env)
-            if again == last:  # no writer: frames after a torn one
-                return first, last, {}
+            with self._env.read() as snapshot:
+                last, removed = log.last_in(snapshot), log.removed_in(snapshot)
+            over = tail.following(found, last)
+            if over or not any(lsn > last for lsn in found):
+                return _Look(last, over, removed)
+            if log.last_durable(self._env) == last:  # no writer moved on: these lie behind a torn frame
+                return _Look(last, {}, removed)
 
     def record(self, lsn: int) -> Entry:
         """The record at an LSN."""
-        with self._env.read() as txn:
-            found = txn.get(lsn_key(lsn), db=self._env.dbs[RECORDS]) if 0 < lsn < 2**64 else None
-            data = None if found is None else bytes(found)
+        return decode(lsn, self._stored(lsn))
+
+    def _stored(self, lsn: int) -> bytes:
+        if 0 < lsn < 2**63:
+            data = self._from_lmdb(lsn)
+            if data is not None:
+                return data
+        look = self._look()
+        if lsn in look.over:
+            return look.over[lsn]
+        if not 0 < lsn <= look.end or look.next_present(lsn) != lsn:
+            raise NoSuchRecord(lsn, look.first, look.end)
+        data = self._from_lmdb(lsn)  # it may have been committed since the first try
         if data is None:
-            first, last, over = self._look()
-            data = over.get(lsn)
-            if data is None and first <= lsn <= last:
-                with self._env.read() as txn:  # committed since the first look
-                    found = txn.get(lsn_key(lsn), db=self._env.dbs[RECORDS])
-                    data = None if found is None else bytes(found)
-                if data is None:
-                    raise CorruptRecord(lsn, "it is missing from the log")
-            if data is None:
-                raise NoSuchRecord(lsn, first, last + len(over))
-        return decode(lsn, data)
+            raise CorruptRecord(lsn, "it is missing from the log")
+        return data
+
+    def _from_lmdb(self, lsn: int) -> bytes | None:
+        with self._env.read() as snapshot:
+            try:
+                return snapshot.get(RECORDS, lsn_key(lsn))
+            except Damage as error:
+                raise CorruptRecord(lsn, str(error)) from None
 
     def scan(
         self,
@@ -80,62 +106,62 @@ class LogReader:
         reverse: bool,
     ) -> Iterator[Entry]:
         """See `Store.scan`."""
-        first, last = self.range()
-        end = last + 1
-        start = max(start, first)
-        stop = end if stop is None else min(stop, end)
+        look = self._look()
+        start = max(start, look.first)
+        stop = look.end + 1 if stop is None else min(stop, look.end + 1)
         numbers = None if types is None else frozenset(cls.TYPE for cls in types)
         while start < stop:
             if reverse:
-                batch = self._batch(max(start, stop - BATCH), stop)
-                stop -= len(batch)
+                low = max(start, stop - BATCH)
+                batch = self._batch(low, stop)
                 batch.reverse()
+                stop = low
             else:
-                batch = self._batch(start, min(stop, start + BATCH))
-                start += len(batch)
+                high = min(stop, start + BATCH)
+                batch = self._batch(start, high)
+                start = high
             for lsn, data in batch:
                 kind, owner, prev = check(lsn, data)
                 if (numbers is None or kind in numbers) and (session is None or (owner or lsn) == session):
                     yield decode_checked(lsn, data, kind, owner, prev)
 
     def _batch(self, start: int, stop: int) -> list[tuple[int, bytes]]:
-        """The stored records of a range that the log is known to cover."""
-        batch: list[tuple[int, bytes]] = []
-        over: dict[int, bytes] | None = None
-        while True:
-            with self._env.read() as txn, txn.cursor(self._env.dbs[RECORDS]) as cursor:
-                at = start + len(batch)
-                if at < stop and cursor.set_range(lsn_key(at)):
-                    for key, value in cursor.iternext():
-                        if int.from_bytes(key, "big") != at or at >= stop:
-                            break
-                        batch.append((at, bytes(value)))
-                        at += 1
-            if over is not None:
-                while at < stop and at in over:
-                    batch.append((at, over[at]))
-                    at += 1
-            if at >= stop:
-                return batch
-            known = over
-            _, last, over = self._look()
-            if known is not None and at <= last:
-                raise CorruptRecord(at, "it is missing from the log")
+        """The stored records of a range that lies within the log."""
+        with self._env.read() as snapshot:
+            batch, at = _consecutive(snapshot, start, stop)
+        if at >= stop:
+            return batch
+        look = self._look()
+        while at < stop:
+            at = look.next_present(at)
+            if at in look.over:
+                batch.append((at, look.over[at]))
+                at += 1
+            elif at <= look.last and at < stop:
+                with self._env.read() as snapshot:
+                    more, reached = _consecutive(snapshot, at, stop)
+                if reached == at:
+                    raise CorruptRecord(at, "it is missing from the log")
+                batch += more
+                at = reached
+            elif at < stop:
+                look = self._look()
+        return batch
 
     def sessions(self) -> list[SessionInfo]:
         """All sessions, oldest first."""
         found = tail.frames(self._directory)
         summaries: dict[int, Summary] = {}
-        with self._env.read() as txn:
-            _, last = log.bounds(self._env, txn)
-            with txn.cursor(self._env.dbs[SESSIONS]) as cursor:
-                for key, value in cursor:
+        with self._env.read() as snapshot:
+            last = log.last_in(snapshot)
+            for leaf in snapshot.leaves(SESSIONS):
+                for key, value in leaf:
                     lsn = int.from_bytes(key, "big")
-                    summaries[lsn] = Summary.decode(lsn, bytes(value))
-        over: dict[int, bytes] = {}
-        while (data := found.get(last + len(over) + 1)) is not None:
-            over[last + len(over) + 1] = data
-        add_records(summaries, over, lambda _: Summary())
+                    summaries[lsn] = Summary.decode(lsn, value)
+            entries = snapshot.tree(RECORDS).entries
+        if entries != sum(sum(summary.counts.values()) for summary in summaries.values()):
+            raise CorruptRecord(last, f"the sessions' summary rows do not add up to {entries} records")
+        add_records(summaries, tail.following(found, last), lambda _: Summary())
         result = []
         for lsn, summary in sorted(summaries.items()):
             begin = self.record(lsn).record
@@ -143,3 +169,21 @@ class LogReader:
                 raise CorruptRecord(lsn, "a session does not start with RunBegin")
             result.append(info(lsn, begin, summary))
         return result
+
+
+def _consecutive(snapshot: Snapshot, start: int, stop: int) -> tuple[list[tuple[int, bytes]], int]:
+    """Records from ``start`` on as far as LMDB has them without a gap, and the LSN after them."""
+    batch: list[tuple[int, bytes]] = []
+    at = start
+    try:
+        for leaf in snapshot.leaves(RECORDS, lsn_key(start)):
+            for key, data in leaf:
+                lsn = int.from_bytes(key, "big")
+                if lsn == at and at < stop:
+                    batch.append((lsn, data))
+                    at += 1
+                elif lsn >= start:
+                    return batch, at
+    except Damage as error:
+        raise CorruptRecord(at, str(error)) from None
+    return batch, at

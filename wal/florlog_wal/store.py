@@ -39,11 +39,14 @@ class Store:
         self._lock: WriterLock | None = None
         self._writer: LogWriter | None = None
         self._closed = self._forked = False
-        fresh = writable and directory.prepare_directory(path)
+        fresh = False
         if writable:
+            directory.make_directory(path)
             self._lock = WriterLock(path)
         held: list[environment.Environment] = []
         try:
+            if writable:
+                fresh = directory.clear_unfinished(path)
             if not fresh:
                 directory.read_manifest(path)
             self._log = log.acquire(path, log_map, writable=writable)
@@ -52,6 +55,7 @@ class Store:
             held.append(self._pages)
             if fresh:
                 directory.write_manifest(path)
+            log.check_end(self._log, path)
             self._reader = LogReader(self._log, path)
             if writable:
                 self._writer = LogWriter(self._log, path, window)
@@ -149,7 +153,7 @@ class Store:
     def last_lsn(self) -> int:
         """The last record's LSN; 0 in an empty log."""
         self._check()
-        return self._reader.last() if self._writer is None else self._writer.last_lsn
+        return self._reader.range()[1] if self._writer is None else self._writer.last_lsn
 
     @property
     def durable_lsn(self) -> int:

@@ -82,9 +82,8 @@ def frames(directory: Path) -> dict[int, bytes]:
     return found
 
 
-def pending(directory: Path, last: int) -> dict[int, bytes]:
-    """The records that follow ``last``, without a gap."""
-    found = frames(directory)
+def following(found: dict[int, bytes], last: int) -> dict[int, bytes]:
+    """Those records that follow ``last`` without a gap."""
     run: dict[int, bytes] = {}
     while (record := found.get(last + 1)) is not None:
         last += 1

@@ -25,6 +25,7 @@ import lmdb
 
 from florlog_wal import log, tail
 from florlog_wal.codec import checksum, lsn_key
+from florlog_wal.directory import write_end
 from florlog_wal.environment import Environment
 from florlog_wal.errors import LogStopped, WalError
 
@@ -116,6 +117,7 @@ class LogWriter:
             for segment in self._segments:
                 segment.close()
             if whole:
+                write_end(self._directory, self._durable)
                 tail.remove(self._directory)
             else:
                 raise LogStopped(self._stopped, self._durable)

@@ -1,0 +1,273 @@
+"""Reading LMDB's file without trusting it.
+
+LMDB believes what its pages say: a flipped bit in a page number, an offset or a length sends it outside its
+map, and the process dies by SIGSEGV; a bad sector or a file cut short under the map is SIGBUS.  A library in
+somebody's training process must not do that.  So what is read is read here, by `os.pread` and bounds-checked
+slices over LMDB 0.9's page format, which has not changed since 2011 (struct by struct in ``mdb.c``; the part
+that is used is written down in ``specs/log-format.md``).  Anything impossible raises `Damage`.
+
+The engine still does all writing, and holds the reader's slot that keeps a snapshot's pages from reuse.
+
+LMDB's own pages carry no checksum, so a pointer may lead to another sound page, for instance an older
+version of the right one.  Each page's number, kind and level are checked, the two meta pages against each
+other, and the rest is up to the contents: a record's checksum covers its LSN, LSNs are dense, the number of
+entries is known, and a page of the page store has its digest.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+_META: Final = struct.Struct("<16xIIQQ")  # page header; magic, version, address, map size
+_DB: Final = struct.Struct("<IHHQQQQQ")  # pad, flags, depth, branch, leaf and overflow pages, entries, root
+_META_END: Final = struct.Struct("<QQ")  # last page, transaction
+_META_SIZE: Final = _META.size + 2 * _DB.size + _META_END.size
+_PAGE: Final = struct.Struct("<QHHHH")  # number, pad, flags, lower, upper
+_NODE: Final = struct.Struct("<HHHH")  # size or child: low, high; flags; key size
+_MAGIC: Final = 0xBEEFC0DE
+_BRANCH, _LEAF, _OVERFLOW = 1, 2, 4
+_BIG, _SUBDATA = 1, 2
+_NO_PAGE: Final = 2**64 - 1
+_MAX_DEPTH: Final = 32  # LMDB's own limit
+
+
+class Damage(Exception):  # noqa: N818 - internal: it becomes a public error that knows the LSN or digest
+    """The file's structure is not possible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The root of one B+tree."""
+
+    depth: int
+    entries: int
+    root: int
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """One of the two meta pages."""
+
+    page_size: int
+    main: Tree
+    last_page: int
+    txn: int
+
+
+Item = tuple[bytes, bytes]
+
+
+def read_metas(fd: int) -> tuple[Meta, Meta]:
+    """Both meta pages, checked against each other: LMDB writes them in turn."""
+    first = _meta(os.pread(fd, _META_SIZE, 0))
+    second = _meta(os.pread(fd, _META_SIZE, first.page_size))
+    if first.page_size != second.page_size:
+        raise Damage("the meta pages disagree about the page size")
+    fresh = first.txn == second.txn == 0
+    if not fresh and (abs(first.txn - second.txn) != 1 or first.txn % 2):
+        raise Damage(f"the meta pages have transactions {first.txn} and {second.txn}, which never follow")
+    return first, second
+
+
+def _meta(data: bytes) -> Meta:
+    if len(data) < _META_SIZE:
+        raise Damage("the file is shorter than its meta pages")
+    magic, version, _, _ = _META.unpack_from(data)
+    if magic != _MAGIC or version != 1:
+        raise Damage("it does not begin with the meta pages of LMDB 0.9")
+    page_size = _DB.unpack_from(data, _META.size)[0]
+    if page_size < 512 or page_size > 65536 or page_size & (page_size - 1):
+        raise Damage(f"a page size of {page_size}")
+    last_page, txn = _META_END.unpack_from(data, _META.size + 2 * _DB.size)
+    return Meta(page_size, _tree(data, _META.size + _DB.size), last_page, txn)
+
+
+def _tree(data: bytes, at: int) -> Tree:
+    _, _, depth, _, _, _, entries, root = _DB.unpack_from(data, at)
+    if depth > _MAX_DEPTH or (root == _NO_PAGE) != (depth == 0):
+        raise Damage(f"a tree of depth {depth} with root {root}")
+    return Tree(depth, entries, root)
+
+
+def check_size(fd: int) -> None:
+    """Refuse a file shorter than its newest meta page says, before the engine maps it."""
+    newest = max(read_metas(fd), key=lambda meta: meta.txn)
+    need, size = (newest.last_page + 1) * newest.page_size, os.fstat(fd).st_size
+    if size < need:
+        raise Damage(f"it has {size} bytes and needs {need}: it was cut off")
+
+
+class Snapshot:
+    """The named trees of one committed transaction."""
+
+    def __init__(self, fd: int, txn: int | None) -> None:
+        """``txn`` None: the newest.  Raises `LookupError` if the transaction's meta page was replaced."""
+        self._fd = fd
+        metas = read_metas(fd)
+        wanted = [meta for meta in metas if txn is None or meta.txn == txn]
+        if not wanted:
+            raise LookupError(txn)
+        meta = max(wanted, key=lambda meta: meta.txn)
+        self._main, self._page_size = meta.main, meta.page_size
+        self._trees: dict[str, Tree] = {}
+        self._branches: dict[int, list[tuple[bytes, int]]] = {}
+
+    def tree(self, name: str) -> Tree:
+        """A named tree."""
+        found = self._trees.get(name)
+        if found is None:
+            data = self._lookup(self._main, name.encode())
+            if data is None or len(data) != _DB.size:
+                raise Damage(f"the database {name} is missing")
+            found = self._trees[name] = _tree(data, 0)
+        return found
+
+    def get(self, name: str, key: bytes) -> bytes | None:
+        """The value of a key."""
+        return self._lookup(self.tree(name), key)
+
+    def has(self, name: str, key: bytes) -> bool:
+        """Whether a key is there; its value is not read."""
+        tree = self.tree(name)
+        return bool(tree.depth) and key in self._keys(self._descend(tree, key))
+
+    def key_leaves(self, name: str, start: bytes = b"") -> Iterator[list[bytes]]:
+        """Like `leaves`, the keys alone."""
+        tree = self.tree(name)
+        if tree.depth:
+            for page in self._walk(tree.root, tree.depth, start):
+                yield self._keys(page)
+
+    def leaves(self, name: str, start: bytes = b"") -> Iterator[list[Item]]:
+        """The items in order of key, a leaf at a time, from the leaf where ``start`` belongs."""
+        tree = self.tree(name)
+        if tree.depth:
+            for page in self._walk(tree.root, tree.depth, start):
+                yield self._items(page)
+
+    def last(self, name: str) -> Item | None:
+        """The last item."""
+        tree = self.tree(name)
+        if not tree.depth:
+            return None
+        page = tree.root
+        for _ in range(tree.depth - 1):
+            page = self._children(page)[-1][1]
+        return self._items(page)[-1]
+
+    def _lookup(self, tree: Tree, key: bytes) -> bytes | None:
+        if not tree.depth:
+            return None
+        items = self._items(self._descend(tree, key), key)
+        return items[0][1] if items else None
+
+    def _descend(self, tree: Tree, key: bytes) -> int:
+        """The leaf page where a key belongs."""
+        page = tree.root
+        for _ in range(tree.depth - 1):
+            children = self._children(page)
+            page = children[_position(children, key)][1]
+        return page
+
+    def _walk(self, page: int, depth: int, start: bytes) -> Iterator[int]:
+        """The leaf pages in order."""
+        if depth == 1:
+            yield page
+            return
+        children = self._children(page)
+        first = _position(children, start)
+        for _, child in children[first:]:
+            yield from self._walk(child, depth - 1, start)
+            start = b""
+
+    def _children(self, number: int) -> list[tuple[bytes, int]]:
+        """The keys and children of a branch page; its first key stands for minus infinity."""
+        known = self._branches.get(number)
+        if known is not None:
+            return known
+        page, pointers = self._page(number, _BRANCH)
+        children = []
+        try:
+            for at in pointers:
+                low, high, top, size = _NODE.unpack_from(page, at)
+                children.append((page[at + 8 : at + 8 + size], low | high << 16 | top << 32))
+        except struct.error:
+            raise Damage(f"page {number} has a node beyond its end") from None
+        self._branches[number] = children
+        return children
+
+    def _keys(self, number: int) -> list[bytes]:
+        """The keys of a leaf page."""
+        page, pointers = self._page(number, _LEAF)
+        try:
+            sizes = [(at + 8, _NODE.unpack_from(page, at)[3]) for at in pointers]
+        except struct.error:
+            raise Damage(f"page {number} has a node beyond its end") from None
+        return [page[at : at + size] for at, size in sizes]
+
+    def _items(self, number: int, only: bytes | None = None) -> list[Item]:
+        """The items of a leaf page, or those of one key."""
+        page, pointers = self._page(number, _LEAF)
+        items = []
+        unpack = _NODE.unpack_from
+        try:
+            for at in pointers:
+                low, high, flags, size = unpack(page, at)
+                key = page[at + 8 : at + 8 + size]
+                if only is not None and key != only:
+                    continue
+                at += 8 + size
+                if flags == _BIG:
+                    first = int.from_bytes(page[at : at + 8], "little")
+                    items.append((key, self._big(first, low | high << 16)))
+                elif flags in (0, _SUBDATA):
+                    items.append((key, page[at : at + (low | high << 16)]))
+                else:
+                    raise Damage(f"page {number} has a node with flags {flags}")
+        except struct.error:
+            raise Damage(f"page {number} has a node beyond its end") from None
+        return items
+
+    def _page(self, number: int, kind: int) -> tuple[bytes, tuple[int, ...]]:
+        """A page and the offsets of its nodes."""
+        size = self._page_size
+        page = self._read(number, size)
+        found, _, flags, lower, upper = _PAGE.unpack_from(page)
+        count = (lower - _PAGE.size) // 2
+        if found != number or flags != kind or not _PAGE.size < lower <= upper <= size or lower % 2:
+            raise Damage(f"page {number} says it is page {found} with flags {flags}, {count} nodes")
+        return page, struct.unpack_from(f"<{count}H", page, _PAGE.size)
+
+    def _big(self, number: int, size: int) -> bytes:
+        """A value on pages of its own."""
+        head = self._read(number, _PAGE.size)
+        found, _, flags, low, high = _PAGE.unpack_from(head)
+        room = (low | high << 16) * self._page_size - _PAGE.size
+        if found != number or flags != _OVERFLOW or size > min(room, os.fstat(self._fd).st_size):
+            raise Damage(f"page {number} does not hold a value of {size} bytes")
+        return self._read(number, size, _PAGE.size)
+
+    def _read(self, number: int, size: int, skip: int = 0) -> bytes:
+        offset = number * self._page_size + skip
+        if offset >= 2**62:
+            raise Damage(f"page {number} is beyond any file")
+        data = os.pread(self._fd, size, offset)
+        if len(data) != size:
+            raise Damage(f"page {number} is beyond the end of the file")
+        return data
+
+
+def _position(children: list[tuple[bytes, int]], key: bytes) -> int:
+    """The child where a key belongs."""
+    low, high = 1, len(children)
+    while low < high:
+        middle = (low + high) // 2
+        if children[middle][0] <= key:
+            low = middle + 1
+        else:
+            high = middle
+    return low - 1
