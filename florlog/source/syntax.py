@@ -13,6 +13,8 @@ import ast
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
+from florlog.errors import FlorlogError
+
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 LoopNode: TypeAlias = ast.For | ast.AsyncFor | ast.While
 
@@ -24,7 +26,7 @@ BLOCK_FIELDS = ("body", "handlers", "orelse", "finalbody", "cases")
 BLOCK_OWNERS = (ast.stmt, ast.ExceptHandler, ast.match_case, ast.Module)
 
 
-class SourceError(Exception):
+class SourceError(FlorlogError):
     """A text that is not Python: where, and what the parser says."""
 
     def __init__(self, file: str, line: int, text: str) -> None:

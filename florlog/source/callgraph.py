@@ -1,0 +1,381 @@
+"""What a statement may call, by name: conservative, flow-insensitive, without types.
+
+``f(x)`` reaches what ``f`` is bound to if that is a definition, every function of that name if it is
+not known; ``obj.m(x)`` reaches every function named ``m``.  A call resolved neither in the program nor to
+a builtin or a library may reach any *object* code: every ``forward`` and ``__call__``, every method of a
+class with a base from a library (frameworks call those), every special method, and every *hook*.  Hooks are
+functions that are referenced without being called, lambdas, generators, coroutines and functions under
+unknown decorators: they run at a time that the call graph does not know.  Library calls may run hooks, and
+object code when they are handed something that the program calls or constructs.  Iteration, ``with`` and
+subscripts reach the matching special methods, every statement the remaining ones.
+
+Classes of callees are *groups*, nodes of the graph with members, so that edges stay few.  Left out: threads
+that run while the main thread calls nothing, signal handlers, monkey-patched library functions, ``exec``.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import TypeAlias
+
+from florlog.source.calls import is_log_call, loop_call
+from florlog.source.known import (
+    ATTRIBUTES,
+    CONSTRUCTORS,
+    ITERATION,
+    PLAIN_BUILTINS,
+    PLAIN_LIBRARIES,
+    PLAIN_METHODS,
+    PROPERTIES,
+    QUIET_DECORATORS,
+    WITH,
+)
+from florlog.source.program import Code, Function
+from florlog.source.scopes import Origins, Scopes, root_module
+from florlog.source.syntax import COMPREHENSIONS, FUNCTIONS, WITHS, header_parts, own_nodes
+
+Node: TypeAlias = Function | str  # a function or a group
+
+UNKNOWN = frozenset({"hooks", "objects", "iteration", "with", "dunders", "attributes"})
+
+
+class CallGraph:
+    """Edges from statements to functions and groups, and who may reach a function."""
+
+    def __init__(self, code: Code) -> None:
+        self._code = code
+        self._local = {
+            part for file in code.trees for part in (PurePath(file).stem, PurePath(file).parent.name)
+        }
+        self._named: dict[str, list[Function]] = defaultdict(list)
+        self._properties: dict[str, list[Function]] = defaultdict(list)
+        self._classes: dict[str, list[Function]] = defaultdict(list)
+        self.lazy: set[Function] = set()  # called now, run later: generators, coroutines
+        for function in code.functions:
+            self._index(function)
+        self._callable_names = self._names_of_callables()
+        self._members: dict[str, set[Function]] = defaultdict(set)
+        for function in code.functions:
+            for group in self._groups(function):
+                self._members[group].add(function)
+        self._callees: dict[ast.AST, list[tuple[ast.AST, frozenset[Node]]]] = {}
+        self._members["hooks"] |= self._referenced()
+        self._callers: dict[Node, set[Function]] = defaultdict(set)
+        for function in code.functions:
+            for statement in code.statements_below(function.block):
+                for callee in self.callees(statement):
+                    self._callers[callee].add(function)
+
+    def callees(self, statement: ast.AST) -> frozenset[Node]:
+        """What executing a statement's own part (its header, if it has blocks) may call."""
+        return frozenset().union(*(callees for _, callees in self.events(statement)))
+
+    def events(self, statement: ast.AST) -> list[tuple[ast.AST, frozenset[Node]]]:
+        """The nodes of a statement's own part that may call something, and what."""
+        if statement not in self._callees:
+            function = self._code.function_of.get(statement)
+            file = function.file if function else self._file_of(statement)
+            self._callees[statement] = [e for e in self._events(statement, file) if e[1]]
+        return self._callees[statement]
+
+    def reaching(self, function: Function) -> frozenset[Node]:
+        """The functions and groups that may run a function outside their own florlog loops, and itself."""
+        found: set[Node] = set()
+        pending: list[Node] = [function]
+        while pending:
+            node = pending.pop()
+            if node in found:
+                continue
+            found.add(node)
+            pending.extend(self._callers.get(node, ()))
+            pending.extend(group for group, members in self._members.items() if node in members)
+        return frozenset(found)
+
+    # -- the groups --------------------------------------------------------------------------------
+
+    def _file_of(self, part: ast.AST) -> str:
+        return next(file for file, scopes in self._code.scopes.items() if part in scopes.of)
+
+    def _index(self, function: Function) -> None:
+        node = function.node
+        if isinstance(node, ast.ClassDef):
+            self._classes[node.name].append(function)
+        elif isinstance(node, FUNCTIONS):
+            self._named[node.name].append(function)
+            if {_last_name(d) for d in node.decorator_list} & PROPERTIES:
+                self._properties[node.name].append(function)
+        yields = (ast.Yield, ast.YieldFrom)
+        inside = own_nodes(ast.iter_child_nodes(node)) if isinstance(node, (*FUNCTIONS, ast.Lambda)) else ()
+        if isinstance(node, (ast.AsyncFunctionDef, ast.GeneratorExp)) or any(
+            isinstance(n, yields) for n in inside
+        ):
+            self.lazy.add(function)
+
+    def _groups(self, function: Function) -> Iterator[str]:
+        node, name = function.node, function.name
+        if function in self.lazy or isinstance(node, ast.Lambda):
+            yield "hooks"
+        if not isinstance(node, FUNCTIONS):
+            return
+        if any(_last_name(d) not in QUIET_DECORATORS for d in node.decorator_list):
+            yield "hooks"
+        owner = self._code.function_of[node].node
+        framework = isinstance(owner, ast.ClassDef) and self._has_library_base(owner, set())
+        if name in ("forward", "__call__") or (framework and name not in CONSTRUCTORS):
+            yield "objects"
+        if name in ITERATION:
+            yield "iteration"
+        elif name in WITH:
+            yield "with"
+        elif name in ATTRIBUTES:
+            yield "attributes"
+        elif name.startswith("__") and name.endswith("__") and name not in {*CONSTRUCTORS, "__call__"}:
+            yield "dunders"
+
+    def _has_library_base(self, node: ast.ClassDef, seen: set[ast.AST]) -> bool:
+        if node in seen:
+            return False
+        seen.add(node)
+        for base in node.bases:
+            name = _last_name(base)
+            inner = [f.node for f in self._classes.get(name, ())]
+            if name != "object" and not inner:
+                return True
+            if any(self._has_library_base(n, seen) for n in inner if isinstance(n, ast.ClassDef)):
+                return True
+        return bool(node.keywords)
+
+    def _all_nodes(self) -> Iterator[ast.AST]:
+        for tree in self._code.trees.values():
+            yield from ast.walk(tree)
+
+    def _referenced(self) -> set[Function]:
+        """Functions whose name is used other than by calling it, and constructors of classes used so."""
+        found: set[Function] = set()
+        every = [f for f in self._code.functions if isinstance(f.node, FUNCTIONS)]
+        quiet: set[ast.AST] = set()
+        for node in self._all_nodes():
+            if isinstance(node, ast.Call):
+                quiet.add(node.func)
+                if _last_name(node.func) in (
+                    "getattr",
+                    "methodcaller",
+                    "globals",
+                    "locals",
+                    "vars",
+                    "eval",
+                    "exec",
+                ):
+                    strings = [a.value for a in node.args if isinstance(a, ast.Constant)]
+                    if strings:
+                        found.update(f for text in strings for f in self._named.get(str(text), ()))
+                    elif not _is_library(self._origins_of_first(node)):
+                        found.update(every)
+            elif isinstance(node, ast.ClassDef):
+                quiet.update(node.bases)
+            elif isinstance(node, (*FUNCTIONS, ast.AnnAssign, ast.arg)):
+                annotation = node.returns if isinstance(node, FUNCTIONS) else node.annotation
+                quiet.update(ast.walk(annotation) if annotation else ())
+                quiet.update(node.decorator_list if isinstance(node, FUNCTIONS) else ())
+        for node in self._all_nodes():
+            if (
+                isinstance(node, (ast.Name, ast.Attribute))
+                and isinstance(node.ctx, ast.Load)
+                and node not in quiet
+            ):
+                name = _last_name(node)
+                found.update(self._definitions(name).difference(self._properties.get(name, ())))
+        return found
+
+    def _origins_of_first(self, call: ast.Call) -> Origins:
+        if not call.args:
+            return frozenset()
+        scopes = next(s for s in self._code.scopes.values() if call in s.of)
+        return scopes.origins(call.args[0])
+
+    def _names_of_callables(self) -> set[str]:
+        """Names that the program calls as functions of unknown origin, or gives to what it constructs."""
+        names = set()
+        for node in self._all_nodes():
+            if isinstance(node, ast.Call):
+                names.add(_last_name(node.func))
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+                if _last_name(node.value.func) in self._classes:
+                    names.update(_last_name(target) for target in node.targets)
+            elif isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
+                names.add(_last_name(node.iter))
+        return names - {""}
+
+    def _definitions(self, name: str) -> set[Function]:
+        found = set(self._named.get(name, ()))
+        for owner in self._classes.get(name, ()):
+            found |= self._constructors(owner, set())
+        return found
+
+    def _constructors(self, owner: Function, seen: set[Function]) -> set[Function]:
+        if owner in seen or not isinstance(owner.node, ast.ClassDef):
+            return set()
+        seen.add(owner)
+        found = {
+            self._code.function_at[n]
+            for n in owner.node.body
+            if isinstance(n, FUNCTIONS) and n.name in CONSTRUCTORS
+        }
+        for base in owner.node.bases:
+            for inner in self._classes.get(_last_name(base), ()):
+                found |= self._constructors(inner, seen)
+        return found
+
+    # -- the edges ---------------------------------------------------------------------------------
+
+    def _events(self, statement: ast.AST, file: str) -> Iterator[tuple[ast.AST, frozenset[Node]]]:
+        scopes = self._code.scopes[file]
+        yield statement, self._own(statement, file)
+        called: set[ast.AST] = set(statement.bases) if isinstance(statement, ast.ClassDef) else set()
+        pending: list[ast.AST] = [statement]
+        if not isinstance(statement, ast.expr):
+            pending = list(header_parts(statement))
+        while pending:
+            node = pending.pop()
+            inner = self._code.function_at.get(node)
+            if inner is not None:
+                yield node, frozenset({inner})  # a lambda or generator expression may run right here
+                pending.extend(_evaluated_outside(node))
+                continue
+            pending.extend(ast.iter_child_nodes(node))
+            if isinstance(node, ast.Call):
+                called.add(node.func)
+                yield node, self._called(node, scopes)
+            elif isinstance(node, (ast.Name, ast.Attribute)):
+                yield node, self._used(node, node in called)
+            elif isinstance(node, (ast.Subscript, ast.Starred)):
+                yield node, frozenset({"iteration"})
+            elif isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Store):
+                yield node, frozenset({"iteration", "hooks"})
+            elif isinstance(node, COMPREHENSIONS):
+                for generator in node.generators:
+                    yield generator, self._iterated(generator.iter, scopes)
+            elif isinstance(node, (ast.Await, ast.Yield, ast.YieldFrom)):
+                yield node, UNKNOWN
+
+    def _own(self, statement: ast.AST, file: str) -> frozenset[Node]:
+        """What a statement does beside evaluating its expressions."""
+        found: set[Node] = {"dunders"}
+        if isinstance(statement, (ast.Import, ast.ImportFrom)):
+            found |= self._imported(statement)
+        elif isinstance(statement, (ast.For, ast.AsyncFor, ast.comprehension)):
+            found |= self._iterated(statement.iter, self._code.scopes[file])
+        elif isinstance(statement, WITHS):
+            found |= {"with", "hooks"}
+        elif isinstance(statement, ast.ClassDef):
+            found.add(self._code.function_at[statement])
+        if isinstance(statement, (*FUNCTIONS, ast.ClassDef)):
+            for decorator in statement.decorator_list:
+                if _last_name(decorator) not in QUIET_DECORATORS:
+                    found |= self._definitions(_last_name(decorator)) or UNKNOWN
+        return frozenset(found)
+
+    def _imported(self, statement: ast.Import | ast.ImportFrom) -> set[Function]:
+        words = {part for alias in statement.names for part in alias.name.split(".")}
+        if isinstance(statement, ast.ImportFrom):
+            words |= set((statement.module or "").split("."))
+        return {
+            self._code.function_at[tree]
+            for file, tree in self._code.trees.items()
+            if {PurePath(file).stem, PurePath(file).parent.name if PurePath(file).stem == "__init__" else ""}
+            & words
+        }
+
+    def _iterated(self, expr: ast.expr, scopes: Scopes) -> frozenset[Node]:
+        plain = isinstance(expr, (ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set))
+        is_range = isinstance(expr, ast.Call) and _last_name(expr.func) == "range"
+        if plain or (is_range and scopes.origins(expr.func) == {"builtin"}):  # type: ignore[attr-defined]
+            return frozenset()
+        return frozenset({"iteration", "hooks"})
+
+    def _used(self, node: ast.Name | ast.Attribute, called: bool) -> frozenset[Node]:
+        name = _last_name(node)
+        found: set[Node] = set() if called else set(self._definitions(name))
+        if isinstance(node, ast.Attribute):
+            found |= {"attributes", *self._properties.get(name, ())}
+        return frozenset(found)
+
+    def _called(self, call: ast.Call, scopes: Scopes) -> frozenset[Node]:
+        name = _last_name(call.func)
+        found: set[Node] = set()
+        for origin in scopes.origins(call.func):
+            root = root_module(origin)
+            real = origin.replace(":", ".").rpartition(".")[2] if root or origin.startswith("from:") else name
+            defined = self._definitions(real)
+            if origin in ("log", "loop", "iteration", "make_run"):
+                continue
+            if origin == "def" or (
+                (root in self._local or not root) and origin.startswith(("from:", "module:"))
+            ):
+                found |= defined or self._undefined(real)
+            elif root:
+                found |= self._library_call(call, root)
+            elif origin == "builtin":
+                found |= set() if name in PLAIN_BUILTINS else {"iteration", "hooks"}
+            else:
+                found |= defined
+                plain = isinstance(call.func, ast.Attribute) and name in PLAIN_METHODS
+                ours = is_log_call(call, scopes) or loop_call(call, scopes) is not None
+                if not plain and not ours and not (defined and self._on_self(call, scopes)):
+                    found |= UNKNOWN
+        return frozenset(found)
+
+    def _undefined(self, name: str) -> frozenset[Node]:
+        """What calling a local name reaches that has no code of its own: a class without constructor."""
+        classes = [f.node for f in self._classes.get(name, ())]
+        library = any(self._has_library_base(n, set()) for n in classes if isinstance(n, ast.ClassDef))
+        return UNKNOWN if library or not classes else frozenset()
+
+    def _library_call(self, call: ast.Call, root: str) -> frozenset[Node]:
+        """A library runs hooks; objects too if it is handed one."""
+        if root in PLAIN_LIBRARIES:
+            return frozenset()
+        bases = {n.value for n in ast.walk(call) if isinstance(n, ast.Attribute)}
+        called = {n.func for n in ast.walk(call) if isinstance(n, ast.Call)}
+        passed = {
+            _last_name(n) for n in ast.walk(call)
+            if isinstance(n, (ast.Name, ast.Attribute)) and n not in bases and n not in called
+        }  # fmt: skip
+        return UNKNOWN if passed & self._callable_names else frozenset({"hooks"})
+
+    def _on_self(self, call: ast.Call, scopes: Scopes) -> bool:
+        """Whether the call is ``self.m(...)`` in a class of the program that defines ``m``."""
+        func, scope = call.func, scopes.of[call]
+        while scope.parent is not None and scope.parent.kind != "class":
+            scope = scope.parent
+        if not (
+            isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name) and scope.parent is not None
+        ):
+            return False
+        arguments = scope.node.args.args if isinstance(scope.node, FUNCTIONS) else []
+        return bool(arguments) and arguments[0].arg == func.value.id and func.attr in scope.parent.bound
+
+
+def _evaluated_outside(node: ast.AST) -> list[ast.AST]:
+    """What of a lambda or generator expression is evaluated where it stands."""
+    if isinstance(node, ast.Lambda):
+        return [d for d in (*node.args.defaults, *node.args.kw_defaults) if d is not None]
+    return [node.generators[0].iter] if isinstance(node, ast.GeneratorExp) else []
+
+
+def _is_library(origins: Origins) -> bool:
+    return bool(origins) and all(map(root_module, origins))
+
+
+def _last_name(node: ast.AST) -> str:
+    """The last name of a name, attribute, call or subscript: what it is called by."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    if isinstance(node, ast.Call):
+        return _last_name(node.func)
+    return _last_name(node.value) if isinstance(node, ast.Subscript) else ""
