@@ -113,5 +113,3 @@ def check_end(env: Environment, path: Path) -> None:
         raise CorruptRecord(1, error.detail) from None
     if last < closed_at:
         raise CorruptRecord(last + 1, f"the log was closed at {closed_at} and ends before")
-
-
