@@ -11,7 +11,7 @@ timeline order within a session, that is everything with a greater LSN than the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from florlog_wal import (
@@ -29,6 +29,7 @@ from florlog_wal import (
     Path,
     RunBegin,
     RunEnd,
+    SessionInfo,
     Statement,
     Values,
 )
@@ -51,27 +52,26 @@ class Source(Protocol):
         """The entries of one session, in LSN order."""
 
 
-def analyse(store: Source, sessions: list[tuple[int, RunBegin]], *, running: bool = False) -> RunTree:
-    """The tree of the run that ``sessions`` (LSN and first record, oldest first) belong to.
+def analyse(store: Source, sessions: Sequence[SessionInfo], *, running: bool = False) -> RunTree:
+    """The tree of the run that ``sessions`` (oldest first) belong to.
 
     ``running`` tells that a live process still writes the newest session.
     """
-    recording = [(lsn, begin) for lsn, begin in sessions if begin.kind != "replay"]
+    recording = [session for session in sessions if session.begin.kind != "replay"]
     builder = _Builder()
-    for position, (lsn, _) in enumerate(recording):
-        later = [begin.resumed_from for _, begin in recording[position + 1 :]]
-        builder.session(lsn, min(later, default=None), store.scan(lsn, session=lsn))
-    ended, failure = builder.status, builder.failure
-    status = ended or ("running" if running else "crashed")
+    for position, session in enumerate(recording):
+        later = [resumed.begin.resumed_from for resumed in recording[position + 1 :]]
+        entries = store.scan(session.lsn, session.last_lsn + 1, session=session.lsn)
+        builder.session(session.lsn, min(later, default=None), entries)
     return RunTree(
-        run=recording[0][1].run,
-        begin=recording[-1][1],
-        sessions=[lsn for lsn, _ in recording],
-        replays=[lsn for lsn, begin in sessions if begin.kind == "replay"],
+        run=recording[0].begin.run,
+        begin=recording[-1].begin,
+        sessions=[session.lsn for session in recording],
+        replays=[session.lsn for session in sessions if session.begin.kind == "replay"],
         root=builder.root,
         statements=builder.statements,
-        status=status,
-        failure=failure,
+        status=builder.status or ("running" if running else "crashed"),
+        failure=builder.failure,
         losers=builder.losers(),
         bytes=builder.bytes,
         last_lsn=builder.last_lsn,

@@ -1,0 +1,354 @@
+"""Following a plan through a recorded run, and checking every step of the way.
+
+The guide stands beside a run that re-executes a recording.  It tells each loop which iterations to run and
+where to restore, compares what the script does with what the log says (logged values, fingerprints, and the
+whole state wherever an image stands), and collects the values of statements that the recording does not
+have, labelled with how far they can be trusted.
+
+A resume is guided only up to its last restore; from there on the run records again, and what it logs is
+still compared with the recording as far as that goes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from florlog_recovery import Image, Loop, LoopPlan, NodePlan, Plan, RunTree
+from florlog_wal import Commit, Path, Store, Values, decode_value, encode_value
+
+from ._data import check
+from ._image import SavedState, digests_only, differing, page_table, snapshot, state_digest
+from ._open import Expected, OpenIteration, OpenLoop
+from ._skip import SkipRest
+from ._tree import flatten
+from .errors import ChangedError
+
+PROVEN, CONSISTENT, UNVERIFIED, DIVERGED = "PROVEN", "CONSISTENT", "UNVERIFIED", "DIVERGED"
+
+
+@dataclass(slots=True)
+class Found:
+    """A value that the recording does not have."""
+
+    file: str
+    line: int
+    qualname: str
+    name: str
+    path: Path
+    value: Any
+    trust: str = UNVERIFIED
+    detail: str = ""
+
+
+def where(path: Path) -> str:
+    """An iteration's address as text: ``epoch=3, step=17``."""
+    return ", ".join(f"{name}={index}" for name, index in path) or "the run's start"
+
+
+class Guide:
+    """Leads one run along ``plan``.
+
+    ``lines`` maps a source file to its path when recorded and its lines' numbers then; None: unchanged.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        tree: RunTree,
+        plan: Plan | None,
+        lines: Mapping[str, tuple[str, Mapping[int, int]]] | None,
+        *,
+        resuming: bool = False,
+    ) -> None:
+        self.store = store
+        self.tree = tree
+        self.plan = plan
+        self.resuming = resuming
+        self.found: list[Found] = []
+        self.differences: list[str] = []
+        self.redone = 0  # innermost iterations executed
+        self.restored = 0
+        self.progress: Callable[[int], None] = lambda redone: None
+        self._lines = lines
+        self._restores = _restores(plan.root) if plan else 0
+        self._statements = tree.statements
+        self._base = "start"
+        self._difference = ""
+        self._local = ""
+        self._compared = 0
+        self._pending: list[Found] = []
+
+    # -- navigation --------------------------------------------------------------------------------
+
+    @property
+    def navigating(self) -> bool:
+        """Whether loops still follow the plan."""
+        return self._restores > 0 or not self.resuming
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether the set-up produced values, and nothing has told yet whether it made the recorded state."""
+        return bool(self._pending) and self._base == "start"
+
+    def start(self, root: OpenIteration) -> None:
+        """The run itself begins."""
+        root.recorded = self.tree.root
+        root.plan = self.plan.root if self.plan else None
+        self._expect(root)
+
+    def enter(self, loop: OpenLoop) -> None:
+        """A loop begins: find it in the recording and in the plan.
+
+        Raises `SkipRest` when nothing after this place is planned, and `ChangedError` when the recording
+        has another loop here.
+        """
+        parent = loop.parent
+        if parent.abandoned:
+            raise SkipRest
+        node = parent.recorded
+        if node is None:
+            return
+        recorded = node.find(loop.name)
+        if recorded is None:
+            if self.navigating and parent.plan is not None and len(parent.plan.loops) > parent.segment:
+                expected = node.loops[parent.segment].name
+                if not any(known.name == loop.name for known in self.tree.loops()):
+                    return  # a loop that the script did not have: it runs as it is
+                raise ChangedError(
+                    f"the script entered loop {loop.name!r} at {where(parent.path)}, "
+                    f"where it entered {expected!r} when recorded"
+                )
+            return
+        loop.recorded = recorded
+        check(loop.name, loop.cursor.iterable if loop.cursor else None, recorded.length, recorded.data)
+        if not self.navigating:
+            return
+        planned = parent.plan.loops if parent.plan else []
+        if recorded.order >= len(planned):
+            self.abandon(parent)
+            raise SkipRest
+        loop.plan = planned[recorded.order]
+
+    def next_index(self, loop: OpenLoop, restore: Callable[[OpenLoop, int, Image], None]) -> int | None:
+        """The iteration to run now, None at the planned end; calls ``restore`` where the plan says so."""
+        plan = loop.plan
+        if plan is None or not self.navigating:
+            return loop.count
+        if loop.parent.abandoned:
+            raise SkipRest
+        if loop.stretch > 0 and loop.count <= plan.stretches[loop.stretch - 1].last:
+            return loop.count
+        if loop.stretch < len(plan.stretches):
+            stretch = plan.stretches[loop.stretch]
+            loop.stretch += 1
+            if stretch.restore:
+                self._restore(loop, stretch.first, restore)
+            loop.count = stretch.first
+            return loop.count
+        if plan.restore_end:
+            loop.count = plan.loop.count
+            self._restore(loop, loop.count, restore)
+            return None
+        if plan.finished:
+            return loop.count
+        self.abandon(loop.parent)
+        raise SkipRest
+
+    def _restore(self, loop: OpenLoop, index: int, restore: Callable[[OpenLoop, int, Image], None]) -> None:
+        assert loop.recorded is not None
+        self._label()
+        restore(loop, index, loop.recorded.images[index])
+        self._restores -= 1
+        self.restored += 1
+        self._settle()
+        self._base = "image"
+
+    def abandon(self, iteration: OpenIteration) -> None:
+        """Nothing that this iteration still does is planned."""
+        iteration.abandoned = True
+
+    def begin(self, iteration: OpenIteration) -> None:
+        """An iteration begins."""
+        loop = iteration.loop
+        if loop is None or loop.recorded is None:
+            return
+        iteration.recorded = loop.recorded.nodes.get(iteration.index)
+        if loop.plan is not None:
+            iteration.plan = loop.plan.nodes.get(iteration.index)
+        self._expect(iteration)
+
+    def finish(self, iteration: OpenIteration, prints: tuple[bytes, bytes, bytes]) -> None:
+        """An iteration ran to its end: compare what is left to compare."""
+        loop = iteration.loop
+        if loop is None or loop.recorded is None or iteration.abandoned:
+            return
+        index = iteration.index
+        if not iteration.names:
+            self.redone += 1
+            self.progress(self.redone)
+        if index < loop.recorded.count:
+            record = self.store.record(loop.recorded.commits[index]).record
+            assert isinstance(record, Commit)
+            names = ("random numbers", "data", "sampled parameters")
+            for name, now, then in zip(names, prints, (record.rng, record.data, record.state), strict=True):
+                if now and then:
+                    self._compared += 1
+                    if now != then:
+                        self._differ(f"{name} differ at {where(iteration.path)}")
+            for (_, line, name), left in (iteration.expected or {}).items():
+                if left:
+                    self._differ(f"{name} (line {line}) was logged at {where(iteration.path)}, and is not now")
+        plan = loop.plan
+        if plan is not None and self.navigating and not plan.finished and not plan.restore_end:
+            last = plan.stretches[-1]
+            if loop.stretch == len(plan.stretches) and index == last.last:
+                self.abandon(loop.parent)
+
+    # -- comparison --------------------------------------------------------------------------------
+
+    def _expect(self, iteration: OpenIteration) -> None:
+        iteration.expected = expected = {}
+        loop, node = iteration.loop, iteration.recorded
+        lsns = list(node.values) if node is not None else []
+        recorded = loop.recorded if loop is not None else None
+        if recorded is not None and iteration.index < recorded.count:
+            lsns.append(recorded.commits[iteration.index])
+        for lsn in lsns:
+            entry = self.store.record(lsn)
+            assert isinstance(entry.record, Commit | Values)
+            for statement, name, value in entry.record.values:
+                site = self._statements[entry.session][statement]
+                expected.setdefault((site.file, site.line, name), deque()).append(encode_value(value))
+
+    def _then(self, file: str, line: int) -> tuple[str, int] | None:
+        """A source position as it was when recorded, None for code that the recording does not have."""
+        if self._lines is None or file not in self._lines:
+            return file, line
+        recorded, lines = self._lines[file]
+        return (recorded, lines[line]) if line in lines else None
+
+    def log(self, iteration: OpenIteration, site: tuple[str, int, str], name: str, value: Any) -> None:
+        """A value was logged (``site``: file, line, qualified name): compare it, or keep it as found."""
+        if iteration.abandoned:
+            return
+        file, line, qualname = site
+        then = self._then(file, line)
+        if then is not None and iteration.expected is not None:
+            queue = iteration.expected.get((*then, name))
+            if queue:
+                self._compare(iteration, line, name, queue.popleft(), value)
+                return
+            if self._has_name(*then, name):
+                loop = iteration.loop
+                if loop is not None and loop.recorded is not None and iteration.index < loop.recorded.count:
+                    self._differ(f"{name} (line {line}) is logged at {where(iteration.path)}, and was not")
+                return
+        if not self.resuming:
+            found = Found(file, line, qualname, name, iteration.path, value)
+            self.found.append(found)
+            self._pending.append(found)
+
+    def _compare(self, iteration: OpenIteration, line: int, name: str, recorded: bytes, value: Any) -> None:
+        self._compared += 1
+        if recorded != encode_value(value):
+            then, now = _short(decode_value(recorded)), _short(value)
+            self._differ(f"{name} (line {line}) was {then} at {where(iteration.path)}, and is {now} now")
+
+    def _has_name(self, file: str, line: int, name: str) -> bool:
+        return any(
+            statement.file == file and statement.line == line and name in statement.names
+            for table in self._statements.values()
+            for statement in table.values()
+        )
+
+    def arrive(self, loop: OpenLoop, index: int, trees: Callable[[], dict[str, Any]]) -> None:
+        """Execution reached a boundary: where an image stands, compare the whole state."""
+        if loop.recorded is None or (image := loop.recorded.images.get(index)) is None:
+            return
+        live = page_table(snapshot(trees()), digests_only)
+        self._compared += 1
+        if state_digest(live) != image.table:
+            saved = SavedState(self.store, image.table)
+            names = [name for name in differing(saved.table, live) if not name.startswith("/locals")]
+            shared = [name for name in names if name.split(".")[0] in saved.table]
+            here = where(loop.path(index))
+            if shared:
+                self._differ(f"state differs at {here}: {', '.join(shared[:4])}")
+            elif local := _local_difference(saved, trees()):
+                self._local = f"variable {local} differs at {here}"
+        self._settle()
+        self._base = "image"
+
+    def _differ(self, text: str) -> None:
+        self.differences.append(text)
+        self._difference = self._difference or text
+
+    def _label(self) -> None:
+        for found in self._pending:
+            if self._difference:
+                found.trust, found.detail = DIVERGED, self._difference
+            elif self._base == "image":
+                found.trust, found.detail = (CONSISTENT, self._local) if self._local else (PROVEN, "")
+            else:
+                found.trust = CONSISTENT if self._compared else UNVERIFIED
+        self._pending = []
+
+    def _settle(self) -> None:
+        """Everything up to here is labelled; what follows starts from a known state."""
+        self._label()
+        self._difference = self._local = ""
+
+    def end(self) -> None:
+        """The run is over."""
+        self._label()
+
+
+def _restores(plan: NodePlan) -> int:
+    def of_loop(loop: LoopPlan) -> int:
+        own = sum(stretch.restore for stretch in loop.stretches) + loop.restore_end
+        return own + sum(_restores(node) for node in loop.nodes.values())
+
+    return sum(of_loop(loop) for loop in plan.loops)
+
+
+def last_restore(plan: NodePlan) -> tuple[Loop, int] | None:
+    """The last boundary that a plan restores."""
+    for loop in reversed(plan.loops):
+        if loop.restore_end:
+            return loop.loop, loop.loop.count
+        for stretch in reversed(loop.stretches):
+            inner = [index for index in loop.nodes if stretch.first <= index <= stretch.last]
+            for index in sorted(inner, reverse=True):
+                if (found := last_restore(loop.nodes[index])) is not None:
+                    return found
+            if stretch.restore:
+                return loop.loop, stretch.first
+    return None
+
+
+def _local_difference(saved: SavedState, trees: dict[str, Any]) -> str:
+    for name in saved.names():
+        if not name.startswith("/locals"):
+            continue
+        then, now = saved.tree(name), trees.get(name, {})
+        for variable in then.keys() & now.keys():
+            if _bits(then[variable]) != _bits(now[variable]):
+                return str(variable)
+    return ""
+
+
+def _bits(value: Any) -> tuple[bytes, ...]:
+    skeleton, tensors = flatten(value, "")
+    held = snapshot({"": value}).tensors
+    return (encode_value(skeleton), *(held[key].numpy().tobytes() for key, _ in tensors))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+__all__ = ["CONSISTENT", "DIVERGED", "PROVEN", "UNVERIFIED", "Expected", "Found", "Guide", "last_restore", "where"]

@@ -1,0 +1,222 @@
+"""Images of the tracked state, taken in two phases (CheckFreq, FAST 2021, section 4.1).
+
+Phase one, *snapshot*, runs on the training thread at an iteration boundary and only copies: tensors into
+preallocated buffers with one `_foreach_copy_`, host values by encoding them.  Phase two, *persist*, runs on
+one background thread: hash, store the pages that the store lacks, then log the `CheckpointEnd` that makes
+the image reachable.  There are two sets of buffers, so memory is bounded by twice the state; when both are
+still on their way the next image is skipped, the training never waits.
+
+A state is identified by the digest of its page table, a Merkle root: two states with equal digests are
+equal bit for bit.  Replay compares digests without writing anything.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from florlog_wal import (
+    PAGE_SIZE,
+    CheckpointEnd,
+    LogStopped,
+    PageEntry,
+    PageTable,
+    Store,
+    decode_table,
+    decode_value,
+    encode_table,
+    encode_value,
+    page_digest,
+)
+
+from ._tree import dtype_name, flatten, tensor_bytes, tensor_from, unflatten
+
+Put = Callable[[Sequence[memoryview]], Sequence[bytes]]
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """A copy of the state at one boundary."""
+
+    hosts: dict[str, bytes]
+    tensors: dict[str, torch.Tensor]
+    buffers: Buffers | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the copied state."""
+        return sum(map(len, self.hosts.values())) + sum(t.nbytes for t in self.tensors.values())
+
+
+@dataclass(slots=True)
+class Buffers:
+    """One set of preallocated copies, reused from image to image."""
+
+    held: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def fill(self, sources: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Copy the tensors; memory is allocated only for keys whose dtype or shape is new."""
+        held = {}
+        for key, source in sources.items():
+            buffer = self.held.get(key)
+            if buffer is None or buffer.dtype != source.dtype or buffer.shape != source.shape:
+                buffer = torch.empty(source.shape, dtype=source.dtype, device="cpu")
+            held[key] = buffer
+        self.held = held
+        if held:
+            with torch.no_grad():
+                torch._foreach_copy_(list(held.values()), list(sources.values()))
+        return held
+
+
+def snapshot(trees: dict[str, Any], buffers: Buffers | None = None) -> Snapshot:
+    """Copy the state given as one tree per tracked name (into fresh memory without ``buffers``).
+
+    Raises `florlog_wal.Unencodable` when a leaf has no encoding.
+    """
+    hosts: dict[str, bytes] = {}
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tree in trees.items():
+        skeleton, leaves = flatten(tree, name)
+        hosts[name] = encode_value(skeleton)
+        tensors.update(leaves)
+    target = buffers if buffers is not None else Buffers()
+    return Snapshot(hosts, target.fill(tensors), buffers)
+
+
+def page_table(copy: Snapshot, put: Put) -> PageTable:
+    """The page table of a snapshot; ``put`` takes pages and gives their digests."""
+    views: list[memoryview] = []
+    shapes: list[tuple[str, str, str, tuple[int, ...], int, int]] = []
+
+    def add(name: str, kind: str, dtype: str, shape: tuple[int, ...], data: memoryview) -> None:
+        first = len(views)
+        views.extend(data[at : at + PAGE_SIZE] for at in range(0, len(data), PAGE_SIZE))
+        shapes.append((name, kind, dtype, shape, len(data), first))
+
+    for name, encoded in copy.hosts.items():
+        add(name, "host", "", (), memoryview(encoded))
+    for key, tensor in copy.tensors.items():
+        add(f"{key}:", "tensor", dtype_name(tensor.dtype), tuple(tensor.shape), tensor_bytes(tensor))
+    digests = put(views)
+    table: PageTable = {}
+    for name, kind, dtype, shape, size, first in shapes:
+        count = -(-size // PAGE_SIZE)
+        table[name] = PageEntry(kind, dtype, shape, size, tuple(digests[first : first + count]))
+    return table
+
+
+def digests_only(pages: Sequence[memoryview]) -> list[bytes]:
+    """A ``put`` that stores nothing."""
+    return [page_digest(page) for page in pages]
+
+
+class SavedState:
+    """The state of an image, read lazily from its page table."""
+
+    def __init__(self, store: Store, digest: bytes) -> None:
+        self._store = store
+        self.digest = digest
+        self.table = decode_table(store.get_page(digest))
+
+    def names(self) -> list[str]:
+        """The tracked names."""
+        return [name for name, entry in self.table.items() if entry.kind == "host"]
+
+    def tree(self, name: str) -> Any:
+        """The state of one tracked name; raises KeyError if the image does not have it."""
+        skeleton = decode_value(self._bytes(self.table[name]))
+        return unflatten(skeleton, self._tensor)
+
+    def _bytes(self, entry: PageEntry) -> bytes:
+        return b"".join(self._store.get_page(digest) for digest in entry.pages)
+
+    def _tensor(self, key: str) -> torch.Tensor:
+        entry = self.table[f"{key}:"]
+        return tensor_from(entry.dtype, entry.shape, self._bytes(entry))
+
+
+def differing(recorded: PageTable, live: PageTable) -> list[str]:
+    """The tracked names and tensors in which two states differ."""
+    return [
+        name.removesuffix(":")
+        for name in sorted(recorded.keys() | live.keys())
+        if recorded.get(name) != live.get(name)
+    ]
+
+
+class Imager:
+    """Takes images while a run records."""
+
+    def __init__(self, store: Store, session: int, on_stop: Callable[[LogStopped], None]) -> None:
+        self._store = store
+        self._session = session
+        self._on_stop = on_stop
+        self._free: queue.SimpleQueue[Buffers] = queue.SimpleQueue()
+        self._free.put(Buffers())
+        self._free.put(Buffers())
+        self._jobs: queue.SimpleQueue[tuple[Snapshot, int, float] | None] = queue.SimpleQueue()
+        self.spent = 0.0  # seconds of persisting so far
+        self.last = 0.0  # seconds that the latest persist took
+        self._thread = threading.Thread(target=self._work, name="florlog-persist", daemon=True)
+        self._thread.start()
+
+    def snapshot(self, trees: dict[str, Any]) -> Snapshot | None:
+        """Phase one; None when both sets of buffers are still being persisted."""
+        try:
+            buffers = self._free.get_nowait()
+        except queue.Empty:
+            return None
+        try:
+            return snapshot(trees, buffers)
+        except BaseException:
+            self._free.put(buffers)
+            raise
+
+    def persist(self, copy: Snapshot, begin: int, stall: float) -> None:
+        """Hand a snapshot to phase two; ``begin`` is the LSN of its CheckpointBegin."""
+        self._jobs.put((copy, begin, stall))
+
+    def close(self) -> None:
+        """Wait until everything handed over is in the log."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            copy, begin, stall = job
+            try:
+                self._persist(copy, begin, stall)
+            except LogStopped as stopped:
+                self._on_stop(stopped)
+            finally:
+                if copy.buffers is not None:
+                    self._free.put(copy.buffers)
+
+    def _persist(self, copy: Snapshot, begin: int, stall: float) -> None:
+        started = time.perf_counter()
+        written = 0
+
+        def put(pages: Sequence[memoryview]) -> Sequence[bytes]:
+            nonlocal written
+            result = self._store.put_pages(pages)
+            written += result.written_bytes
+            return result.digests
+
+        table = page_table(copy, put)
+        (digest,) = put([memoryview(encode_table(table))])
+        self.last = time.perf_counter() - started
+        self.spent += self.last
+        end = CheckpointEnd(begin, digest, copy.nbytes, written, stall, self.last)
+        self._store.append(end, session=self._session, prev=begin)
+
+
+def state_digest(table: PageTable) -> bytes:
+    """The digest that identifies a state."""
+    return page_digest(encode_table(table))

@@ -1,0 +1,119 @@
+"""The recording side of the log: one session's records, its statement table, and what happens when it fails.
+
+Whatever goes wrong while logging, the training goes on: the first failure is reported once as a warning
+that says what is safe, and from then on nothing is written.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import sys
+import time
+import warnings
+from dataclasses import replace
+from types import CodeType
+from typing import TypeAlias
+
+from florlog_wal import (
+    Failure,
+    LogStopped,
+    Note,
+    Record,
+    RunBegin,
+    RunEnd,
+    Statement,
+    Store,
+)
+
+from ._environment import local_sources
+from .source.calls import log_calls
+from .source.syntax import SourceError
+
+Site: TypeAlias = tuple[CodeType, int]
+"""A call site: the code that runs and its line."""
+
+
+class Journal:
+    """Appends the records of one session."""
+
+    def __init__(self, store: Store, begin: RunBegin) -> None:
+        self.store = store
+        self.stopped = False
+        self._sites: dict[tuple[str, Site], int] = {}
+        self._places: dict[tuple[str, int, str, tuple[str, ...]], int] = {}
+        self._hashes: dict[str, dict[int, bytes]] = {}
+        self._sources: set[str] = set()
+        self.session = 0
+        begin = replace(begin, sources=self._store_sources(begin.script))
+        self.session = self.append(begin)
+
+    def append(self, record: Record, prev: int = 0) -> int:
+        """Append a record; its LSN, or 0 once the log has stopped."""
+        if self.stopped:
+            return 0
+        try:
+            return self.store.append(record, session=self.session, prev=prev)
+        except LogStopped as error:
+            self.stop(error)
+            return 0
+
+    def stop(self, error: LogStopped) -> None:
+        """Report the failure that ended the recording, once."""
+        if not self.stopped:
+            self.stopped = True
+            warnings.warn(
+                f"florlog stopped recording, the training goes on: {error}", RuntimeWarning, stacklevel=2
+            )
+
+    def statement(self, kind: str, site: Site, loops: tuple[str, ...], names: tuple[str, ...]) -> int:
+        """The id of a call site; its first use puts it into the statement table."""
+        found = self._sites.get((kind, site))
+        if found is None:
+            code, line = site
+            found = self._sites[kind, site] = self.place(
+                code.co_filename, line, code.co_qualname, loops, names, kind=kind
+            )
+        return found
+
+    def place(
+        self, file: str, line: int, qualname: str, loops: tuple[str, ...], names: tuple[str, ...], *, kind: str = "log"
+    ) -> int:
+        """The id of a source position; a new one goes into the statement table."""
+        key = (file, line, kind, names)
+        found = self._places.get(key)
+        if found is None:
+            found = self._places[key] = len(self._places) + 1
+            digest = self._source_hash(file, line)
+            self.append(Statement(found, kind, file, qualname, line, digest, loops, names), prev=self.session)
+        return found
+
+    def _source_hash(self, file: str, line: int) -> bytes:
+        if file not in self._hashes:
+            try:
+                tree = ast.parse("".join(linecache.getlines(file)))
+                self._hashes[file] = {call.line: call.source_hash for call in log_calls(tree)}
+            except (SyntaxError, SourceError):
+                self._hashes[file] = {}
+        return self._hashes[file].get(line, b"")
+
+    def _store_sources(self, script: str) -> tuple[tuple[str, str, bytes], ...]:
+        sources = [source for source in local_sources(script) if source[0] not in self._sources]
+        try:
+            digests = self.store.put_pages([text.encode() for _, _, text in sources]).digests
+        except LogStopped as error:
+            self.stop(error)
+            return ()
+        self._sources.update(path for path, _, _ in sources)
+        return tuple((path, name, digest) for (path, name, _), digest in zip(sources, digests, strict=True))
+
+    def end(self, script: str, started: float, status: str, failure: Failure | None) -> None:
+        """Write the session's last records."""
+        for path, name, digest in self._store_sources(script):
+            self.append(Note("source", f"imported later: {name}", {"path": path, "page": digest}), self.session)
+        self.append(RunEnd(status, time.perf_counter() - started, failure), prev=self.session)
+
+
+def report(text: str) -> None:
+    """A line for the person at the terminal."""
+    print(f"florlog: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,69 @@
+"""What is open while a run executes: the stack of iterations, and their loops."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from florlog_recovery import Loop, LoopPlan, Node, NodePlan
+from florlog_wal import Path
+
+from ._data import Cursor
+from ._journal import Site
+
+Expected = dict[tuple[str, int, str], deque[bytes]]
+"""Recorded values still to come in an iteration: file, line and name -> encodings in order."""
+
+
+@dataclass(slots=True, eq=False)
+class OpenLoop:
+    """A loop execution that has begun."""
+
+    name: str  # unique among the parent's loop executions
+    form: str
+    parent: OpenIteration
+    site: Site
+    stack: tuple[tuple[str, str, int], ...]
+    length: int
+    data: dict[str, Any]
+    cursor: Cursor | None
+    entry: Any = None  # RNG states when it began, if starting in its middle needs them
+    lsn: int = 0
+    count: int = 0  # the next iteration's index
+    plan: LoopPlan | None = None
+    recorded: Loop | None = None
+    stretch: int = 0  # position in the plan
+
+    def path(self, index: int) -> Path:
+        """The address of iteration ``index``."""
+        return (*self.parent.path, (self.name, index))
+
+    @property
+    def depth(self) -> int:
+        """1 for an outermost loop."""
+        return len(self.parent.path) + 1
+
+
+@dataclass(slots=True, eq=False)
+class OpenIteration:
+    """A transaction that has begun; the run itself is the one without a loop."""
+
+    loop: OpenLoop | None
+    index: int
+    path: Path
+    started: float
+    own: float  # florlog's own seconds when it began
+    prev: int = 0  # LSN of its latest record
+    begun: bool = False  # its Begin is in the log
+    values: list[tuple[int, str, Any]] = field(default_factory=list)
+    data: bytes = b""  # fingerprint of its item
+    segment: int = 0
+    segment_started: float = 0.0
+    segment_own: float = 0.0
+    names: dict[str, int] = field(default_factory=dict)
+    with_loop: OpenLoop | None = None  # the run.iteration loop that its body is in
+    plan: NodePlan | None = None
+    recorded: Node | None = None
+    expected: Expected | None = None
+    abandoned: bool = False  # nothing that it still does counts

@@ -1,0 +1,247 @@
+"""Opening runs: which store, and whether this process records, resumes or replays.
+
+A script is the same in all three; ``florlog replay`` and ``florlog resume`` say what they want by setting
+`command` before they execute it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from florlog_recovery import Plan, RunTree, analyse, plan_redo, resume_request
+from florlog_wal import RunBegin, SessionInfo, Store, Unencodable, WalError, encode_value
+
+from ._environment import environment, main_script, rank
+from ._guide import Guide, last_restore
+from ._journal import Journal, report
+from ._run import Run
+from ._tree import plain
+from .errors import FlorlogError, LogValueError, NoRunError, NoSuchRunError, StoreError
+
+
+@dataclass(slots=True)
+class Replay:
+    """A replay of one run; ``guide`` leads the script's first run of that name."""
+
+    name: str
+    guide: Guide
+    taken: bool = False
+
+
+@dataclass(slots=True)
+class Resume:
+    """A resume of one run."""
+
+    run: str
+    taken: bool = False
+
+
+command: Replay | Resume | None = None
+_current: list[Run] = []
+
+
+def current(what: str) -> Run:
+    """The open run; raises `NoRunError`, naming the function ``what`` that needs it."""
+    if not _current:
+        raise NoRunError(what)
+    return _current[-1]
+
+
+def store_path(store: str | os.PathLike[str] | None) -> Path:
+    """The store that is meant: the one given, else $FLORLOG_STORE, else ./.florlog."""
+    return Path(store or os.environ.get("FLORLOG_STORE") or ".florlog").absolute()
+
+
+def open_store(path: Path, mode: Literal["r", "w"], **options: Any) -> Store:
+    """Open a store; a florlog error in one line when that fails."""
+    if mode == "r" and not path.is_dir():
+        raise StoreError(f"there is no store at {path}: give one with --store or $FLORLOG_STORE")
+    try:
+        return Store.open(path, mode=mode, **options)
+    except WalError as error:
+        raise StoreError(str(error)) from None
+    except OSError as error:
+        raise StoreError(f"cannot open the store {path}: {error}") from None
+
+
+def sessions_of(store: Store, run: str) -> list[SessionInfo]:
+    """A run's sessions, oldest first; raises `NoSuchRunError`."""
+    found = [session for session in store.sessions() if session.begin.run == run]
+    if not found:
+        known = sorted({session.begin.run for session in store.sessions()})
+        listed = f"the store has {', '.join(known[-5:])}" if known else "the store is empty"
+        raise NoSuchRunError(f"no run {run!r} in {store.path}: {listed}")
+    return found
+
+
+def tree_of(store: Store, run: str) -> RunTree:
+    """The tree of a run."""
+    sessions = sessions_of(store, run)
+    holder = store.writer()
+    newest = [session for session in store.sessions() if session.begin.kind != "replay"]
+    running = holder is not None and newest[-1].begin.run == run and holder.pid != os.getpid()
+    return analyse(store, sessions, running=running)
+
+
+def newest_run(store: Store, fits: Callable[[RunBegin], bool]) -> str | None:
+    """The id of the newest run whose first record fits."""
+    runs = [s.begin.run for s in store.sessions() if s.begin.kind != "replay" and fits(s.begin)]
+    return runs[-1] if runs else None
+
+
+def run(
+    name: str,
+    *,
+    store: str | os.PathLike[str] | None = None,
+    params: dict[str, Any] | None = None,
+    resume: str = "never",
+    overhead: float = 0.02,
+    durability: Literal["group", "sync"] = "group",
+) -> Run:
+    """Open a run: ``with florlog.run("digits", params={"lr": 1e-3}) as run:``.
+
+    Args:
+        name: what is trained; several runs may share it.
+        store: the store's directory; default $FLORLOG_STORE, else ``./.florlog``.
+        params: hyperparameters, kept with the run.
+        resume: "never" starts a new run; "auto" continues the newest unfinished run of this name, if there
+            is one; a run id continues that run.
+        overhead: the share of training time that images may cost.
+        durability: "group" loses at most 20 ms of commits at a power cut, "sync" none; neither loses a
+            committed iteration when the process is killed.
+
+    Raises:
+        StoreError: the store cannot be opened or another process writes to it.
+        NoSuchRunError: ``resume`` names a run that the store does not have.
+    """
+    if not isinstance(name, str) or not name:
+        raise FlorlogError(f"a run needs a name, a non-empty string, and got {name!r}")
+    if _current:
+        raise FlorlogError(f"run {_current[-1].name!r} is still open: close it before opening {name!r}")
+    if overhead < 0:
+        raise FlorlogError(f"overhead is a share of training time, and got {overhead!r}")
+    if isinstance(command, Replay):
+        return _replay(command, name)
+    path = store_path(store)
+    held = {key: plain(value) for key, value in (params or {}).items()}
+    try:
+        encode_value(held)
+    except Unencodable as error:
+        raise LogValueError(f"cannot keep params: {error}") from None
+    opened = open_store(path, "w", durability=durability)
+    try:
+        return _record(opened, name, held, resume, overhead)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _replay(replay: Replay, name: str) -> Run:
+    guide = None
+    if name == replay.name and not replay.taken:
+        replay.taken = True
+        guide = replay.guide
+    return _opened(
+        Run(
+            run_id=guide.tree.run if guide else "",
+            name=name,
+            script=main_script(),
+            journal=None,
+            guide=guide,
+            overhead=0.0,
+            close=_current.clear,
+        )
+    )
+
+
+def _record(store: Store, name: str, params: dict[str, Any], resume: str, overhead: float) -> Run:
+    script = main_script()
+    resumed = _resumed_run(store, name, resume)
+    tree = plan = guide = None
+    if resumed is not None:
+        tree = tree_of(store, resumed)
+        if tree.status == "complete":
+            raise FlorlogError(f"run {resumed!r} is complete: there is nothing to resume")
+        request, _, _ = resume_request(tree)
+        plan = plan_redo(tree, request)
+        guide = Guide(store, tree, plan, None, resuming=True)
+    number, size = rank()
+    begin = RunBegin(
+        run=resumed or _new_id(name),
+        name=name,
+        kind="resume" if resumed else "record",
+        script=script,
+        argv=tuple(sys.argv[1:]),
+        cwd=str(Path.cwd()),
+        params=params,
+        environment=environment(),
+        sources=(),
+        started=time.time(),
+        rank=number,
+        world_size=size,
+        resumed_from=_resumed_from(plan),
+    )
+    journal = Journal(store, begin)
+
+    def close() -> None:
+        _current.clear()
+        try:
+            store.close()
+        except WalError as error:
+            report(str(error))
+        if guide is not None and guide.differences:
+            report(f"the resumed run differs from what was recorded before: {guide.differences[0]}")
+
+    return _opened(
+        Run(
+            run_id=begin.run,
+            name=name,
+            script=script,
+            journal=journal,
+            guide=guide,
+            overhead=overhead,
+            close=close,
+        )
+    )
+
+
+def _opened(run: Run) -> Run:
+    _current.append(run)
+    return run
+
+
+def _resumed_run(store: Store, name: str, resume: str) -> str | None:
+    if isinstance(command, Resume) and not command.taken:
+        sessions = sessions_of(store, command.run)
+        if sessions[0].begin.name != name:
+            return None
+        command.taken = True
+        return command.run
+    if resume == "never":
+        return None
+    if resume != "auto":
+        sessions_of(store, resume)
+        return resume
+    newest = newest_run(store, lambda begin: begin.name == name)
+    return newest if newest is not None and tree_of(store, newest).status != "complete" else None
+
+
+def _resumed_from(plan: Plan | None) -> int:
+    place = last_restore(plan.root) if plan is not None else None
+    if place is None:
+        return 0
+    loop, index = place
+    return loop.images[index].lsn
+
+
+def _new_id(name: str) -> str:
+    slug = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-") or "run"
+    return f"{slug}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"

@@ -1,0 +1,47 @@
+"""What a user of florlog can get wrong, each with one line that says what to do.
+
+`FlorlogError` is the base of all of them, and of nothing that florlog itself got wrong.
+"""
+
+from __future__ import annotations
+
+
+class FlorlogError(Exception):
+    """Base of all errors that florlog raises for wrong use."""
+
+
+class NoRunError(FlorlogError):
+    """A function of the current run was called while no run is open."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"florlog.{what}() was called outside a run: put it inside `with florlog.run(...):`"
+        )
+
+
+class TrackError(FlorlogError):
+    """An object's state cannot be captured and put back."""
+
+
+class LogValueError(FlorlogError):
+    """A logged value cannot be encoded."""
+
+
+class LoopError(FlorlogError):
+    """A loop was used in a way that cannot be recorded."""
+
+
+class ChangedError(FlorlogError):
+    """A replay or resume does not meet what was recorded: a loop's length, a tracked name."""
+
+
+class StoreError(FlorlogError):
+    """The store cannot be used."""
+
+
+class NoSuchRunError(FlorlogError):
+    """No recorded run fits what was asked for."""
+
+
+class SourceChangedError(FlorlogError):
+    """The script differs from the recording in more than added statements."""
