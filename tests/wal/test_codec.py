@@ -73,9 +73,7 @@ def sealed(kind: int, payload: bytes) -> bytes:
 
 @settings(max_examples=500)
 @given(st.integers(0, 20), st.binary(max_size=100))
-def test_any_payload_behind_a_right_checksum_is_corrupt_or_a_record(
-    kind: int, payload: bytes
-) -> None:
+def test_any_payload_behind_a_right_checksum_is_corrupt_or_a_record(kind: int, payload: bytes) -> None:
     try:
         entry = decode(7, sealed(kind, payload))
     except CorruptRecord:

@@ -29,7 +29,7 @@ from typing import Any, Final, TypeVar
 import lmdb
 
 from florlog_wal.btree import Damage, Snapshot, check_size
-from florlog_wal.errors import CorruptStore, Forked
+from florlog_wal.errors import CorruptStore, Forked, StoreFailed
 
 T = TypeVar("T")
 _UNREADABLE: Final = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError, lmdb.NotFoundError)
@@ -117,12 +117,16 @@ class Environment:
             )  # fmt: skip
         except _UNREADABLE as error:
             raise CorruptStore(str(data), str(error)) from None
+        except lmdb.Error as error:
+            raise StoreFailed(str(data), str(error)) from None
         if self._writable:
             try:
                 env.reader_check()
                 self.dbs = {name: env.open_db(name.encode()) for name in self._names}
-            except BaseException:
+            except BaseException as error:
                 env.close()
+                if isinstance(error, lmdb.Error):
+                    raise StoreFailed(str(data), str(error)) from None
                 raise
         return env
 
@@ -192,6 +196,8 @@ class Environment:
                 full = True
             except lmdb.MapResizedError:
                 pass
+            except lmdb.Error as error:
+                raise StoreFailed(str(self.path), str(error)) from None
             finally:
                 self._gate.leave()
             if full:
@@ -202,7 +208,12 @@ class Environment:
     def _grow(self) -> None:
         with self._gate.alone():
             self._map_size = 2 * max(self._map_size, self._env.info()["map_size"])
-            self._env.set_mapsize(self._map_size)
+            try:
+                self._env.set_mapsize(self._map_size)
+            except (lmdb.Error, OverflowError) as error:
+                raise StoreFailed(
+                    str(self.path), f"its map cannot grow to {self._map_size} bytes ({error})"
+                ) from None
 
     def _adopt_size(self) -> None:
         with self._gate.alone():

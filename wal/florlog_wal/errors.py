@@ -125,6 +125,14 @@ class CorruptStore(WalError):
         super().__init__(f"{path} is damaged: {detail}; restore it from a copy")
 
 
+class StoreFailed(WalError):
+    """The operating system refused something, as EIO or ENOSPC; what is committed is not harmed."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path}: {reason}: see to the disk, then try again")
+
+
 class Unencodable(WalError, TypeError):
     """A value has a type that the log does not hold."""
 

@@ -16,19 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import lmdb
-
 from florlog_wal import directory, environment
 from florlog_wal.btree import Damage
 from florlog_wal.environment import Environment
-from florlog_wal.errors import CorruptPage, MissingPage
+from florlog_wal.errors import CorruptPage, MissingPage, StoreFailed
 from florlog_wal.tables import page_digest
 
 FULL: Final = "full"
 DELTAS: Final = "deltas"
 MAP_SIZE: Final = 1 << 32
 BATCH_BYTES: Final = 64 << 20
-FAILURES: Final = (lmdb.Error, OSError, MemoryError)
+FAILURES: Final = (StoreFailed, OSError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True)

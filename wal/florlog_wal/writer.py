@@ -21,13 +21,11 @@ import threading
 from pathlib import Path
 from typing import Final
 
-import lmdb
-
 from florlog_wal import log, tail
 from florlog_wal.codec import checksum, lsn_key
 from florlog_wal.directory import write_end
 from florlog_wal.environment import Environment
-from florlog_wal.errors import LogStopped, WalError
+from florlog_wal.errors import LogStopped, StoreFailed, WalError
 
 FIRST_RETRY: Final = 0.05
 LAST_RETRY: Final = 2.0
@@ -197,10 +195,10 @@ class LogWriter:
         """Commit a batch; None, or why it failed."""
         try:
             log.write_records(self._env, batch)
-        except (lmdb.Error, OSError, WalError, MemoryError) as error:
+        except (WalError, OSError, MemoryError) as error:
             try:
                 self._env.reopen()  # a failed write of the meta page makes LMDB refuse all others
-            except (lmdb.Error, OSError, WalError, MemoryError) as second:
+            except (WalError, OSError, MemoryError) as second:
                 return f"{error}; {second}"
-            return str(error) or type(error).__name__
+            return error.reason if isinstance(error, StoreFailed) else str(error) or type(error).__name__
         return None

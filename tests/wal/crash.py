@@ -1,0 +1,240 @@
+"""The crash harness: `python -m tests.wal.crash [kill] [errors] [power] [--steps N] [--every K]`.
+
+kill    SIGKILL before every system call of the recorded workload, on the thread that records and on the one
+        that commits
+errors  EIO, ENOSPC and short writes at every write and sync, once or from then on
+power   power cuts after every write, sync and directory change, with random subsets and tears of what was
+        not synced
+
+After each fault the store is opened, compared with what it may hold, verified, and the recording resumed to
+its end.  Printed are the points tried, how many reached their call, and what was lost beyond the contract or
+was wrong, which must be nothing.  With ``--command`` (and ``--check``) another program is killed instead:
+``{store}`` in both stands for a fresh directory, and the check's exit status is the verdict.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from tests.wal import injection, legal, power, workload
+from tests.wal.injection import Point
+
+WRITES = (
+    "pwrite64",
+    "writev",
+    "write",
+    "fdatasync",
+    "fsync",
+    "ftruncate",
+    "fallocate",
+    "rename",
+    "mkdir",
+    "openat",
+)
+LMDB_WRITES = ("pwrite64", "writev")
+
+
+@dataclass
+class Outcome:
+    """What came of one fault."""
+
+    name: str
+    reached: bool
+    wrong: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    """Counts of a kind of fault."""
+
+    kind: str
+    tried: int = 0
+    reached: int = 0
+    wrong: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        self.tried += 1
+        self.reached += outcome.reached
+        self.wrong += bool(outcome.wrong)
+        for text in outcome.wrong:
+            print(f"WRONG after {self.kind} at {outcome.name}: {text}", flush=True)
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.tried} points tried, {self.reached} reached, {self.wrong} wrong"
+
+
+def recorder(root: Path, steps: int, durability: workload.Durability) -> Callable[[], None]:
+    return partial(workload.record, root / "store", root / "acks", steps, durability)
+
+
+def judge(root: Path, steps: int, *, killed: bool) -> list[str]:
+    acks_file = root / "acks"
+    acks = legal.read_acks(acks_file.read_text() if acks_file.exists() else "")
+    wrong = [] if killed or acks.ended else ["the workload did not go on to its end"]
+    return wrong + legal.check(root / "store", acks, steps, power_cut=False)
+
+
+def kill_at(point: Point, steps: int, durability: workload.Durability) -> Outcome:
+    """SIGKILL at a system call."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        status = injection.inject(recorder(root, steps, durability), point, "signal=SIGKILL")
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        wrong = [] if killed or status == 0 else [f"wait status {status}"]
+        return Outcome(str(point), killed, wrong + judge(root, steps, killed=killed))
+
+
+def fail_at(point: Point, fault: str, lasting: bool, steps: int) -> Outcome:
+    """An error at a system call, or at it and all later ones of its name."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        options = ["-P", str(root / "store")]
+        for name in ("log/data.mdb", "pages/data.mdb", "log/lock.mdb", "FLORLOG.new", "FLORLOG", "end.new", "end",
+                     "log", "pages", "lock", "tail.0.new", "tail.1.new", "tail.0", "tail.1"):  # fmt: skip
+            options += ["-P", str(root / "store" / name)]
+        n = f"{point.n}+" if lasting else str(point.n)
+        work = recorder(root, steps, "group")
+        status = injection.run(
+            work, point.thread, "-o", os.devnull, "-e", f"trace={point.call}",
+            "-e", f"inject={point.call}:{fault}:when={n}", *options,
+        )  # fmt: skip
+        wrong = [] if status == 0 else [f"wait status {status}"]
+        name = f"{point}, {fault}{' from then on' if lasting else ''}"
+        return Outcome(name, True, wrong + judge(root, steps, killed=False))
+
+
+def cut_at(events: list[power.Event], at: tuple[int, int], steps: int, durability: str) -> Outcome:
+    """A power cut after an event, with a seed for what is left."""
+    after, seed = at
+    return Outcome(f"event {after}, seed {seed}", True, power.try_cut(events, after, seed, steps, durability))
+
+
+def kill_points(steps: int, durability: workload.Durability) -> list[Point]:
+    return [point for thread in ("main", "log") for point in _points(steps, durability, thread)]
+
+
+def _points(steps: int, durability: workload.Durability, thread: injection.Thread) -> list[Point]:
+    with tempfile.TemporaryDirectory() as folder:
+        return injection.points(recorder(Path(folder), steps, durability), thread)
+
+
+def error_points(steps: int) -> Iterator[tuple[Point, str, bool]]:
+    """Every write and sync, each fault, once and lasting."""
+    for point in kill_points(steps, "group"):
+        if point.call in WRITES:
+            for fault in ("error=EIO", "error=ENOSPC"):
+                yield point, fault, False
+                yield point, fault, True
+        if point.call in LMDB_WRITES and point.thread == "log":
+            yield point, "retval=5", False
+
+
+def run_all(report: Report, outcomes: Iterable[Outcome]) -> Report:
+    for outcome in outcomes:
+        report.add(outcome)
+    print(report, flush=True)
+    return report
+
+
+def kill_command(command: str, check: str, every: int) -> Report:
+    """Kill any program at the writes and syncs it makes, and let another judge what is left."""
+    calls = ",".join(WRITES)
+    report = Report(f"kill of {command!r}")
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace"
+        line = ["strace", "-f", "-o", str(trace), "-e", f"trace={calls}", *shlex.split(command)]
+        subprocess.run([part.replace("{store}", f"{folder}/store") for part in line], check=True)
+        counts: dict[tuple[str, str], int] = {}
+        for text in trace.read_text(errors="replace").splitlines():
+            thread, _, rest = text.partition(" ")
+            call = rest.strip().partition("(")[0]
+            if call in WRITES:
+                counts[thread, call] = counts.get((thread, call), 0) + 1
+    largest = {call: max(n for (_, c), n in counts.items() if c == call) for _, call in counts}
+    for call, most in largest.items():
+        for n in range(1, most + 1, every):
+            with tempfile.TemporaryDirectory() as folder:
+                parts = [part.replace("{store}", f"{folder}/store") for part in shlex.split(command)]
+                inject = f"inject={call}:signal=SIGKILL:when={n}"
+                done = subprocess.run(
+                    ["strace", "-f", "-o", os.devnull, "-e", f"trace={call}", "-e", inject, *parts],
+                    capture_output=True, check=False,
+                )  # fmt: skip
+                verdict = subprocess.run(
+                    [part.replace("{store}", f"{folder}/store") for part in shlex.split(check)],
+                    capture_output=True, text=True, check=False,
+                )  # fmt: skip
+                wrong = [verdict.stdout[-2000:] + verdict.stderr[-2000:]] if verdict.returncode else []
+                report.add(Outcome(f"{call} #{n}", done.returncode in (-9, 137), wrong))
+    print(report, flush=True)
+    return report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.wal.crash", description=__doc__.split("\n")[0])
+    parser.add_argument("kinds", nargs="*", default=["kill", "errors", "power"])
+    parser.add_argument("--steps", type=int, default=12, help="iterations of each of the workload's two runs")
+    parser.add_argument("--every", type=int, default=1, help="try every K-th point only")
+    parser.add_argument("--cuts", type=int, default=8, help="power cuts tried after each event")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--command", help="kill this program instead")
+    parser.add_argument("--check", help="the program that judges what --command left")
+    options = parser.parse_args()
+    reason = injection.why_not()
+    if reason is not None:
+        print(f"cannot run: {reason}", file=sys.stderr)
+        return 2
+    if options.command:
+        return int(
+            kill_command(
+                options.command, options.check or shutil.which("true") or "true", options.every
+            ).wrong
+            > 0
+        )
+    print(f"seed {options.seed}, {options.steps} iterations in each of two runs")
+    reports = []
+    with ProcessPoolExecutor(options.jobs) as pool:
+        each = options.every
+        for durability in ("group", "sync"):
+            if "kill" in options.kinds:
+                points = kill_points(options.steps, durability)[::each]
+                work = partial(kill_at, steps=options.steps, durability=durability)
+                reports.append(run_all(Report(f"kill, {durability}"), pool.map(work, points, chunksize=8)))
+            if "power" in options.kinds:
+                events = power.trace(options.steps, durability)
+                cuts = [
+                    (k, options.seed + s)
+                    for k in range(1, len(events) + 1, each)
+                    for s in range(options.cuts)
+                ]
+                cutter = partial(cut_at, events, steps=options.steps, durability=durability)
+                reports.append(
+                    run_all(Report(f"power cut, {durability}"), pool.map(cutter, cuts, chunksize=32))
+                )
+        if "errors" in options.kinds:
+            faults = list(error_points(options.steps))[::each]
+            outcomes = pool.map(partial(_fail, options.steps), faults, chunksize=8)
+            reports.append(run_all(Report("error"), outcomes))
+    return int(any(report.wrong for report in reports))
+
+
+def _fail(steps: int, fault: tuple[Point, str, bool]) -> Outcome:
+    return fail_at(*fault, steps)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""Power cuts, replayed from a recorded trace of what was written and synced.
+
+The workload runs once under strace.  Its trace gives each write (file, offset, bytes), each sync, and each
+change of a directory.  What the log stores into mapped memory no system call shows, so the workload tells
+it after each append.  A cut after any event may leave:
+
+* of a file's contents: all that was synced, and of the rest any subset, each write torn between any 512-byte
+  sectors; of mapped memory any earlier version of any sector;
+* of directory changes: all before the last directory sync, and any prefix of the later ones, since
+  journalling file systems keep their order (``specs/assumptions.md``);
+* in LMDB's lock file: garbage.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.wal import injection, legal, workload
+
+SECTOR = 512
+_CALLS = "openat,close,write,pwrite64,writev,lseek,fsync,fdatasync,ftruncate,fallocate,rename,unlink,mkdir"
+_LINE = re.compile(r"^(\d+) +(.*)$")
+_FD = re.compile(r"^(\d+)<([^>]*)>")
+_STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
+
+
+@dataclass
+class Event:
+    """Something that the disk or a directory saw."""
+
+    kind: str  # write, sync, extend, make, move, remove, folder, folders, ack
+    path: str
+    other: str = ""
+    offset: int = 0
+    data: bytes = b""
+
+
+@dataclass
+class File:
+    """What a file holds for sure, and what it may hold."""
+
+    sure: bytearray = field(default_factory=bytearray)
+    loose: list[tuple[int, bytes]] = field(default_factory=list)
+
+
+def trace(steps: int, durability: workload.Durability) -> list[Event]:
+    """Record the workload and read its trace."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        status = injection.run(
+            lambda: workload.record(root / "store", root / "acks", steps, durability, mirror=True),
+            "main", "-f", "-y", "-xx", "-s", "1000000", "-e", f"trace={_CALLS}", "-o", f"{folder}/trace",
+        )  # fmt: skip
+        assert status == 0
+        lines = (root / "trace").read_text(errors="replace").splitlines()
+        return list(_events(_whole(lines), folder))
+
+
+def _whole(lines: list[str]) -> Iterator[str]:
+    """Calls with their results; one that another thread interrupted counts when it returned."""
+    waiting: dict[str, str] = {}
+    for line in lines:
+        match = _LINE.match(line)
+        if match is None:
+            continue
+        thread, text = match.groups()
+        if text.endswith("<unfinished ...>"):
+            waiting[thread] = text.removesuffix("<unfinished ...>").rstrip()
+        elif text.startswith("<... "):
+            yield waiting.pop(thread, "") + text.partition("resumed>")[2]
+        else:
+            yield text
+
+
+def _events(calls: Iterator[str], root: str) -> Iterator[Event]:
+    synced_fds: set[str] = set()
+    position: dict[str, int] = {}
+    for call in calls:
+        name, _, rest = call.partition("(")
+        result = call.rpartition(" = ")[2].split("<")[0].split(" ")[0]
+        if result.startswith("-"):
+            continue
+        strings = [bytes.fromhex(text.replace("\\x", "")) for text in _STRING.findall(rest)]
+        fd, path = _FD.match(rest).groups() if _FD.match(rest) else ("", "")
+        path = bytes.fromhex(path.replace("\\x", "")).decode() if "\\x" in path else path
+        names = [text.decode() for text in strings] if name in ("openat", "rename", "unlink", "mkdir") else []
+        if not any(text.startswith(root) for text in [path, *names]):
+            continue
+        if name == "openat":
+            synced_fds.discard(result)
+            if "O_DSYNC" in rest:
+                synced_fds.add(result)
+            position[result] = 0
+            if "O_CREAT" in rest:
+                yield Event("make", names[0])
+            if "O_TRUNC" in rest:
+                yield Event("make", names[0], "empty")
+        elif name == "lseek":
+            position[fd] = int(result)
+        elif name in ("write", "writev", "pwrite64"):
+            data = b"".join(strings)[: int(result)]
+            offset = int(rest.rpartition(")")[0].rpartition(", ")[2]) if name == "pwrite64" else position[fd]
+            if name != "pwrite64":
+                position[fd] = offset + len(data)
+            if path.endswith("acks"):
+                yield from _told(data.decode(), root)
+            else:
+                yield Event("write", path, "", offset, data)
+                if fd in synced_fds:
+                    yield Event("sync", path)
+        elif name in ("fsync", "fdatasync"):
+            yield Event("folders" if "O_DIRECTORY" in rest or _is_folder(path, root) else "sync", path)
+        elif name == "fallocate":
+            yield Event("extend", path, "", int(rest.rpartition(")")[0].rpartition(", ")[2]))
+        elif name == "rename":
+            yield Event("move", names[0], names[1])
+        elif name == "unlink":
+            yield Event("remove", names[0])
+        elif name == "mkdir":
+            yield Event("folder", names[0])
+
+
+def _is_folder(path: str, root: str) -> bool:
+    return path.removeprefix(root) in ("", "/store", "/store/log", "/store/pages")
+
+
+def _told(text: str, root: str) -> Iterator[Event]:
+    for line in text.splitlines(keepends=True):
+        word, *rest = line.split()
+        if word == "tail":
+            yield Event("write", f"{root}/store/tail.{rest[0]}", "", int(rest[1]), bytes.fromhex(rest[2]))
+        else:
+            yield Event("ack", "", line)
+
+
+def cut(events: list[Event], after: int, target: Path, choose: random.Random) -> str:
+    """Build what a power cut after so many events may leave; the acknowledgements given by then."""
+    happened = events[:after]
+    safe = max((i for i, event in enumerate(happened) if event.kind == "folders"), default=-1)
+    changes = [i for i, event in enumerate(happened) if event.kind in ("make", "move", "remove", "folder")]
+    later = [i for i in changes if i > safe]
+    last_change = (later[: choose.randint(0, len(later))] or [safe])[-1]
+    contents: dict[int, File] = {}  # by the event that made the file
+    live: dict[str, int] = {}  # as the running system saw it
+    disk: dict[str, int] = {}  # as the directories on the disk say
+    acks = []
+    for i, event in enumerate(happened):
+        kind, path = event.kind, event.path
+        if kind == "make" and (path not in live or event.other):
+            contents.setdefault(live.setdefault(path, i), File())
+            if event.other:
+                contents[live[path]] = File()
+        elif kind == "write":
+            contents.setdefault(live.setdefault(path, i), File()).loose.append((event.offset, event.data))
+        elif kind == "sync" and path in live:
+            _settle(contents[live[path]])
+        elif kind == "move":
+            live[event.other] = live.pop(path)
+        elif kind == "remove":
+            live.pop(path, None)
+        elif kind == "ack":
+            acks.append(event.other)
+        if i <= last_change:
+            disk = dict(live)
+    _write_out(disk, contents, target, choose)
+    return "".join(acks)
+
+
+def _settle(file: File) -> None:
+    for offset, data in file.loose:
+        _apply(file.sure, offset, data)
+    file.loose.clear()
+
+
+def _apply(content: bytearray, offset: int, data: bytes) -> None:
+    if len(content) < offset:
+        content.extend(bytes(offset - len(content)))
+    content[offset : offset + len(data)] = data
+
+
+def _write_out(disk: dict[str, int], contents: dict[int, File], target: Path, choose: random.Random) -> None:
+    keep = choose.choice([0.0, 0.1, 0.5, 0.9, 1.0])
+    torn = choose.random() < 0.5
+    for path, number in disk.items():
+        if "/store/" not in path:
+            continue
+        file = contents[number]
+        content = bytearray(file.sure)
+        for offset, data in file.loose:
+            if torn:
+                for at in range(0, len(data), SECTOR):
+                    if choose.random() < keep:
+                        _apply(content, offset + at, data[at : at + SECTOR])
+            elif choose.random() < keep:
+                _apply(content, offset, data)
+        where = target / path.partition("/store/")[2]
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_bytes(choose.randbytes(8192) if where.name == "lock.mdb" else content)
+
+
+def try_cut(events: list[Event], after: int, seed: int, steps: int, durability: str) -> list[str]:
+    """What is wrong after one cut."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "store"
+        target.mkdir()
+        acks = cut(events, after, target, random.Random(f"{after}:{seed}"))
+        try:
+            wrong = legal.check(target, legal.read_acks(acks), steps, power_cut=True, durability=durability)
+        except Exception as error:  # whatever it is, the store should have opened
+            wrong = [f"{type(error).__name__}: {error}"]
+        return wrong
