@@ -18,7 +18,6 @@ import argparse
 import os
 import random
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -44,6 +43,10 @@ WRITES = (
     "mkdir",
     "openat",
 )
+STORE_FILES = (
+    "", "FLORLOG", "FLORLOG.new", "end", "end.new", "lock", "log", "log/data.mdb", "log/lock.mdb", "pages",
+    "pages/data.mdb", "pages/lock.mdb", "tail.0", "tail.0.new", "tail.1", "tail.1.new",
+)  # fmt: skip
 LMDB_WRITES = ("pwrite64", "writev")
 
 
@@ -101,19 +104,16 @@ def fail_at(point: Point, fault: str, lasting: bool, steps: int) -> Outcome:
     """An error at a system call, or at it and all later ones of its name."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        options = ["-P", str(root / "store")]
-        for name in ("log/data.mdb", "pages/data.mdb", "log/lock.mdb", "FLORLOG.new", "FLORLOG", "end.new", "end",
-                     "log", "pages", "lock", "tail.0.new", "tail.1.new", "tail.0", "tail.1"):  # fmt: skip
-            options += ["-P", str(root / "store" / name)]
+        only = [option for name in STORE_FILES for option in ("-P", str(root / "store" / name))]
         n = f"{point.n}+" if lasting else str(point.n)
-        work = recorder(root, steps, "group")
         status = injection.run(
-            work, point.thread, "-o", os.devnull, "-e", f"trace={point.call}",
-            "-e", f"inject={point.call}:{fault}:when={n}", *options,
+            recorder(root, steps, "group"), point.thread, "-o", str(root / "trace"),
+            "-e", f"trace={point.call}", "-e", f"inject={point.call}:{fault}:when={n}", *only,
         )  # fmt: skip
+        reached = "(INJECTED)" in (root / "trace").read_text(errors="replace")
         wrong = [] if status == 0 else [f"wait status {status}"]
         name = f"{point}, {fault}{' from then on' if lasting else ''}"
-        return Outcome(name, True, wrong + judge(root, steps, killed=False))
+        return Outcome(name, reached, wrong + judge(root, steps, killed=False))
 
 
 def cut_at(events: list[power.Event], at: tuple[int, int], steps: int, durability: str) -> Outcome:
@@ -199,12 +199,7 @@ def main() -> int:
         print(f"cannot run: {reason}", file=sys.stderr)
         return 2
     if options.command:
-        return int(
-            kill_command(
-                options.command, options.check or shutil.which("true") or "true", options.every
-            ).wrong
-            > 0
-        )
+        return int(kill_command(options.command, options.check or "true", options.every).wrong > 0)
     print(f"seed {options.seed}, {options.steps} iterations in each of two runs")
     reports = []
     with ProcessPoolExecutor(options.jobs) as pool:

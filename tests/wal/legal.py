@@ -39,7 +39,7 @@ def read_acks(text: str) -> Acks:
 
 
 def check(path: Path, acks: Acks, steps: int, *, power_cut: bool, durability: str = "group") -> list[str]:
-    """Everything that is wrong with a store after a crash; then the recording is finished and checked again."""
+    """What is wrong with a store after a crash; then the recording is finished and checked again."""
     expected = [step.record for step in workload.script(steps)]
     promised = acks.durable if power_cut else acks.lsn
     if power_cut and durability == "sync":
@@ -72,7 +72,7 @@ def _synced(record: object) -> bool:
 
 
 def _finish(path: Path, steps: int, done: int) -> list[str]:
-    """Resume: the rest of the recording goes on where the crash left it, and all of it is as uninterrupted."""
+    """Resume where the crash left it; then all must be as if uninterrupted."""
     workload.record(path, path.with_name(path.name + ".more"), steps, done=done)
     with Store.open(path) as store:
         found = [entry.record for entry in store.scan()]

@@ -58,6 +58,6 @@ __all__ = [
     "Frame", "Hindsight", "LockHolder", "LogStopped", "LoggedValues", "LoopBegin", "LoopEnd", "MissingPage",
     "NetworkFilesystem", "NoSuchRecord", "NotAStore", "Note", "PageEntry", "PageTable", "Path", "Problem",
     "PutResult", "ReadOnlyStore", "Record", "RunBegin", "RunEnd", "SessionInfo", "Statement", "Store",
-    "StoreClosed", "StoreFailed", "StoreLocked", "Unencodable", "UnsupportedFormat", "Values", "VerifyReport", "WalError",
-    "decode_table", "decode_value", "encode_table", "encode_value", "page_digest", "verify",
+    "StoreClosed", "StoreFailed", "StoreLocked", "Unencodable", "UnsupportedFormat", "Values", "VerifyReport",
+    "WalError",    "decode_table", "decode_value", "encode_table", "encode_value", "page_digest", "verify",
 ]  # fmt: skip
