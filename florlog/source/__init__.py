@@ -9,6 +9,7 @@ from florlog.source.calls import LogCall, LoopCall, log_calls
 from florlog.source.diff import AddedStatement, Change, SourceDiff, compare
 from florlog.source.execution import LocalModuleFinder, below, run_as_main
 from florlog.source.instrument import Instrumented, instrument, wrapped_at
+from florlog.source.liveness import carried_names
 from florlog.source.program import Loop
 from florlog.source.regions import Frame, Location, Program, Stack
 from florlog.source.syntax import SourceError, parse
@@ -28,6 +29,7 @@ __all__ = [
     "SourceError",
     "Stack",
     "below",
+    "carried_names",
     "compare",
     "instrument",
     "log_calls",

@@ -40,8 +40,8 @@ PLAIN_METHODS = {
 }  # fmt: skip
 QUIET_DECORATORS = {
     "abstractmethod", "autocast", "cache", "cached_property", "classmethod", "compile", "dataclass",
-    "deleter", "enable_grad", "getter", "inference_mode", "lru_cache", "no_grad", "override", "property", "setter",
-    "staticmethod", "total_ordering", "wraps",
+    "deleter", "enable_grad", "getter", "inference_mode", "lru_cache", "no_grad", "override",
+    "property", "setter", "staticmethod", "total_ordering", "wraps",
 }  # fmt: skip
 PROPERTIES = {
     "cached_property", "deleter", "getter", "property", "setter",
