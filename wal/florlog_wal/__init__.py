@@ -1,5 +1,6 @@
 """The log manager: records, codec, write-ahead log and page store over LMDB."""
 
+from florlog_wal.compact import CompactReport, compact
 from florlog_wal.directory import LockHolder
 from florlog_wal.errors import (
     CorruptPage,
@@ -20,6 +21,7 @@ from florlog_wal.errors import (
     UnsupportedFormat,
     WalError,
 )  # fmt: skip
+from florlog_wal.gc import GcReport, gc
 from florlog_wal.pages import PutResult
 from florlog_wal.records import (
     RECORD_TYPES,
@@ -53,11 +55,13 @@ from florlog_wal.values import decode_value, encode_value
 from florlog_wal.verify import Problem, VerifyReport, verify
 
 __all__ = [
-    "DIGEST_SIZE", "PAGE_SIZE", "RECORD_TYPES", "Abort", "Array", "Begin", "CheckpointBegin", "CheckpointEnd",
-    "Commit", "CorruptPage", "CorruptRecord", "CorruptStore", "CorruptValue", "Entry", "Failure", "Forked",
-    "Frame", "Hindsight", "LockHolder", "LogStopped", "LoggedValues", "LoopBegin", "LoopEnd", "MissingPage",
-    "NetworkFilesystem", "NoSuchRecord", "NotAStore", "Note", "PageEntry", "PageTable", "Path", "Problem",
-    "PutResult", "ReadOnlyStore", "Record", "RunBegin", "RunEnd", "SessionInfo", "Statement", "Store",
-    "StoreClosed", "StoreFailed", "StoreLocked", "Unencodable", "UnsupportedFormat", "Values", "VerifyReport",
-    "WalError",    "decode_table", "decode_value", "encode_table", "encode_value", "page_digest", "verify",
+    "DIGEST_SIZE", "PAGE_SIZE", "RECORD_TYPES", "Abort", "Array", "Begin", "CheckpointBegin",
+    "CheckpointEnd", "Commit", "CompactReport", "CorruptPage", "CorruptRecord", "CorruptStore",
+    "CorruptValue", "Entry", "Failure", "Forked", "Frame", "GcReport", "Hindsight", "LockHolder",
+    "LogStopped", "LoggedValues", "LoopBegin", "LoopEnd", "MissingPage", "NetworkFilesystem",
+    "NoSuchRecord", "NotAStore", "Note", "PageEntry", "PageTable", "Path", "Problem", "PutResult",
+    "ReadOnlyStore", "Record", "RunBegin", "RunEnd", "SessionInfo", "Statement", "Store", "StoreClosed",
+    "StoreFailed", "StoreLocked", "Unencodable", "UnsupportedFormat", "Values", "VerifyReport", "WalError",
+    "compact", "decode_table", "decode_value", "encode_table", "encode_value", "gc", "page_digest",
+    "verify",
 ]  # fmt: skip

@@ -142,6 +142,19 @@ class Snapshot:
             for page in self._walk(tree.root, tree.depth, start):
                 yield self._keys(page)
 
+    def sizes(self, name: str) -> Iterator[tuple[bytes, int]]:
+        """Every key with the size of its value, which is not read."""
+        tree = self.tree(name)
+        if tree.depth:
+            for number in self._walk(tree.root, tree.depth, b""):
+                page, pointers = self._page(number, _LEAF)
+                try:
+                    for at in pointers:
+                        low, high, _, size = _NODE.unpack_from(page, at)
+                        yield page[at + 8 : at + 8 + size], low | high << 16
+                except struct.error:
+                    raise Damage(f"page {number} has a node beyond its end") from None
+
     def leaves(self, name: str, start: bytes = b"") -> Iterator[list[Item]]:
         """The items in order of key, a leaf at a time, from the leaf where ``start`` belongs."""
         tree = self.tree(name)

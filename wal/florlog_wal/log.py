@@ -60,6 +60,38 @@ def removed_in(snapshot: Snapshot) -> list[tuple[int, int]]:
     return [removed_range(item) for leaf in snapshot.leaves(REMOVED) for item in leaf]
 
 
+def note_removed(env: Environment, txn: Any, gone: list[tuple[int, int]]) -> None:
+    """Add ranges to the removed ones, joining neighbours."""
+    db = env.dbs[REMOVED]
+    with txn.cursor(db) as cursor:
+        known = [removed_range(item) for item in cursor]
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted([*known, *gone]):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((start, stop))
+    for start, _ in known:
+        txn.delete(lsn_key(start), db=db)
+    for start, stop in joined:
+        key, value = lsn_key(start), lsn_key(stop)
+        txn.put(key, value + directory.seal(key + value), db=db)
+
+
+def add_to_summaries(env: Environment, txn: Any, records: dict[int, bytes]) -> None:
+    """Count records in the summary rows of their sessions."""
+    db = env.dbs[SESSIONS]
+    summaries: dict[int, Summary] = {}
+
+    def load(session: int) -> Summary:
+        data = txn.get(lsn_key(session), db=db)
+        return Summary() if data is None else Summary.decode(session, data)
+
+    add_records(summaries, records, load)
+    for session, summary in summaries.items():
+        txn.put(lsn_key(session), summary.encode(session), db=db)
+
+
 def _last_of(env: Environment, txn: Any, name: str) -> tuple[bytes, bytes] | None:
     with txn.cursor(env.dbs[name]) as cursor:
         return cursor.item() if cursor.last() else None
@@ -79,15 +111,7 @@ def write_records(env: Environment, records: dict[int, bytes]) -> int:
             raise CorruptStore(str(env.path), f"the tail continues at {min(new)}, the log ends at {last}")
         with txn.cursor(env.dbs[RECORDS]) as cursor:
             cursor.putmulti([(lsn_key(lsn), data) for lsn, data in new.items()], append=True)
-        summaries: dict[int, Summary] = {}
-
-        def load(session: int) -> Summary:
-            data = txn.get(lsn_key(session), db=env.dbs[SESSIONS])
-            return Summary() if data is None else Summary.decode(session, data)
-
-        add_records(summaries, new, load)
-        for session, summary in summaries.items():
-            txn.put(lsn_key(session), summary.encode(session), db=env.dbs[SESSIONS])
+        add_to_summaries(env, txn, new)
         return last + len(new)
 
     return env.write(work)

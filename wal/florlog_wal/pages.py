@@ -106,6 +106,11 @@ def has(env: Environment, digest: bytes) -> bool:
         return snapshot.has(FULL, digest)
 
 
+def closure(env: Environment, wanted: set[bytes]) -> set[bytes]:
+    """The pages wanted, and those that they are stored as differences from."""
+    return wanted
+
+
 def digests(env: Environment, after: bytes, limit: int = 4096) -> list[bytes]:
     """The digests of stored pages in order, from the first beyond ``after``."""
     found: list[bytes] = []

@@ -60,6 +60,17 @@ class LogReader:
         look = self._look()
         return look.first, look.end
 
+    def removed(self) -> list[tuple[int, int]]:
+        """The ranges of LSNs that gc removed."""
+        return self._look().removed
+
+    def stored(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        """The stored records of a range that lies within the log, unchecked."""
+        while start < stop:
+            high = min(stop, start + BATCH)
+            yield from self._batch(start, high)
+            start = high
+
     def _look(self) -> _Look:
         while True:
             found = tail.frames(self._directory)

@@ -137,6 +137,11 @@ class Store:
             raise self._unusable()
         return self._writer.sync()
 
+    @property
+    def failure(self) -> str | None:
+        """Why the last group commit failed, while it is being tried again; None when all is well."""
+        return None if self._writer is None else self._writer.failure
+
     def put_pages(self, buffers: Sequence[Any]) -> PutResult:
         """Store pages (objects with a contiguous buffer), durable on return; equal pages are stored once."""
         if self._writer is None or self._closed:

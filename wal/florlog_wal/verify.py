@@ -69,6 +69,7 @@ class _Check:
         self._sessions: dict[int, int] = {}  # LSN -> session of the records that others name
         self._begins: set[int] = set()
         self._pages: set[bytes] = set()
+        self._removed = store._reader.removed()
 
     def run(self) -> None:
         self._check_pages()
@@ -114,9 +115,11 @@ class _Check:
                 report.add(entry.lsn, "a RunBegin inside another session")
         elif entry.session not in self._sessions:
             report.add(entry.lsn, f"its session {entry.session} does not exist")
+        # What gc removed may still be named: an image's end by the record after it.
+        gone = entry.session if self._was_removed(entry.prev_lsn) else None
         if entry.prev_lsn >= entry.lsn:
             report.add(entry.lsn, f"its previous record {entry.prev_lsn} is not before it")
-        elif entry.prev_lsn and self._sessions.get(entry.prev_lsn) != entry.session:
+        elif entry.prev_lsn and self._sessions.get(entry.prev_lsn, gone) != entry.session:
             report.add(entry.lsn, f"its previous record {entry.prev_lsn} is not of its session")
         self._sessions[entry.lsn] = entry.session
         self._summaries.setdefault(entry.session, Summary()).add(entry.lsn, record.TYPE, entry.nbytes)
@@ -131,6 +134,9 @@ class _Check:
             for name, _, digest in record.sources:
                 if digest not in self._pages:
                     report.add(entry.lsn, f"the text of {name} is missing or corrupt")
+
+    def _was_removed(self, lsn: int) -> bool:
+        return any(start <= lsn < stop for start, stop in self._removed)
 
     def _check_image(self, lsn: int, record: CheckpointEnd) -> None:
         report = self._report

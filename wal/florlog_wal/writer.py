@@ -65,6 +65,11 @@ class LogWriter:
     def durable_lsn(self) -> int:
         return self._durable
 
+    @property
+    def failure(self) -> str | None:
+        """Why the log stopped or lags; None when all is well."""
+        return self._stopped or self._failure
+
     def append(self, body: bytes) -> int:
         """Give a body from `encode_body` the next LSN; on return it survives the death of the process."""
         size = (len(body) + 23) & ~7
@@ -128,8 +133,10 @@ class LogWriter:
             if self._stopped is not None:
                 raise LogStopped(self._stopped, self._durable)
             if self._failure is not None and self._filling:
-                self._stop(f"{self._failure}, and the log tail is full")
-                raise LogStopped(self._failure, self._durable)
+                self._stopped = f"{self._failure}, and the log tail is full"
+                self._changed.notify_all()
+                self._urgent.set()
+                raise LogStopped(self._stopped, self._durable)
             if not self._filling and not self._draining:
                 self._enlarge(size)
                 return
@@ -150,11 +157,6 @@ class LogWriter:
             segment.close()
         self._segments, self._capacity = segments, capacity
         self._active, self._at = 0, tail.FIRST_FRAME
-
-    def _stop(self, reason: str) -> None:
-        self._stopped = reason
-        self._changed.notify_all()
-        self._urgent.set()
 
     # -- the background thread -----------------------------------------------------------------------
 

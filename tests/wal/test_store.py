@@ -1,0 +1,529 @@
+"""The store as its users see it: what is appended is read, by this process and others, after a kill too."""
+
+from __future__ import annotations
+
+import gc as garbage
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from florlog_wal import (
+    PAGE_SIZE,
+    Begin,
+    Commit,
+    CorruptPage,
+    CorruptRecord,
+    CorruptStore,
+    Forked,
+    MissingPage,
+    NoSuchRecord,
+    NotAStore,
+    ReadOnlyStore,
+    RunBegin,
+    Store,
+    StoreClosed,
+    StoreLocked,
+    Unencodable,
+    UnsupportedFormat,
+    page_digest,
+    verify,
+)
+from florlog_wal.directory import filesystem
+from florlog_wal.errors import NetworkFilesystem
+
+from tests.wal.samples import commit, run_begin
+
+FAR = 3600.0  # a group window that no test outlasts
+
+
+def fill(store: Store, count: int, run: str = "r1") -> int:
+    """A session of ``count`` commits; its LSN."""
+    session = store.append(run_begin(run))
+    for index in range(count):
+        store.append(commit(index), session=session, prev=0)
+    return session
+
+
+def in_child(work) -> int:  # type: ignore[no-untyped-def]
+    """Run in a forked child; the wait status."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1]
+
+
+def elsewhere(code: str, path: Path) -> str:
+    """What another process prints."""
+    command = [sys.executable, "-c", f"PATH = {str(path)!r}\n{code}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+def test_records_come_back_in_order_with_their_chains(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        session = store.append(run_begin())
+        first = store.append(Begin(0, 3), session=session, prev=session)
+        second = store.append(commit(3), session=session, prev=first)
+        assert (session, first, second) == (1, 2, 3)
+    with Store.open(path) as store:
+        found = list(store.scan())
+        assert [entry.record for entry in found] == [run_begin(), Begin(0, 3), commit(3)]
+        assert [entry.session for entry in found] == [1, 1, 1]
+        assert [entry.prev_lsn for entry in found] == [0, 1, 2]
+        assert store.record(2) == found[1]
+        assert store.last_lsn == store.durable_lsn == 3
+
+
+def test_the_writer_reads_what_it_has_not_yet_committed(path: Path) -> None:
+    with Store.open(path, mode="w", window=FAR) as store:
+        fill(store, 3)
+        assert store.durable_lsn == 0
+        assert [entry.lsn for entry in store.scan()] == [1, 2, 3, 4]
+        assert store.record(4).record == commit(2)
+        assert store.sessions()[0].counts == {RunBegin: 1, Commit: 3}
+        assert store.sync() == store.durable_lsn == 4
+
+
+def test_another_process_reads_beside_the_writer_before_the_group_commit(path: Path) -> None:
+    with Store.open(path, mode="w", window=FAR) as store:
+        fill(store, 2)
+        store.sync()
+        store.append(commit(2), session=1)
+        code = "from florlog_wal import Store; s = Store.open(PATH); print(s.last_lsn, s.durable_lsn)"
+        assert elsewhere(code, path).split() == ["4", "3"]
+
+
+def test_the_group_window_bounds_what_a_power_cut_may_lose(path: Path) -> None:
+    with Store.open(path, mode="w", window=0.02) as store:
+        fill(store, 1)
+        deadline = time.monotonic() + 5
+        while store.durable_lsn < 2 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert store.durable_lsn == 2
+
+
+def test_with_durability_sync_a_commit_is_durable_on_return(path: Path) -> None:
+    with Store.open(path, mode="w", durability="sync", window=FAR) as store:
+        session = store.append(run_begin())
+        assert store.durable_lsn == 0
+        for index in range(5):
+            lsn = store.append(commit(index), session=session)
+            assert store.durable_lsn == lsn
+
+
+def test_after_a_kill_everything_appended_is_there(path: Path) -> None:
+    def die() -> None:
+        fill(Store.open(path, mode="w", window=FAR), 500)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_child(die) == signal.SIGKILL
+    with Store.open(path) as reader:
+        assert reader.last_lsn == 501
+        assert reader.durable_lsn == 0
+        assert reader.writer() is None
+        assert [entry.record for entry in reader.scan(2)] == [commit(index) for index in range(500)]
+        with Store.open(path, mode="w") as store:
+            assert store.durable_lsn == 501
+            assert store.append(commit(500), session=1) == 502
+        assert reader.last_lsn == reader.durable_lsn == 502
+    assert verify(path).ok
+
+
+def test_a_record_larger_than_the_tail_is_taken(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        session = fill(store, 2)
+        big = commit(2, value=b"x" * (9 << 20))
+        lsn = store.append(big, session=session)
+        assert store.record(lsn).record == big
+        assert store.append(commit(3), session=session) == lsn + 1
+    with Store.open(path) as store:
+        assert store.record(lsn).record == big
+
+
+def test_many_threads_append_densely(path: Path) -> None:
+    with Store.open(path, mode="w", window=0.001) as store:
+        session = store.append(run_begin())
+        lsns: list[list[int]] = [[] for _ in range(4)]
+
+        def work(mine: list[int]) -> None:
+            mine += [store.append(commit(index), session=session) for index in range(2000)]
+
+        threads = [threading.Thread(target=work, args=(mine,)) for mine in lsns]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(lsn for mine in lsns for lsn in mine) == list(range(2, 8002))
+        assert all(mine == sorted(mine) for mine in lsns)
+    assert verify(path).ok
+
+
+def test_append_waits_for_room_when_both_segments_are_full(path: Path) -> None:
+    with Store.open(path, mode="w", window=FAR) as store:
+        session = store.append(run_begin())
+        value = b"v" * 100_000
+        for index in range(200):  # 20 MB through two segments of 4
+            store.append(commit(index, value=value), session=session)
+        assert store.sync() == 201
+    assert verify(path).records == 201
+
+
+def test_scan_selects_by_range_type_session_and_direction(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        fill(store, 3)
+        second = fill(store, 2, "r2")
+        assert [entry.lsn for entry in store.scan(3, 6)] == [3, 4, 5]
+        assert [entry.lsn for entry in store.scan(types=[RunBegin])] == [1, second]
+        assert [entry.lsn for entry in store.scan(session=second)] == [5, 6, 7]
+        assert [entry.lsn for entry in store.scan(reverse=True)] == [7, 6, 5, 4, 3, 2, 1]
+        assert [entry.lsn for entry in store.scan(2, 5, types=[Commit], session=1, reverse=True)] == [4, 3, 2]
+        assert list(store.scan(8)) == list(store.scan(3, 3)) == list(store.scan(5, 2)) == []
+
+
+def test_a_scan_longer_than_a_batch_is_whole_in_both_directions(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        fill(store, 3000)
+        assert [entry.lsn for entry in store.scan()] == list(range(1, 3002))
+        assert [entry.lsn for entry in store.scan(reverse=True)] == list(range(3001, 0, -1))
+
+
+def test_sessions_are_summed_up(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        fill(store, 3)
+        fill(store, 2, "r2")
+        sizes = [sum(e.nbytes for e in store.scan(session=lsn)) for lsn in (1, 5)]
+    with Store.open(path) as store:
+        first, second = store.sessions()
+        assert (first.lsn, first.last_lsn, first.nbytes, first.begin.run) == (1, 4, sizes[0], "r1")
+        assert (second.lsn, second.last_lsn, second.nbytes) == (5, 7, sizes[1])
+        assert second.counts == {RunBegin: 1, Commit: 2}
+
+
+def test_a_record_that_cannot_be_encoded_takes_no_lsn(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        session = store.append(run_begin())
+        with pytest.raises(Unencodable):
+            store.append(commit(0, value=object()), session=session)
+        assert store.append(commit(0), session=session) == 2
+
+
+def test_an_lsn_outside_the_log_is_named(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        fill(store, 1)
+        for lsn in (0, 3, -1, 2**64):
+            with pytest.raises(NoSuchRecord, match="holds 1 to 2"):
+                store.record(lsn)
+
+
+# -- pages -------------------------------------------------------------------------------------------
+
+
+def test_pages_are_stored_once_and_verified(path: Path) -> None:
+    pages = [b"a" * PAGE_SIZE, b"b" * 10, memoryview(b"a" * PAGE_SIZE), b""]
+    with Store.open(path, mode="w") as store:
+        result = store.put_pages(pages)
+        assert result.digests == [page_digest(page) for page in pages]
+        assert result.written_bytes == PAGE_SIZE + 10
+        assert store.put_pages(pages).written_bytes == 0
+    with Store.open(path) as store:
+        assert [store.get_page(digest) for digest in result.digests] == [bytes(page) for page in pages]
+        assert store.has_page(result.digests[1])
+        assert not store.has_page(b"?" * 16)
+        with pytest.raises(MissingPage, match="3f3f"):
+            store.get_page(b"?" * 16)
+
+
+def test_many_small_and_large_pages_come_back(path: Path) -> None:
+    pages = [bytes([k % 256]) * (k * 37 % 9000 + 1) for k in range(2000)]
+    with Store.open(path, mode="w", page_map_size=1 << 20) as store:
+        digests = store.put_pages(pages).digests
+        assert [store.get_page(digest) for digest in digests] == pages
+    assert verify(path).ok
+
+
+def test_a_damaged_page_is_named(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        digest = store.put_pages([b"needle" * 5000]).digests[0]
+    data = path / "pages" / "data.mdb"
+    data.write_bytes(data.read_bytes().replace(b"needleneedle", b"needlenoodle", 1))
+    with Store.open(path) as store, pytest.raises(CorruptPage, match=digest.hex()):
+        store.get_page(digest)
+    assert [problem.where for problem in verify(path).problems] == [digest.hex()]
+
+
+# -- opening -----------------------------------------------------------------------------------------
+
+
+def test_a_second_writer_is_told_who_holds_the_store(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        holder = store.writer()
+        assert holder is not None
+        assert holder.pid == os.getpid()
+        with pytest.raises(StoreLocked, match=f"process {os.getpid()}"):
+            Store.open(path, mode="w")
+        code = "from florlog_wal import *\ntry: Store.open(PATH, mode='w')\n"
+        assert int(elsewhere(code + "except StoreLocked as error: print(error.pid)", path)) == os.getpid()
+    with Store.open(path) as store:
+        assert store.writer() is None
+
+
+def test_readers_and_the_writer_of_one_process_share_the_store(path: Path) -> None:
+    Store.open(path, mode="w").close()
+    with Store.open(path) as before, Store.open(path, mode="w") as store, Store.open(path) as after:
+        fill(store, 2)
+        assert before.last_lsn == after.last_lsn == 3
+        store.close()
+        assert before.last_lsn == 3
+        with pytest.raises(StoreClosed):
+            store.append(commit(1))
+
+
+def test_a_reader_cannot_write(path: Path) -> None:
+    Store.open(path, mode="w").close()
+    with Store.open(path) as store:
+        for call in (lambda: store.append(commit(1)), store.sync, lambda: store.put_pages([b""])):
+            with pytest.raises(ReadOnlyStore):
+                call()
+
+
+def test_what_is_not_a_store_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(NotAStore, match="no FLORLOG"):
+        Store.open(tmp_path)
+    with pytest.raises(NotAStore):
+        Store.open(tmp_path / "missing")
+    (tmp_path / "thesis.txt").write_text("x")
+    with pytest.raises(NotAStore, match="other things"):
+        Store.open(tmp_path, mode="w")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_unknown_format_is_refused(path: Path) -> None:
+    Store.open(path, mode="w").close()
+    manifest = path / "FLORLOG"
+    text = manifest.read_text()
+    for old, new in (("format 1", "format 2"), ("lmdb-0.9", "lmdb-1.0")):
+        manifest.write_text(text.replace(old, new))
+        with pytest.raises(UnsupportedFormat, match=new.split()[-1]):
+            Store.open(path, mode="w")
+    manifest.write_text("florlog store\n")
+    with pytest.raises(NotAStore, match="damaged"):
+        Store.open(path)
+
+
+def test_a_truncated_file_is_an_error_and_not_a_signal(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        fill(store, 5000)
+    data = path / "log" / "data.mdb"
+    whole = data.read_bytes()
+    for size in (0, 100, 5000, len(whole) // 2, len(whole) - 4096):
+        data.write_bytes(whole[:size])
+        for mode in ("r", "w"):
+            with pytest.raises(CorruptStore):
+                Store.open(path, mode=mode)  # type: ignore[arg-type]
+
+
+def test_a_file_truncated_under_an_open_reader_is_an_error(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        fill(store, 5000)
+    with Store.open(path) as store:
+        os.truncate(path / "log" / "data.mdb", 40960)
+        with pytest.raises((CorruptRecord, CorruptStore)):
+            list(store.scan())
+
+
+def test_a_log_shorter_than_at_its_last_close_has_lost_records(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        fill(store, 5)
+        older = (path / "log" / "data.mdb").read_bytes()
+    (path / "log" / "data.mdb").write_bytes(older)
+    with pytest.raises((CorruptRecord, CorruptStore)):
+        Store.open(path)
+
+
+def test_the_map_grows_as_needed(path: Path) -> None:
+    with Store.open(path, mode="w", log_map_size=1 << 16, page_map_size=1 << 16, window=0.001) as store:
+        reader = Store.open(path)
+        fill(store, 3000)
+        pages = [os.urandom(5000) for _ in range(200)]
+        digests = store.put_pages(pages).digests
+        store.sync()
+        assert reader.last_lsn == 3001
+        assert [reader.get_page(digest) for digest in digests] == pages
+        reader.close()
+    assert verify(path).ok
+
+
+def _read_while_growing(path: str, ready, done) -> None:  # type: ignore[no-untyped-def]
+    with Store.open(path, log_map_size=1 << 16) as store:
+        ready.set()
+        while not done.is_set():
+            lsns = [entry.lsn for entry in store.scan()]
+            assert lsns == list(range(1, len(lsns) + 1))
+        assert len(list(store.scan())) == 5001
+
+
+def test_a_reader_of_another_process_follows_a_growing_map(path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    ready, done = spawn.Event(), spawn.Event()
+    with Store.open(path, mode="w", log_map_size=1 << 16, window=0.001) as store:
+        reader = spawn.Process(target=_read_while_growing, args=(str(path), ready, done))
+        reader.start()
+        assert ready.wait(30)
+        fill(store, 5000)
+        store.sync()
+        done.set()
+        reader.join(30)
+        assert reader.exitcode == 0
+
+
+def test_a_slow_scan_holds_nothing_back_in_the_store(path: Path) -> None:
+    with Store.open(path, mode="w", window=FAR) as store:
+        fill(store, 3000)
+        store.sync()
+        slow = store.scan()
+        next(slow)
+        size = (path / "log" / "data.mdb").stat().st_size
+        for index in range(200):
+            store.append(commit(index), session=1)
+            store.sync()
+        assert (path / "log" / "data.mdb").stat().st_size < size + 60 * 4096
+        assert sum(1 for _ in slow) == 3000
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_store_on_read_only_media_is_readable(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        fill(store, 3)
+        digest = store.put_pages([b"page"]).digests[0]
+    code = (
+        "import sys, subprocess; from florlog_wal import Store; p = sys.argv[1]\n"
+        "subprocess.run(['mount', '--bind', p, p], check=True)\n"
+        "subprocess.run(['mount', '-o', 'remount,ro,bind', p], check=True)\n"
+        "s = Store.open(p); print(s.last_lsn, s.get_page(bytes.fromhex(sys.argv[2])))\n"
+    )
+    command = ["unshare", "-m", sys.executable, "-c", code, str(path), digest.hex()]
+    out = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "unshare" in out.stderr or "mount" in out.stderr:
+        pytest.skip(f"cannot mount here: {out.stderr.splitlines()[-1]}")
+    assert out.stdout.strip() == "4 b'page'", out.stderr
+
+
+def test_a_network_file_system_is_refused_unless_allowed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("florlog_wal.directory.filesystem", lambda path: "nfs4")
+    with pytest.raises(NetworkFilesystem, match="nfs4"):
+        Store.open(path, mode="w")
+    Store.open(path, mode="w", allow_network=True).close()
+
+
+def test_the_file_system_is_that_of_the_deepest_mount(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        "1 0 8:1 / / rw - ext4 /dev/a rw\n"
+        "2 1 0:1 / /home rw,x shared:1 - nfs4 server:/home rw\n"
+        "3 2 0:2 / /home/my\\040disk rw - xfs /dev/b rw\n"
+    )
+    assert filesystem(Path("/srv/x"), table) == "ext4"
+    assert filesystem(Path("/home/me/store"), table) == "nfs4"
+    assert filesystem(Path("/home/my disk/store"), table) == "xfs"
+    assert filesystem(Path("/homework"), table) == "ext4"
+
+
+# -- fork --------------------------------------------------------------------------------------------
+
+
+def test_a_forked_child_can_neither_write_nor_read_nor_harm_the_parent(path: Path) -> None:
+    store = Store.open(path, mode="w", window=0.001)
+    session = fill(store, 3)
+    held = [store]
+
+    def child() -> None:
+        calls = (
+            lambda: held[0].append(commit(9), session=session),
+            lambda: held[0].sync(),
+            lambda: held[0].put_pages([b"x"]),
+            lambda: held[0].last_lsn,
+            lambda: list(held[0].scan()),
+            lambda: held[0].get_page(b"0" * 16),
+            lambda: Store.open(path),
+        )
+        for call in calls:
+            try:
+                call()
+            except Forked:
+                continue
+            raise AssertionError("no Forked")
+        held[0].close()
+        held.clear()
+        garbage.collect()
+
+    assert in_child(child) == 0
+    for index in range(3, 50):
+        store.append(commit(index), session=session)
+        store.put_pages([bytes([index]) * 100])
+    assert store.writer() is not None
+    with pytest.raises(StoreLocked):
+        Store.open(path, mode="w")
+    store.close()
+    report = verify(path)
+    assert report.ok
+    assert report.records == 51
+
+
+def test_a_child_that_outlives_a_killed_writer_does_not_hold_the_lock(path: Path) -> None:
+    read, write = os.pipe()
+
+    def writer() -> None:
+        store = Store.open(path, mode="w")
+        fill(store, 1)
+        if os.fork() == 0:
+            os.write(write, b"%d\n" % os.getpid())
+            time.sleep(60)
+            os._exit(0)
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_child(writer) == signal.SIGKILL
+    orphan = int(os.read(read, 20))
+    try:
+        with Store.open(path, mode="w") as store:
+            assert store.last_lsn == 2
+    finally:
+        os.kill(orphan, signal.SIGKILL)
+        os.close(read)
+        os.close(write)
+
+
+def test_a_fork_in_the_midst_of_appends_leaves_the_log_whole(path: Path) -> None:
+    with Store.open(path, mode="w", window=0.001) as store:
+        session = store.append(run_begin())
+        stop = threading.Event()
+        count = [0]
+
+        def work() -> None:
+            while not stop.is_set():
+                store.append(commit(count[0]), session=session)
+                count[0] += 1
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        for _ in range(20):
+            assert in_child(lambda: None) == 0
+        stop.set()
+        thread.join()
+        assert store.sync() == count[0] + 1
+    assert verify(path).ok

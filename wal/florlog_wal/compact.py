@@ -1,0 +1,129 @@
+"""A copy of a store without the space that gc freed, and, on request, without what is damaged.
+
+The copy keeps every LSN, so whatever names a record by LSN still does.  Session rows are made anew from the
+records.  The target becomes a store by its manifest, which is written last: a copy cut off is not a store.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from florlog_wal import directory, environment, log, pages
+from florlog_wal.codec import check, lsn_key
+from florlog_wal.directory import WriterLock
+from florlog_wal.environment import Environment
+from florlog_wal.errors import CorruptPage, CorruptRecord, MissingPage
+from florlog_wal.records import RunBegin
+from florlog_wal.store import Store
+
+_BATCH: Final = 20_000
+
+
+@dataclass(slots=True)
+class CompactReport:
+    """What was copied, and what could not be (with ``salvage``)."""
+
+    records: int = 0
+    pages: int = 0
+    lost_records: int = 0
+    lost_pages: int = 0
+
+
+def compact(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    salvage: bool = False,
+    allow_network: bool = False,
+) -> CompactReport:
+    """Copy a store into a new directory; raises at the first damage, or with ``salvage`` leaves it out."""
+    report = CompactReport()
+    where = Path(target).absolute()
+    if not allow_network:
+        directory.refuse_network(where)
+    with Store.open(source, allow_network=allow_network) as store:
+        directory.make_directory(where)
+        lock = WriterLock(where)
+        try:
+            if not directory.clear_unfinished(where):
+                raise FileExistsError(f"{where} holds a store already: give a new directory")
+            to_log = log.acquire(where, log.MAP_SIZE, writable=True)
+            to_pages = pages.acquire(where, pages.MAP_SIZE, writable=True)
+            try:
+                _copy_pages(store, to_pages, report, salvage)
+                _copy_log(store, to_log, report, salvage)
+                directory.write_manifest(where)
+            finally:
+                environment.release(to_log)
+                environment.release(to_pages)
+        finally:
+            lock.release()
+    return report
+
+
+def _copy_log(store: Store, to: Environment, report: CompactReport, salvage: bool) -> None:
+    batch: dict[int, bytes] = {}
+    lost: list[int] = []
+    for lsn, data in _records(store, lost, salvage):
+        batch[lsn] = data
+        if len(batch) == _BATCH:
+            _put_records(to, batch)
+            batch = {}
+        report.records += 1
+    _put_records(to, batch)
+    report.lost_records = len(lost)
+    gone = [*store._reader.removed(), *((lsn, lsn + 1) for lsn in lost)]
+    to.write(lambda txn: log.note_removed(to, txn, gone))
+
+
+def _records(store: Store, lost: list[int], salvage: bool) -> Iterator[tuple[int, bytes]]:
+    """The stored records; those that are damaged, or whose session's first is, go to ``lost``."""
+    at, last = store._reader.range()
+    sessions: set[int] = set()
+    while at <= last:
+        try:
+            for lsn, data in store._reader.stored(at, last + 1):
+                at = lsn
+                kind, session, _ = check(lsn, data)
+                if kind == RunBegin.TYPE:
+                    sessions.add(lsn)
+                if (session or lsn) in sessions:
+                    yield lsn, data
+                else:
+                    lost.append(lsn)
+                at = lsn + 1
+            return
+        except CorruptRecord as error:
+            if not salvage:
+                raise
+            lost.append(max(error.lsn, at))
+            at = lost[-1] + 1
+
+
+def _put_records(to: Environment, batch: dict[int, bytes]) -> None:
+    def work(txn: Any) -> None:
+        with txn.cursor(to.dbs[log.RECORDS]) as cursor:
+            cursor.putmulti([(lsn_key(lsn), data) for lsn, data in batch.items()], append=True)
+        log.add_to_summaries(to, txn, batch)
+
+    to.write(work)
+
+
+def _copy_pages(store: Store, to: Environment, report: CompactReport, salvage: bool) -> None:
+    last = b""
+    while batch := pages.digests(store._pages, last, 200):
+        whole = []
+        for digest in batch:
+            try:
+                whole.append(store.get_page(digest))
+            except (CorruptPage, MissingPage):
+                if not salvage:
+                    raise
+                report.lost_pages += 1
+        pages.put(to, whole)
+        report.pages += len(whole)
+        last = batch[-1]
