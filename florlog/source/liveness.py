@@ -313,7 +313,7 @@ class _Liveness:
             self._reads(_outside_blocks(node.handlers)),
         )
         ended = self.block(node.orelse, after) if node.orelse else after
-        before = self._inside(node.body, ended, handlers) | handlers
+        before = self._inside(node.body, ended, handlers)
         self._break, self._continue, self._return, self._raise = outer
         return before
 

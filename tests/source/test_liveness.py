@@ -156,6 +156,21 @@ def test_what_only_a_handler_or_finally_reads_is_live_inside_try() -> None:
     assert carried(source) >= {"last", "note"}
 
 
+def test_a_name_read_only_after_a_break_is_live() -> None:
+    loop = "for e in run.loop('e', x):  # HERE\n    if c:\n        break\n    a = e\nelse:\n    a = 1\n"
+    source = f"a = 0\n{loop}print(a)\n"
+    assert "a" in carried(source)
+
+
+def test_a_name_that_a_swallowed_exception_leaves_as_it_was_is_live() -> None:
+    source = "a = 0\nfor e in run.loop('e', x):  # HERE\n    with quiet():\n        a = f()\n    print(a)\n"
+    assert "a" in carried(source)
+
+
+def test_an_object_given_to_a_call_may_have_changed() -> None:
+    assert "a" in carried("a = [1]\nfor e in run.loop('e', x):  # HERE\n    y = update(a)\nprint(a)\n")
+
+
 def test_decorated_functions_and_methods_are_found_by_their_first_line() -> None:
     source = '''
         class T:
