@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-
 from florlog_recovery import Plan, RunTree, plan_redo
 from florlog_wal import Store, WalError, verify
 
@@ -50,12 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="florlog", description="Record a training always, ask it afterwards.")
+    parser = argparse.ArgumentParser(
+        prog="florlog", description="Record a training always, ask it afterwards."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--store", metavar="DIR", help="the store (default $FLORLOG_STORE, else ./.florlog)")
+        command.add_argument(
+            "--store", metavar="DIR", help="the store (default $FLORLOG_STORE, else ./.florlog)"
+        )
         command.set_defaults(function=function)
         return command
 
@@ -63,13 +66,19 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--format", choices=("text", "json"), default="text")
 
     for name, function, text in (
-        ("replay", _replay, "Re-execute the minimal redo set that answers the log statements added to SCRIPT."),
+        (
+            "replay",
+            _replay,
+            "Re-execute the minimal redo set that answers the log statements added to SCRIPT.",
+        ),
         ("explain", _explain, "Show the plan of a replay and its predicted cost; execute nothing."),
     ):
         command = add(name, function, text)
         command.add_argument("script", metavar="SCRIPT", help="the script, with log statements added")
         command.add_argument("--run", metavar="ID", help="the run (default: the newest recorded from SCRIPT)")
-        command.add_argument("--where", metavar="CONDITION", help="iterations, such as 'epoch >= 5 and step %% 100 == 0'")
+        command.add_argument(
+            "--where", metavar="CONDITION", help="iterations, such as 'epoch >= 5 and step %% 100 == 0'"
+        )
         formats(command)
 
     command = add("resume", _resume, "Continue a killed run of SCRIPT where it stopped, bit-exactly.")
@@ -149,7 +158,12 @@ def _progress(total: int) -> Callable[[int], None] | None:
         if now - shown > 0.1 or done == total:
             shown = now
             left = (now - started) / done * (total - done)
-            print(f"\rreplaying: {done} of {total} iterations, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
+            print(
+                f"\rreplaying: {done} of {total} iterations, {left:.0f} s left ",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
 
     return show
 
@@ -176,9 +190,10 @@ def _print_answer(found: Answer, question: Question, view: PlanView) -> None:
         values = [value for value in found.values if value.name == name]
         table = pd.DataFrame(
             {
-                **{loop: [dict(v.path).get(loop, "") for v in values] for loop in dict.fromkeys(
-                    loop for v in values for loop, _ in v.path
-                )},
+                **{
+                    loop: [dict(v.path).get(loop, "") for v in values]
+                    for loop in dict.fromkeys(loop for v in values for loop, _ in v.path)
+                },
                 name: [_cell(v.value) for v in values],
                 "trust": [v.trust for v in values],
             }
@@ -195,7 +210,9 @@ def _print_answer(found: Answer, question: Question, view: PlanView) -> None:
         f"the recorded loops took {view['full_rerun_seconds']:.2f} s"
     )
     if found.stored:
-        print(f"stored beside run {question.tree.run}: florlog.open(...).values({names[0]!r})" if names else "")
+        print(
+            f"stored beside run {question.tree.run}: florlog.open(...).values({names[0]!r})" if names else ""
+        )
 
 
 def _cell(value: Any) -> Any:
@@ -220,7 +237,9 @@ def _resume(options: argparse.Namespace) -> int:
     finally:
         _session.command = None
     if not command.taken:
-        raise FlorlogError(f"{options.script} opened no run named {tree.begin.name!r}: is it the script of this run?")
+        raise FlorlogError(
+            f"{options.script} opened no run named {tree.begin.name!r}: is it the script of this run?"
+        )
     return 0
 
 

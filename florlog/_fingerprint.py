@@ -76,7 +76,8 @@ class StateFingerprint:
         if not self._tensors:
             return b""
         if len(self._views) != len(self._tensors) or any(
-            tensor.data_ptr() != pointer for tensor, (pointer, _) in zip(self._tensors, self._views, strict=True)
+            tensor.data_ptr() != pointer
+            for tensor, (pointer, _) in zip(self._tensors, self._views, strict=True)
         ):
             self._views = [(t.data_ptr(), _view(t)) for t in self._tensors]
         return xxhash.xxh3_64_digest(b"".join([view.tobytes() for _, view in self._views]))

@@ -140,6 +140,9 @@ def _capturable(value: Any, storages: Collection[int]) -> bool:
         elif isinstance(leaf, np.ndarray):
             if leaf.dtype.kind not in "biufc":
                 return False
-        elif not isinstance(leaf, (*_PLAIN, np.generic)) or type(leaf).__module__ not in ("builtins", "numpy"):
+        elif not isinstance(leaf, (*_PLAIN, np.generic)) or type(leaf).__module__ not in (
+            "builtins",
+            "numpy",
+        ):
             return False
     return True

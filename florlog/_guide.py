@@ -20,7 +20,7 @@ from florlog_recovery import Image, Loop, LoopPlan, NodePlan, Plan, RunTree
 from florlog_wal import Commit, Path, Store, Values, decode_value, encode_value
 
 from ._data import check
-from ._image import SavedState, digests_only, differing, page_table, snapshot, state_digest
+from ._image import SavedState, differing, digests_only, page_table, snapshot, state_digest
 from ._open import Expected, OpenIteration, OpenLoop
 from ._skip import SkipRest
 from ._tree import flatten
@@ -200,7 +200,9 @@ class Guide:
                         self._differ(f"{name} differ at {where(iteration.path)}")
             for (_, line, name), left in (iteration.expected or {}).items():
                 if left:
-                    self._differ(f"{name} (line {line}) was logged at {where(iteration.path)}, and is not now")
+                    self._differ(
+                        f"{name} (line {line}) was logged at {where(iteration.path)}, and is not now"
+                    )
         plan = loop.plan
         if plan is not None and self.navigating and not plan.finished and not plan.restore_end:
             last = plan.stretches[-1]
@@ -351,4 +353,14 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-__all__ = ["CONSISTENT", "DIVERGED", "PROVEN", "UNVERIFIED", "Expected", "Found", "Guide", "last_restore", "where"]
+__all__ = [
+    "CONSISTENT",
+    "DIVERGED",
+    "PROVEN",
+    "UNVERIFIED",
+    "Expected",
+    "Found",
+    "Guide",
+    "last_restore",
+    "where",
+]

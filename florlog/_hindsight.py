@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-
 from florlog_recovery import Condition, Node, Plan, Request, RunTree, WhereError
-from florlog_wal import Frame, Hindsight, Path as IterationPath, RunBegin, Store, WalError
+from florlog_wal import Frame, Hindsight, RunBegin, Store, WalError
+from florlog_wal import Path as IterationPath
 
 from . import _session
 from ._environment import environment
@@ -116,7 +116,9 @@ def _compare(
         try:
             new = Path(path).read_text(encoding="utf-8")
         except OSError as error:
-            raise SourceChangedError(f"{path} was part of the recording and cannot be read: {error}") from None
+            raise SourceChangedError(
+                f"{path} was part of the recording and cannot be read: {error}"
+            ) from None
         old = store.get_page(digest).decode()
         texts[path] = new
         recorded[path] = old_path
@@ -232,7 +234,9 @@ def _execute(question: Question, guide: Guide) -> None:
         finder.uninstall()
         _session.command = None
     if not replay.taken:
-        raise FlorlogError(f"{question.script} opened no run named {begin.name!r}: is it the script of this run?")
+        raise FlorlogError(
+            f"{question.script} opened no run named {begin.name!r}: is it the script of this run?"
+        )
 
 
 def _located(error: Exception, files: set[str]) -> str:
@@ -273,7 +277,11 @@ def _save(store: Store, question: Question, values: list[Found]) -> bool:
         journal = Journal(writer, begin)
         for path, group in _by_iteration(values):
             held = tuple(
-                (journal.place(f.file, f.line, f.qualname, tuple(n for n, _ in path), (f.name,)), f.name, f.value)
+                (
+                    journal.place(f.file, f.line, f.qualname, tuple(n for n, _ in path), (f.name,)),
+                    f.name,
+                    f.value,
+                )
                 for f in group
             )
             journal.append(Hindsight(path, held, group[0].trust, group[0].detail), journal.session)
@@ -285,7 +293,11 @@ def _by_iteration(values: list[Found]) -> Iterator[tuple[IterationPath, list[Fou
     """Values of one iteration and one trust, in order."""
     group: list[Found] = []
     for found in values:
-        if group and (found.path, found.trust, found.detail) != (group[0].path, group[0].trust, group[0].detail):
+        if group and (found.path, found.trust, found.detail) != (
+            group[0].path,
+            group[0].trust,
+            group[0].detail,
+        ):
             yield group[0].path, group
             group = []
         group.append(found)

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-
 from florlog_wal import (
     PAGE_SIZE,
     CheckpointEnd,

@@ -46,7 +46,8 @@ def inspect_records(store: Store, run: str, fmt: str) -> None:
 
 def _as_json(entry: Entry, run: str, path: Path) -> dict[str, Any]:
     fields = {
-        field.name: jsonable(_plain(getattr(entry.record, field.name))) for field in dataclasses.fields(entry.record)
+        field.name: jsonable(_plain(getattr(entry.record, field.name)))
+        for field in dataclasses.fields(entry.record)
     }
     fields.pop("path", None)
     fields.pop("run", None)
@@ -76,7 +77,9 @@ def _as_text(entry: Entry, path: Path) -> str:
     detail = {
         "RunBegin": lambda: f"{record.kind} of {record.script}",
         "RunEnd": lambda: f"{record.status} after {record.seconds:.2f} s",
-        "Statement": lambda: f"#{record.id} {record.kind} {', '.join(record.names)} at {record.file}:{record.line}",
+        "Statement": lambda: (
+            f"#{record.id} {record.kind} {', '.join(record.names)} at {record.file}:{record.line}"
+        ),
         "LoopBegin": lambda: f"{record.name} length={record.length} start={record.start}",
         "LoopEnd": lambda: f"count={record.count} left={record.left}",
         "Commit": lambda: f"{_values(record.values)} {record.seconds * 1000:.2f} ms",

@@ -77,7 +77,14 @@ class Journal:
         return found
 
     def place(
-        self, file: str, line: int, qualname: str, loops: tuple[str, ...], names: tuple[str, ...], *, kind: str = "log"
+        self,
+        file: str,
+        line: int,
+        qualname: str,
+        loops: tuple[str, ...],
+        names: tuple[str, ...],
+        *,
+        kind: str = "log",
     ) -> int:
         """The id of a source position; a new one goes into the statement table."""
         key = (file, line, kind, names)
@@ -110,7 +117,9 @@ class Journal:
     def end(self, script: str, started: float, status: str, failure: Failure | None) -> None:
         """Write the session's last records."""
         for path, name, digest in self._store_sources(script):
-            self.append(Note("source", f"imported later: {name}", {"path": path, "page": digest}), self.session)
+            self.append(
+                Note("source", f"imported later: {name}", {"path": path, "page": digest}), self.session
+            )
         self.append(RunEnd(status, time.perf_counter() - started, failure), prev=self.session)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from florlog_recovery import Loop, LoopPlan, NodePlan, Plan, Request, Stretch
 from florlog_wal import Path
 
 from ._guide import where
-
 
 Redo = TypedDict("Redo", {"from": dict[str, int], "to": dict[str, int], "part": str})
 """Iterations executed in a row; ``part``: "full", or "outer-only" for an iteration's own code."""
@@ -104,8 +103,10 @@ def plan_text(view: PlanView) -> str:
     total, redone = view["iterations_total"], view["iterations_redone"]
     lines = [
         f"plan for run {view['run']}",
-        f"  re-executes {redone} of {total} innermost iterations, predicted "
-        f"{_seconds(view['predicted_seconds'])}; a full rerun took {_seconds(view['full_rerun_seconds'])}",
+        (
+            f"  re-executes {redone} of {total} innermost iterations, predicted "
+            f"{_seconds(view['predicted_seconds'])}; a full rerun took {_seconds(view['full_rerun_seconds'])}"
+        ),
     ]
     if view["answered_from_state"]:
         lines.append(f"  {view['answered_from_state']} answers need a restored state only")

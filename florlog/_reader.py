@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Any, Literal
 
 import pandas as pd
-
 from florlog_recovery import RunTree
-from florlog_wal import Commit, Entry, Hindsight, Path as IterationPath, Statement, Store, Values
+from florlog_wal import Commit, Entry, Hindsight, Statement, Store, Values
+from florlog_wal import Path as IterationPath
 
 from ._guide import where
 from ._image import SavedState
@@ -107,7 +107,11 @@ class RunView:
         image = loop.images.get(index)
         if image is None:
             near = max((boundary for boundary in loop.images if boundary < index), default=None)
-            hint = f"the nearest image before it is at {where(loop.path(near))}" if near is not None else "none is near"
+            hint = (
+                f"the nearest image before it is at {where(loop.path(near))}"
+                if near is not None
+                else "none is near"
+            )
             raise FlorlogError(f"no image stands at the {at} of {where(path)}: {hint}")
         saved = SavedState(self._store, image.table)
         return {name: _public(saved.tree(name)) for name in saved.names() if not name.startswith("/")}
@@ -237,7 +241,9 @@ def frame_of_values(values: list[Value], tree: RunTree, names: tuple[str, ...]) 
         row = rows.setdefault(value.path, {"trust": RECORDED})
         if value.name in row:
             held = row[value.name]
-            row[value.name] = _Several([*held, value.value] if isinstance(held, _Several) else [held, value.value])
+            row[value.name] = _Several(
+                [*held, value.value] if isinstance(held, _Several) else [held, value.value]
+            )
         else:
             row[value.name] = value.value
         row["trust"] = min(row["trust"], value.trust, key=_ORDER.index)

@@ -8,7 +8,6 @@ from collections import deque
 from typing import Any
 
 import numpy as np
-
 from florlog_wal import Array
 
 from ._tree import readable

@@ -19,8 +19,6 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any, TypeVar
 
 import torch
-from torch.utils.data import DataLoader
-
 from florlog_recovery import Image
 from florlog_wal import (
     Abort,
@@ -35,6 +33,7 @@ from florlog_wal import (
     WalError,
     encode_value,
 )
+from torch.utils.data import DataLoader
 
 from ._data import Cursor, identity, length_of, needs_entry_state
 from ._fingerprint import StateFingerprint, item_fingerprint, rng_fingerprint
@@ -106,7 +105,9 @@ class Run:
                 skeleton, _ = flatten(made.capture(), name)
                 encode_value(skeleton)
             except Unencodable as error:
-                raise TrackError(f"cannot track {name!r} ({type(target).__name__}): its state holds {error}") from None
+                raise TrackError(
+                    f"cannot track {name!r} ({type(target).__name__}): its state holds {error}"
+                ) from None
             self._tracked[name] = made
             self._objects[name] = target
             if isinstance(target, torch.nn.Module):
@@ -201,7 +202,9 @@ class Run:
         parent = self._stack[-1]
         self._settle(parent)
         if any(name == outer.split("#")[0] for outer, _ in parent.path):
-            raise LoopError(f"loop {name!r} is already open around this place: give the inner loop another name")
+            raise LoopError(
+                f"loop {name!r} is already open around this place: give the inner loop another name"
+            )
         number = parent.names[name] = parent.names.get(name, 0) + 1
         frame = frame_of(site[0])
         outer = parent.loop.site[0] if parent.loop is not None else None
@@ -240,7 +243,11 @@ class Run:
         index = self._guide.next_index(loop, self._restore)
         if not self._recording and self._journal is not None and not self._guide.navigating:
             self._start_recording(loop, index)
-        if index is not None and self._guide.restored == restored and (before != loop.length or not self._recording):
+        if (
+            index is not None
+            and self._guide.restored == restored
+            and (before != loop.length or not self._recording)
+        ):
             self._boundary(loop, before)
         return index
 
@@ -280,9 +287,10 @@ class Run:
     def _end_loop(self, loop: OpenLoop, *, left: bool) -> None:
         parent = loop.parent
         parent.segment += 1
-        if self._recording and self._journal is not None:
+        resumed_behind = self._recording and not loop.lsn  # its end is already in the log, with an image
+        if self._recording and self._journal is not None and not resumed_behind:
             parent.prev = self._journal.append(LoopEnd(loop.lsn, loop.count, left), parent.prev)
-        if loop.form == "for" and (self._recording or left):
+        if loop.form == "for" and (self._recording or left) and not resumed_behind:
             self._boundary(loop, loop.count, end=True)
         parent.segment_started, parent.segment_own = time.perf_counter(), self._own
 
@@ -441,7 +449,12 @@ class Run:
             self._end(error)
         finally:
             self._close()
-        if self._guide is not None and not self._guide.resuming and error is None and self._stack[0].abandoned:
+        if (
+            self._guide is not None
+            and not self._guide.resuming
+            and error is None
+            and self._stack[0].abandoned
+        ):
             raise SkipRest  # what follows the run is not planned either
 
     def _end(self, error: BaseException | None) -> None:
@@ -452,7 +465,9 @@ class Run:
             if self._imager is not None:
                 self._imager.close()
             if not self._recording:  # a resume that ended before it came to its place
-                journal.end(self._script, self._started, "failed", None if error is None else self._failure(error))
+                journal.end(
+                    self._script, self._started, "failed", None if error is None else self._failure(error)
+                )
             else:
                 self._end_recording(journal, error)
         if self._guide is not None:

@@ -19,9 +19,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
-
 from florlog_wal import Unencodable, encode_value
+from torch.utils.data import DataLoader
 
 from .errors import ChangedError, TrackError
 
@@ -207,7 +206,9 @@ class _Constant:
 
     def restore(self, tree: Tree) -> None:
         if encode_value(tree) != encode_value(self.value):
-            raise ChangedError(f"tracked value {self.name!r} was {tree!r} when recorded and is {self.value!r} now")
+            raise ChangedError(
+                f"tracked value {self.name!r} was {tree!r} when recorded and is {self.value!r} now"
+            )
 
 
 def loader_generators(loader: DataLoader[Any]) -> list[torch.Generator]:

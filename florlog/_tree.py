@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from florlog_wal import Array
 
 Skeleton = tuple[str, Any]

@@ -14,9 +14,7 @@ class NoRunError(FlorlogError):
     """A function of the current run was called while no run is open."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(
-            f"florlog.{what}() was called outside a run: put it inside `with florlog.run(...):`"
-        )
+        super().__init__(f"florlog.{what}() was called outside a run: put it inside `with florlog.run(...):`")
 
 
 class TrackError(FlorlogError):

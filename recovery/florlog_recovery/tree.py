@@ -120,6 +120,4 @@ class RunTree:
 
     def innermost_iterations(self) -> int:
         """Committed iterations without loops of their own."""
-        return sum(
-            loop.count - sum(1 for index in loop.nodes if index < loop.count) for loop in self.loops()
-        )
+        return sum(loop.count - sum(1 for index in loop.nodes if index < loop.count) for loop in self.loops())

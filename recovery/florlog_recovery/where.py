@@ -65,7 +65,9 @@ class Condition:
                     raise WhereError(f"no loop is called {name!r}; the run's loops are: {known}")
             case ast.Constant(value=value) if isinstance(value, (int, float, str)):
                 pass
-            case ast.BoolOp(values=parts) | ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts):
+            case (
+                ast.BoolOp(values=parts) | ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts)
+            ):
                 for part in parts:
                     self._check(part, names)
             case ast.UnaryOp(op=ast.Not() | ast.USub(), operand=operand):
@@ -73,7 +75,9 @@ class Condition:
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
                 self._check(left, names)
                 self._check(right, names)
-            case ast.Compare(left=left, ops=ops, comparators=right) if all(type(op) in _COMPARE for op in ops):
+            case ast.Compare(left=left, ops=ops, comparators=right) if all(
+                type(op) in _COMPARE for op in ops
+            ):
                 self._check(left, names)
                 for part in right:
                     self._check(part, names)

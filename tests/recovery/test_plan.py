@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from florlog_recovery import (
     CostModel,
     Image,
@@ -18,6 +15,9 @@ from florlog_recovery import (
     plan_redo,
     resume_request,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from specs.planner_model import cheapest
 
 from .trees import BEGIN, new_loop, requests, trees

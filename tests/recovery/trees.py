@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from hypothesis import strategies as st
-
 from florlog_recovery import Image, Loop, Node, Request, RunTree
 from florlog_wal import RunBegin
+from hypothesis import strategies as st
 
 BEGIN = RunBegin("r", "r", "record", "/s.py", (), "/", {}, {}, (), 0.0, 0, 1, 0)
 

@@ -1,0 +1,121 @@
+"""Real scripts in real processes: record, kill, resume, replay, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from florlog_wal import encode_value
+
+import florlog
+from florlog._reader import RECORDED
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def environment(store: Path) -> dict[str, str]:
+    """One thread: two test processes share two cores, and sums are split by threads."""
+    return {**os.environ, "FLORLOG_STORE": str(store), "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+
+
+def python(store: Path, *command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run Python to its end."""
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        env=environment(store),
+        cwd=store.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"{command} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def flor(store: Path, *command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run the command florlog."""
+    return python(store, "-m", "florlog", *command, check=check)
+
+
+def replay(store: Path, script: Path, *options: str) -> dict[str, Any]:
+    """What ``florlog replay`` answers."""
+    answer: dict[str, Any] = json.loads(flor(store, "replay", script, "--format", "json", *options).stdout)
+    return answer
+
+
+def newest(store: Path) -> str:
+    """The id of the newest run."""
+    with florlog.open(store) as log:
+        return log.run().id
+
+
+class Nursery:
+    """Runs real processes that share their imports (``nursery.py``)."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("nursery.py")],
+            env=environment(directory / "unused"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, store: Path, *argv: str | Path, kill: float | None = None) -> tuple[bool, float]:
+        """Run a script (or "florlog" and its arguments); whether it was killed, and its seconds."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        log = self.directory / "output.txt"
+        order = {"argv": [str(part) for part in argv], "store": str(store), "kill": kill, "log": str(log)}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        if answer["code"] not in (0, -9):
+            raise AssertionError(f"{argv} exited with {answer['code']}:\n{log.read_text()}")
+        return answer["killed"], answer["seconds"]
+
+    def close(self) -> None:
+        """End the nursery."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A logged value with its place, comparable bit for bit."""
+
+    name: str
+    path: tuple[tuple[str, int], ...]
+    bits: bytes
+
+
+def logged(store: Path, *names: str) -> list[Logged]:
+    """The recorded values of the newest run, in timeline order."""
+    from florlog._tree import plain
+
+    with florlog.open(store) as log:
+        return [
+            Logged(value.name, value.path, encode_value(plain(value.value)))
+            for value in log.run().logged()
+            if value.trust == RECORDED and (not names or value.name in names)
+        ]
+
+
+def truth(script: Path, where: Path, *args: str) -> dict[tuple[str, tuple[tuple[str, int], ...]], list[Any]]:
+    """What a full run of an instrumented script logs, by name and path."""
+    store = where / "truth"
+    python(store, script, *args)
+    found: dict[tuple[str, tuple[tuple[str, int], ...]], list[Any]] = {}
+    with florlog.open(store) as log:
+        for value in log.run().logged():
+            found.setdefault((value.name, value.path), []).append(value.value)
+    return found

@@ -1,0 +1,68 @@
+"""A process that has the heavy imports behind it and forks one child per command: real processes, quickly.
+
+Reads one JSON object a line: ``{"argv": [...], "store": DIR, "kill": SECONDS or null}``.  The child runs
+``python ARGV``, or ``python -m florlog ARGV[1:]`` when ARGV starts with "florlog", and is killed with
+SIGKILL after that many seconds.  Answers ``{"killed": bool, "code": int, "seconds": float}``.
+"""
+
+import json
+import os
+import runpy
+import signal
+import sys
+import time
+import traceback
+
+import pandas  # noqa: F401
+import sklearn.datasets
+import sklearn.model_selection  # noqa: F401
+import torch  # noqa: F401
+
+
+def child(argv: list[str], store: str, log: str) -> None:
+    """Become ``python ARGV``."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.environ["FLORLOG_STORE"] = store
+    os.chdir(os.path.dirname(store))  # noqa: PTH120
+    code = 0
+    try:
+        if argv[0] == "florlog":
+            from florlog._cli import main
+
+            code = main(argv[1:])
+        else:
+            sys.argv = argv
+            sys.path[0] = os.path.dirname(argv[0])  # noqa: PTH120
+            runpy.run_path(argv[0], run_name="__main__")
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        code = 70
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def serve() -> None:
+    """Answer commands until stdin ends."""
+    for line in sys.stdin:
+        order = json.loads(line)
+        started = time.perf_counter()
+        pid = os.fork()
+        if pid == 0:
+            child(order["argv"], order["store"], order["log"])
+        if order["kill"] is not None:
+            time.sleep(order["kill"])
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        killed = os.WIFSIGNALED(status)
+        code = -os.WTERMSIG(status) if killed else os.WEXITSTATUS(status)
+        answer = {"killed": killed, "code": code, "seconds": time.perf_counter() - started}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    serve()
