@@ -82,7 +82,7 @@ def _copy_log(store: Store, to: Environment, report: CompactReport, salvage: boo
 
 def _records(store: Store, lost: list[int], salvage: bool) -> Iterator[tuple[int, bytes]]:
     """The stored records; those that are damaged, or whose session's first is, go to ``lost``."""
-    at, last = store._reader.range()
+    at, last = store._reader.reach() if salvage else store._reader.range()
     sessions: set[int] = set()
     while at <= last:
         try:

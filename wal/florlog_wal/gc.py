@@ -143,10 +143,12 @@ def _choose(
     def fits(runs: list[str], some: list[_Image]) -> bool:
         return sum(sizes.get(digest, 0) for digest in _needed(contents, runs, some)) <= budget
 
-    seconds = bound or 1.0
     longest = max((image.redo for image in contents.images), default=0.0)
-    while not fits(kept, chosen) and seconds <= 2 * longest:
-        seconds *= 2
+    seconds = bound or 0.0
+    for finer in range(12, -1, -1):  # bounds that double, up to one that keeps first and last only
+        if fits(kept, chosen):
+            break
+        seconds = max(seconds, 1.01 * longest / 2**finer)
         chosen = images(kept, seconds)
     while not fits(kept, chosen) and len(kept) > 1:
         kept = kept[1:]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from florlog_wal import directory, environment, tail
-from florlog_wal.btree import Snapshot
+from florlog_wal.btree import Damage, Snapshot
 from florlog_wal.codec import lsn_key
 from florlog_wal.environment import Environment
 from florlog_wal.errors import CorruptRecord, CorruptStore
@@ -32,18 +32,32 @@ def acquire(path: Path, map_size: int, *, writable: bool) -> Environment:
     return environment.acquire(path / directory.LOG, names, map_size, writable=writable)
 
 
-def last_in(snapshot: Snapshot) -> int:
-    """The last LSN in LMDB; 0 for an empty log."""
-    found = snapshot.last(RECORDS)
-    gone = snapshot.last(REMOVED)
-    last = int.from_bytes(found[0], "big") if found else 0
-    return max(last, removed_range(gone)[1] - 1 if gone else 0)
+def extent(snapshot: Snapshot) -> tuple[int, bool]:
+    """The last LSN in LMDB (0 for an empty log), and whether the file is of one mind about it.
+
+    The last key and the number of entries both tell it.  Where they differ the file is damaged, and the
+    larger is taken, so that reading on finds the record that is missing.
+    """
+    gone = removed_in(snapshot)
+    counted = snapshot.tree(RECORDS).entries + sum(stop - start for start, stop in gone)
+    try:
+        found = snapshot.last(RECORDS)
+    except Damage:
+        return counted, False
+    last = int.from_bytes(found[0], "big") if found and len(found[0]) == 8 else 0
+    last = max(last, gone[-1][1] - 1 if gone else 0)
+    if last == counted:
+        return last, True
+    return max(counted, last if last < 2**63 else 0), False
 
 
 def last_durable(env: Environment) -> int:
-    """The last LSN in LMDB; a log with less than its last clean close left is `CorruptRecord`."""
+    """The last LSN in LMDB."""
     with env.read() as snapshot:
-        return last_in(snapshot)
+        last, certain = extent(snapshot)
+    if not certain:
+        raise CorruptRecord(last, "the log's last record and its count disagree")
+    return last
 
 
 def removed_range(item: tuple[bytes, bytes]) -> tuple[int, int]:
@@ -92,6 +106,11 @@ def add_to_summaries(env: Environment, txn: Any, records: dict[int, bytes]) -> N
         txn.put(lsn_key(session), summary.encode(session), db=db)
 
 
+def _removed_count(env: Environment, txn: Any) -> int:
+    with txn.cursor(env.dbs[REMOVED]) as cursor:
+        return sum(stop - start for start, stop in map(removed_range, cursor))
+
+
 def _last_of(env: Environment, txn: Any, name: str) -> tuple[bytes, bytes] | None:
     with txn.cursor(env.dbs[name]) as cursor:
         return cursor.item() if cursor.last() else None
@@ -104,6 +123,9 @@ def write_records(env: Environment, records: dict[int, bytes]) -> int:
         found, gone = _last_of(env, txn, RECORDS), _last_of(env, txn, REMOVED)
         last = int.from_bytes(found[0], "big") if found else 0
         last = max(last, removed_range(gone)[1] - 1 if gone else 0)
+        gone_count = _removed_count(env, txn)
+        if txn.stat(env.dbs[RECORDS])["entries"] + gone_count != last:
+            raise CorruptRecord(last, "the log's last record and its count disagree")
         new = {lsn: data for lsn, data in records.items() if lsn > last}
         if not new:
             return last
@@ -125,15 +147,11 @@ def recover_tail(env: Environment, path: Path) -> int:
 
 
 def check_end(env: Environment, path: Path) -> None:
-    """Raise `CorruptRecord` if the log ends before the record that its last clean close saw.
+    """Raise if the log ends before the record that its last clean close saw: then nothing may be appended.
 
     LMDB's pages have no checksums: a damaged pointer may lead to an older, sound tree.  Between two writers
     this is the only way to see it.
     """
-    closed_at = directory.read_end(path)
-    try:
-        last = last_durable(env)
-    except CorruptStore as error:
-        raise CorruptRecord(1, error.detail) from None
+    closed_at, last = directory.read_end(path), last_durable(env)
     if last < closed_at:
         raise CorruptRecord(last + 1, f"the log was closed at {closed_at} and ends before")

@@ -17,8 +17,9 @@ from typing import Final, NamedTuple
 from florlog_wal import log, tail
 from florlog_wal.btree import Damage, Snapshot
 from florlog_wal.codec import check, decode, decode_checked, lsn_key
+from florlog_wal.directory import read_end
 from florlog_wal.environment import Environment
-from florlog_wal.errors import CorruptRecord, NoSuchRecord
+from florlog_wal.errors import CorruptRecord, CorruptStore, NoSuchRecord
 from florlog_wal.log import RECORDS, SESSIONS
 from florlog_wal.records import Entry, Record, RunBegin
 from florlog_wal.sessions import SessionInfo, Summary, add_records, info
@@ -30,6 +31,7 @@ class _Look(NamedTuple):
     """What the log covers at one moment."""
 
     last: int  # in LMDB
+    certain: bool  # whether everything agrees on that
     over: dict[int, bytes]  # what the tail has beyond
     removed: list[tuple[int, int]]
 
@@ -54,9 +56,20 @@ class LogReader:
 
     def __init__(self, env: Environment, directory: Path) -> None:
         self._env, self._directory = env, directory
+        try:
+            self._closed_at = read_end(directory)
+        except CorruptStore:
+            self._closed_at = 0  # verify tells it; all else can be read without
 
     def range(self) -> tuple[int, int]:
         """First and last LSN; (1, 0) for an empty log."""
+        look = self._look()
+        if not look.certain:
+            raise CorruptRecord(look.end, "the log does not reach as far as it once did, or says it does")
+        return look.first, look.end
+
+    def reach(self) -> tuple[int, int]:
+        """Like `range`, but of a damaged log too, where the last LSN may be of a record that is lost."""
         look = self._look()
         return look.first, look.end
 
@@ -75,12 +88,16 @@ class LogReader:
         while True:
             found = tail.frames(self._directory)
             with self._env.read() as snapshot:
-                last, removed = log.last_in(snapshot), log.removed_in(snapshot)
+                (last, certain), removed = log.extent(snapshot), log.removed_in(snapshot)
+            if last < self._closed_at:
+                last, certain = self._closed_at, False
             over = tail.following(found, last)
             if over or not any(lsn > last for lsn in found):
-                return _Look(last, over, removed)
-            if log.last_durable(self._env) == last:  # no writer moved on: these lie behind a torn frame
-                return _Look(last, {}, removed)
+                return _Look(last, certain, over, removed)
+            with self._env.read() as snapshot:
+                again = log.extent(snapshot)[0]
+            if again <= last:  # no writer moved on: these lie behind a torn frame
+                return _Look(last, certain, {}, removed)
 
     def record(self, lsn: int) -> Entry:
         """The record at an LSN."""
@@ -164,13 +181,14 @@ class LogReader:
         found = tail.frames(self._directory)
         summaries: dict[int, Summary] = {}
         with self._env.read() as snapshot:
-            last = log.last_in(snapshot)
+            last, certain = log.extent(snapshot)
             for leaf in snapshot.leaves(SESSIONS):
                 for key, value in leaf:
                     lsn = int.from_bytes(key, "big")
                     summaries[lsn] = Summary.decode(lsn, value)
             entries = snapshot.tree(RECORDS).entries
-        if entries != sum(sum(summary.counts.values()) for summary in summaries.values()):
+        summed = sum(sum(summary.counts.values()) for summary in summaries.values())
+        if not certain or last < self._closed_at or entries != summed:
             raise CorruptRecord(last, f"the sessions' summary rows do not add up to {entries} records")
         add_records(summaries, tail.following(found, last), lambda _: Summary())
         result = []

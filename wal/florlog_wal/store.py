@@ -55,9 +55,9 @@ class Store:
             held.append(self._pages)
             if fresh:
                 directory.write_manifest(path)
-            log.check_end(self._log, path)
             self._reader = LogReader(self._log, path)
             if writable:
+                log.check_end(self._log, path)
                 self._writer = LogWriter(self._log, path, window)
         except BaseException:
             for env in held:

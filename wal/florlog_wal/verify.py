@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from florlog_wal import pages
+from florlog_wal.directory import read_end
 from florlog_wal.errors import CorruptRecord, CorruptValue, WalError
 from florlog_wal.records import CheckpointBegin, CheckpointEnd, Entry, RunBegin
 from florlog_wal.sessions import Summary
@@ -72,6 +73,10 @@ class _Check:
         self._removed = store._reader.removed()
 
     def run(self) -> None:
+        try:
+            read_end(self._store.path)
+        except WalError as error:
+            self._report.add("", str(error))
         self._check_pages()
         self._check_log()
 
@@ -92,7 +97,7 @@ class _Check:
             last = batch[-1]
 
     def _check_log(self) -> None:
-        first, last = self._store._reader.range()
+        first, last = self._store._reader.reach()
         lsn = first
         while lsn <= last:
             try:

@@ -1,0 +1,119 @@
+"""Every single-bit flip of a store: `python -m tests.wal.flips [STEPS]` tries them all and prints counts.
+
+Each flip is made in the file, the store is opened and read whole, and the flip undone.  The outcome must be
+the right contents or an error of this layer; another value, another exception or a dead interpreter is a
+failure.  Run in a child, so that a signal shows as one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from florlog_wal import Store, WalError, page_digest
+
+from tests.wal import workload
+
+FILES = ("log/data.mdb", "pages/data.mdb", "FLORLOG", "end")
+
+
+def make(path: Path, steps: int) -> list[bytes]:
+    """A store with two runs and their images; the digests of its pages."""
+    workload.record(path, path.with_name("acks"), steps)
+    return [page_digest(page) for step in workload.script(steps) for page in step.pages]
+
+
+def contents(path: Path, digests: list[bytes]) -> list[Any]:
+    """All that a reader can ask for, each an answer or the error it got."""
+    answers: list[Any] = []
+
+    def ask(question: Any) -> None:
+        try:
+            answers.append(question())
+        except WalError as error:
+            answers.append(error)
+
+    try:
+        store = Store.open(path)
+    except WalError as error:
+        return [error]
+    with store:
+        ask(lambda: store.last_lsn)
+        ask(lambda: list(store.scan()))
+        ask(store.sessions)
+        ask(lambda: store.record(3))
+        ask(lambda: [entry.lsn for entry in store.scan(reverse=True, session=1)])
+        for digest in digests:
+            ask(lambda digest=digest: store.get_page(digest))
+    return answers
+
+
+Flip = tuple[str, int, int]
+
+
+def all_bits(path: Path, *, start: int = 0, every: int = 1) -> Iterator[Flip]:
+    """File, byte and bit of each flip, or of every K-th."""
+    sizes = {name: (path / name).stat().st_size for name in FILES}
+    flips = ((name, byte, bit) for name, size in sizes.items() for byte in range(size) for bit in range(8))
+    return itertools.islice(flips, start, None, every)
+
+
+def head_bits(path: Path) -> Iterator[Flip]:
+    """The bits that hold the structure: of LMDB's meta pages, and of every page's head and first pointers."""
+    for name in FILES[:2]:
+        for page in range(0, (path / name).stat().st_size, 4096):
+            for byte in range(page, page + (168 if page < 8192 else 40)):
+                yield from ((name, byte, bit) for bit in range(8))
+
+
+def random_bits(path: Path, choose: random.Random, count: int) -> Iterator[Flip]:
+    """So many random flips, over all files by size."""
+    sizes = {name: (path / name).stat().st_size for name in FILES}
+    for _ in range(count):
+        name = choose.choices(list(sizes), list(sizes.values()))[0]
+        yield name, choose.randrange(sizes[name]), choose.randrange(8)
+
+
+def try_flips(path: Path, digests: list[bytes], flips: Iterable[Flip]) -> Counter[str]:
+    """Count the outcomes; raises on the first that is neither right nor an error."""
+    right = contents(path, digests)
+    assert not any(isinstance(answer, WalError) for answer in right)
+    counts: Counter[str] = Counter()
+    files = {name: os.open(path / name, os.O_RDWR) for name in FILES}
+    for name, byte, bit in flips:
+        old = os.pread(files[name], 1, byte)
+        os.pwrite(files[name], bytes([old[0] ^ 1 << bit]), byte)
+        try:
+            found = contents(path, digests)
+        except BaseException as error:
+            raise AssertionError(f"bit {bit} of byte {byte} of {name}: {error!r}") from error
+        finally:
+            os.pwrite(files[name], old, byte)
+        errors = sum(isinstance(answer, WalError) for answer in found)
+        wrong = [a for a, b in zip(found, right, strict=False) if not isinstance(a, WalError) and a != b]
+        if wrong:
+            raise AssertionError(f"bit {bit} of byte {byte} of {name}: another value, {str(wrong[0])[:200]}")
+        counts["an error" if errors else "the right contents"] += 1
+    for fd in files.values():
+        os.close(fd)
+    return counts
+
+
+def main() -> int:
+    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "store"
+        digests = make(path, steps)
+        print(dict(try_flips(path, digests, all_bits(path))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""The crash harness, a sample of its points; `make crash` tries them all and prints the counts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.wal import crash, injection, power, workload
+from tests.wal.injection import Point
+
+STEPS = 6
+REASON = injection.why_not()
+pytestmark = [pytest.mark.crash, pytest.mark.skipif(REASON is not None, reason=REASON or "")]
+
+
+@pytest.fixture
+def choose() -> Iterator[random.Random]:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    return random.Random(seed)
+
+
+def judge(outcomes: list[crash.Outcome], at_least: int) -> None:
+    assert [outcome for outcome in outcomes if outcome.wrong] == []
+    assert sum(outcome.reached for outcome in outcomes) >= at_least
+
+
+@pytest.mark.parametrize("durability", ["group", "sync"])
+def test_a_kill_at_any_system_call(durability: workload.Durability, choose: random.Random) -> None:
+    points = crash.kill_points(STEPS, durability)
+    assert {"pwrite64", "fdatasync", "rename", "fallocate"} <= {point.call for point in points}
+    writes = [point for point in points if point.call in crash.WRITES]
+    some: list[Point] = choose.sample(writes, 40) + choose.sample(points, 30)
+    judge([crash.kill_at(point, STEPS, durability) for point in some], 50)
+
+
+def test_an_error_at_any_write_or_sync(choose: random.Random) -> None:
+    faults = choose.sample(list(crash.error_points(STEPS)), 70)
+    judge([crash.fail_at(*fault, STEPS) for fault in faults], 25)
+
+
+@pytest.mark.parametrize("durability", ["group", "sync"])
+def test_a_power_cut_after_any_event(durability: workload.Durability, choose: random.Random) -> None:
+    events = power.trace(STEPS, durability)
+    assert {"write", "sync", "folders", "move", "ack"} <= {event.kind for event in events}
+    cuts = [(choose.randint(1, len(events)), choose.randrange(10**6)) for _ in range(120)]
+    judge([crash.cut_at(events, cut, STEPS, durability) for cut in cuts], 120)

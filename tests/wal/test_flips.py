@@ -1,0 +1,157 @@
+"""Flipped bits: the right value or an error, never another value, never a dead interpreter."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import lmdb
+import pytest
+from florlog_wal import CorruptRecord, CorruptStore, Store, btree, verify
+
+from tests.wal import flips
+from tests.wal.samples import commit, run_begin
+
+
+def in_child(work: Callable[[], Counter[str]]) -> Counter[str]:
+    """Run in a child, so that a signal is a failed test and not a dead suite."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        text = "nothing"
+        try:
+            text = repr(dict(work()))
+        except BaseException as error:  # told to the parent
+            text = str(error)
+        finally:
+            os.write(write, text.encode()[:4000])
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        text = pipe.read()
+    status = os.waitpid(child, 0)[1]
+    assert status == 0, f"the interpreter died: wait status {status}"
+    assert text.startswith("{"), text
+    return Counter(eval(text))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[bytes]]:
+    path = tmp_path_factory.mktemp("flips") / "store"
+    return path, flips.make(path, 3)
+
+
+def test_a_flip_anywhere_in_a_small_store(small: tuple[Path, list[bytes]]) -> None:
+    path, digests = small
+    start = random.randrange(499)
+    print(f"every 499th bit from {start}")
+    counts = in_child(lambda: flips.try_flips(path, digests, flips.all_bits(path, start=start, every=499)))
+    assert counts["an error"] > 100
+
+
+def test_a_flip_in_the_structure_of_a_small_store(small: tuple[Path, list[bytes]]) -> None:
+    path, digests = small
+    choose = random.Random(seed := random.randrange(10**6))
+    print(f"seed {seed}")
+    some = choose.sample(list(flips.head_bits(path)), 2500)
+    counts = in_child(lambda: flips.try_flips(path, digests, some))
+    assert counts["an error"] > 100
+
+
+def test_random_flips_in_a_larger_store(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    digests = flips.make(path, 150)
+    choose = random.Random(seed := random.randrange(10**6))
+    print(f"seed {seed}")
+    counts = in_child(lambda: flips.try_flips(path, digests, flips.random_bits(path, choose, 300)))
+    assert counts["an error"] > 5
+
+
+def test_everything_before_a_damaged_record_stays_readable(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    with Store.open(path, mode="w") as store:
+        session = store.append(run_begin())
+        for index in range(1000):
+            store.append(commit(index, value=f"value {index:04}"), session=session)
+    data = path / "log" / "data.mdb"
+    data.write_bytes(data.read_bytes().replace(b"value 0700", b"value 0709"))
+    with Store.open(path) as store:
+        found = []
+        with pytest.raises(CorruptRecord) as caught:
+            found.extend(entry.lsn for entry in store.scan())
+        assert caught.value.lsn == 702
+        assert "LSN 702" in str(caught.value)
+        assert list(store.scan(1, 702))[-1].record == commit(699, value="value 0699")
+        assert store.record(703).record == commit(701, value="value 0701")
+    assert verify(path).problems[0].where == 702
+
+
+def test_the_walk_agrees_with_lmdb(tmp_path: Path) -> None:
+    """Trees of all shapes read the same by our walk and by the engine."""
+    choose = random.Random(5)
+    for count, largest in ((0, 10), (1, 10), (200, 10), (3000, 50), (500, 9000)):
+        folder = tmp_path / f"{count}.{largest}"
+        keys = {choose.randbytes(choose.randint(1, 20)) for _ in range(count)}
+        items = {key: choose.randbytes(choose.randint(0, largest)) for key in keys}
+        with lmdb.open(str(folder), map_size=1 << 28, max_dbs=2) as env:
+            database = env.open_db(b"some")
+            with env.begin(write=True) as txn:
+                for key, value in items.items():
+                    txn.put(key, value, db=database)
+            with env.begin(write=True) as txn:
+                for key in choose.sample(sorted(items), len(items) // 3):
+                    txn.delete(key, db=database)
+                    del items[key]
+        fd = os.open(folder / "data.mdb", os.O_RDONLY)
+        btree.check_size(fd)
+        snapshot = btree.Snapshot(fd, None)
+        ordered = sorted(items.items())
+        assert [item for leaf in snapshot.leaves("some") for item in leaf] == ordered
+        assert snapshot.tree("some").entries == len(items)
+        assert dict(snapshot.sizes("some")) == {key: len(value) for key, value in ordered}
+        assert snapshot.last("some") == (ordered[-1] if ordered else None)
+        for key, value in choose.sample(ordered, min(50, len(ordered))):
+            assert snapshot.get("some", key) == value
+            later = [item for leaf in snapshot.leaves("some", key) for item in leaf if item[0] >= key]
+            assert later == [item for item in ordered if item[0] >= key]
+        assert snapshot.get("some", b"no such key, it is too long") is None
+        os.close(fd)
+
+
+def set_newest_transaction(data: Path, change: int) -> None:
+    """Change the transaction number in the newer meta page."""
+    fd = os.open(data, os.O_RDWR)
+    metas = btree.read_metas(fd)
+    newest = max(range(2), key=lambda i: metas[i].txn)
+    at = newest * 4096 + 16 + 24 + 2 * 48 + 8
+    assert struct.unpack("<Q", os.pread(fd, 8, at)) == (metas[newest].txn,)
+    os.pwrite(fd, struct.pack("<Q", metas[newest].txn + change), at)
+    os.close(fd)
+
+
+@pytest.mark.parametrize("change", [1, 4, -4, 2**40])
+def test_meta_pages_that_cannot_follow_each_other_are_damage(tmp_path: Path, change: int) -> None:
+    with Store.open(tmp_path / "s", mode="w") as store:
+        store.append(run_begin())
+    set_newest_transaction(tmp_path / "s" / "log" / "data.mdb", change)
+    with pytest.raises(CorruptStore, match="never follow"):
+        Store.open(tmp_path / "s")
+
+
+def test_an_older_tree_that_looks_sound_is_seen_by_the_last_clean_close(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s", mode="w") as store:
+        for index in range(6):
+            store.append(commit(index), session=store.append(run_begin()) if index == 0 else 1)
+            store.sync()
+    set_newest_transaction(tmp_path / "s" / "log" / "data.mdb", -2)
+    with Store.open(tmp_path / "s") as store:
+        with pytest.raises(CorruptRecord, match="LSN 7"):
+            store.last_lsn  # noqa: B018
+        assert store.record(6).record == commit(4)
+    with pytest.raises(CorruptRecord):
+        Store.open(tmp_path / "s", mode="w")
+    assert not verify(tmp_path / "s").ok
