@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from florlog_recovery import Plan, RunTree, plan_redo
+from florlog_recovery import Plan, RunTree
 from florlog_wal import Store, WalError, verify
 
 from . import _session
-from ._hindsight import Answer, Question, answer, ask
+from ._hindsight import Answer, Question, answer, ask, plan_for
 from ._inspect import inspect_records
 from ._journal import report
 from ._plan_view import PlanView, plan_text, plan_view
@@ -112,7 +112,7 @@ def _tree(store: Store, options: argparse.Namespace) -> RunTree:
 
 def _planned(store: Store, options: argparse.Namespace) -> tuple[Question, Plan, PlanView]:
     question = ask(store, _tree(store, options), str(Path(options.script).absolute()), options.where)
-    plan = plan_redo(question.tree, question.request)
+    plan = plan_for(question)
     return question, plan, plan_view(plan, question.request)
 
 
@@ -124,6 +124,8 @@ def _explain(options: argparse.Namespace) -> int:
     else:
         for added in question.added:
             print(f"added: {added}")
+        for note in question.notes:
+            print(f"note: {note}")
         print(plan_text(view))
     return 0
 

@@ -103,12 +103,12 @@ class Cursor:
 
 def _skipping(loader: DataLoader[Any], count: int) -> DataLoader[Any]:
     batched = loader.batch_sampler is not None
-    sampler = _Skip(loader.batch_sampler if batched else loader.sampler, count)
+    sampler: Any = _Skip(loader.batch_sampler or loader.sampler, count)
     return DataLoader(
         loader.dataset,
         batch_size=1 if batched else None,
-        sampler=None if batched else sampler,  # type: ignore[arg-type]
-        batch_sampler=sampler if batched else None,  # type: ignore[arg-type]
+        sampler=None if batched else sampler,
+        batch_sampler=sampler if batched else None,
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,

@@ -19,7 +19,7 @@ _TENSORS = 4
 
 def rng_fingerprint() -> bytes:
     """Digest of the state of torch's default CPU generator."""
-    return xxhash.xxh3_64_digest(torch.get_rng_state().numpy())
+    return xxhash.xxh3_64_digest(torch.get_rng_state().numpy().data)
 
 
 def item_fingerprint(item: Any) -> bytes:
@@ -52,9 +52,9 @@ def _bytes_of(tensor: torch.Tensor) -> np.ndarray[Any, Any] | None:
 def _sampled(data: np.ndarray[Any, Any]) -> bytes:
     step = max(1, len(data) // 8 // _WORDS) * 8
     if len(data) < 8 * _WORDS:
-        return xxhash.xxh3_64_digest(np.ascontiguousarray(data))
+        return xxhash.xxh3_64_digest(np.ascontiguousarray(data).data)
     words = data[: len(data) // 8 * 8].view(np.uint64)[:: step // 8]
-    return xxhash.xxh3_64_digest(np.ascontiguousarray(words))
+    return xxhash.xxh3_64_digest(np.ascontiguousarray(words).data)
 
 
 class StateFingerprint:

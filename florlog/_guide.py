@@ -212,7 +212,8 @@ class Guide:
     # -- comparison --------------------------------------------------------------------------------
 
     def _expect(self, iteration: OpenIteration) -> None:
-        iteration.expected = expected = {}
+        expected: Expected = {}
+        iteration.expected = expected
         loop, node = iteration.loop, iteration.recorded
         lsns = list(node.values) if node is not None else []
         recorded = loop.recorded if loop is not None else None

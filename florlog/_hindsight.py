@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from florlog_recovery import Condition, Node, Plan, Request, RunTree, WhereError
+from florlog_recovery import Condition, Loop, Node, Plan, Request, RunTree, WhereError, plan_redo
 from florlog_wal import Frame, Hindsight, RunBegin, Store, WalError
 from florlog_wal import Path as IterationPath
 
@@ -30,6 +30,7 @@ from .errors import FlorlogError, SourceChangedError
 from .source.calls import LogCall
 from .source.diff import SourceDiff, compare
 from .source.execution import LocalModuleFinder, run_as_main
+from .source.exposure import exposed_names
 from .source.regions import Location, Program
 
 
@@ -55,6 +56,8 @@ class Question:
     recorded_files: dict[str, str]  # present file -> file when recorded
     condition: Condition | None
     request: Request = field(default_factory=Request)
+    unusable: set[tuple[Loop, int]] = field(default_factory=set)  # images that lack a variable now needed
+    notes: list[str] = field(default_factory=list)
 
     @property
     def lines(self) -> dict[str, tuple[str, dict[int, int]]]:
@@ -72,7 +75,7 @@ def ask(store: Store, tree: RunTree, script: str, where: str | None) -> Question
     Raises `SourceChangedError` when the script differs in more than added statements, and `FlorlogError`
     when nothing was added, or nothing of it runs in the iterations asked for.
     """
-    texts, recorded, diffs = _compare(store, tree, script)
+    old_texts, texts, recorded, diffs = _compare(store, tree, script)
     changes = [f"{Path(file).name}, {change}" for file, diff in diffs.items() for change in diff.changed]
     if changes:
         more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
@@ -93,7 +96,46 @@ def ask(store: Store, tree: RunTree, script: str, where: str | None) -> Question
     if not question.request:
         listed = "; ".join(str(item) for item in added)
         raise FlorlogError(f"no recorded iteration that was asked for reaches the added statement: {listed}")
+    _exclude_images(question, old_texts, texts)
     return question
+
+
+def plan_for(question: Question) -> Plan:
+    """The cheapest plan that answers a question."""
+    return plan_redo(question.tree, question.request, unusable=question.unusable)
+
+
+def _exclude_images(question: Question, old_texts: dict[str, str], texts: dict[str, str]) -> None:
+    """Find the images that lack variables which the added code needs."""
+    loops: dict[Frame, list[Loop]] = {}
+    for loop in question.tree.loops():
+        loops.setdefault(loop.site, []).append(loop)
+    present = {old: new for new, old in question.recorded_files.items()}
+    for (file, qualname, line), executions in loops.items():
+        if (new_file := present.get(file)) is None:
+            continue
+        lines = question.diffs[new_file].old_to_new
+        running = [
+            lines[other[2]]
+            for other, ran in loops.items()
+            if other[0] == file and other[2] in lines and all(loop.count for loop in ran)
+        ]
+        if line not in lines:
+            continue
+        lacking = exposed_names(old_texts[new_file], texts[new_file], qualname, (line, lines[line]), running)
+        for loop in executions:
+            for index in loop.images:
+                at_end = loop.ended and index == loop.count
+                # At boundary 0 the frames come fresh from the code before the loop and lack nothing.
+                if lacking.end if at_end else (lacking.inside and index > 0):
+                    question.unusable.add((loop, index))
+        names = ", ".join(sorted(lacking.inside | lacking.end))
+        if names:
+            place = "" if lacking.inside else "at the end "
+            question.notes.append(
+                f"images {place}of loop {executions[0].name!r} lack {names}, which the added code reads: "
+                "they are not used"
+            )
 
 
 def _condition(tree: RunTree, where: str | None) -> Condition | None:
@@ -107,7 +149,8 @@ def _condition(tree: RunTree, where: str | None) -> Condition | None:
 
 def _compare(
     store: Store, tree: RunTree, script: str
-) -> tuple[dict[str, str], dict[str, str], dict[str, SourceDiff]]:
+) -> tuple[dict[str, str], dict[str, str], dict[str, str], dict[str, SourceDiff]]:
+    old_texts: dict[str, str] = {}
     texts: dict[str, str] = {}
     recorded: dict[str, str] = {}
     diffs: dict[str, SourceDiff] = {}
@@ -120,10 +163,10 @@ def _compare(
                 f"{path} was part of the recording and cannot be read: {error}"
             ) from None
         old = store.get_page(digest).decode()
-        texts[path] = new
+        old_texts[path], texts[path] = old, new
         recorded[path] = old_path
         diffs[path] = compare(old, new, filename=path)
-    return texts, recorded, diffs
+    return old_texts, texts, recorded, diffs
 
 
 def _present(recorded: str, recorded_script: str, script: str, module: str) -> str:

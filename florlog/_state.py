@@ -269,7 +269,7 @@ class Randomness:
     """The RNGs that are tracked without asking: Python's, NumPy's, torch's on the CPU and each CUDA device."""
 
     def __init__(self) -> None:
-        self._python = _PythonRandom(random._inst)  # type: ignore[attr-defined]
+        self._python = _PythonRandom(random._inst)
         self._numpy = _NumpyState(np.random.mtrand._rand)
 
     def capture(self) -> Tree:

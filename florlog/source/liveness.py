@@ -258,6 +258,7 @@ class _Liveness:
         self._reads = reads
         self._always = always
         self.before: dict[ast.AST, Names] = {}
+        self.after: dict[ast.AST, Names] = {}  # of loops: behind their end
         self._break = self._continue = self._return = self._raise = NOTHING
 
     def block(self, block: Iterable[ast.AST], after: Names) -> Names:
@@ -301,6 +302,11 @@ class _Liveness:
                 break
             head = grown
         self._break, self._continue = outer
+        self.after[node] = ended
+        return self._entered(node, head, header | (self.before[node.body[0]] - target))
+
+    def _entered(self, node: ast.AST, head: Names, running: Names) -> Names:
+        """What is live before a loop: at its head, which may also be its end; ``running``: if it is not."""
         return head
 
     def _try(self, node: ast.Try | ast.TryStar, after: Names) -> Names:

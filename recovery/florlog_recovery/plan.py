@@ -18,6 +18,7 @@ section 4); Flor works on whole epochs and takes the nearest, this works on any 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -81,10 +82,17 @@ class Plan:
     rerun_seconds: float
 
 
-def plan_redo(tree: RunTree, request: Request, costs: CostModel | None = None) -> Plan:
-    """The cheapest plan that executes every requested atom.  ``request`` must not be empty."""
-    costs = costs or CostModel()
-    walk = _Walk(request, costs)
+def plan_redo(
+    tree: RunTree,
+    request: Request,
+    costs: CostModel | None = None,
+    unusable: Collection[tuple[Loop, int]] = frozenset(),
+) -> Plan:
+    """The cheapest plan that executes every requested atom.  ``request`` must not be empty.
+
+    ``unusable`` are boundaries whose images must not be restored, because they lack something.
+    """
+    walk = _Walk(request, costs or CostModel(), unusable)
     try:
         walk.node(tree.root)
     except _Finished:
@@ -119,9 +127,10 @@ _HERE = _Way(0.0)
 class _Walk:
     """Goes over the timeline once, carrying the best way to the current position."""
 
-    def __init__(self, request: Request, costs: CostModel) -> None:
+    def __init__(self, request: Request, costs: CostModel, unusable: Collection[tuple[Loop, int]]) -> None:
         self.request = request
         self.costs = costs
+        self.unusable = unusable
         self.total = 0.0
         self.jumps: dict[Loop, list[int]] = {}
         self.way = _HERE
@@ -176,7 +185,8 @@ class _Walk:
 
         Only a resume asks for the iteration ``loop.count``, which the log does not have yet.
         """
-        run = _Run(loop, first, stop, self.costs)
+        usable = [i for i in loop.images if first <= i <= stop and (loop, i) not in self.unusable]
+        run = _Run(loop, first, stop, sorted(usable), self.costs)
         mask = self.request.leaves.get(loop)
         wanted = run.none if mask is None else np.flatnonzero(mask[first:stop]) + first
         if mask is not None and stop == loop.count and mask[stop]:
@@ -202,12 +212,12 @@ class _Run:
 
     none: _Ints = np.zeros(0, dtype=np.int64)
 
-    def __init__(self, loop: Loop, first: int, stop: int, costs: CostModel) -> None:
+    def __init__(self, loop: Loop, first: int, stop: int, images: list[int], costs: CostModel) -> None:
         self.loop = loop
         self.first = first
         seconds = np.frombuffer(loop.seconds, dtype=np.float64)[first:stop] if loop.count else np.zeros(0)
         self.upto: _Floats = np.concatenate(([0.0], np.cumsum(seconds)))  # cost from `first` to a boundary
-        self.images: _Ints = np.array(sorted(i for i in loop.images if first <= i <= stop), dtype=np.int64)
+        self.images: _Ints = np.array(images, dtype=np.int64)
         # To boundary b by restoring at p: restore(p) - upto(p) + upto(b).  The best p for every b is the
         # running minimum of the first two terms.
         restore = np.array([costs.restore(loop.images[int(i)]) for i in self.images], dtype=np.float64)
