@@ -272,7 +272,7 @@ def _verify(options: argparse.Namespace) -> int:
     open_store(path, "r").close()
     checked = verify(path)
     if options.format == "json":
-        print(json.dumps(checked.to_json()))
+        print(json.dumps(checked.as_json()))
     else:
         print(checked)
     return 0 if checked.ok else 1

@@ -166,8 +166,13 @@ class Imager:
         self._thread = threading.Thread(target=self._work, name="florlog-persist", daemon=True)
         self._thread.start()
 
-    def snapshot(self, trees: dict[str, Any]) -> Snapshot | None:
-        """Phase one; None when both sets of buffers are still being persisted."""
+    def snapshot(self, trees: dict[str, Any], *, outermost: bool) -> Snapshot | None:
+        """Phase one; None when no set of buffers is free.
+
+        The last free set is kept for the boundaries of the outermost loop, which answer most questions.
+        """
+        if not outermost and self._free.qsize() < 2:
+            return None
         try:
             buffers = self._free.get_nowait()
         except queue.Empty:

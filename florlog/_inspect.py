@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
 
 from florlog_wal import Entry, Path, Store
@@ -74,7 +75,7 @@ def _plain(value: Any) -> Any:
 
 def _as_text(entry: Entry, path: Path) -> str:
     record: Any = entry.record
-    detail = {
+    details: dict[str, Callable[[], str]] = {
         "RunBegin": lambda: f"{record.kind} of {record.script}",
         "RunEnd": lambda: f"{record.status} after {record.seconds:.2f} s",
         "Statement": lambda: (
@@ -92,7 +93,8 @@ def _as_text(entry: Entry, path: Path) -> str:
         ),
         "Hindsight": lambda: f"{_values(record.values)} {record.trust} {record.detail}",
         "Note": lambda: f"{record.kind}: {record.text}",
-    }.get(type(record).__name__, str)()
+    }
+    detail = details.get(type(record).__name__, lambda: "")()
     place = where(path) if path else "-"
     return (
         f"lsn {entry.lsn:>8}  prev {entry.prev_lsn:>8}  {type(record).__name__:<15}  {entry.nbytes:>6} B  "

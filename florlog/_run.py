@@ -396,7 +396,7 @@ class Run:
             return
         started = time.perf_counter()
         try:
-            copy = self._imager.snapshot(self._trees(loop))
+            copy = self._imager.snapshot(self._trees(loop), outermost=loop.depth == 1)
         except (Unencodable, RuntimeError, TypeError) as error:
             self._warn(f"no image could be taken, later replays must start earlier: {error}")
             return

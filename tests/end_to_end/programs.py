@@ -71,6 +71,7 @@ def main():
                 # INSIDE INNER
             # AFTER INNER
             scheduler.step()
+            time.sleep(0.05)
             right = evaluate(model, val)
             best = max(best, right)
             run.log(right=right, best=best, total=total)
