@@ -63,14 +63,17 @@ class _Viewer:
 
     def _stretch(self, plan: LoopPlan, stretch: Stretch) -> None:
         first = stretch.first
-        for index in [*sorted(i for i in plan.nodes if first <= i <= stretch.last), stretch.last + 1]:
-            if index > first:
-                self.redone += index - first
-                self._fresh = False
-                self._redo(plan.loop.path(first), plan.loop.path(index - 1), "full")
-            if index in plan.nodes:
-                self.node(plan.nodes[index])
+        for index in sorted(i for i in plan.nodes if first <= i <= stretch.last):
+            self._leaves(plan.loop, first, index - 1)
+            self.node(plan.nodes[index])
             first = index + 1
+        self._leaves(plan.loop, first, stretch.last)
+
+    def _leaves(self, loop: Loop, first: int, last: int) -> None:
+        if first <= last:
+            self.redone += last - first + 1
+            self._fresh = False
+            self._redo(loop.path(first), loop.path(last), "full")
 
     def _restore(self, loop: Loop, index: int) -> None:
         at_end = index == loop.count and loop.ended
