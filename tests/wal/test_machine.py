@@ -1,0 +1,273 @@
+"""A store against a plain Python model, under any sequence of what users and disasters do."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from florlog_wal import (
+    Abort,
+    Begin,
+    CheckpointBegin,
+    CheckpointEnd,
+    MissingPage,
+    NoSuchRecord,
+    PageEntry,
+    Record,
+    RunBegin,
+    RunEnd,
+    Store,
+    compact,
+    decode_table,
+    encode_table,
+    gc,
+    page_digest,
+    verify,
+)
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.wal.samples import commit, run_begin
+
+FAR = 3600.0  # commits happen at sync only, so a copy of the directory is what a kill at that moment leaves
+
+
+class Machine(RuleBasedStateMachine):
+    """The model: the log as a dict of LSN to record, what of it is durable, the pages, the runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp())
+        self.generation = 0
+        self.log: dict[int, tuple[int, Record]] = {}
+        self.last = self.durable = 0
+        self.pages: dict[bytes, bytes] = {}
+        self.session = 0
+        self.reader: Store | None = None
+        self.store: Store | None = None
+
+    @property
+    def path(self) -> Path:
+        return self.root / f"store{self.generation}"
+
+    @initialize()
+    def create(self) -> None:
+        self.open()
+
+    def teardown(self) -> None:
+        for store in (self.store, self.reader):
+            if store is not None:
+                store.close()
+        shutil.rmtree(self.root)
+
+    def append(self, record: Record, prev: int = 0) -> int:
+        assert self.store is not None
+        session = 0 if isinstance(record, RunBegin) else self.session
+        lsn = self.store.append(record, session=session, prev=prev)
+        assert lsn == self.last + 1
+        self.last = lsn
+        self.log[lsn] = (session or lsn, record)
+        return lsn
+
+    writing = precondition(lambda self: self.store is not None)
+    in_session = precondition(lambda self: self.store is not None and self.session)
+    closed = precondition(lambda self: self.store is None)
+
+    @closed
+    @rule()
+    def open(self) -> None:
+        self.store = Store.open(self.path, mode="w", window=FAR, log_map_size=1 << 16, page_map_size=1 << 16)
+        self.durable = self.last
+
+    @writing
+    @rule()
+    def close(self) -> None:
+        assert self.store is not None
+        self.store.close()
+        self.store, self.durable = None, self.last
+
+    @writing
+    @rule(run=st.sampled_from("abcd"))
+    def begin_run(self, run: str) -> None:
+        self.session = self.append(run_begin(run))
+
+    @in_session
+    @rule(count=st.integers(1, 40), value=st.one_of(st.floats(), st.text(), st.binary(max_size=3000)))
+    def iterations(self, count: int, value: Any) -> None:
+        for index in range(count):
+            self.append(commit(index, value=[value]))
+
+    @in_session
+    @rule(index=st.integers(0, 5), fails=st.booleans())
+    def nested_iteration(self, index: int, fails: bool) -> None:
+        outer = self.append(Begin(0, index))
+        inner = self.append(commit(0, loop=outer), prev=outer)
+        self.append(Abort(0, index, "why") if fails else commit(index), prev=inner)
+
+    @in_session
+    @rule(seed=st.integers(0, 5), size=st.integers(0, 20_000), half=st.booleans())
+    def checkpoint(self, seed: int, size: int, half: bool) -> None:
+        assert self.store is not None
+        begin = self.append(CheckpointBegin(0, seed))
+        pages = [bytes([seed, k]) * size for k in range(3)]
+        table = encode_table(
+            {"w": PageEntry("tensor", "uint8", (6 * size,), 6 * size, tuple(map(page_digest, pages)))}
+        )
+        for page in (*pages, table):
+            self.pages[page_digest(page)] = page
+        self.store.put_pages([*pages, table])
+        if not half:
+            self.append(CheckpointEnd(begin, page_digest(table), 6 * size, 0, 0.0, 0.0), prev=begin)
+
+    @in_session
+    @rule()
+    def end_run(self) -> None:
+        self.append(RunEnd("complete", 1.0, None))
+        self.session = 0
+
+    @writing
+    @rule()
+    def sync(self) -> None:
+        assert self.store is not None
+        assert self.store.sync() == self.last
+        self.durable = self.last
+
+    def crash(self) -> None:
+        """Go on with a copy of the directory as it is now; the process that wrote it is gone."""
+        assert self.store is not None
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None
+        old = self.path
+        self.generation += 1
+        shutil.copytree(old, self.path)
+        self.store.close()
+        self.store = None
+        shutil.rmtree(old)
+
+    @writing
+    @rule()
+    def kill(self) -> None:
+        self.crash()
+
+    @writing
+    @rule(seed=st.integers(0, 2**32))
+    def power_cut(self, seed: int) -> None:
+        """What LMDB synced stays; of the tail any sectors, the rest being older or zero."""
+        self.crash()
+        choose = random.Random(seed)
+        keep = choose.choice([0.0, 0.5, 0.95])
+        for segment in self.path.glob("tail.*"):
+            data = bytearray(segment.read_bytes())
+            used = len(data.rstrip(b"\0"))
+            for at in range(0, used, 512):
+                if choose.random() > keep:
+                    data[at : at + 512] = bytes(len(data[at : at + 512]))
+            segment.write_bytes(data)
+        with Store.open(self.path) as store:
+            found = store.last_lsn
+        assert self.durable <= found <= self.last
+        self.last = found
+        self.log = {lsn: item for lsn, item in self.log.items() if lsn <= found}
+        self.session = self.session if self.session in self.log else 0
+
+    @closed
+    @rule(keep=st.integers(1, 2), bound=st.none() | st.just(0.2))
+    def collect(self, keep: int, bound: float | None) -> None:
+        begins = [
+            (lsn, record.run) for lsn, (_, record) in sorted(self.log.items()) if isinstance(record, RunBegin)
+        ]
+        runs = list(dict.fromkeys(run for _, run in begins))
+        gone = {lsn for lsn, run in begins if run in runs[:-keep]}
+        gc(self.path, keep_last=keep, redo_bound=bound)
+        with Store.open(self.path) as store:
+            left = {entry.lsn for entry in store.scan()}
+        # thinning is tested elsewhere; here: only images' ends may go from the runs that stay
+        for lsn, (session, record) in list(self.log.items()):
+            if lsn not in left:
+                assert session in gone or (bound is not None and isinstance(record, CheckpointEnd))
+                del self.log[lsn]
+            else:
+                assert session not in gone
+        self.session = self.session if self.session in self.log else 0
+        self.durable = self.last
+        needed = set()
+        for _, record in self.log.values():
+            if isinstance(record, CheckpointEnd):
+                needed |= {record.table, *self.named(record.table)}
+        self.pages = {digest: page for digest, page in self.pages.items() if digest in needed}
+
+    def named(self, table: bytes) -> list[bytes]:
+        return [digest for entry in decode_table(self.pages[table]).values() for digest in entry.pages]
+
+    @closed
+    @rule()
+    def compacted(self) -> None:
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None
+        old = self.path
+        self.generation += 1
+        compact(old, self.path)
+        self.durable = self.last
+        shutil.rmtree(old)
+
+    @rule()
+    def open_a_reader(self) -> None:
+        if self.reader is None:
+            self.reader = Store.open(self.path)
+
+    @precondition(lambda self: self.reader is not None)
+    @rule()
+    def close_the_reader(self) -> None:
+        assert self.reader is not None
+        self.reader.close()
+        self.reader = None
+
+    @invariant()
+    def readers_see_the_model(self) -> None:
+        for store in (self.store, self.reader):
+            if store is None:
+                continue
+            assert {e.lsn: (e.session, repr(e.record)) for e in store.scan()} == {
+                lsn: (session, repr(record)) for lsn, (session, record) in self.log.items()
+            }
+            assert store.last_lsn == self.last
+            assert store.durable_lsn == self.durable
+            starts = [lsn for lsn, (_, record) in self.log.items() if isinstance(record, RunBegin)]
+            assert [info.lsn for info in store.sessions()] == starts
+            for digest, page in self.pages.items():
+                assert store.get_page(digest) == page
+            self.absent(store)
+
+    def absent(self, store: Store) -> None:
+        try:
+            store.record(self.last + 1)
+        except NoSuchRecord:
+            pass
+        else:
+            raise AssertionError("a record beyond the end")
+        try:
+            store.get_page(os.urandom(16))
+        except MissingPage:
+            pass
+        else:
+            raise AssertionError("a page of a random digest")
+
+    @precondition(lambda self: self.generation or self.store)
+    @rule()
+    def the_store_verifies(self) -> None:
+        report = verify(self.path)
+        assert report.ok, report.problems
+        assert report.records == len(self.log)
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(
+    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
