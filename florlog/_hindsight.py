@@ -66,7 +66,10 @@ class Question:
 
     def wants(self, path: IterationPath) -> bool:
         """Whether an iteration was asked for."""
-        return self.condition is None or self.condition(dict(path))
+        try:
+            return self.condition is None or self.condition(dict(path))
+        except WhereError as error:
+            raise FlorlogError(str(error)) from None
 
 
 def ask(store: Store, tree: RunTree, script: str, where: str | None) -> Question:

@@ -166,15 +166,15 @@ class Imager:
         self._thread = threading.Thread(target=self._work, name="florlog-persist", daemon=True)
         self._thread.start()
 
-    def snapshot(self, trees: dict[str, Any], *, outermost: bool) -> Snapshot | None:
-        """Phase one; None when no set of buffers is free.
+    def snapshot(self, trees: dict[str, Any], *, outermost: bool, wait: bool = False) -> Snapshot | None:
+        """Phase one; None when no set of buffers is free and ``wait`` does not say to wait for one.
 
         The last free set is kept for the boundaries of the outermost loop, which answer most questions.
         """
-        if not outermost and self._free.qsize() < 2:
+        if not wait and not outermost and self._free.qsize() < 2:
             return None
         try:
-            buffers = self._free.get_nowait()
+            buffers = self._free.get(block=wait)
         except queue.Empty:
             return None
         try:

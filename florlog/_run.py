@@ -384,19 +384,21 @@ class Run:
             spent = self._own + self._imager.spent
             if first or self._policy.wants(now=now, spent=spent, preferred=preferred):
                 started = time.perf_counter()
-                self._image(loop, index)
+                # Behind the outermost loop no training is held up, and the final state is worth having.
+                wait = self._policy.overhead == float("inf") or (loop.depth == 1 and end)
+                self._image(loop, index, wait=wait)
                 self._own += time.perf_counter() - started
         elif self._guide is not None and not self._recording:
             self._guide.arrive(loop, index, lambda: self._trees(loop))
 
-    def _image(self, loop: OpenLoop, index: int) -> None:
+    def _image(self, loop: OpenLoop, index: int, *, wait: bool) -> None:
         assert self._journal is not None
         assert self._imager is not None
         if self._journal.stopped:
             return
         started = time.perf_counter()
         try:
-            copy = self._imager.snapshot(self._trees(loop), outermost=loop.depth == 1)
+            copy = self._imager.snapshot(self._trees(loop), outermost=loop.depth == 1, wait=wait)
         except (Unencodable, RuntimeError, TypeError) as error:
             self._warn(f"no image could be taken, later replays must start earlier: {error}")
             return
