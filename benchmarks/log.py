@@ -1,0 +1,194 @@
+"""What the log costs: python benchmarks/log.py [--records N] [--rounds N] [--format text|json]
+
+Ratios and bounds rather than times of one machine: each figure stands beside a yardstick measured in the
+same run and alternating with it, or beside the bound it has to keep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from florlog_wal import PAGE_SIZE, Commit, RunBegin, Store, encode_value
+
+
+@dataclass
+class Figure:
+    """A measurement and what it is held against."""
+
+    name: str
+    value: float
+    unit: str
+    bound: float
+    at_most: bool
+    detail: str
+
+    @property
+    def ok(self) -> bool:
+        return self.value <= self.bound if self.at_most else self.value >= self.bound
+
+    def __str__(self) -> str:
+        sign = "<=" if self.at_most else ">="
+        mark = "ok  " if self.ok else "MISS"
+        return (
+            f"{mark} {self.name}: {self.value:,.3g} {self.unit} (bound {sign} {self.bound:,g}); {self.detail}"
+        )
+
+
+def run_begin() -> RunBegin:
+    return RunBegin("bench", "bench", "record", "/b.py", (), "/", {}, {}, (), time.time(), 0, 1, 0)
+
+
+def commit(index: int) -> Commit:
+    return Commit(2, index, 0, ((1, "loss", 0.25),), 0.05, b"r" * 8, b"d" * 8, b"s" * 8, False)
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def append(root: Path, rounds: int) -> Figure:
+    """One commit with one scalar, made and appended on the calling thread, bursts of 200 with pauses."""
+    costs = []
+    with Store.open(root / "append", mode="w") as store:
+        session = store.append(run_begin())
+        for _ in range(20 * rounds):
+            begun = time.perf_counter()
+            for index in range(200):
+                store.append(commit(index), session=session, prev=session)
+            costs.append((time.perf_counter() - begun) / 200)
+            time.sleep(0.005)
+    costs.sort()
+    detail = f"median of bursts; 99th percentile {costs[int(0.99 * len(costs))] * 1e6:.1f} µs"
+    return Figure("append of a commit", statistics.median(costs) * 1e6, "µs", 10, True, detail)
+
+
+def fill(path: Path, records: int) -> None:
+    with Store.open(path, mode="w") as store:
+        session = store.append(run_begin())
+        for index in range(records - 1):
+            store.append(commit(index), session=session, prev=session)
+
+
+def scan(path: Path, records: int, rounds: int) -> Figure:
+    """Records a second, decoded and checked."""
+    times = []
+    for _ in range(rounds):
+        with Store.open(path) as store:
+            times.append(timed(lambda store=store: sum(1 for _ in store.scan())))  # type: ignore[misc]
+    rate = records / min(times)
+    return Figure("scan", rate, "records/s", 300_000, False, f"{records:,} records, best of {rounds}")
+
+
+def open_store(path: Path, records: int, rounds: int) -> Figure:
+    """Opening for reading, with the list of sessions."""
+
+    def work() -> None:
+        with Store.open(path) as store:
+            store.sessions()
+
+    seconds = statistics.median(timed(work) for _ in range(rounds))
+    return Figure("open and list sessions", seconds, "s", 0.5, True, f"a store of {records:,} records")
+
+
+def reader_memory(small: Path, large: Path, ratio: float) -> Figure:
+    """Peak memory of a process that scans the larger store over that of one that scans the smaller."""
+    code = (
+        "import resource, sys; from florlog_wal import Store\n"
+        "with Store.open(sys.argv[1]) as store: n = sum(1 for _ in store.scan())\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks = []
+    for path in (small, large):
+        out = subprocess.run(
+            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+        )
+        peaks.append(int(out.stdout))
+    detail = f"{peaks[0] / 1024:.0f} and {peaks[1] / 1024:.0f} MiB for a log {ratio:.0f} times as long"
+    return Figure("memory of a reader", peaks[1] / peaks[0], "times", 1.1, True, detail)
+
+
+def bulk(root: Path, rounds: int, size: int = 256 << 20) -> Figure:
+    """Pages made durable, against write and fdatasync of the same bytes; both to space never used before."""
+    choose = random.Random(1)
+    block = b"".join([choose.randbytes(1 << 20) for _ in range(size >> 20)])
+    ratios = []
+    store = Store.open(root / "bulk", mode="w")
+    plain_rate = page_rate = 0.0
+    for number in range(rounds):
+        changed = number.to_bytes(8, "big")
+        pages = [changed + block[at + 8 : at + PAGE_SIZE] for at in range(0, size - PAGE_SIZE, PAGE_SIZE)]
+        target = root / f"plain{number}"
+        seconds = timed(lambda pages=pages, target=target: write_plain(target, pages))  # type: ignore[misc]
+        put = timed(lambda pages=pages: store.put_pages(pages))  # type: ignore[misc]
+        ratios.append(seconds / put)
+        plain_rate, page_rate = max(plain_rate, size / seconds), max(page_rate, size / put)
+    store.close()
+    detail = (
+        f"median of {rounds}, from {min(ratios):.2f} to {max(ratios):.2f};"
+        f" best {page_rate / 2**20:.0f} against {plain_rate / 2**20:.0f} MiB/s"
+    )
+    return Figure("bulk pages over plain write", statistics.median(ratios), "times", 0.8, False, detail)
+
+
+def write_plain(path: Path, pages: list[bytes]) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    done = 0
+    for page in pages:
+        os.write(fd, page)
+        done += len(page)
+        if done >= 64 << 20:
+            os.fdatasync(fd)
+            done = 0
+    os.fdatasync(fd)
+    os.close(fd)
+
+
+def encode() -> Figure:
+    """Encoding a host value, as a yardstick of the codec: a list of floats."""
+    value = [float(i) for i in range(10_000)]
+    seconds = min(timed(lambda: encode_value(value)) for _ in range(5))
+    return Figure("encode a value of 10,000 floats", seconds * 1e3, "ms", 20, True, "best of 5")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="What the log costs.")
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--format", choices=["text", "json"], default="text")
+    parser.add_argument("--dir", help="a directory on the disk to measure; default: a temporary one")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.dir) as folder:
+        root = Path(folder)
+        fill(root / "large", options.records)
+        fill(root / "small", options.records // 20)
+        figures = [
+            append(root, options.rounds),
+            scan(root / "large", options.records, options.rounds),
+            open_store(root / "large", options.records, options.rounds),
+            reader_memory(root / "small", root / "large", 20),
+            bulk(root, options.rounds),
+            encode(),
+        ]
+    if options.format == "json":
+        print(json.dumps([{**asdict(figure), "ok": figure.ok} for figure in figures]))
+    else:
+        for figure in figures:
+            print(figure)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
