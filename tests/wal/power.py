@@ -6,8 +6,8 @@ it after each append.  A cut after any event may leave:
 
 * of a file's contents: all that was synced, and of the rest any subset, each write torn between any 512-byte
   sectors; of mapped memory any earlier version of any sector;
-* of directory changes: all before the last directory sync, and any prefix of the later ones, since
-  journalling file systems keep their order (``specs/assumptions.md``);
+* of a directory's changes: all before its last sync, and of all directories' any prefix, since journalling
+  file systems keep their order (``specs/assumptions.md``);
 * in LMDB's lock file: garbage.
 """
 
@@ -141,32 +141,38 @@ def _told(text: str, root: str) -> Iterator[Event]:
 def cut(events: list[Event], after: int, target: Path, choose: random.Random) -> str:
     """Build what a power cut after so many events may leave; the acknowledgements given by then."""
     happened = events[:after]
-    safe = max((i for i, event in enumerate(happened) if event.kind == "folders"), default=-1)
     changes = [i for i, event in enumerate(happened) if event.kind in ("make", "move", "remove", "folder")]
-    later = [i for i in changes if i > safe]
-    last_change = (later[: choose.randint(0, len(later))] or [safe])[-1]
+    reached = choose.choice([-1, *changes])  # by itself, what the journal had taken
+    synced = {event.path: i for i, event in enumerate(happened) if event.kind == "folders"}
     contents: dict[int, File] = {}  # by the event that made the file
     live: dict[str, int] = {}  # as the running system saw it
     disk: dict[str, int] = {}  # as the directories on the disk say
     acks = []
     for i, event in enumerate(happened):
         kind, path = event.kind, event.path
-        if kind == "make" and (path not in live or event.other):
-            contents.setdefault(live.setdefault(path, i), File())
+        kept = i <= reached or i < synced.get(str(Path(path).parent), -1)
+        if kind in ("make", "folder"):
+            if path not in live or event.other:
+                contents.setdefault(live.setdefault(path, i), File())
             if event.other:
                 contents[live[path]] = File()
+            if kept:
+                disk.setdefault(path, live[path])
         elif kind == "write":
-            contents.setdefault(live.setdefault(path, i), File()).loose.append((event.offset, event.data))
+            contents[live[path]].loose.append((event.offset, event.data))
         elif kind == "sync" and path in live:
             _settle(contents[live[path]])
         elif kind == "move":
-            live[event.other] = live.pop(path)
+            number = live[event.other] = live.pop(path)
+            if kept:
+                disk[event.other] = number
+                disk.pop(path, None)
         elif kind == "remove":
             live.pop(path, None)
+            if kept:
+                disk.pop(path, None)
         elif kind == "ack":
             acks.append(event.other)
-        if i <= last_change:
-            disk = dict(live)
     _write_out(disk, contents, target, choose)
     return "".join(acks)
 
@@ -187,7 +193,9 @@ def _write_out(disk: dict[str, int], contents: dict[int, File], target: Path, ch
     keep = choose.choice([0.0, 0.1, 0.5, 0.9, 1.0])
     torn = choose.random() < 0.5
     for path, number in disk.items():
-        if "/store/" not in path:
+        inside = path.partition("/store/")[2]
+        folder = str(Path(path).parent)
+        if not inside or (folder not in disk and not folder.endswith("/store")) or inside in ("log", "pages"):
             continue
         file = contents[number]
         content = bytearray(file.sure)
@@ -198,7 +206,7 @@ def _write_out(disk: dict[str, int], contents: dict[int, File], target: Path, ch
                         _apply(content, offset + at, data[at : at + SECTOR])
             elif choose.random() < keep:
                 _apply(content, offset, data)
-        where = target / path.partition("/store/")[2]
+        where = target / inside
         where.parent.mkdir(parents=True, exist_ok=True)
         where.write_bytes(choose.randbytes(8192) if where.name == "lock.mdb" else content)
 

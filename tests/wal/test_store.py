@@ -347,12 +347,15 @@ def test_a_file_truncated_under_an_open_reader_is_an_error(path: Path) -> None:
 
 
 def test_a_log_shorter_than_at_its_last_close_has_lost_records(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with Store.open(path, mode="w", window=FAR) as store:
         fill(store, 5)
         older = (path / "log" / "data.mdb").read_bytes()
     (path / "log" / "data.mdb").write_bytes(older)
-    with pytest.raises((CorruptRecord, CorruptStore)):
-        Store.open(path)
+    with Store.open(path) as store, pytest.raises(CorruptRecord, match="LSN 6"):
+        store.last_lsn  # noqa: B018
+    with pytest.raises(CorruptRecord, match="LSN 1 "):
+        Store.open(path, mode="w")
+    assert not verify(path).ok
 
 
 def test_the_map_grows_as_needed(path: Path) -> None:

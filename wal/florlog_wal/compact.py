@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -114,16 +115,24 @@ def _put_records(to: Environment, batch: dict[int, bytes]) -> None:
 
 
 def _copy_pages(store: Store, to: Environment, report: CompactReport, salvage: bool) -> None:
-    last = b""
-    while batch := pages.digests(store._pages, last, 200):
-        whole = []
-        for digest in batch:
-            try:
-                whole.append(store.get_page(digest))
-            except (CorruptPage, MissingPage):
-                if not salvage:
-                    raise
-                report.lost_pages += 1
-        pages.put(to, whole)
-        report.pages += len(whole)
-        last = batch[-1]
+    """Full pages, then differences, as they are stored."""
+    for name in (pages.FULL, pages.DELTAS):
+        last = b""
+        while batch := pages.digests(store._pages, name, last, 200):
+            whole = []
+            for digest in batch:
+                try:
+                    store.get_page(digest)
+                    whole.append((digest, pages.stored(store._pages, name, digest)))
+                except (CorruptPage, MissingPage):
+                    if not salvage:
+                        raise
+                    report.lost_pages += 1
+            to.write(partial(_put_pages, whole, to.dbs[name]))
+            report.pages += len(whole)
+            last = batch[-1]
+
+
+def _put_pages(whole: list[tuple[bytes, bytes]], db: Any, txn: Any) -> None:
+    for digest, data in whole:
+        txn.put(digest, data, db=db)

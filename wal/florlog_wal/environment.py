@@ -242,6 +242,8 @@ def acquire(path: Path, names: tuple[str, ...], map_size: int, *, writable: bool
         env = _registry.get(key)
         if env is None:
             env = _registry[key] = Environment(path, names, map_size, writable=writable)
+        elif env.forked:
+            raise Forked(str(path))
         elif writable:
             env.require_writable()
         env.users += 1

@@ -5,6 +5,9 @@ would make the log wait.  A page's key is the xxh3-128 digest of its bytes, so a
 is not written again, across images and runs.  On return from `put` the pages are durable; only then may a
 CheckpointEnd that names them be appended, which is all that write-ahead needs here.
 
+A page may be stored as a difference from the one it replaces (see `deltas`); it is then read through its
+base, and its digest is still that of its own bytes.
+
 The work per page is a hash and a copy, both in C without the GIL for pages of `PAGE_SIZE`.
 """
 
@@ -14,10 +17,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from florlog_wal import directory, environment
-from florlog_wal.btree import Damage
+from florlog_wal import deltas, directory, environment
+from florlog_wal.btree import Damage, Snapshot
 from florlog_wal.environment import Environment
 from florlog_wal.errors import CorruptPage, MissingPage, StoreFailed
 from florlog_wal.tables import page_digest
@@ -42,13 +45,22 @@ def acquire(path: Path, map_size: int, *, writable: bool) -> Environment:
     return environment.acquire(path / directory.PAGES, (FULL, DELTAS), map_size, writable=writable)
 
 
-def put(env: Environment, pages: Sequence[Any]) -> PutResult:
-    """Store pages, durable on return."""
+class _Page(NamedTuple):
+    digest: bytes
+    view: memoryview
+    base: bytes | None
+
+
+def put(
+    env: Environment, pages: Sequence[Any], bases: Sequence[bytes | None] | None = None, itemsize: int = 1
+) -> PutResult:
+    """Store pages, durable on return; each, where it pays, as a difference from its base."""
     views = [memoryview(page).cast("B") for page in pages]
     digests = [page_digest(view) for view in views]
+    known = [None] * len(views) if bases is None else bases
     written = 0
-    for batch in _batches(views, digests):
-        written += _put_batch(env, batch)
+    for batch in _batches([_Page(*page) for page in zip(digests, views, known, strict=True)]):
+        written += _put_batch(env, batch, itemsize)
     return PutResult(digests, written)
 
 
@@ -58,30 +70,51 @@ def recover(env: Environment) -> None:
         env.reopen()
 
 
-def _put_batch(env: Environment, batch: list[tuple[bytes, memoryview]]) -> int:
+def _put_batch(env: Environment, batch: list[_Page], itemsize: int) -> int:
     with env.read() as snapshot:
-        new = {digest: view for digest, view in batch if not snapshot.has(FULL, digest)}
+        new = {page.digest: page for page in batch if not _present(snapshot, page.digest)}
+    full = {digest: page.view for digest, page in new.items()}
+    differences = {}
+    for digest, page in new.items():
+        difference = None if page.base is None else _difference(env, page.view, page.base, itemsize)
+        if difference is not None:
+            differences[digest] = difference
+            del full[digest]
     if not new:
         return 0
 
     def work(txn: Any) -> int:
-        put_one, database = txn.put, env.dbs[FULL]
-        return sum(
-            view.nbytes for digest, view in new.items() if put_one(digest, view, overwrite=False, db=database)
-        )
+        size = 0
+        for name, some in ((FULL, full), (DELTAS, differences)):
+            database = env.dbs[name]
+            for digest, data in some.items():
+                txn.put(digest, data, db=database)
+                size += len(data)
+        return size
 
     return env.write(work)
 
 
-def _batches(views: list[memoryview], digests: list[bytes]) -> Iterator[list[tuple[bytes, memoryview]]]:
-    batch: list[tuple[bytes, memoryview]] = []
+def _difference(env: Environment, page: memoryview, base: bytes, itemsize: int) -> bytes | None:
+    """The page as a difference from its base; None where it does not pay, or the base cannot be read."""
+    try:
+        with env.read() as snapshot:
+            stored = snapshot.get(DELTAS, base)
+        depth = 0 if stored is None else deltas.head(stored)[0]
+        return deltas.encode(page, get(env, base), base, depth, itemsize)
+    except (Damage, deltas.NotADelta, CorruptPage, MissingPage):
+        return None
+
+
+def _batches(pages: list[_Page]) -> Iterator[list[_Page]]:
+    batch: list[_Page] = []
     size = 0
-    for digest, view in zip(digests, views, strict=True):
-        if batch and size + view.nbytes > BATCH_BYTES:
+    for page in pages:
+        if batch and size + page.view.nbytes > BATCH_BYTES:
             yield batch
             batch, size = [], 0
-        batch.append((digest, view))
-        size += view.nbytes
+        batch.append(page)
+        size += page.view.nbytes
     if batch:
         yield batch
 
@@ -90,8 +123,8 @@ def get(env: Environment, digest: bytes) -> bytes:
     """The page of a digest, verified."""
     with env.read() as snapshot:
         try:
-            data = snapshot.get(FULL, digest)
-        except Damage as error:
+            data = _read(snapshot, digest, deltas.MAX_DEPTH)
+        except (Damage, deltas.NotADelta) as error:
             raise CorruptPage(digest, str(error)) from None
     if data is None:
         raise MissingPage(digest)
@@ -100,23 +133,62 @@ def get(env: Environment, digest: bytes) -> bytes:
     return data
 
 
+def _read(snapshot: Snapshot, digest: bytes, depth: int) -> bytes | None:
+    data = snapshot.get(FULL, digest)
+    if data is not None:
+        return data
+    difference = snapshot.get(DELTAS, digest)
+    if difference is None:
+        return None
+    below, base_digest = deltas.head(difference)
+    base = _read(snapshot, base_digest, below - 1) if below <= depth else None
+    if base is None:
+        raise deltas.NotADelta(f"its base {base_digest.hex()} is missing")
+    return deltas.decode(difference, base)
+
+
+def _present(snapshot: Snapshot, digest: bytes) -> bool:
+    return snapshot.has(FULL, digest) or snapshot.has(DELTAS, digest)
+
+
 def has(env: Environment, digest: bytes) -> bool:
     """Whether a page is stored (its bytes are not read)."""
     with env.read() as snapshot:
-        return snapshot.has(FULL, digest)
+        return _present(snapshot, digest)
 
 
 def closure(env: Environment, wanted: set[bytes]) -> set[bytes]:
     """The pages wanted, and those that they are stored as differences from."""
-    return wanted
+    found = set(wanted)
+    todo = list(wanted)
+    with env.read() as snapshot:
+        if not snapshot.tree(DELTAS).entries:
+            return found
+        while todo:
+            difference = snapshot.get(DELTAS, todo.pop())
+            if difference is not None:
+                base = deltas.head(difference)[1]
+                if base not in found:
+                    found.add(base)
+                    todo.append(base)
+    return found
 
 
-def digests(env: Environment, after: bytes, limit: int = 4096) -> list[bytes]:
+def digests(env: Environment, name: str, after: bytes, limit: int = 4096) -> list[bytes]:
     """The digests of stored pages in order, from the first beyond ``after``."""
     found: list[bytes] = []
     with env.read() as snapshot:
-        for leaf in snapshot.key_leaves(FULL, after):
+        for leaf in snapshot.key_leaves(name, after):
             found += [key for key in leaf if key > after]
             if len(found) >= limit:
                 break
     return found
+
+
+def stored(env: Environment, name: str, digest: bytes) -> bytes:
+    """The stored form of a page that is known to be sound."""
+    with env.read() as snapshot:
+        data = snapshot.get(name, digest)
+    if data is None:
+        raise MissingPage(digest)
+    return data

@@ -142,12 +142,18 @@ class Store:
         """Why the last group commit failed, while it is being tried again; None when all is well."""
         return None if self._writer is None else self._writer.failure
 
-    def put_pages(self, buffers: Sequence[Any]) -> PutResult:
-        """Store pages (objects with a contiguous buffer), durable on return; equal pages are stored once."""
+    def put_pages(
+        self, buffers: Sequence[Any], *, bases: Sequence[bytes | None] | None = None, itemsize: int = 1
+    ) -> PutResult:
+        """Store pages (objects with a contiguous buffer), durable on return; equal pages are stored once.
+
+        ``bases`` names for each page the one that it replaces, or None: where it saves half the space at
+        least, the page is stored as a difference from it.  ``itemsize`` is that of the arrays' items.
+        """
         if self._writer is None or self._closed:
             raise self._unusable()
         try:
-            return pages.put(self._pages, buffers)
+            return pages.put(self._pages, buffers, bases, itemsize)
         except pages.FAILURES as error:
             pages.recover(self._pages)
             raise LogStopped(f"pages cannot be written ({error})", self.durable_lsn) from None

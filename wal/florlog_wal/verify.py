@@ -81,11 +81,12 @@ class _Check:
         self._check_log()
 
     def _check_pages(self) -> None:
+        for name in (pages.FULL, pages.DELTAS):
+            self._check_pages_of(name)
+
+    def _check_pages_of(self, name: str) -> None:
         last = b""
-        while True:
-            batch = pages.digests(self._store._pages, last)
-            if not batch:
-                return
+        while batch := pages.digests(self._store._pages, name, last):
             for digest in batch:
                 self._report.pages += 1
                 try:
