@@ -160,8 +160,9 @@ def main():
             run.log(val_loss=val_loss, sample=sample)
             print(f"epoch {epoch}  validation loss {val_loss:.4f}  {sample!r}", flush=True)
 
-    if args.out:
-        args.out.write_text(json.dumps({"parameters": digest(model)}) + "\n")
+        # Still inside the run: what stands after it is not done again when the run is killed just there.
+        if args.out:
+            args.out.write_text(json.dumps({"parameters": digest(model)}) + "\n")
 
 
 if __name__ == "__main__":

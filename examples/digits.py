@@ -103,8 +103,9 @@ def main():
             run.log(accuracy=accuracy)
             print(f"epoch {epoch}  accuracy {accuracy:.4f}", flush=True)
 
-    if args.out:
-        args.out.write_text(json.dumps({"parameters": digest(model)}) + "\n")
+        # Still inside the run: what stands after it is not done again when the run is killed just there.
+        if args.out:
+            args.out.write_text(json.dumps({"parameters": digest(model)}) + "\n")
 
 
 if __name__ == "__main__":
