@@ -155,6 +155,17 @@ def test_a_record_larger_than_the_tail_is_taken(path: Path) -> None:
         assert store.record(lsn).record == big
 
 
+def test_a_store_that_nobody_closed_is_closed_with_the_interpreter(path: Path) -> None:
+    code = (
+        "from florlog_wal import Store; from tests.wal.samples import *\n"
+        "store = Store.open(PATH, mode='w', window=3600); store.append(run_begin())\n"
+    )
+    elsewhere(code, path)
+    assert (path / "end").read_text().startswith("1\n")
+    elsewhere(code + "del store; assert Store.open(PATH).durable_lsn == 2", path)
+    assert verify(path).records == 2
+
+
 def test_many_threads_append_densely(path: Path) -> None:
     with Store.open(path, mode="w", window=0.001) as store:
         session = store.append(run_begin())

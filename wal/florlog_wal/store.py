@@ -65,6 +65,8 @@ class Store:
             if self._lock is not None:
                 self._lock.release()
             raise
+        # A store that is dropped, or still open when the interpreter ends, is closed all the same.
+        self._finalizer = weakref.finalize(self, _close, self._writer, tuple(held), self._lock)
         _stores.add(self)
 
     @staticmethod
@@ -103,17 +105,10 @@ class Store:
 
     def close(self) -> None:
         """Commit what is left and let go of everything.  Raises `LogStopped` if records stay in the tail."""
-        if self._closed or self._forked:
-            return
         self._closed = True
-        try:
-            if self._writer is not None:
-                self._writer.close()
-        finally:
-            environment.release(self._log)
-            environment.release(self._pages)
-            if self._lock is not None:
-                self._lock.release()
+        error = self._finalizer()
+        if error is not None:
+            raise error
 
     def writer(self) -> LockHolder | None:
         """Who writes to the store now, this process included; None if nobody."""
@@ -224,9 +219,28 @@ class Store:
     def _disown(self) -> None:
         """In a forked child: the parent's store is not ours."""
         self._forked = True
+        self._finalizer.detach()
         self._writer = None
         if self._lock is not None:
             self._lock.release()
+
+
+def _close(
+    writer: LogWriter | None, held: tuple[environment.Environment, ...], lock: WriterLock | None
+) -> LogStopped | None:
+    """Close a store's parts, once; what went wrong is returned, since at exit nobody could catch it."""
+    error = None
+    try:
+        if writer is not None:
+            writer.close()
+    except LogStopped as stopped:
+        error = stopped
+    finally:
+        for env in held:
+            environment.release(env)
+        if lock is not None:
+            lock.release()
+    return error
 
 
 def _after_fork_in_child() -> None:

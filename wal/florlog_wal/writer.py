@@ -17,6 +17,7 @@ of unknown outcome did commit.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,7 @@ from florlog_wal import log, tail
 from florlog_wal.codec import checksum, lsn_key
 from florlog_wal.directory import write_end
 from florlog_wal.environment import Environment
-from florlog_wal.errors import LogStopped, StoreFailed, WalError
+from florlog_wal.errors import LogStopped, StoreFailed
 
 FIRST_RETRY: Final = 0.05
 LAST_RETRY: Final = 2.0
@@ -81,13 +82,14 @@ class LogWriter:
             lsn = self._next
             data = checksum(body, lsn).to_bytes(8, "big") + body
             frame = lsn_key(lsn) + data
-            at = self._at
-            self._segments[self._active][at : at + len(frame)] = frame
+            at, end = self._at, self._at + len(frame)
+            if not self._filling:
+                self._armed.set()  # the thread waits for the lock
+            # No call from here on, so no signal handler can raise in between.
+            self._segments[self._active][at:end] = frame
             self._at = at + size
             self._filling[lsn] = data
             self._next = lsn + 1
-            if len(self._filling) == 1:
-                self._armed.set()
             return lsn
 
     def sync(self, lsn: int | None = None) -> int:
@@ -119,11 +121,11 @@ class LogWriter:
                 self._stopped = self._failure or "it was closed"
             for segment in self._segments:
                 segment.close()
-            if whole:
+            if not whole:
+                raise LogStopped(self._stopped, self._durable)
+            with contextlib.suppress(OSError):  # both only help the next to open
                 write_end(self._directory, self._durable)
                 tail.remove(self._directory)
-            else:
-                raise LogStopped(self._stopped, self._durable)
 
     # -- under the lock ----------------------------------------------------------------------------
 
@@ -197,10 +199,10 @@ class LogWriter:
         """Commit a batch; None, or why it failed."""
         try:
             log.write_records(self._env, batch)
-        except (WalError, OSError, MemoryError) as error:
+        except Exception as error:  # nothing may end this thread: appends would wait for ever
             try:
                 self._env.reopen()  # a failed write of the meta page makes LMDB refuse all others
-            except (WalError, OSError, MemoryError) as second:
+            except Exception as second:
                 return f"{error}; {second}"
             return error.reason if isinstance(error, StoreFailed) else str(error) or type(error).__name__
         return None
