@@ -128,7 +128,8 @@ def test_with_durability_sync_a_commit_is_durable_on_return(path: Path) -> None:
 
 def test_after_a_kill_everything_appended_is_there(path: Path) -> None:
     def die() -> None:
-        fill(Store.open(path, mode="w", window=FAR), 500)
+        store = Store.open(path, mode="w", window=FAR)
+        fill(store, 500)
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_child(die) == signal.SIGKILL

@@ -107,7 +107,7 @@ def _segment(fd: int) -> Iterator[tuple[int, bytes]]:
         length = HEADER.unpack_from(buffer, at - start + 8)[4]
         size = HEADER_SIZE + length
         if lsn == 0 or (expected and lsn != expected) or at + 8 + size > limit:
-            return
+            return  # most often a frame of an earlier filling, so reading stops where the new ones do
         if at - start + 8 + size > len(buffer):
             buffer, start = os.pread(fd, max(_CHUNK, 8 + size), at), at
         record = buffer[at - start + 8 : at - start + 8 + size]
