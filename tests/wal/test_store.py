@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from florlog_wal import (
@@ -28,6 +29,7 @@ from florlog_wal import (
     RunBegin,
     Store,
     StoreClosed,
+    StoreFailed,
     StoreLocked,
     Unencodable,
     UnsupportedFormat,
@@ -418,6 +420,29 @@ def test_a_slow_scan_holds_nothing_back_in_the_store(path: Path) -> None:
             store.sync()
         assert (path / "log" / "data.mdb").stat().st_size < size + 60 * 4096
         assert sum(1 for _ in slow) == 3000
+
+
+def test_the_slot_of_a_killed_reader_is_cleared_when_a_writer_opens(path: Path) -> None:
+    Store.open(path, mode="w").close()
+    code = (
+        f"import os; from florlog_wal import Store; store = Store.open({str(path)!r})\n"
+        "with store._log.read(): print(os.getpid(), flush=True); os.kill(os.getpid(), 9)"
+    )
+    with Store.open(path) as store:  # LMDB forgets all slots by itself when nobody has the store open
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert out.returncode == -signal.SIGKILL
+        assert out.stdout.strip() in store._log._env.readers()
+        with Store.open(path, mode="w"):
+            assert out.stdout.strip() not in store._log._env.readers()
+
+
+def test_a_read_error_is_an_error_of_this_layer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store.open(path, mode="w").close()
+    with Store.open(path) as store:
+        monkeypatch.setattr("florlog_wal.btree.os.pread", Mock(side_effect=OSError(5, "Input/output error")))
+        with pytest.raises(StoreFailed, match="Input/output error"):
+            store.get_page(b"0" * 16)
+        monkeypatch.undo()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")

@@ -177,6 +177,8 @@ class Environment:
                 return
             except Damage as error:
                 raise CorruptStore(str(self.path / "data.mdb"), str(error)) from None
+            except OSError as error:
+                raise StoreFailed(str(self.path / "data.mdb"), str(error)) from None
             finally:
                 if txn is not None:
                     txn.abort()
