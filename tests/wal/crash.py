@@ -1,10 +1,11 @@
-"""The crash harness: `python -m tests.wal.crash [kill] [errors] [power] [--steps N] [--every K]`.
+"""The crash harness: `python -m tests.wal.crash [kill] [errors] [power] [gc] [--steps N] [--every K]`.
 
 kill    SIGKILL before every system call of the recorded workload, on the thread that records and on the one
         that commits
 errors  EIO, ENOSPC and short writes at every write and sync, once or from then on
 power   power cuts after every write, sync and directory change, with random subsets and tears of what was
         not synced
+gc      SIGKILL before every system call of a garbage collection
 
 After each fault the store is opened, compared with what it may hold, verified, and the recording resumed to
 its end.  Printed are the points tried, how many reached their call, and what was lost beyond the contract or
@@ -18,6 +19,7 @@ import argparse
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,8 +30,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from florlog_wal import CheckpointBegin, CheckpointEnd, Entry, PageEntry, Store, encode_table, gc, verify
+
 from tests.wal import injection, legal, power, workload
 from tests.wal.injection import Point
+from tests.wal.samples import checkpoint_end, commit, run_begin
 
 WRITES = (
     "pwrite64",
@@ -142,6 +147,56 @@ def error_points(steps: int) -> Iterator[tuple[Point, str, bool]]:
             yield point, "retval=5", False
 
 
+def make_gc_store(path: Path) -> None:
+    """Three runs with images, of which gc is to keep the newest, thinned."""
+    with Store.open(path, mode="w") as store:
+        for run in range(3):
+            session = store.append(run_begin(f"r{run}"))
+            for index in range(6):
+                store.append(commit(index), session=session)
+                begin = store.append(CheckpointBegin(0, index + 1), session=session)
+                pages = [f"{run} {index} {k}".encode() * 800 for k in range(2)]
+                entry = PageEntry("tensor", "uint8", (1,), 1, tuple(store.put_pages(pages).digests))
+                table = store.put_pages([encode_table({"w": entry})]).digests[0]
+                store.append(checkpoint_end(begin, table), session=session)
+
+
+def collect(path: Path) -> None:
+    gc(path, keep_last=1, redo_bound=0.2)
+
+
+def kill_gc_at(point: Point, template: Path) -> Outcome:
+    """SIGKILL inside gc: what it keeps is whole, what it removes goes whole, and the next gc ends the work."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "store"
+        shutil.copytree(template, path)
+        status = injection.inject(partial(collect, path), point, "signal=SIGKILL")
+        wrong = []
+        for again in (False, True):
+            if again:
+                collect(path)
+            wrong += [f"{problem.where}: {problem.text}" for problem in verify(path).problems]
+            with Store.open(path) as store:
+                kept = [entry.record for entry in store.scan() if entry.session == 39 and not _is_end(entry)]
+                runs = [info.begin.run for info in store.sessions()]
+            if runs not in ((["r0", "r1", "r2"], ["r1", "r2"], ["r2"]) if not again else (["r2"],)):
+                wrong.append(f"the runs {runs} are left")
+            if len(kept) != 13:
+                wrong.append(f"{len(kept)} records are left of the run that stays")
+        return Outcome(str(point), os.WIFSIGNALED(status), wrong)
+
+
+def _is_end(entry: Entry) -> bool:
+    return isinstance(entry.record, CheckpointEnd)
+
+
+def gc_points(template: Path) -> list[Point]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "store"
+        shutil.copytree(template, path)
+        return injection.points(partial(collect, path), "main")
+
+
 def run_all(report: Report, outcomes: Iterable[Outcome]) -> Report:
     for outcome in outcomes:
         report.add(outcome)
@@ -185,7 +240,7 @@ def kill_command(command: str, check: str, every: int) -> Report:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.wal.crash", description=__doc__.split("\n")[0])
-    parser.add_argument("kinds", nargs="*", default=["kill", "errors", "power"])
+    parser.add_argument("kinds", nargs="*", default=["kill", "errors", "power", "gc"])
     parser.add_argument("--steps", type=int, default=12, help="iterations of each of the workload's two runs")
     parser.add_argument("--every", type=int, default=1, help="try every K-th point only")
     parser.add_argument("--cuts", type=int, default=8, help="power cuts tried after each event")
@@ -220,6 +275,12 @@ def main() -> int:
                 reports.append(
                     run_all(Report(f"power cut, {durability}"), pool.map(cutter, cuts, chunksize=32))
                 )
+        if "gc" in options.kinds:
+            with tempfile.TemporaryDirectory() as folder:
+                make_gc_store(Path(folder) / "store")
+                work_gc = partial(kill_gc_at, template=Path(folder) / "store")
+                points = gc_points(Path(folder) / "store")[::each]
+                reports.append(run_all(Report("kill in gc"), pool.map(work_gc, points, chunksize=8)))
         if "errors" in options.kinds:
             faults = list(error_points(options.steps))[::each]
             outcomes = pool.map(partial(_fail, options.steps), faults, chunksize=8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,12 @@ def test_a_kill_at_any_system_call(durability: workload.Durability, choose: rand
 def test_an_error_at_any_write_or_sync(choose: random.Random) -> None:
     faults = choose.sample(list(crash.error_points(STEPS)), 70)
     judge([crash.fail_at(*fault, STEPS) for fault in faults], 25)
+
+
+def test_a_kill_inside_gc(choose: random.Random, tmp_path: Path) -> None:
+    crash.make_gc_store(tmp_path / "store")
+    points = [point for point in crash.gc_points(tmp_path / "store") if point.call in crash.WRITES]
+    judge([crash.kill_gc_at(point, tmp_path / "store") for point in choose.sample(points, 25)], 20)
 
 
 @pytest.mark.parametrize("durability", ["group", "sync"])
