@@ -101,6 +101,17 @@ def test_thinning_bounds_the_redo_between_images(path: Path) -> None:
     assert ends == [4, 13, 22, 31]
 
 
+def test_an_image_that_a_session_continues_from_is_not_thinned_away(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        begin = [entry.lsn for entry in store.scan(session=1, types=[CheckpointBegin])][4]
+        store.append(run_begin("a", kind="resume", resumed_from=begin))
+    gc(path, redo_bound=1e9)
+    with Store.open(path) as store:
+        kept = [entry.record.begin for entry in store.scan(session=1, types=[CheckpointEnd])]
+    assert len(kept) == 3
+    assert begin in kept
+
+
 def test_a_budget_thins_first_and_then_removes_the_oldest_runs(path: Path) -> None:
     full = gc(path, dry_run=True).kept_bytes
     report = gc(path, budget=full // 2)

@@ -8,7 +8,8 @@ leaves pages too many, which the next gc finds; never a record that names a page
 
 A run is removed whole, its resumes and replays with it, because a resumed session continues from an image
 of an earlier one: so the log is never cut where a kept image needs it.  Thinning keeps a session's first and
-last image and drops others while the redo between neighbours, in recorded seconds, stays within a bound.
+last image and those that another continues from, and drops others while the redo between neighbours, in
+recorded seconds, stays within a bound.
 
 LMDB's file does not shrink; freed space is used again.  `compact` makes a small copy.
 """
@@ -48,6 +49,7 @@ class _Image:
     lsn: int
     session: int
     run: str
+    begin: int  # LSN of its CheckpointBegin
     redo: float  # recorded seconds from the session's start to the image
     digests: frozenset[bytes]
 
@@ -59,6 +61,7 @@ class _Contents:
     runs: dict[str, list[int]] = field(default_factory=dict)  # run id -> its sessions, oldest run first
     fixed: dict[str, set[bytes]] = field(default_factory=dict)  # pages of a run that no thinning frees
     images: list[_Image] = field(default_factory=list)
+    resumed: set[int] = field(default_factory=set)  # images that a session continues from, by their begin
 
 
 def gc(
@@ -113,6 +116,7 @@ def _read(store: Store, also: References) -> _Contents:
         record, session = entry.record, entry.session
         if isinstance(record, RunBegin):
             run_of[session] = record.run
+            contents.resumed.add(record.resumed_from)
             contents.runs.setdefault(record.run, []).append(session)
             contents.fixed.setdefault(record.run, set()).update(digest for _, _, digest in record.sources)
         contents.fixed[run_of[session]].update(also(entry))
@@ -122,7 +126,7 @@ def _read(store: Store, also: References) -> _Contents:
             table = decode_table(store.get_page(record.table))
             digests = {record.table, *(digest for item in table.values() for digest in item.pages)}
             since = redo.get(session, 0.0)
-            image = _Image(entry.lsn, session, run_of[session], since, frozenset(digests))
+            image = _Image(entry.lsn, session, run_of[session], record.begin, since, frozenset(digests))
             contents.images.append(image)
     return contents
 
@@ -134,7 +138,7 @@ def _choose(
 
     def images(runs: list[str], seconds: float | None) -> list[_Image]:
         present = [image for image in contents.images if image.run in runs]
-        return present if seconds is None else _thin(present, seconds)
+        return present if seconds is None else _thin(present, seconds, contents.resumed)
 
     chosen = images(kept, bound)
     if budget is None:
@@ -156,13 +160,14 @@ def _choose(
     return kept, chosen
 
 
-def _thin(images: list[_Image], seconds: float) -> list[_Image]:
-    """Each session's first and last image, and as few between as keep neighbours within the bound."""
+def _thin(images: list[_Image], seconds: float, resumed: set[int]) -> list[_Image]:
+    """Each session's first and last image, those resumed from, and as few more as keep the bound."""
     kept: list[_Image] = []
+    images = sorted(images, key=lambda image: (image.session, image.lsn))
     for i, image in enumerate(images):
         first = i == 0 or images[i - 1].session != image.session
         last = i + 1 == len(images) or images[i + 1].session != image.session
-        if first or last or images[i + 1].redo - kept[-1].redo > seconds:
+        if first or last or image.begin in resumed or images[i + 1].redo - kept[-1].redo > seconds:
             kept.append(image)
     return kept
 
