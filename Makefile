@@ -2,7 +2,8 @@
 # with Python and make any of them can be the first; PYTHON chooses the interpreter the environment is made of.
 
 PYTHON ?= python3
-# Two workers: florlog is developed on two cores. ARGS goes to pytest, e.g. make test ARGS='-k resume'.
+# Two workers: florlog is developed on two cores. ARGS goes to the tool that a verb runs, for example
+# make test ARGS='-k resume' or make crash ARGS='--every 10', which tries every tenth fault only.
 JOBS ?= 2
 ARGS ?=
 
@@ -53,8 +54,8 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 crash: $(STAMP)
-	$(BIN)/python -m tests.wal.crash
-	$(BIN)/python -m pytest -m crash $(ARGS)
+	$(BIN)/python -m tests.wal.crash $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) -m crash
 
 bench: $(STAMP)
 	@set -e; for script in benchmarks/[!_]*.py; do \
