@@ -22,6 +22,7 @@ from ._reader import open_log as open  # noqa: A004 - florlog.open reads a store
 from ._run import Iteration, Run
 from ._session import current as _current_run
 from ._session import run
+from ._types import register
 from .errors import (
     ChangedError,
     FlorlogError,
@@ -77,6 +78,7 @@ __all__ = [
     "log",
     "loop",
     "open",
+    "register",
     "run",
     "track",
 ]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._state import refill
+from ._inplace import put_back
 from .source.liveness import carried_names
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
@@ -103,11 +103,7 @@ class Carried:
 def _write(frame: FrameType, values: dict[str, Any]) -> None:
     variables = frame.f_locals
     for name, value in values.items():
-        present = variables.get(name)
-        if type(present) is type(value) and isinstance(value, (list, dict, set, deque)):
-            refill(present, value)
-        else:
-            variables[name] = value
+        variables[name] = put_back(variables.get(name), value)
     if sys.version_info < (3, 13):
         # Before PEP 667 a frame's f_locals is a copy, written back by this call (pdb does the same).
         ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))

@@ -220,7 +220,7 @@ def _value_records(tree: RunTree) -> Iterator[tuple[int, IterationPath]]:
 
 def _public(tree: Any) -> Any:
     """A module's state as its state dict; other states as they are."""
-    if isinstance(tree, dict) and set(tree) == {"state", "loose", "grads", "training"}:
+    if isinstance(tree, dict) and {"state", "loose", "grads", "training"} <= tree.keys():
         return tree["state"]
     return tree
 

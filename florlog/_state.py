@@ -12,20 +12,27 @@ iteration computes.
 
 from __future__ import annotations
 
+import functools
 import random
-from collections import deque
+import types
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from florlog_wal import Unencodable, encode_value
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils.data import DataLoader
 
+from ._inplace import bits, overwrite, put_back
+from ._tree import dense_part, flatten
 from .errors import ChangedError, TrackError
 
 Tree = Any
 """Nested lists, tuples and dicts with tensors, arrays and plain values as leaves."""
+
+_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
 
 
 class Adapter(Protocol):
@@ -40,6 +47,9 @@ class Adapter(Protocol):
 
 class _Module:
     def __init__(self, module: torch.nn.Module) -> None:
+        lazy = (UninitializedParameter, UninitializedBuffer)
+        if any(isinstance(tensor, lazy) for tensor in [*module.parameters(), *module.buffers()]):
+            raise _Refused("it has lazy parameters without a shape: run a batch through it first")
         self.module = module
 
     def _loose_buffers(self) -> dict[str, torch.Tensor]:
@@ -47,23 +57,36 @@ class _Module:
         return {name: buffer for name, buffer in self.module.named_buffers() if name not in kept}
 
     def capture(self) -> Tree:
+        parameters = list(self.module.named_parameters())
         return {
             "state": dict(self.module.state_dict()),
             "loose": self._loose_buffers(),
-            "grads": {n: p.grad for n, p in self.module.named_parameters() if p.grad is not None},
+            "grads": {name: p.grad for name, p in parameters if p.grad is not None},
+            "frozen": [name for name, p in parameters if not p.requires_grad],
             "training": {name: child.training for name, child in self.module.named_modules()},
         }
 
     def restore(self, tree: Tree) -> None:
-        self.module.load_state_dict(tree["state"])
-        with torch.no_grad():
-            for name, buffer in self._loose_buffers().items():
-                buffer.copy_(tree["loose"][name])
-            for name, parameter in self.module.named_parameters():
-                saved = tree["grads"].get(name)
-                parameter.grad = None if saved is None else saved.to(parameter.device)
+        self._load(tree["state"])
+        for name, buffer in self._loose_buffers().items():
+            overwrite(buffer, tree["loose"][name])
+        for name, parameter in self.module.named_parameters():
+            parameter.requires_grad_(name not in tree["frozen"])
+            saved = tree["grads"].get(name)
+            parameter.grad = None if saved is None else saved.to(parameter.device)
         for name, child in self.module.named_modules():
             child.training = tree["training"][name]
+
+    def _load(self, saved: Tree) -> None:
+        """`load_state_dict`, except for expanded tensors, into which torch does not copy."""
+        live = self.module.state_dict()
+        state = OrderedDict(saved)
+        for name, tensor in live.items():
+            if isinstance(tensor, torch.Tensor) and dense_part(tensor) is not tensor:
+                overwrite(tensor, state[name])
+                del state[name]
+        state._metadata = live._metadata  # type: ignore[attr-defined]
+        self.module.load_state_dict(state, strict=len(state) == len(saved))
 
 
 class _Optimizer:
@@ -74,15 +97,36 @@ class _Optimizer:
         return self.optimizer.state_dict()
 
     def restore(self, tree: Tree) -> None:
+        groups = self.optimizer.param_groups
         self.optimizer.load_state_dict(tree)
         # load_state_dict casts floating state to its parameter's dtype, which would lose bits.
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for number, saved in tree["state"].items():
-            state = self.optimizer.state[parameters[number]]
-            for key, value in saved.items():
-                loaded = state[key]
-                if isinstance(value, torch.Tensor) and loaded.dtype != value.dtype:
-                    state[key] = value.to(loaded.device)
+        numbers = [number for group in tree["param_groups"] for number in group["params"]]
+        parameters = [p for group in groups for p in group["params"]]
+        for number, parameter in zip(numbers, parameters, strict=True):
+            if number in tree["state"]:
+                self.optimizer.state[parameter] = _uncast(
+                    self.optimizer.state[parameter], tree["state"][number]
+                )
+        # A step compiled or captured with a tensor as its rate reads that tensor, not the one that replaces it.
+        for group, loaded in zip(groups, self.optimizer.param_groups, strict=True):
+            for key, value in loaded.items():
+                held = group.get(key)
+                if isinstance(value, torch.Tensor) and isinstance(held, torch.Tensor):
+                    overwrite(held, value)
+                else:
+                    group[key] = value
+        self.optimizer.param_groups = groups
+
+
+def _uncast(loaded: Any, saved: Any) -> Any:
+    """The saved state with its own dtypes, on the devices to which it was loaded."""
+    if isinstance(saved, torch.Tensor):
+        return saved.to(loaded.device)
+    if isinstance(saved, dict):
+        return {key: _uncast(loaded[key], item) for key, item in saved.items()}
+    if isinstance(saved, (list, tuple, deque)):
+        return type(saved)(_uncast(*pair) for pair in zip(loaded, saved, strict=True))
+    return saved
 
 
 class _Stateful:
@@ -96,28 +140,50 @@ class _Stateful:
         self.target.load_state_dict(tree)
 
 
+class _Scheduler(_Stateful):
+    """A scheduler's functions are code: the script makes them again, as torch has it for LambdaLR."""
+
+    def capture(self) -> Tree:
+        return _without_functions(self.target.state_dict())
+
+
+def _without_functions(state: dict[str, Any]) -> dict[str, Any]:
+    held = {key: value for key, value in state.items() if not isinstance(value, _FUNCTIONS)}
+    if "_schedulers" in held:  # SequentialLR, ChainedScheduler
+        held["_schedulers"] = [_without_functions(inner) for inner in held["_schedulers"]]
+    return held
+
+
 class _Tensor:
     def __init__(self, tensor: torch.Tensor) -> None:
+        if tensor.requires_grad and not tensor.is_leaf:
+            raise _Refused("it is the result of a computation that autograd follows: track its detach()")
         self.tensor = tensor
 
     def capture(self) -> Tree:
-        return {"data": self.tensor.detach(), "grad": self.tensor.grad}
+        return {"data": self.tensor.detach(), "grad": self.tensor.grad if self.tensor.is_leaf else None}
 
     def restore(self, tree: Tree) -> None:
-        with torch.no_grad():
-            self.tensor.copy_(tree["data"])
+        overwrite(self.tensor, tree["data"])
         if self.tensor.is_leaf:
-            self.tensor.grad = tree["grad"]
+            self.tensor.grad = None if tree["grad"] is None else tree["grad"].to(self.tensor.device)
 
 
 class _Array:
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        if not array.flags.writeable:
+            raise _Refused("it is read-only, so its state could not be put back")
         self.array = array
 
     def capture(self) -> Tree:
         return self.array
 
     def restore(self, tree: Tree) -> None:
+        if tree.shape != self.array.shape or tree.dtype != self.array.dtype:
+            raise ChangedError(
+                f"a tracked array was {tree.dtype}{tree.shape} when recorded and is "
+                f"{self.array.dtype}{self.array.shape} now"
+            )
         self.array[...] = tree
 
 
@@ -146,14 +212,16 @@ class _PythonRandom:
 
 
 class _NumpyGenerator:
-    def __init__(self, generator: np.random.Generator) -> None:
-        self.generator = generator
+    def __init__(self, generator: np.random.Generator | np.random.BitGenerator) -> None:
+        self.bits: Any = generator
+        if isinstance(generator, np.random.Generator):
+            self.bits = generator.bit_generator
 
     def capture(self) -> Tree:
-        return dict(self.generator.bit_generator.state)
+        return dict(self.bits.state)
 
     def restore(self, tree: Tree) -> None:
-        self.generator.bit_generator.state = tree
+        self.bits.state = tree
 
 
 class _NumpyState:
@@ -161,7 +229,7 @@ class _NumpyState:
         self.state = state
 
     def capture(self) -> Tree:
-        return tuple(self.state.get_state(legacy=True))
+        return self.state.get_state(legacy=False)
 
     def restore(self, tree: Tree) -> None:
         self.state.set_state(tree)
@@ -181,21 +249,8 @@ class _Loader:
             generator.set_state(state)
 
 
-class _Container:
-    """A list, dict, set or deque of plain values: its contents are replaced, its identity stays."""
-
-    def __init__(self, container: Any) -> None:
-        self.container = container
-
-    def capture(self) -> Tree:
-        return self.container
-
-    def restore(self, tree: Tree) -> None:
-        refill(self.container, tree)
-
-
-class _Constant:
-    """An immutable value: nobody can change it through its name, so it is only compared."""
+class _Value:
+    """A plain value, or a container of values, tensors and arrays; mutable ones keep their identity."""
 
     def __init__(self, name: str, value: Any) -> None:
         self.name = name
@@ -205,10 +260,14 @@ class _Constant:
         return self.value
 
     def restore(self, tree: Tree) -> None:
-        if encode_value(tree) != encode_value(self.value):
+        if put_back(self.value, tree) is not self.value and bits(tree) != bits(self.value):
             raise ChangedError(
                 f"tracked value {self.name!r} was {tree!r} when recorded and is {self.value!r} now"
             )
+
+
+class _Refused(Exception):  # noqa: N818 - becomes a TrackError, which names the object
+    pass
 
 
 def loader_generators(loader: DataLoader[Any]) -> list[torch.Generator]:
@@ -222,28 +281,37 @@ def loader_generators(loader: DataLoader[Any]) -> list[torch.Generator]:
     return found
 
 
-def refill(container: Any, contents: Any) -> None:
-    """Give a mutable container the contents of another of its type."""
-    if isinstance(container, list):
-        container[:] = contents
-    elif isinstance(container, (dict, set)):
-        container.clear()
-        container.update(contents)
-    else:
-        container.clear()
-        container.extend(contents)
-
-
 def adapter(name: str, target: Any) -> Adapter:
     """The adapter for an object; raises `TrackError` for one whose state cannot be captured."""
+    try:
+        made = _adapter(name, target)
+        skeleton, _ = flatten(made.capture(), name)
+        encode_value(skeleton)
+    except TrackError:
+        raise
+    except (_Refused, Unencodable) as error:
+        why = str(error) if isinstance(error, _Refused) else f"its state holds a {error.type_name}"
+        where = error.where if isinstance(error, Unencodable) else ""
+        place = f" at {where}" if where not in ("", name) else ""
+        raise TrackError(f"cannot track {name!r} ({type(target).__name__}): {why}{place}") from None
+    except Exception as error:
+        raise TrackError(
+            f"cannot track {name!r} ({type(target).__name__}): taking its state failed with "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return made
+
+
+def _adapter(name: str, target: Any) -> Adapter:
     known: list[tuple[Any, Callable[[Any], Adapter]]] = [
         (torch.nn.Module, _Module),
         (torch.optim.Optimizer, _Optimizer),
+        (torch.optim.lr_scheduler.LRScheduler, _Scheduler),
         (torch.Tensor, _Tensor),
         (np.ndarray, _Array),
         (torch.Generator, _TorchGenerator),
         (random.Random, _PythonRandom),
-        (np.random.Generator, _NumpyGenerator),
+        ((np.random.Generator, np.random.BitGenerator), _NumpyGenerator),
         (np.random.RandomState, _NumpyState),
     ]
     for kind, make in known:
@@ -253,16 +321,18 @@ def adapter(name: str, target: Any) -> Adapter:
         return _Stateful(target)
     if isinstance(target, DataLoader):
         return _Loader(target)
+    made = _Value(name, target)
     try:
-        encode_value(target)
-    except Unencodable:
-        raise TrackError(
-            f"cannot track {name!r}: a {type(target).__name__} has no state_dict()/load_state_dict() and is "
-            "no tensor, array, RNG or plain value; give it these two methods, or track what it consists of"
-        ) from None
-    if isinstance(target, (list, dict, set, deque)):
-        return _Container(target)
-    return _Constant(name, target)
+        flatten(target, name)
+    except Unencodable as error:
+        if error.where == name:
+            raise TrackError(
+                f"cannot track {name!r}: a {type(target).__name__} has no state_dict()/load_state_dict() and is "
+                "no tensor, array, RNG or plain value; give it these two methods, register its type, or track "
+                "what it consists of"
+            ) from None
+        raise
+    return made
 
 
 class Randomness:

@@ -4,76 +4,251 @@
 each tensor replaced by its key; it is made of types that the value codec knows, so it becomes one encoded
 host value.  Every node is a pair ``(tag, payload)``:
 
-    v  a plain value            l  list    u  tuple    d  dict (pairs)    o  ordered dict (pairs)
-    t  a torch tensor (key)     n  a NumPy array (key)                    s  torch.Size
+    v  a plain value, or a container of nothing but plain values
+    l  list    u  tuple    e  set    f  frozenset    q  deque (maxlen, items)
+    d  dict (pairs)    o  OrderedDict    c  Counter    m  defaultdict (factory, pairs)
+    t  a dense tensor (key)              w  a tensor of another memory order, or expanded (key, order, shape)
+    s  a sparse tensor                       r  a tensor that requires a gradient (tensor, gradient)
+    n  a NumPy array (key, dtype, shape, order)
+    g  a NumPy scalar (dtype, bytes)
+    x  an object with a codec (name, state)    y  an enumeration's member, dataclass, named tuple (name, fields)
+
+A tensor's order in memory is part of its state: sums depend on it.  A tensor that occurs twice is kept
+once, and comes back as one.  Whatever has no tag is refused by its type and place; a subclass of a known
+type is another type, because what it adds would be lost.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import functools
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from florlog_wal import Array
+from florlog_wal import Array, Unencodable
+
+from ._types import codec_of, decode, fields_of, with_fields
 
 Skeleton = tuple[str, Any]
 
+_DEEPEST = 30  # levels of a tree; the value codec takes 100, and a level of a skeleton is three
+_PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
+_FACTORIES: dict[Any, str] = {None: "", list: "list", dict: "dict", set: "set", int: "int", float: "float"}
+_ITEMS: dict[type, str] = {list: "l", tuple: "u", set: "e", frozenset: "f"}
+_PAIRS: dict[type, str] = {dict: "d", OrderedDict: "o", Counter: "c"}
+_ARRAYS = "biufcmMSU"
+
 
 def flatten(tree: Any, prefix: str) -> tuple[Skeleton, list[tuple[str, torch.Tensor]]]:
-    """The skeleton of ``tree``, and its tensors with their keys, which start with ``prefix``."""
-    tensors: dict[str, torch.Tensor] = {}
+    """The skeleton of ``tree``, and its tensors with their keys, which start with ``prefix``.
 
-    def keep(key: str, tensor: torch.Tensor) -> str:
-        while key in tensors:  # a name with a dot, or 1 beside "1"
+    Raises `florlog_wal.Unencodable` for a leaf that cannot be captured.
+    """
+    flattener = _Flattener()
+    return flattener.walk(tree, prefix, 0), list(flattener.tensors.items())
+
+
+class _Flattener:
+    def __init__(self) -> None:
+        self.tensors: dict[str, torch.Tensor] = {}
+        self._known: dict[Any, str] = {}
+
+    def _keep(self, key: str, tensor: torch.Tensor) -> str:
+        identity = None
+        if tensor.numel():
+            lazy = tensor.is_conj(), tensor.is_neg()
+            identity = (tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride(), lazy)
+            if (held := self._known.get(identity)) is not None:
+                return held
+        while key in self.tensors:  # a name with a dot, or 1 beside "1"
             key += "'"
-        tensors[key] = tensor
+        self.tensors[key] = tensor
+        if identity is not None:
+            self._known[identity] = key
         return key
 
-    def walk(node: Any, key: str) -> Skeleton:
+    def walk(self, node: Any, key: str, depth: int) -> Skeleton:
         if isinstance(node, torch.Tensor):
-            return ("t", keep(key, node.detach()))
-        if isinstance(node, np.ndarray) and node.dtype.kind in "biufc":
-            return ("n", (keep(key, torch.from_numpy(np.array(node))), node.dtype.str))
-        if isinstance(node, np.generic):
-            return ("v", node.item())
-        if isinstance(node, torch.Size):
-            return ("s", tuple(node))
-        if type(node) is list:
-            return ("l", [walk(item, f"{key}.{i}") for i, item in enumerate(node)])
-        if type(node) is tuple:
-            return ("u", [walk(item, f"{key}.{i}") for i, item in enumerate(node)])
-        if isinstance(node, dict):
-            pairs = [(name, walk(item, f"{key}.{name}")) for name, item in node.items()]
-            return ("o" if isinstance(node, OrderedDict) else "d", pairs)
-        return ("v", node)
+            return self._tensor(node, key)
+        kind = type(node)
+        if kind in _PLAIN or kind is Array:
+            return ("v", node)
+        if depth >= _DEEPEST:
+            raise Unencodable(f"{kind.__name__} nested deeper than {_DEEPEST}", key)
+        if (tag := _ITEMS.get(kind)) is not None:
+            if _PLAIN.issuperset(map(type, node)):
+                return ("v", node)
+            return (tag, [self.walk(item, f"{key}.{i}", depth + 1) for i, item in enumerate(node)])
+        if (tag := _PAIRS.get(kind)) is not None:
+            return (tag, self._pairs(node, key, depth))
+        if kind is deque:
+            items = [self.walk(item, f"{key}.{i}", depth + 1) for i, item in enumerate(node)]
+            return ("v", node) if _PLAIN.issuperset(map(type, node)) else ("q", (node.maxlen, items))
+        if kind is defaultdict and node.default_factory in _FACTORIES:
+            return ("m", (_FACTORIES[node.default_factory], self._pairs(node, key, depth)))
+        if kind is np.ndarray and node.dtype.kind in _ARRAYS and not node.dtype.hasobject:
+            return self._array(node, key)
+        if isinstance(node, np.generic) and node.dtype.kind in _ARRAYS:
+            held = np.asarray(node)  # its dtype has an item size also for an empty text
+            return ("g", (held.dtype.str, held.tobytes()))
+        if (codec := codec_of(kind)) is not None:
+            return ("x", (codec.name, self.walk(codec.encode(node), key, depth + 1)))
+        if (fields := fields_of(node)) is not None:
+            return ("y", (fields[0], self._pairs(fields[1], key, depth)))
+        raise Unencodable(_kind_name(node), key)
 
-    return walk(tree, prefix), list(tensors.items())
+    def _pairs(self, node: dict[Any, Any], key: str, depth: int) -> list[tuple[Skeleton, Skeleton]]:
+        return [
+            (self.walk(name, key, depth + 1), self.walk(item, f"{key}.{name}", depth + 1))
+            for name, item in node.items()
+        ]
+
+    def _tensor(self, node: torch.Tensor, key: str) -> Skeleton:
+        if node.requires_grad and node.is_leaf:
+            grad = None if node.grad is None else self._tensor(node.grad.detach(), f"{key}.grad")
+            return ("r", (self._tensor(node.detach(), key), grad))
+        node = node.detach()
+        if node.layout is torch.sparse_coo:
+            parts = (
+                self._tensor(node._indices(), f"{key}.indices"),
+                self._tensor(node._values(), f"{key}.values"),
+            )
+            return ("s", (*parts, tuple(node.shape), node.is_coalesced()))
+        if problem := _refusal(node):
+            raise Unencodable(problem, key)
+        if node.is_contiguous():
+            return ("t", self._keep(key, node))
+        part = dense_part(node)
+        order = sorted(range(part.ndim), key=part.stride, reverse=True)
+        return ("w", (self._keep(key, part.permute(order)), order, tuple(node.shape)))
+
+    def _array(self, node: np.ndarray[Any, Any], key: str) -> Skeleton:
+        order = sorted(range(node.ndim), key=lambda dim: -abs(node.strides[dim]))
+        if node.flags.c_contiguous:
+            order.sort()
+        turned = node.transpose(order)
+        flat = np.ascontiguousarray(turned)
+        if not flat.flags.writeable or any(stride < 0 for stride in flat.strides):
+            flat = flat.copy()
+        try:
+            held = torch.from_numpy(flat)
+        except (
+            TypeError,
+            ValueError,
+        ):  # big-endian, text, a date: torch has no such dtype, its bytes will do
+            held = torch.from_numpy(flat.reshape(-1).view(np.uint8))
+        return ("n", (self._keep(key, held), node.dtype.str, turned.shape, order))
+
+
+def _refusal(node: torch.Tensor) -> str:
+    """Why a tensor cannot be captured, "" if it can."""
+    if type(node) is not torch.Tensor:
+        return f"tensor of type {type(node).__name__}"
+    if node.device.type == "meta":
+        return "tensor without data (device meta)"
+    if node.layout is not torch.strided or not _viewable(node.dtype):
+        return f"tensor of layout {node.layout} and dtype {dtype_name(node.dtype)}"
+    return ""
+
+
+@functools.cache
+def _viewable(dtype: torch.dtype) -> bool:
+    """Whether torch can copy tensors of a dtype and view their bytes."""
+    if dtype in (torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4):
+        return False
+    try:
+        torch.empty(1, dtype=dtype).copy_(torch.empty(1, dtype=dtype)).view(torch.uint8)
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
+def _kind_name(node: Any) -> str:
+    if isinstance(node, np.ndarray):
+        return f"{type(node).__name__} of dtype {node.dtype}"
+    return type(node).__qualname__
+
+
+def dense_part(tensor: torch.Tensor) -> torch.Tensor:
+    """The part of an expanded tensor that has memory of its own; any other tensor as it is."""
+    for dim, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            tensor = tensor.narrow(dim, 0, 1)
+    return tensor
 
 
 def unflatten(skeleton: Skeleton, tensor: Callable[[str], torch.Tensor]) -> Any:
-    """The tree that `flatten` took apart; ``tensor`` gives the tensor of a key."""
-    tag, payload = skeleton
-    match tag:
-        case "v":
-            return payload
-        case "t":
-            return tensor(payload)
-        case "n":
-            key, dtype = payload
-            return tensor(key).numpy().view(np.dtype(dtype))
-        case "s":
-            return torch.Size(payload)
-        case "l":
-            return [unflatten(item, tensor) for item in payload]
-        case "u":
-            return tuple(unflatten(item, tensor) for item in payload)
-        case "d":
-            return {name: unflatten(item, tensor) for name, item in payload}
-        case "o":
-            return OrderedDict((name, unflatten(item, tensor)) for name, item in payload)
-    raise ValueError(f"unknown skeleton tag {tag!r}")
+    """The tree that `flatten` took apart; ``tensor`` gives the tensor of a key, and is asked once for each."""
+    return _Unflattener(functools.cache(tensor)).build(skeleton)
+
+
+class _Unflattener:
+    def __init__(self, tensor: Callable[[str], torch.Tensor]) -> None:
+        self._tensor = tensor
+
+    def build(self, skeleton: Skeleton) -> Any:
+        tag, payload = skeleton
+        match tag:
+            case "v":
+                return payload
+            case "t":
+                return self._tensor(payload)
+            case "l":
+                return [self.build(item) for item in payload]
+            case "u":
+                return tuple(self.build(item) for item in payload)
+            case "e":
+                return {self.build(item) for item in payload}
+            case "f":
+                return frozenset(self.build(item) for item in payload)
+            case "q":
+                return deque((self.build(item) for item in payload[1]), payload[0])
+            case "d":
+                return self._pairs(payload)
+            case "o":
+                return OrderedDict(self._pairs(payload))
+            case "c":
+                return Counter(self._pairs(payload))
+            case "m":
+                factory = next(known for known, name in _FACTORIES.items() if name == payload[0])
+                return defaultdict(factory, self._pairs(payload[1]))
+            case "n":
+                key, dtype, shape, order = payload
+                flat = self._tensor(key).numpy().reshape(-1).view(np.uint8).view(np.dtype(dtype))
+                return flat.reshape(shape).transpose(_inverse(order))
+            case "g":
+                dtype, data = payload
+                return np.frombuffer(data, dtype)[0]
+            case "x":
+                return decode(payload[0], self.build(payload[1]))
+            case "y":
+                return with_fields(payload[0], self._pairs(payload[1]))
+            case "w" | "s" | "r":
+                return self._special(tag, payload)
+        raise ValueError(f"unknown skeleton tag {tag!r}")
+
+    def _pairs(self, payload: list[tuple[Skeleton, Skeleton]]) -> dict[Any, Any]:
+        return {self.build(name): self.build(item) for name, item in payload}
+
+    def _special(self, tag: str, payload: Any) -> torch.Tensor:
+        if tag == "w":
+            key, order, shape = payload
+            held = self._tensor(key)
+            return held.permute(_inverse(order)).expand(shape)
+        if tag == "s":
+            indices, values, shape, coalesced = payload
+            parts = self.build(indices), self.build(values)
+            return torch.sparse_coo_tensor(*parts, shape, is_coalesced=coalesced, check_invariants=False)
+        data, grad = payload
+        trained: torch.Tensor = self.build(data).requires_grad_()
+        trained.grad = None if grad is None else self.build(grad)
+        return trained
+
+
+def _inverse(order: list[int]) -> list[int]:
+    return sorted(range(len(order)), key=order.__getitem__)
 
 
 def dtype_name(dtype: torch.dtype) -> str:
