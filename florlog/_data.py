@@ -12,7 +12,6 @@ needs the RNGs as they were then; the caller restores them first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset
@@ -26,9 +25,21 @@ class _Skip:
     def __init__(self, sampler: Iterable[Any], count: int) -> None:
         self.sampler = sampler
         self.count = count
+        self.rest: Iterator[Any] = iter(())
 
     def __iter__(self) -> Iterator[Any]:
-        return islice(iter(self.sampler), self.count, None)
+        self.rest = iter(self.sampler)
+        return self
+
+    def __next__(self) -> Any:
+        self.skip()
+        return next(self.rest)
+
+    def skip(self) -> None:
+        """Leave out what is to be left out now: samplers draw their order when the first batch is due."""
+        while self.count > 0:
+            self.count -= 1
+            next(self.rest, None)
 
 
 def _is_indexed(iterable: Any) -> bool:
@@ -90,9 +101,11 @@ class Cursor:
         if isinstance(iterable, Sequence) and _is_indexed(iterable):
             self._items = iter(iterable[index:])
         elif isinstance(iterable, DataLoader) and not isinstance(iterable.dataset, IterableDataset):
-            self._items = iter(_skipping(iterable, index))
+            self._items = _skipping(iterable, index)
         else:
-            self._items = islice(iter(iterable), index, None)
+            self._items = iter(iterable)
+            for _ in range(index):
+                next(self._items, None)
 
     def next(self) -> Any:
         """The next item; raises StopIteration at the end."""
@@ -101,9 +114,16 @@ class Cursor:
         return next(self._items)
 
 
-def _skipping(loader: DataLoader[Any], count: int) -> DataLoader[Any]:
+def _skipping(loader: DataLoader[Any], count: int) -> Iterator[Any]:
     batched = loader.batch_sampler is not None
-    sampler: Any = _Skip(loader.batch_sampler or loader.sampler, count)
+    skip = _Skip(loader.batch_sampler or loader.sampler, count)
+    sampler: Any = skip
+    items = iter(_like(loader, sampler, batched=batched))
+    skip.skip()
+    return items
+
+
+def _like(loader: DataLoader[Any], sampler: Any, *, batched: bool) -> DataLoader[Any]:
     return DataLoader(
         loader.dataset,
         batch_size=1 if batched else None,

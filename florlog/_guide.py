@@ -5,8 +5,8 @@ where to restore, compares what the script does with what the log says (logged v
 whole state wherever an image stands), and collects the values of statements that the recording does not
 have, labelled with how far they can be trusted.
 
-A resume is guided only up to its last restore; from there on the run records again, and what it logs is
-still compared with the recording as far as that goes.
+A resume is guided up to its *frontier*, the first atom that the log does not have; from there on the run
+records again.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from florlog_recovery import Image, Loop, LoopPlan, NodePlan, Plan, RunTree
+from florlog_recovery import Image, Loop, Node, NodePlan, Plan, RunTree
 from florlog_wal import Commit, Path, Store, Values, decode_value, encode_value
 
 from ._data import check
 from ._image import SavedState, differing, digests_only, page_table, snapshot, state_digest
+from ._inplace import bits
 from ._open import Expected, OpenIteration, OpenLoop
 from ._skip import SkipRest
-from ._tree import flatten
 from .errors import ChangedError
 
 PROVEN, CONSISTENT, UNVERIFIED, DIVERGED = "PROVEN", "CONSISTENT", "UNVERIFIED", "DIVERGED"
@@ -61,19 +61,20 @@ class Guide:
         plan: Plan | None,
         lines: Mapping[str, tuple[str, Mapping[int, int]]] | None,
         *,
-        resuming: bool = False,
+        frontier: tuple[Node, int | Loop] | None = None,
     ) -> None:
         self.store = store
         self.tree = tree
         self.plan = plan
-        self.resuming = resuming
+        self.resuming = frontier is not None
+        self._frontier = frontier
+        self._arrived = False
         self.found: list[Found] = []
         self.differences: list[str] = []
         self.redone = 0  # innermost iterations executed
         self.restored = 0
         self.progress: Callable[[int], None] = lambda redone: None
         self._lines = lines
-        self._restores = _restores(plan.root) if plan else 0
         self._statements = tree.statements
         self._base = "start"
         self._difference = ""
@@ -86,7 +87,7 @@ class Guide:
     @property
     def navigating(self) -> bool:
         """Whether loops still follow the plan."""
-        return self._restores > 0 or not self.resuming
+        return not self._arrived
 
     @property
     def unchecked(self) -> bool:
@@ -98,6 +99,12 @@ class Guide:
         root.recorded = self.tree.root
         root.plan = self.plan.root if self.plan else None
         self._expect(root)
+        self.reached(root)
+
+    def reached(self, iteration: OpenIteration) -> None:
+        """So many loops of an iteration have ended: is what follows the frontier?"""
+        if self._frontier is not None and self._frontier == (iteration.recorded, iteration.segment):
+            self._arrived = True
 
     def enter(self, loop: OpenLoop) -> None:
         """A loop begins: find it in the recording and in the plan.
@@ -132,8 +139,26 @@ class Guide:
             raise SkipRest
         loop.plan = planned[recorded.order]
 
+    def ended(self, loop: OpenLoop) -> bool:
+        """A loop ended; whether the log does not have its end, which makes this place the frontier."""
+        unfinished = self._at_frontier(loop)
+        self._arrived = self._arrived or unfinished
+        self.reached(loop.parent)
+        return unfinished
+
+    def _at_frontier(self, loop: OpenLoop) -> bool:
+        recorded = loop.recorded
+        if self._frontier is None or recorded is None or self._frontier[1] is not recorded:
+            return False
+        return loop.count == recorded.count
+
     def next_index(self, loop: OpenLoop, restore: Callable[[OpenLoop, int, Image], None]) -> int | None:
         """The iteration to run now, None at the planned end; calls ``restore`` where the plan says so."""
+        index = self._planned_index(loop, restore)
+        self._arrived = self._arrived or self._at_frontier(loop)
+        return index
+
+    def _planned_index(self, loop: OpenLoop, restore: Callable[[OpenLoop, int, Image], None]) -> int | None:
         plan = loop.plan
         if plan is None or not self.navigating:
             return loop.count
@@ -161,7 +186,6 @@ class Guide:
         assert loop.recorded is not None
         self._label()
         restore(loop, index, loop.recorded.images[index])
-        self._restores -= 1
         self.restored += 1
         self._settle()
         self._base = "image"
@@ -203,6 +227,8 @@ class Guide:
                     self._differ(
                         f"{name} (line {line}) was logged at {where(iteration.path)}, and is not now"
                     )
+        if loop.form == "with":  # whether another iteration follows is not known until it begins
+            self._arrived = self._arrived or self._at_frontier(loop)
         plan = loop.plan
         if plan is not None and self.navigating and not plan.finished and not plan.restore_end:
             last = plan.stretches[-1]
@@ -309,14 +335,6 @@ class Guide:
         self._label()
 
 
-def _restores(plan: NodePlan) -> int:
-    def of_loop(loop: LoopPlan) -> int:
-        own = sum(stretch.restore for stretch in loop.stretches) + loop.restore_end
-        return own + sum(_restores(node) for node in loop.nodes.values())
-
-    return sum(of_loop(loop) for loop in plan.loops)
-
-
 def last_restore(plan: NodePlan) -> tuple[Loop, int] | None:
     """The last boundary that a plan restores."""
     for loop in reversed(plan.loops):
@@ -338,15 +356,9 @@ def _local_difference(saved: SavedState, trees: dict[str, Any]) -> str:
             continue
         then, now = saved.tree(name), trees.get(name, {})
         for variable in then.keys() & now.keys():
-            if _bits(then[variable]) != _bits(now[variable]):
+            if bits(then[variable]) != bits(now[variable]):
                 return str(variable)
     return ""
-
-
-def _bits(value: Any) -> tuple[bytes, ...]:
-    skeleton, tensors = flatten(value, "")
-    held = snapshot({"": value}).tensors
-    return (encode_value(skeleton), *(held[key].numpy().tobytes() for key, _ in tensors))
 
 
 def _short(value: Any) -> str:

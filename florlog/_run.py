@@ -28,6 +28,7 @@ from florlog_wal import (
     Failure,
     LoopBegin,
     LoopEnd,
+    Note,
     Unencodable,
     Values,
     WalError,
@@ -100,15 +101,7 @@ class Run:
         (LWCP, ICPP 2019); it is never stored.  Raises `TrackError` for an object without capturable state.
         """
         for name, target in objects.items():
-            made = adapter(name, target)
-            try:
-                skeleton, _ = flatten(made.capture(), name)
-                encode_value(skeleton)
-            except Unencodable as error:
-                raise TrackError(
-                    f"cannot track {name!r} ({type(target).__name__}): its state holds {error}"
-                ) from None
-            self._tracked[name] = made
+            self._tracked[name] = adapter(name, target)
             self._objects[name] = target
             if isinstance(target, torch.nn.Module):
                 self._sampled.watch(target)
@@ -241,8 +234,8 @@ class Run:
             self._guide.arrive(loop, 0, lambda: self._trees(loop))
         before, restored = loop.count, self._guide.restored
         index = self._guide.next_index(loop, self._restore)
-        if not self._recording and self._journal is not None and not self._guide.navigating:
-            self._start_recording(loop, index)
+        if self._record_from_here() and index is not None:
+            self._log_loop(loop, start=index)
         if (
             index is not None
             and self._guide.restored == restored
@@ -258,6 +251,9 @@ class Run:
         if self._guide is not None:
             self._guide.begin(iteration)
         self._stack.append(iteration)
+        if self._guide is not None and not self._recording:
+            self._guide.reached(iteration)
+            self._record_from_here()
         return iteration
 
     def _finish(self, iteration: OpenIteration, *, left: bool) -> None:
@@ -281,17 +277,24 @@ class Run:
                 self._journal.append(commit, iteration.prev)
             if self._guide is not None:
                 self._guide.finish(iteration, prints)
+                if loop.form == "with" and self._record_from_here():
+                    self._log_loop(loop, start=loop.count)
         if left:
             self._left.append(iteration)
 
     def _end_loop(self, loop: OpenLoop, *, left: bool) -> None:
         parent = loop.parent
         parent.segment += 1
-        resumed_behind = self._recording and not loop.lsn  # its end is already in the log, with an image
-        if self._recording and self._journal is not None and not resumed_behind:
+        if self._guide is not None and not self._recording:
+            if loop.form == "for" and left:
+                self._boundary(loop, loop.count, end=True)
+            unfinished = self._guide.ended(loop)
+            if self._record_from_here() and unfinished:
+                self._log_loop(loop, start=loop.count)
+        if self._recording and self._journal is not None and loop.lsn:
             parent.prev = self._journal.append(LoopEnd(loop.lsn, loop.count, left), parent.prev)
-        if loop.form == "for" and (self._recording or left) and not resumed_behind:
-            self._boundary(loop, loop.count, end=True)
+            if loop.form == "for":
+                self._boundary(loop, loop.count, end=True)
         parent.segment_started, parent.segment_own = time.perf_counter(), self._own
 
     def _settle(self, iteration: OpenIteration) -> None:
@@ -336,15 +339,16 @@ class Run:
         )
         loop.lsn = parent.prev = journal.append(record, parent.prev)
 
-    def _start_recording(self, loop: OpenLoop, index: int | None) -> None:
-        """A resume reached its last restore: from here on everything is logged."""
+    def _record_from_here(self) -> bool:
+        """Whether a resume has just reached its frontier: from here on everything is logged."""
+        if self._recording or self._journal is None or self._guide is None or self._guide.navigating:
+            return False
         self._recording = True
         for iteration in self._stack[1:]:
             assert iteration.loop is not None
             self._log_loop(iteration.loop, start=iteration.index)
             self._log_begins()
-        if index is not None:
-            self._log_loop(loop, start=index)
+        return True
 
     # -- state -------------------------------------------------------------------------------------
 
@@ -399,7 +403,7 @@ class Run:
         started = time.perf_counter()
         try:
             copy = self._imager.snapshot(self._trees(loop), outermost=loop.depth == 1, wait=wait)
-        except (Unencodable, RuntimeError, TypeError) as error:
+        except Exception as error:  # whatever an object's state_dict() raises: the training goes on
             self._warn(f"no image could be taken, later replays must start earlier: {error}")
             return
         if copy is None:
@@ -466,6 +470,8 @@ class Run:
         if journal is not None:
             if self._imager is not None:
                 self._imager.close()
+            for difference in self._guide.differences if self._guide is not None else []:
+                journal.append(Note("divergence", difference, {}), journal.session)
             if not self._recording:  # a resume that ended before it came to its place
                 journal.end(
                     self._script, self._started, "failed", None if error is None else self._failure(error)

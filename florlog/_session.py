@@ -170,9 +170,9 @@ def _record(store: Store, name: str, params: dict[str, Any], resume: str, overhe
         tree = tree_of(store, resumed)
         if tree.status == "complete":
             raise FlorlogError(f"run {resumed!r} is complete: there is nothing to resume")
-        request, _, _ = resume_request(tree)
+        request, node, place = resume_request(tree)
         plan = plan_redo(tree, request)
-        guide = Guide(store, tree, plan, None, resuming=True)
+        guide = Guide(store, tree, plan, None, frontier=(node, place))
     number, size = rank()
     begin = RunBegin(
         run=resumed or _new_id(name),

@@ -4,9 +4,9 @@ This is ARIES' first pass (Mohan et al. 1992, section 6.1): it reads no pages.  
 ARIES is here the set of open iterations, and what would be its dirty page table is the set of images, as
 the pages of uncommitted iterations never leave memory (no-steal, ``specs/recovery.md``).
 
-A run may have several recording sessions: the first, and one for each resume.  A resume continues from a
-boundary and thereby supersedes everything that earlier sessions recorded after it; as records are in
-timeline order within a session, that is everything with a greater LSN than the boundary's.
+A run may have several recording sessions: the first, and one for each resume.  A resume re-executes what
+lies between an image and the log's end without logging it again, and then goes on where the log ends, so the
+sessions' records simply follow one another on the timeline.
 """
 
 from __future__ import annotations
@@ -59,10 +59,8 @@ def analyse(store: Source, sessions: Sequence[SessionInfo], *, running: bool = F
     """
     recording = [session for session in sessions if session.begin.kind != "replay"]
     builder = _Builder()
-    for position, session in enumerate(recording):
-        later = [resumed.begin.resumed_from for resumed in recording[position + 1 :]]
-        entries = store.scan(session.lsn, session.last_lsn + 1, session=session.lsn)
-        builder.session(session.lsn, min(later, default=None), entries)
+    for session in recording:
+        builder.session(session.lsn, store.scan(session.lsn, session.last_lsn + 1, session=session.lsn))
     return RunTree(
         run=recording[0].begin.run,
         begin=recording[-1].begin,
@@ -90,24 +88,20 @@ class _Builder:
         self._copied: dict[int, tuple[Loop, int]] = {}  # by CheckpointBegin LSN
         self._aborted: set[Path] = set()
 
-    def session(self, lsn: int, keep: int | None, entries: Iterable[Entry]) -> None:
-        """Take in one session; what lies after LSN ``keep`` was superseded by a resume."""
+    def session(self, lsn: int, entries: Iterable[Entry]) -> None:
+        """Take in one session."""
         self.statements[lsn] = {}
         self.status, self.failure = None, None
         for entry in entries:
             self.bytes += entry.nbytes
             self.last_lsn = entry.lsn
-            record = entry.record
-            if isinstance(record, Statement):
-                self.statements[lsn][record.id] = record
-            elif isinstance(record, CheckpointEnd):
-                self._image(record)
-            elif keep is None or entry.lsn <= keep:
-                self._record(lsn, entry)
+            self._record(lsn, entry)
 
     def _record(self, session: int, entry: Entry) -> None:
         record = entry.record
         match record:
+            case Statement():
+                self.statements[session][record.id] = record
             case LoopBegin():
                 self._loop_begin(session, entry.lsn, record)
             case LoopEnd():
@@ -124,6 +118,8 @@ class _Builder:
                 self._abort(record)
             case CheckpointBegin():
                 self._copied[entry.lsn] = (self._loops[record.loop], record.index)
+            case CheckpointEnd():
+                self._image(record)
             case RunEnd():
                 self.status, self.failure = record.status, record.failure
                 if record.status == "complete":
@@ -131,7 +127,7 @@ class _Builder:
                     self.root.after = record.seconds - sum(
                         loop.before + sum(loop.seconds) for loop in self.root.loops
                     )
-            case RunBegin() | Hindsight() | Note() | Statement() | CheckpointEnd():
+            case RunBegin() | Hindsight() | Note():
                 pass
 
     def _loop_begin(self, session: int, lsn: int, record: LoopBegin) -> None:
@@ -168,8 +164,6 @@ class _Builder:
 
     def _commit(self, lsn: int, record: Commit) -> None:
         loop = self._loops[record.loop]
-        if record.index != loop.count:
-            return  # re-executed by a resume, on the way to where it continues
         loop.commits.append(lsn)
         loop.seconds.append(record.seconds)
         node = loop.nodes.get(record.index)

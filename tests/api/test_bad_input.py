@@ -170,9 +170,9 @@ def test_a_value_that_cannot_be_encoded_is_refused_by_name(store: Path) -> None:
             run.log(model=torch.nn.Linear(2, 2))
         with pytest.raises(florlog.LogValueError, match="cannot log 'nested'"):
             run.log(nested={"a": [1, object()]})
-        with pytest.raises(florlog.LogValueError, match="cannot keep params"):
-            florlog._session._current.clear()
-            florlog.run("r2", params={"f": print})
+
+    with pytest.raises(florlog.LogValueError, match="cannot keep params"):
+        florlog.run("r2", params={"f": print})
 
 
 def test_a_second_writer_is_told_who_writes(store: Path) -> None:
@@ -196,18 +196,17 @@ def test_a_loop_name_that_would_make_addresses_ambiguous(store: Path) -> None:
         for name in ("", "a=b", "a,b", "x#2", "a/b"):
             with pytest.raises(florlog.LoopError):
                 next(iter(run.loop(name, range(2))))
-        with pytest.raises(florlog.LoopError, match="already open around this place"):
-            for _ in run.loop("step", range(2)):
-                for _ in run.loop("step", range(2)):
-                    pass
+        for _ in run.loop("step", range(1)):
+            with pytest.raises(florlog.LoopError, match="already open around this place"):
+                next(iter(run.loop("step", range(2))))
 
 
 def test_iterations_out_of_order_are_refused(store: Path) -> None:
     with florlog.run("r") as run:
         with run.iteration("step", 0):
             pass
-        with pytest.raises(florlog.LoopError, match="numbered 0, 1, 2"), run.iteration("step", 5):
-            pass
+        with pytest.raises(florlog.LoopError, match="numbered 0, 1, 2"):
+            run.iteration("step", 5).__enter__()
 
 
 def test_a_run_needs_a_name_and_a_sensible_overhead(store: Path) -> None:

@@ -165,9 +165,7 @@ def test_tracking_and_logging_never_change_the_random_numbers(store: Path) -> No
         torch.manual_seed(3)
         drawn = []
         if not recorded:
-            for _ in range(3):
-                drawn.append(torch.rand(()).item())
-            return drawn
+            return [torch.rand(()).item() for _ in range(3)]
         with florlog.run("same", store=store, overhead=float("inf")) as run:
             run.track(w=torch.zeros(3))
             for _ in run.loop("i", range(3)):

@@ -69,8 +69,13 @@ class Nursery:
             text=True,
         )
 
-    def run(self, store: Path, *argv: str | Path, kill: float | None = None) -> tuple[bool, float]:
-        """Run a script (or "florlog" and its arguments); whether it was killed, and its seconds."""
+    def run(
+        self, store: Path, *argv: str | Path, kill: float | None = None, code: int = 0
+    ) -> tuple[bool, float]:
+        """Run a script (or "florlog" and its arguments); whether it was killed, and its seconds.
+
+        ``kill``: seconds after the store exists at which it is killed; ``code``: the exit status it should have.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         log = self.directory / "output.txt"
@@ -78,7 +83,7 @@ class Nursery:
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
-        if answer["code"] not in (0, -9):
+        if answer["code"] not in (code, -9):
             raise AssertionError(f"{argv} exited with {answer['code']}:\n{log.read_text()}")
         return answer["killed"], answer["seconds"]
 

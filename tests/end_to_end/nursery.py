@@ -2,7 +2,7 @@
 
 Reads one JSON object a line: ``{"argv": [...], "store": DIR, "kill": SECONDS or null}``.  The child runs
 ``python ARGV``, or ``python -m florlog ARGV[1:]`` when ARGV starts with "florlog", and is killed with
-SIGKILL after that many seconds.  Answers ``{"killed": bool, "code": int, "seconds": float}``.
+SIGKILL so many seconds after the store came into being.  Answers ``{"killed": bool, "code": int, "seconds": float}``.
 """
 
 import json
@@ -17,6 +17,7 @@ import pandas  # noqa: F401
 import sklearn.datasets
 import sklearn.model_selection  # noqa: F401
 import torch  # noqa: F401
+import torch._dynamo  # noqa: F401 - the first optimizer imports it
 
 
 def child(argv: list[str], store: str, log: str) -> None:
@@ -55,6 +56,9 @@ def serve() -> None:
         if pid == 0:
             child(order["argv"], order["store"], order["log"])
         if order["kill"] is not None:
+            manifest = os.path.join(order["store"], "FLORLOG")  # noqa: PTH118
+            while not os.path.exists(manifest) and time.perf_counter() - started < 60:  # noqa: PTH110
+                time.sleep(0.001)
             time.sleep(order["kill"])
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)

@@ -11,7 +11,7 @@ import pytest
 
 import florlog
 
-from .harness import Nursery, flor
+from .harness import EXAMPLES, Nursery, flor
 from .programs import NESTED, PLACES, add, write
 
 
@@ -19,7 +19,11 @@ def ask(nursery: Nursery, store: Path, script: Path, *options: str) -> dict[str,
     """The JSON answer of a replay."""
     nursery.run(store, "florlog", "replay", script, "--format", "json", *options)
     answer: dict[str, Any] = json.loads(
-        [line for line in (nursery.directory / "output.txt").read_text().splitlines() if line.startswith("{")][-1]
+        [
+            line
+            for line in (nursery.directory / "output.txt").read_text().splitlines()
+            if line.startswith("{")
+        ][-1]
     )
     return answer
 
@@ -31,9 +35,11 @@ def answers(answer: dict[str, Any]) -> dict[tuple[str, tuple[Any, ...]], list[An
     return found
 
 
-def instrumented(nursery: Nursery, store: Path, script: Path) -> dict[tuple[str, tuple[Any, ...]], list[Any]]:
+def instrumented(
+    nursery: Nursery, store: Path, script: Path, *options: str
+) -> dict[tuple[str, tuple[Any, ...]], list[Any]]:
     """What a full run of the script logs."""
-    nursery.run(store, script)
+    nursery.run(store, script, *options)
     found: dict[tuple[str, tuple[Any, ...]], list[Any]] = {}
     with florlog.open(store) as log:
         for value in log.run().logged():
@@ -93,9 +99,7 @@ def test_a_question_about_one_epoch_re_executes_that_epoch_only(
     recorded: Path, nursery: Nursery, tmp_path: Path
 ) -> None:
     script = write(tmp_path / "train.py", add(NESTED, {"INSIDE INNER": PLACES["INSIDE INNER"]}))
-    plan = json.loads(
-        flor(recorded, "explain", script, "--where", "epoch == 2", "--format", "json").stdout
-    )
+    plan = json.loads(flor(recorded, "explain", script, "--where", "epoch == 2", "--format", "json").stdout)
     redo = [item for segment in plan["segments"] for item in segment["redo"]]
     assert {item["from"]["epoch"] for item in redo} == {item["to"]["epoch"] for item in redo} == {2}
     answer = ask(nursery, recorded, script, "--where", "epoch == 2")
@@ -107,3 +111,65 @@ def test_a_question_about_one_epoch_re_executes_that_epoch_only(
         for (name, path), values in truth.items()
         if name in ("running", "w") and dict(path)["epoch"] == 2
     }
+
+
+def test_with_an_image_at_every_boundary_a_question_about_one_step_re_executes_one_step(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    text = NESTED.replace('florlog.run("nested")', 'florlog.run("nested", overhead=float("inf"))')
+    script = write(tmp_path / "train.py", text)
+    nursery.run(tmp_path / "store", script)
+    write(script, add(text, {"INSIDE INNER": PLACES["INSIDE INNER"]}))
+    answer = ask(nursery, tmp_path / "store", script, "--where", "epoch == 2 and step == 5")
+    assert answer["plan"]["iterations_redone"] == 1
+    assert {value["trust"] for value in answer["values"]} == {"PROVEN"}
+    truth = instrumented(nursery, tmp_path / "truth", script)
+    found = answers(answer)
+    assert {path for _, path in found} == {(("epoch", 2), ("step", 5))}
+    assert found == {key: truth[key] for key in found}
+
+
+EXAMPLE_STATEMENTS = {
+    "digits.py": {
+        "                optimizer.step()\n": (
+            "                run.log(gnorm=sum(p.grad.norm() for p in model.parameters()))\n"
+        ),
+        "            scheduler.step()\n": "            run.log(weight=model[0].weight.norm())\n",
+        "            run.log(accuracy=accuracy)\n": "            run.log(right=(predictions == targets).sum())\n",
+        "        predictions.append(model(x).argmax(dim=1))\n": "        florlog.log(ones=(y == 1).sum())\n",
+    },
+    "charlm.py": {
+        "        x = x + self.proj(attended.transpose(1, 2).reshape(batch, length, width))\n": (
+            "        florlog.log(residual=x.abs().max())\n"
+        ),
+        "                optimizer.step()\n": "                run.log(head=model.head.weight.norm())\n",
+    },
+}
+
+
+@pytest.mark.wheel
+@pytest.mark.parametrize(
+    ("example", "options"),
+    [
+        ("digits.py", ("--epochs", "2", "--batch-size", "96")),
+        ("charlm.py", ("--epochs", "2", "--steps", "8", "--width", "32", "--context", "32")),
+    ],
+)
+def test_replayed_values_of_the_examples_equal_a_full_run(
+    example: str, options: tuple[str, ...], nursery: Nursery, tmp_path: Path
+) -> None:
+    script = tmp_path / example
+    text = (EXAMPLES / example).read_text()
+    script.write_text(text)
+    nursery.run(tmp_path / "store", script, *options)
+    for line, statement in EXAMPLE_STATEMENTS[example].items():
+        assert line in text
+        text = text.replace(line, line + statement)
+    script.write_text(text)
+    answer = ask(nursery, tmp_path / "store", script)
+    truth = instrumented(nursery, tmp_path / "truth", script, *options)
+    found = answers(answer)
+    names = {name for name, _ in found}
+    assert len(names) == len(EXAMPLE_STATEMENTS[example])
+    assert found == {key: values for key, values in truth.items() if key[0] in names}
+    assert {value["trust"] for value in answer["values"]} == {"PROVEN"}
