@@ -16,6 +16,7 @@ entries is known, and a page of the page store has its digest.
 
 from __future__ import annotations
 
+import bisect
 import os
 import struct
 from collections.abc import Iterator
@@ -175,16 +176,28 @@ class Snapshot:
     def _lookup(self, tree: Tree, key: bytes) -> bytes | None:
         if not tree.depth:
             return None
-        items = self._items(self._descend(tree, key), key)
-        return items[0][1] if items else None
+        number = self._descend(tree, key)
+        page, pointers = self._page(number, _LEAF)
+        try:
+            at = pointers[_search(page, pointers, key, 0)]
+            low, high, flags, size = _NODE.unpack_from(page, at)
+        except struct.error:
+            raise Damage(f"page {number} has a node beyond its end") from None
+        if page[at + 8 : at + 8 + size] != key:
+            return None
+        return self._value(page, number, at + 8 + size, flags, low | high << 16)
 
     def _descend(self, tree: Tree, key: bytes) -> int:
         """The leaf page where a key belongs."""
-        page = tree.root
+        number = tree.root
         for _ in range(tree.depth - 1):
-            children = self._children(page)
-            page = children[_position(children, key)][1]
-        return page
+            page, pointers = self._page(number, _BRANCH)
+            try:
+                low, high, top, _ = _NODE.unpack_from(page, pointers[_search(page, pointers, key, 1)])
+            except struct.error:
+                raise Damage(f"page {number} has a node beyond its end") from None
+            number = low | high << 16 | top << 32
+        return number
 
     def _walk(self, page: int, depth: int, start: bytes) -> Iterator[int]:
         """The leaf pages in order."""
@@ -222,8 +235,8 @@ class Snapshot:
             raise Damage(f"page {number} has a node beyond its end") from None
         return [page[at : at + size] for at, size in sizes]
 
-    def _items(self, number: int, only: bytes | None = None) -> list[Item]:
-        """The items of a leaf page, or those of one key."""
+    def _items(self, number: int) -> list[Item]:
+        """The items of a leaf page."""
         page, pointers = self._page(number, _LEAF)
         items = []
         unpack = _NODE.unpack_from
@@ -231,19 +244,22 @@ class Snapshot:
             for at in pointers:
                 low, high, flags, size = unpack(page, at)
                 key = page[at + 8 : at + 8 + size]
-                if only is not None and key != only:
-                    continue
                 at += 8 + size
-                if flags == _BIG:
-                    first = int.from_bytes(page[at : at + 8], "little")
-                    items.append((key, self._big(first, low | high << 16)))
-                elif flags in (0, _SUBDATA):
+                if flags == 0:
                     items.append((key, page[at : at + (low | high << 16)]))
                 else:
-                    raise Damage(f"page {number} has a node with flags {flags}")
+                    items.append((key, self._value(page, number, at, flags, low | high << 16)))
         except struct.error:
             raise Damage(f"page {number} has a node beyond its end") from None
         return items
+
+    def _value(self, page: bytes, number: int, at: int, flags: int, size: int) -> bytes:
+        """A node's value, which may lie on pages of its own."""
+        if flags == _BIG:
+            return self._big(int.from_bytes(page[at : at + 8], "little"), size)
+        if flags not in (0, _SUBDATA):
+            raise Damage(f"page {number} has a node with flags {flags}")
+        return page[at : at + size]
 
     def _page(self, number: int, kind: int) -> tuple[bytes, tuple[int, ...]]:
         """A page and the offsets of its nodes."""
@@ -274,13 +290,19 @@ class Snapshot:
         return data
 
 
-def _position(children: list[tuple[bytes, int]], key: bytes) -> int:
-    """The child where a key belongs."""
-    low, high = 1, len(children)
+def _search(page: bytes, pointers: tuple[int, ...], key: bytes, first: int) -> int:
+    """The last node whose key is not beyond ``key``, or node 0; before node ``first`` keys do not count."""
+    low, high = first, len(pointers)
     while low < high:
         middle = (low + high) // 2
-        if children[middle][0] <= key:
+        at = pointers[middle]
+        if page[at + 8 : at + 8 + _NODE.unpack_from(page, at)[3]] <= key:
             low = middle + 1
         else:
             high = middle
-    return low - 1
+    return max(low - 1, 0)
+
+
+def _position(children: list[tuple[bytes, int]], key: bytes) -> int:
+    """The child where a key belongs."""
+    return bisect.bisect_right(children, key, 1, key=lambda child: child[0]) - 1

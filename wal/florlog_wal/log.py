@@ -142,7 +142,7 @@ def write_records(env: Environment, records: dict[int, bytes]) -> int:
 def recover_tail(env: Environment, path: Path) -> int:
     """Move into LMDB what a killed writer left in the tail; the last LSN afterwards."""
     last = last_durable(env)
-    left = tail.following(tail.frames(path), last)
+    left = tail.following(tail.TailReader(path).frames(last), last)
     return write_records(env, left) if left else last
 
 

@@ -10,6 +10,7 @@ not absence.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -55,11 +56,22 @@ class LogReader:
     """Reads the log of one store directory."""
 
     def __init__(self, env: Environment, directory: Path) -> None:
-        self._env, self._directory = env, directory
+        self._env = env
+        self._tail = tail.TailReader(directory)
+        self._floor = 0  # LMDB has everything up to here
+        self._lock = threading.Lock()
         try:
             self._closed_at = read_end(directory)
         except CorruptStore:
             self._closed_at = 0  # verify tells it; all else can be read without
+
+    def _frames(self) -> dict[int, bytes]:
+        """What the tail holds beyond what LMDB is known to have."""
+        with self._lock:
+            if not self._floor:
+                with self._env.read() as snapshot:
+                    self._floor = log.extent(snapshot)[0]
+            return dict(self._tail.frames(self._floor))
 
     def range(self) -> tuple[int, int]:
         """First and last LSN; (1, 0) for an empty log."""
@@ -86,11 +98,12 @@ class LogReader:
 
     def _look(self) -> _Look:
         while True:
-            found = tail.frames(self._directory)
+            found = self._frames()
             with self._env.read() as snapshot:
                 (last, certain), removed = log.extent(snapshot), log.removed_in(snapshot)
             if last < self._closed_at:
                 last, certain = self._closed_at, False
+            self._floor = max(self._floor, last)
             over = tail.following(found, last)
             if over or not any(lsn > last for lsn in found):
                 return _Look(last, certain, over, removed)
@@ -178,7 +191,7 @@ class LogReader:
 
     def sessions(self) -> list[SessionInfo]:
         """All sessions, oldest first."""
-        found = tail.frames(self._directory)
+        found = self._frames()
         summaries: dict[int, Summary] = {}
         with self._env.read() as snapshot:
             last, certain = log.extent(snapshot)

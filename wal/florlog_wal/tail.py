@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+import struct
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,7 @@ MAGIC: Final = b"FLORTAIL\x00\x00\x00\x01\x00\x00\x00\x00"  # name, version, res
 FIRST_FRAME: Final = len(MAGIC)
 FRAME_HEAD: Final = 8 + HEADER_SIZE
 SEGMENT_SIZE: Final = 4 << 20
+_FRAME: Final = struct.Struct(">Q" + HEADER.format.removeprefix(">"))
 _CHUNK: Final = 1 << 16
 
 
@@ -67,21 +69,6 @@ def remove(directory: Path) -> None:
         (directory / name).unlink(missing_ok=True)
 
 
-def frames(directory: Path) -> dict[int, bytes]:
-    """All records that the segments hold, by LSN; those LMDB has too are among them."""
-    found: dict[int, bytes] = {}
-    for name in TAILS:
-        try:
-            fd = os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        try:
-            found.update(_segment(fd))
-        finally:
-            os.close(fd)
-    return found
-
-
 def following(found: dict[int, bytes], last: int) -> dict[int, bytes]:
     """Those records that follow ``last`` without a gap."""
     run: dict[int, bytes] = {}
@@ -91,30 +78,75 @@ def following(found: dict[int, bytes], last: int) -> dict[int, bytes]:
     return run
 
 
-def _segment(fd: int) -> Iterator[tuple[int, bytes]]:
-    """Read a segment without mapping it, since a file that shrinks under a map is SIGBUS."""
-    buffer = os.pread(fd, _CHUNK, 0)
-    if not buffer.startswith(MAGIC):
-        return
-    at, start, expected = FIRST_FRAME, 0, 0
-    limit = os.fstat(fd).st_size
+@dataclass(slots=True)
+class _Segment:
+    """How far one filling of a segment has been read."""
+
+    filling: tuple[int, bytes]  # the file, and the head of its first frame: what tells fillings apart
+    at: int = FIRST_FRAME
+    expected: int = 0  # the next frame's LSN; 0: any
+    held: dict[int, bytes] = field(default_factory=dict)
+
+
+class TailReader:
+    """Reads the segments, also while a writer fills them; what it has read it does not read again.
+
+    It reads by `os.pread` and not by mapping, since a file that shrinks under a map is SIGBUS.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._segments: dict[str, _Segment] = {}
+
+    def frames(self, floor: int) -> dict[int, bytes]:
+        """The records beyond ``floor`` that the segments hold; LMDB may have some of them too."""
+        found: dict[int, bytes] = {}
+        for name in TAILS:
+            try:
+                fd = os.open(self._directory / name, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                self._segments.pop(name, None)
+                continue
+            try:
+                found.update(self._read(name, fd, floor))
+            finally:
+                os.close(fd)
+        return found
+
+    def _read(self, name: str, fd: int, floor: int) -> dict[int, bytes]:
+        head = os.pread(fd, FIRST_FRAME + FRAME_HEAD, 0)
+        status = os.fstat(fd)
+        if not head.startswith(MAGIC):
+            return {}
+        segment = self._segments.get(name)
+        if segment is None or segment.filling != (status.st_ino, head):
+            segment = self._segments[name] = _Segment((status.st_ino, head))
+        _read_on(segment, fd, status.st_size, floor)
+        segment.held = {lsn: data for lsn, data in segment.held.items() if lsn > floor}
+        return segment.held
+
+
+def _read_on(segment: _Segment, fd: int, limit: int, floor: int) -> None:
+    """Take the valid frames that follow what was read before."""
+    at = start = segment.at
+    buffer = b""
     while at + FRAME_HEAD <= limit:
         if at - start + FRAME_HEAD > len(buffer):
             buffer, start = os.pread(fd, _CHUNK, at), at
-        if at - start + FRAME_HEAD > len(buffer):
-            return
-        lsn = int.from_bytes(buffer[at - start : at - start + 8], "big")
-        length = HEADER.unpack_from(buffer, at - start + 8)[4]
+            if len(buffer) < FRAME_HEAD:
+                return
+        lsn, _, _, _, _, length, _, _ = _FRAME.unpack_from(buffer, at - start)
         size = HEADER_SIZE + length
-        if lsn == 0 or (expected and lsn != expected) or at + 8 + size > limit:
+        if lsn == 0 or (segment.expected and lsn != segment.expected) or at + 8 + size > limit:
             return  # most often a frame of an earlier filling, so reading stops where the new ones do
-        if at - start + 8 + size > len(buffer):
-            buffer, start = os.pread(fd, max(_CHUNK, 8 + size), at), at
-        record = buffer[at - start + 8 : at - start + 8 + size]
-        try:
-            check(lsn, record)
-        except CorruptRecord:
-            return
-        yield lsn, record
-        expected = lsn + 1
+        if lsn > floor:
+            if at - start + 8 + size > len(buffer):
+                buffer, start = os.pread(fd, max(_CHUNK, 8 + size), at), at
+            record = buffer[at - start + 8 : at - start + 8 + size]
+            try:
+                check(lsn, record)
+            except CorruptRecord:
+                return
+            segment.held[lsn] = record
         at += frame_size(size)
+        segment.at, segment.expected = at, lsn + 1
