@@ -1,4 +1,4 @@
-"""Every single-bit flip of a store: `python -m tests.wal.flips [STEPS]` tries them all and prints counts.
+"""Every single-bit flip of a store: `python -m tests.wal.flips` tries them all and prints counts.
 
 Each flip is made in the file, the store is opened and read whole, and the flip undone.  The outcome must be
 the right contents or an error of this layer; another value, another exception or a dead interpreter is a
@@ -7,6 +7,7 @@ failure.  Run in a child, so that a signal shows as one.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import os
 import random
@@ -14,6 +15,8 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +109,25 @@ def try_flips(path: Path, digests: list[bytes], flips: Iterable[Flip]) -> Counte
     return counts
 
 
-def main() -> int:
-    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+def share(steps: int, number: int, shares: int) -> Counter[str]:
+    """Every K-th flip, on a store of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "store"
         digests = make(path, steps)
-        print(dict(try_flips(path, digests, all_bits(path))))
+        return try_flips(path, digests, all_bits(path, start=number, every=shares))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.wal.flips", description="Flip every bit of a store."
+    )
+    parser.add_argument("--steps", type=int, default=3, help="iterations of each of the workload's two runs")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    with ProcessPoolExecutor(options.jobs) as pool:
+        parts = pool.map(partial(share, options.steps, shares=options.jobs), range(options.jobs))
+        counts = sum(parts, Counter[str]())
+    print(f"{counts.total()} flips: {dict(counts)}, no other value and no dead interpreter")
     return 0
 
 
