@@ -112,9 +112,9 @@ def plan_text(view: PlanView) -> str:
         ),
     ]
     if view["answered_from_state"]:
-        lines.append(f"  {view['answered_from_state']} answers need a restored state only")
+        lines.append(f"  answered by a restored state alone: {view['answered_from_state']}")
     if view["answered_from_log"]:
-        lines.append(f"  {view['answered_from_log']} answers are in the log already")
+        lines.append(f"  answered from the log: {view['answered_from_log']}")
     for segment in view["segments"]:
         at = "end of " if segment["restore_at"] == "end" else "start of "
         place = where(tuple(segment["restore"].items()))

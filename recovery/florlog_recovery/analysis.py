@@ -124,9 +124,8 @@ class _Builder:
                 self.status, self.failure = record.status, record.failure
                 if record.status == "complete":
                     self.root.committed = True
-                    self.root.after = record.seconds - sum(
-                        loop.before + sum(loop.seconds) for loop in self.root.loops
-                    )
+                    loops = sum(loop.before + sum(loop.seconds) for loop in self.root.loops)
+                    self.root.after = max(0.0, record.seconds - loops)  # a resumed session is shorter
             case RunBegin() | Hindsight() | Note():
                 pass
 

@@ -16,7 +16,7 @@ import traceback
 import pandas  # noqa: F401
 import sklearn.datasets
 import sklearn.model_selection  # noqa: F401
-import torch  # noqa: F401
+import torch
 import torch._dynamo  # noqa: F401 - the first optimizer imports it
 
 

@@ -7,9 +7,9 @@ import random
 from pathlib import Path
 
 import pytest
+from florlog_wal import RunEnd
 
 import florlog
-from florlog_wal import RunEnd
 
 from .harness import EXAMPLES, Nursery, logged
 

@@ -32,6 +32,7 @@ class Walked:
 
     def __init__(self, plan: Plan) -> None:
         self.cost = 0.0
+        self.restores = 0
         self.atoms: list[Atom] = []
         self.proper = True
         self.wrong: list[Atom] = []
@@ -55,6 +56,7 @@ class Walked:
 
     def restore(self, loop: Loop, index: int) -> None:
         self.cost += COSTS.restore(loop.images[index])
+        self.restores += 1
         self.proper = True
 
     def loop(self, plan: LoopPlan) -> None:

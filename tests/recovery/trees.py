@@ -17,7 +17,7 @@ def new_loop(parent: Node, name: str) -> Loop:
 def fill(draw: st.DrawFn, node: Node, depth: int, *, last: bool) -> None:
     """Give a node loops; ``last``: it is on the open end of a crashed run, which may be open too."""
     for number in range(draw(st.integers(1, 2)) if depth else 0):
-        loop = new_loop(node, f"l{number}")
+        loop = new_loop(node, f"depth{depth}-{number}")
         node.loops.append(loop)
         loop.before = draw(COSTS)
         count = draw(st.integers(0, 4 if depth == 1 else 3))
