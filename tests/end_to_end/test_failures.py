@@ -1,0 +1,90 @@
+"""When logging fails the training goes on, one warning says what is safe, and what was committed stays readable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import florlog
+
+from .harness import flor, python
+from .programs import write
+
+FULL = """
+import resource
+import signal
+import sys
+
+import torch
+
+import florlog
+
+torch.manual_seed(0)
+model = torch.nn.Linear(64, 64)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+with florlog.run("full") as run:
+    run.track(model=model, optimizer=optimizer)
+    for epoch in run.loop("epoch", range(30)):
+        if epoch == 3 and sys.argv[1] == "limit":
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, resource.RLIM_INFINITY))
+        for step in run.loop("step", range(20)):
+            loss = model(torch.randn(16, 64)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            run.log(loss=loss, text="x" * 20_000)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print("result", float(model.weight.double().sum()))
+"""
+
+
+def test_a_full_disk_ends_the_recording_and_not_the_training(tmp_path: Path) -> None:
+    script = write(tmp_path / "train.py", FULL)
+    free = python(tmp_path / "free", script, "no")
+    limited = python(tmp_path / "limited", script, "limit")
+    assert limited.stdout == free.stdout
+    assert limited.stdout.startswith("result ")
+    warnings = [line for line in limited.stderr.splitlines() if "florlog stopped recording" in line]
+    assert len(warnings) == 1
+    assert "the training goes on" in warnings[0]
+    assert "Traceback" not in limited.stderr
+    with florlog.open(tmp_path / "limited") as log:
+        rows = log.values("loss")
+        whole = florlog.open(tmp_path / "free").values("loss")
+        assert 40 <= len(rows) < 600
+        assert rows["loss"].tolist() == whole["loss"].tolist()[: len(rows)]
+    assert flor(tmp_path / "limited", "verify").returncode == 0
+
+
+RAISING = """
+import florlog
+
+
+class Fickle:
+    def __init__(self):
+        self.asked = 0
+
+    def state_dict(self):
+        self.asked += 1
+        if self.asked > 2:
+            raise RuntimeError("no state today")
+        return {"asked": 1}
+
+    def load_state_dict(self, state):
+        pass
+
+
+with florlog.run("fickle") as run:
+    run.track(fickle=Fickle())
+    for i in run.loop("step", range(50)):
+        run.log(i=i)
+print("done")
+"""
+
+
+def test_a_state_that_cannot_be_captured_later_costs_images_and_not_the_run(tmp_path: Path) -> None:
+    done = python(tmp_path / "store", write(tmp_path / "train.py", RAISING))
+    assert done.stdout == "done\n"
+    assert done.stderr.count("no image could be taken, later replays must start earlier: no state today") == 1
+    with florlog.open(tmp_path / "store") as log:
+        assert len(log.values("i")) == 50
