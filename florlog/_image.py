@@ -15,6 +15,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -162,7 +163,9 @@ class Imager:
         self._free.put(Buffers())
         self._jobs: queue.SimpleQueue[tuple[Snapshot, int, float] | None] = queue.SimpleQueue()
         self.spent = 0.0  # seconds of persisting so far
-        self.last = 0.0  # seconds that the latest persist took
+        self.finished: deque[float] = deque()  # seconds of persists that nobody has taken note of
+        self._handed = self._done = 0
+        self._since = 0.0  # when the persist that runs now began; 0: none runs
         self._thread = threading.Thread(target=self._work, name="florlog-persist", daemon=True)
         self._thread.start()
 
@@ -185,7 +188,18 @@ class Imager:
 
     def persist(self, copy: Snapshot, begin: int, stall: float) -> None:
         """Hand a snapshot to phase two; ``begin`` is the LSN of its CheckpointBegin."""
+        self._handed += 1
         self._jobs.put((copy, begin, stall))
+
+    @property
+    def pending(self) -> int:
+        """Images handed over that are not in the log yet."""
+        return self._handed - self._done
+
+    def busy(self, now: float) -> float:
+        """Seconds of persisting until ``now``, a time of `time.perf_counter`."""
+        since = self._since
+        return self.spent + (max(0.0, now - since) if since else 0.0)
 
     def close(self) -> None:
         """Wait until everything handed over is in the log."""
@@ -195,11 +209,20 @@ class Imager:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             copy, begin, stall = job
+            self._since = started = time.perf_counter()
             try:
                 self._persist(copy, begin, stall)
             except LogStopped as stopped:
                 self._on_stop(stopped)
+            except Exception as error:  # a thread that died would keep its buffers, and who waits for one
+                text = f"an image cannot be stored ({type(error).__name__}: {error})"
+                self._on_stop(LogStopped(text, self._store.durable_lsn))
             finally:
+                seconds = time.perf_counter() - started
+                self._since = 0.0
+                self.spent += seconds
+                self.finished.append(seconds)
+                self._done += 1
                 if copy.buffers is not None:
                     self._free.put(copy.buffers)
 
@@ -215,9 +238,8 @@ class Imager:
 
         table = page_table(copy, put)
         (digest,) = put([memoryview(encode_table(table))])
-        self.last = time.perf_counter() - started
-        self.spent += self.last
-        end = CheckpointEnd(begin, digest, copy.nbytes, written, stall, self.last)
+        seconds = time.perf_counter() - started
+        end = CheckpointEnd(begin, digest, copy.nbytes, written, stall, seconds)
         self._store.append(end, session=self._session, prev=begin)
 
 

@@ -66,4 +66,5 @@ class OpenIteration:
     plan: NodePlan | None = None
     recorded: Node | None = None
     expected: Expected | None = None
+    busy: float = 0.0  # seconds of persisting before it began
     abandoned: bool = False  # nothing that it still does counts

@@ -1,39 +1,200 @@
-"""When to take an image: a fixed policy within the user's overhead.
+"""When to take an image: decisions from measured costs, within the user's overhead.
 
-An image costs its snapshot (training stands still) and its persist (a background thread competes for
-cores).  Both are charged in full against ``overhead`` x elapsed time, plus an allowance that lets the first
-images of a short run through: `GRACE` seconds in all, which no one notices.
+**What an image costs.**  Its stall, on the training thread, and the slowdown of training while a background
+thread persists it.  The second is not the persist time: with a spare core it is next to nothing, on busy
+cores most of it.  So the steps that ran beside a persist are compared with those that did not, and the
+*share* of persist time by which they took longer is charged, with a margin for the noise; until enough is
+measured the whole persist time is.
 
-The boundaries of a run are not of equal worth.  The boundaries of the outermost loop, and the ends of the
-loops directly inside it, are where most questions are answered by restoring alone, so they may use the
-whole budget.  Boundaries deeper inside may use half of it, and only when the last image is `SPACING`
-seconds away.
+**The budget** is Flor's joint invariant (VLDB 2020, section 4.2), summed over the loops:
+``(k + 1) M < n C min(1 / (1 + c), overhead)``: what images have cost so far and the next one must stay
+within the overhead's share of the time computed, and within what replay can win back, where ``c`` is the
+cost of restoring an image relative to taking it, measured when this run has restored one.  `GRACE` seconds
+come on top, so that a short run gets its first images.
+
+**Boundaries are not of equal worth.**  The outermost loop's, and the ends of the loops directly inside it, are
+where most questions are answered by restoring alone, so they may use the whole budget.  Those deeper inside
+may use half of it, and keep an interval as in CheckFreq (FAST 2021, section 4.3): at least the time that a
+persist takes, so that none has to wait for another, and the time over which an image's cost is the given share.  The
+interval grows at once when costs grow, and shrinks by steps when they have clearly fallen (hysteresis).
+
+``max_redo`` asks for an image when the last one lies further back than that.  It may use the whole budget,
+not more: where both cannot be had the overhead is kept, and the decision says so.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
 GRACE = 0.5
 SPACING = 2.0
+RESTORE_FACTOR = 1.38  # Flor's, until a restore is measured
+_RECENT = 0.2  # weight of the newest cost
+_SETTLED = 8  # steps beside a persist before their slowdown is believed
+_FORGET = 0.98
+
+
+@dataclass(slots=True)
+class _Steps:
+    """Undisturbed steps of one loop: recent mean and variance of their seconds."""
+
+    count: int = 0
+    mean: float = 0.0
+    variance: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.count += 1
+        weight = max(0.05, 1 / self.count)
+        change = seconds - self.mean
+        self.mean += weight * change
+        self.variance = (1 - weight) * (self.variance + weight * change * change)
+
+
+@dataclass(slots=True)
+class _Slowdown:
+    """How much longer steps took beside persists; old evidence fades."""
+
+    count: float = 0.0
+    busy: float = 0.0  # seconds of persisting
+    extra: float = 0.0  # seconds that the steps took longer
+    variance: float = 0.0
+
+    def add(self, seconds: float, busy: float, clear: _Steps) -> None:
+        self.count = self.count * _FORGET + 1
+        self.busy = self.busy * _FORGET + busy
+        self.extra = self.extra * _FORGET + seconds - clear.mean
+        self.variance = self.variance * _FORGET + clear.variance
+
+    @property
+    def share(self) -> float:
+        """Seconds of training lost for a second of persisting."""
+        if self.count < _SETTLED or self.busy <= 0:
+            return 1.0
+        return min(1.5, max(0.02, (self.extra + 2 * math.sqrt(self.variance)) / self.busy))
+
+
+@dataclass(slots=True)
+class Decision:
+    """What the policy does from now on, for the log."""
+
+    text: str
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 class Policy:
-    """Decides at each boundary; times are seconds since the run began."""
+    """Decides at each boundary; all times are seconds, ``now`` since the run began."""
 
-    def __init__(self, overhead: float) -> None:
+    def __init__(self, overhead: float, max_redo: float = math.inf) -> None:
         self.overhead = overhead
-        self._last = -SPACING
-        self._cost = 0.0
+        self.max_redo = max_redo
+        self.interval = SPACING
+        self._last = -math.inf
+        self._stall = 0.0  # of the next image, as it seems now
+        self._persist = 0.0
+        self._restored = 0.0
+        self._steps: dict[str, _Steps] = {}
+        self._slowdown = _Slowdown()
+        self._told = 0.0  # the interval when the last decision was told
+        self._missed = False
 
-    def wants(self, *, now: float, spent: float, preferred: bool) -> bool:
-        """Whether to take an image now; ``spent``: seconds that images have cost so far."""
-        if self.overhead == float("inf"):
-            return True
-        budget = self.overhead * now
-        if not preferred:
-            return now - self._last >= SPACING and spent + self._cost <= budget / 2
-        return spent + self._cost <= budget + GRACE
+    # -- what is measured --------------------------------------------------------------------------
 
-    def took(self, *, now: float, cost: float) -> None:
-        """An image was taken; ``cost``: seconds it is expected to cost in all."""
+    def step(self, loop: str, seconds: float, busy: float) -> None:
+        """An innermost iteration took ``seconds``, ``busy`` of them beside a persist."""
+        steps = self._steps.get(loop)
+        if steps is None:
+            steps = self._steps[loop] = _Steps()
+        if busy <= 0.0:
+            steps.add(seconds)
+        elif steps.count >= _SETTLED:
+            self._slowdown.add(seconds, busy, steps)
+
+    def took(self, *, now: float, stall: float) -> None:
+        """An image was taken."""
         self._last = now
-        self._cost = cost
+        self._stall = _expected(self._stall, stall)
+        self._adapt()
+
+    def persisted(self, seconds: float) -> None:
+        """An image was persisted."""
+        self._persist = _expected(self._persist, seconds)
+        self._adapt()
+
+    def restored(self, seconds: float) -> None:
+        """An image was restored."""
+        self._restored = _expected(self._restored, seconds)
+
+    # -- what follows from it ----------------------------------------------------------------------
+
+    @property
+    def share(self) -> float:
+        """Seconds of training lost for a second of persisting."""
+        return self._slowdown.share
+
+    @property
+    def cost(self) -> float:
+        """Seconds that the next image will cost training."""
+        return self._stall + self.share * self._persist
+
+    @property
+    def limit(self) -> float:
+        """The share of computing time that images may cost."""
+        cost = self._stall + self._persist
+        factor = self._restored / cost if self._restored and cost else RESTORE_FACTOR
+        return min(self.overhead, 1 / (1 + factor))
+
+    def charged(self, own: float, persisted: float, pending: int) -> float:
+        """What images have cost, those still on their way included."""
+        return own + self.share * (persisted + pending * self._persist)
+
+    def wants(self, *, now: float, own: float, persisted: float, pending: int, preferred: bool) -> bool:
+        """Whether to take an image now.
+
+        ``own``: seconds that florlog has held up the training thread; ``persisted``: seconds of persisting so
+        far; ``pending``: images that are still being persisted.
+        """
+        if self.overhead == math.inf:
+            return True
+        if not preferred and now - self._last < min(self.interval, self.max_redo):
+            return False
+        needed = self.charged(own, persisted, pending) + self.cost
+        budget = self.limit * max(0.0, now - own - self.share * persisted)
+        allowance = GRACE if self.overhead > 0 else 0.0
+        if preferred:
+            return needed <= budget + allowance
+        if now - self._last >= self.max_redo:
+            fits = needed <= budget + allowance
+            self._missed = self._missed or not fits
+            return fits
+        return needed <= budget / 2
+
+    def _adapt(self) -> None:
+        wanted = max(SPACING, self._persist, 2 * self.cost / self.limit if self.limit else math.inf)
+        if wanted > self.interval:
+            self.interval = wanted
+        elif wanted < 0.7 * self.interval:
+            self.interval = max(wanted, 0.8 * self.interval)
+
+    def decision(self) -> Decision | None:
+        """What to tell, if it differs enough from what was told last."""
+        changed = not self._told / 2 < self.interval < 2 * self._told
+        missed, self._missed = self._missed, False
+        if not changed and not missed:
+            return None
+        self._told = self.interval
+        text = f"an image costs {1e3 * self.cost:.3g} ms: inner boundaries {self.interval:.3g} s apart"
+        if missed:
+            text += f"; every {self.max_redo:g} s would cost more than {self.overhead:.2%}"
+            self.max_redo = math.inf if self.limit <= 0 else max(2 * self.max_redo, self.cost / self.limit)
+        data = {
+            "interval": self.interval, "stall": self._stall, "persist": self._persist, "share": self.share,
+            "limit": self.limit, "max_redo": self.max_redo,
+        }  # fmt: skip
+        return Decision(text, data)
+
+
+def _expected(before: float, newest: float) -> float:
+    """The cost to expect next: recent ones averaged, never less than the newest."""
+    return max(newest, before + _RECENT * (newest - before))

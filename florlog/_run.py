@@ -11,6 +11,7 @@ and three fingerprints.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import warnings
@@ -65,6 +66,7 @@ class Run:
         journal: Journal | None,
         guide: Guide | None,
         overhead: float,
+        max_redo: float = math.inf,
         close: Callable[[], None],
     ) -> None:
         self.id = run_id
@@ -72,7 +74,7 @@ class Run:
         self._script = script
         self._journal = journal
         self._guide = guide
-        self._policy = Policy(overhead)
+        self._policy = Policy(overhead, max_redo)
         self._close = close
         self._imager = Imager(journal.store, journal.session, journal.stop) if journal else None
         self._started = time.perf_counter()
@@ -248,6 +250,8 @@ class Run:
         now = time.perf_counter()
         iteration = OpenIteration(loop, index, loop.path(index), now, self._own)
         iteration.segment_started, iteration.segment_own = now, self._own
+        if self._imager is not None:
+            iteration.busy = self._imager.busy(now)
         if self._guide is not None:
             self._guide.begin(iteration)
         self._stack.append(iteration)
@@ -269,6 +273,8 @@ class Run:
         loop = iteration.loop
         assert loop is not None
         loop.count = iteration.index + 1
+        if self._imager is not None and not iteration.names:
+            self._policy.step(loop.name, seconds, self._imager.busy(now) - iteration.busy)
         if not iteration.abandoned:
             prints = (rng_fingerprint(), iteration.data, self._sampled())
             if self._recording and self._journal is not None:
@@ -369,15 +375,18 @@ class Run:
         trees["/rng"] = self._random.capture()
         if loop.entry is not None and loop.count > 0:
             trees["/entry"] = loop.entry
-        tracked = {id(target) for target in self._objects.values()}
-        storages = {
+        storages = self._storages(trees)
+        for name, held in self._carried.capture(self._places(loop), self._objects, storages).items():
+            trees[f"/{name}"] = held
+        return trees
+
+    def _storages(self, trees: dict[str, Any]) -> set[int]:
+        """The memory of what is tracked."""
+        return {
             tensor.untyped_storage().data_ptr()
             for name in self._tracked
             for _, tensor in flatten(trees[name], name)[1]
         }
-        for name, held in self._carried.capture(self._places(loop), tracked, storages).items():
-            trees[f"/{name}"] = held
-        return trees
 
     def _boundary(self, loop: OpenLoop, index: int, *, end: bool = False) -> None:
         """Execution stands at a boundary: take an image, or compare with the recorded one."""
@@ -385,8 +394,15 @@ class Run:
             now = time.perf_counter() - self._started
             first = loop.depth == 1 and index == 0
             preferred = loop.depth == 1 or (loop.depth == 2 and end)
-            spent = self._own + self._imager.spent
-            if first or self._policy.wants(now=now, spent=spent, preferred=preferred):
+            if self._imager.finished:
+                self._policy.persisted(self._imager.finished.popleft())
+            if first or self._policy.wants(
+                now=now,
+                own=self._own,
+                persisted=self._imager.spent,
+                pending=self._imager.pending,
+                preferred=preferred,
+            ):
                 started = time.perf_counter()
                 # Behind the outermost loop no training is held up, and the final state is worth having.
                 wait = self._policy.overhead == float("inf") or (loop.depth == 1 and end)
@@ -412,11 +428,14 @@ class Run:
         begin = self._journal.append(CheckpointBegin(loop.lsn, index), loop.lsn)
         if begin:
             self._imager.persist(copy, begin, stall)
-        self._policy.took(now=started - self._started, cost=stall + self._imager.last)
+        self._policy.took(now=started - self._started, stall=stall)
+        if (decision := self._policy.decision()) is not None:
+            self._journal.append(Note("policy", decision.text, decision.data), self._journal.session)
 
     def _restore(self, loop: OpenLoop, index: int, image: Image) -> None:
         """Put back the state at a boundary, and the loop's data position with it."""
         assert self._guide is not None
+        started = time.perf_counter()
         saved = SavedState(self._guide.store, image.table)
         names = set(saved.names())
         missing = sorted(name for name in names if not name.startswith("/") and name not in self._tracked)
@@ -440,8 +459,9 @@ class Run:
         for function in self._derived.values():
             function()
         held = {name[1:]: saved.tree(name) for name in names if name.startswith("/locals")}
-        self._carried.restore(self._places(loop), held)
+        self._carried.restore(self._places(loop), held, self._objects, ())
         self._random.restore(saved.tree("/rng"))
+        self._policy.restored(time.perf_counter() - started)
 
     # -- the end -----------------------------------------------------------------------------------
 

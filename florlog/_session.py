@@ -6,6 +6,7 @@ A script is the same in all three; ``florlog replay`` and ``florlog resume`` say
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -104,6 +105,7 @@ def run(
     params: dict[str, Any] | None = None,
     resume: str = "never",
     overhead: float = 0.02,
+    max_redo: float | str | None = None,
     durability: Literal["group", "sync"] = "group",
 ) -> Run:
     """Open a run: ``with florlog.run("digits", params={"lr": 1e-3}) as run:``.
@@ -115,6 +117,8 @@ def run(
         resume: "never" starts a new run; "auto" continues the newest unfinished run of this name, if there
             is one; a run id continues that run.
         overhead: the share of training time that images may cost.
+        max_redo: seconds of training (30, "30s", "5min", "1h") after which a crash should not have to be
+            redone; images are taken that often where ``overhead`` allows it.
         durability: "group" loses at most 20 ms of commits at a power cut, "sync" none; neither loses a
             committed iteration when the process is killed.
 
@@ -136,9 +140,10 @@ def run(
         encode_value(held)
     except Unencodable as error:
         raise LogValueError(f"cannot keep params: {error}") from None
+    distance = _seconds(max_redo)
     opened = open_store(path, "w", durability=durability)
     try:
-        return _record(opened, name, held, resume, overhead)
+        return _record(opened, name, held, resume, overhead, distance)
     except BaseException:
         opened.close()
         raise
@@ -162,7 +167,9 @@ def _replay(replay: Replay, name: str) -> Run:
     )
 
 
-def _record(store: Store, name: str, params: dict[str, Any], resume: str, overhead: float) -> Run:
+def _record(
+    store: Store, name: str, params: dict[str, Any], resume: str, overhead: float, max_redo: float
+) -> Run:
     script = main_script()
     resumed = _resumed_run(store, name, resume)
     tree = plan = guide = None
@@ -208,9 +215,26 @@ def _record(store: Store, name: str, params: dict[str, Any], resume: str, overhe
             journal=journal,
             guide=guide,
             overhead=overhead,
+            max_redo=max_redo,
             close=close,
         )
     )
+
+
+def _seconds(span: float | str | None) -> float:
+    """A span of time, such as 30 or "30s", in seconds."""
+    if span is None:
+        return math.inf
+    found = re.fullmatch(r"\s*([0-9.]+)\s*(ms|s|min|h|)\s*", str(span))
+    try:
+        seconds = (
+            float(found[1]) * {"ms": 1e-3, "s": 1, "": 1, "min": 60, "h": 3600}[found[2]] if found else 0.0
+        )
+    except ValueError:
+        seconds = 0.0
+    if seconds <= 0:
+        raise FlorlogError(f'max_redo is a time such as 30, "30s" or "5min", and got {span!r}')
+    return seconds
 
 
 def _opened(run: Run) -> Run:
