@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from florlog_recovery import Plan, RunTree
 from florlog_wal import Store, WalError, verify
 
@@ -185,6 +184,8 @@ def _answer_json(found: Answer, view: PlanView) -> dict[str, Any]:
 
 
 def _print_answer(found: Answer, question: Question, view: PlanView) -> None:
+    import pandas as pd  # here and below: only tables need it, and it takes long to import
+
     if not found.values:
         print("the added statements were not reached: no values")
     names = list(dict.fromkeys(value.name for value in found.values))
@@ -255,6 +256,8 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _runs(options: argparse.Namespace) -> int:
+    import pandas as pd
+
     with open_store(store_path(options.store), "r") as store:
         order = dict.fromkeys(s.begin.run for s in store.sessions() if s.begin.kind != "replay")
         rows = [RunView(store, run).summary() for run in order]

@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
 from florlog_recovery import RunTree
 from florlog_wal import Commit, Entry, Hindsight, Statement, Store, Values
 from florlog_wal import Path as IterationPath
@@ -24,6 +23,9 @@ from ._image import SavedState
 from ._session import newest_run, open_store, sessions_of, store_path, tree_of
 from ._tree import readable
 from .errors import FlorlogError, NoSuchRunError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RECORDED = "RECORDED"
 
@@ -230,6 +232,8 @@ _ORDER = ("DIVERGED", "UNVERIFIED", "CONSISTENT", "PROVEN", RECORDED)
 
 def frame_of_values(values: list[Value], tree: RunTree, names: tuple[str, ...]) -> pd.DataFrame:
     """The table of `RunView.values`."""
+    import pandas as pd  # here, as recording does without it and importing it takes longer than florlog
+
     loops = list(dict.fromkeys(loop.name for loop in tree.loops()))
     loops += [name for value in values for name, _ in value.path if name not in loops]
     loops = list(dict.fromkeys(loops))
