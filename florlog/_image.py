@@ -162,12 +162,12 @@ class Imager:
         self._free.put(Buffers())
         self._free.put(Buffers())
         self._jobs: queue.SimpleQueue[tuple[Snapshot, int, float] | None] = queue.SimpleQueue()
-        self.spent = 0.0  # seconds of persisting so far
-        self.finished: deque[float] = deque()  # seconds of persists that nobody has taken note of
+        self.finished: deque[float] = deque()  # CPU seconds of persists that nobody has taken note of
         self._handed = self._done = 0
-        self._since = 0.0  # when the persist that runs now began; 0: none runs
         self._thread = threading.Thread(target=self._work, name="florlog-persist", daemon=True)
         self._thread.start()
+        assert self._thread.ident is not None
+        self._clock = time.pthread_getcpuclockid(self._thread.ident)
 
     def snapshot(self, trees: dict[str, Any], *, outermost: bool, wait: bool = False) -> Snapshot | None:
         """Phase one; None when no set of buffers is free and ``wait`` does not say to wait for one.
@@ -196,10 +196,13 @@ class Imager:
         """Images handed over that are not in the log yet."""
         return self._handed - self._done
 
-    def busy(self, now: float) -> float:
-        """Seconds of persisting until ``now``, a time of `time.perf_counter`."""
-        since = self._since
-        return self.spent + (max(0.0, now - since) if since else 0.0)
+    def busy(self) -> float:
+        """CPU seconds of persisting so far.
+
+        Not the time that passed: waiting for a disk, or for a core that another process has, takes nothing
+        from training.
+        """
+        return time.clock_gettime(self._clock)
 
     def close(self) -> None:
         """Wait until everything handed over is in the log."""
@@ -209,7 +212,7 @@ class Imager:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             copy, begin, stall = job
-            self._since = started = time.perf_counter()
+            started = time.thread_time()
             try:
                 self._persist(copy, begin, stall)
             except LogStopped as stopped:
@@ -218,10 +221,7 @@ class Imager:
                 text = f"an image cannot be stored ({type(error).__name__}: {error})"
                 self._on_stop(LogStopped(text, self._store.durable_lsn))
             finally:
-                seconds = time.perf_counter() - started
-                self._since = 0.0
-                self.spent += seconds
-                self.finished.append(seconds)
+                self.finished.append(time.thread_time() - started)
                 self._done += 1
                 if copy.buffers is not None:
                     self._free.put(copy.buffers)

@@ -1,10 +1,10 @@
 """When to take an image: decisions from measured costs, within the user's overhead.
 
 **What an image costs.**  Its stall, on the training thread, and the slowdown of training while a background
-thread persists it.  The second is not the persist time: with a spare core it is next to nothing, on busy
-cores most of it.  So the steps that ran beside a persist are compared with those that did not, and the
-*share* of persist time by which they took longer is charged, with a margin for the noise; until enough is
-measured the whole persist time is.
+thread persists it, both in CPU seconds.  The second is not simply what the thread used: with a spare core it is next
+to nothing, on busy cores all of it or more.  So the steps that ran beside a persist are compared with those
+that did not, and the *share* of its CPU time by which they took longer is charged, with a margin for the
+noise; until enough is measured all of it is.
 
 **The budget** is Flor's joint invariant (VLDB 2020, section 4.2), summed over the loops:
 ``(k + 1) M < n C min(1 / (1 + c), overhead)``: what images have cost so far and the next one must stay
@@ -72,7 +72,7 @@ class _Slowdown:
         """Seconds of training lost for a second of persisting."""
         if self.count < _SETTLED or self.busy <= 0:
             return 1.0
-        return min(1.5, max(0.02, (self.extra + 2 * math.sqrt(self.variance)) / self.busy))
+        return min(4.0, max(0.02, (self.extra + 2 * math.sqrt(self.variance)) / self.busy))
 
 
 @dataclass(slots=True)

@@ -78,7 +78,8 @@ class Run:
         self._close = close
         self._imager = Imager(journal.store, journal.session, journal.stop) if journal else None
         self._started = time.perf_counter()
-        self._own = 0.0
+        self._own = 0.0  # seconds of florlog's own work on this thread
+        self._stalled = 0.0  # of them CPU seconds for images: a machine that is busy elsewhere is not their fault
         self._tracked: dict[str, Adapter] = {}
         self._objects: dict[str, Any] = {}
         self._derived: dict[str, Callable[[], Any]] = {}
@@ -251,7 +252,7 @@ class Run:
         iteration = OpenIteration(loop, index, loop.path(index), now, self._own)
         iteration.segment_started, iteration.segment_own = now, self._own
         if self._imager is not None:
-            iteration.busy = self._imager.busy(now)
+            iteration.busy = self._imager.busy()
         if self._guide is not None:
             self._guide.begin(iteration)
         self._stack.append(iteration)
@@ -274,7 +275,7 @@ class Run:
         assert loop is not None
         loop.count = iteration.index + 1
         if self._imager is not None and not iteration.names:
-            self._policy.step(loop.name, seconds, self._imager.busy(now) - iteration.busy)
+            self._policy.step(loop.name, seconds, self._imager.busy() - iteration.busy)
         if not iteration.abandoned:
             prints = (rng_fingerprint(), iteration.data, self._sampled())
             if self._recording and self._journal is not None:
@@ -398,8 +399,8 @@ class Run:
                 self._policy.persisted(self._imager.finished.popleft())
             if first or self._policy.wants(
                 now=now,
-                own=self._own,
-                persisted=self._imager.spent,
+                own=self._stalled,
+                persisted=self._imager.busy(),
                 pending=self._imager.pending,
                 preferred=preferred,
             ):
@@ -416,7 +417,7 @@ class Run:
         assert self._imager is not None
         if self._journal.stopped:
             return
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.thread_time()
         try:
             copy = self._imager.snapshot(self._trees(loop), outermost=loop.depth == 1, wait=wait)
         except Exception as error:  # whatever an object's state_dict() raises: the training goes on
@@ -428,7 +429,9 @@ class Run:
         begin = self._journal.append(CheckpointBegin(loop.lsn, index), loop.lsn)
         if begin:
             self._imager.persist(copy, begin, stall)
-        self._policy.took(now=started - self._started, stall=stall)
+        cost = time.thread_time() - cpu
+        self._stalled += cost
+        self._policy.took(now=started - self._started, stall=cost)
         if (decision := self._policy.decision()) is not None:
             self._journal.append(Note("policy", decision.text, decision.data), self._journal.session)
 
