@@ -107,9 +107,9 @@ def open_store(path: Path, records: int, rounds: int) -> Figure:
 def reader_memory(small: Path, large: Path, ratio: float) -> Figure:
     """Peak memory of a process that scans the larger store over that of one that scans the smaller."""
     code = (
-        "import resource, sys; from florlog_wal import Store\n"
+        "import sys; from florlog_wal import Store\n"
         "with Store.open(sys.argv[1]) as store: n = sum(1 for _ in store.scan())\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
     )
     peaks = []
     for path in (small, large):
