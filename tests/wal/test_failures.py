@@ -136,6 +136,31 @@ def test_with_durability_sync_a_commit_that_cannot_be_made_durable_raises(tmp_pa
     store.close()
 
 
+def test_an_environment_that_cannot_be_opened_again_is_tried_again(tmp_path: Path, disk: Disk) -> None:
+    """The file is missing for a moment; no descriptor is closed twice, which could be somebody else's."""
+    store = Store.open(tmp_path / "s", mode="w", window=0.001)
+    session = store.append(run_begin())
+    store.sync()
+    data, hidden = tmp_path / "s" / "log" / "data.mdb", tmp_path / "hidden"
+    data.rename(hidden)
+    disk.broken = True
+    store.append(commit(0), session=session)
+    wait_for(lambda: disk.attempts > 4)
+    others = [os.open(tmp_path, os.O_RDONLY) for _ in range(20)]
+    with pytest.raises(StoreFailed):
+        store.record(1)
+    wait_for(lambda: disk.attempts > 6)
+    for fd in others:
+        os.close(fd)  # none was closed behind our back
+    assert not data.exists()  # a missing file is not made anew
+    hidden.rename(data)
+    disk.broken = False
+    wait_for(lambda: store.durable_lsn == 2)
+    assert store.record(2).record == commit(0)
+    store.close()
+    assert verify(tmp_path / "s").ok
+
+
 def test_retries_back_off_and_do_not_spin(tmp_path: Path, disk: Disk) -> None:
     store = Store.open(tmp_path / "s", mode="w", window=0.001)
     disk.broken = True

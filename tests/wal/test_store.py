@@ -372,6 +372,17 @@ def test_a_log_shorter_than_at_its_last_close_has_lost_records(path: Path) -> No
     assert not verify(path).ok
 
 
+@pytest.mark.parametrize("name", ["log", "pages"])
+def test_a_missing_file_is_a_loss_and_not_a_beginning(path: Path, name: str) -> None:
+    with Store.open(path, mode="w") as store:
+        fill(store, 5)
+    (path / name / "data.mdb").unlink()
+    for mode in ("r", "w"):
+        with pytest.raises(CorruptStore, match="missing"):
+            Store.open(path, mode=mode)  # type: ignore[arg-type]
+    assert not (path / name / "data.mdb").exists()
+
+
 def test_the_map_grows_as_needed(path: Path) -> None:
     with Store.open(path, mode="w", log_map_size=1 << 16, page_map_size=1 << 16, window=0.001) as store:
         reader = Store.open(path)

@@ -52,8 +52,8 @@ def compact(
         try:
             if not directory.clear_unfinished(where):
                 raise FileExistsError(f"{where} holds a store already: give a new directory")
-            to_log = log.acquire(where, log.MAP_SIZE, writable=True)
-            to_pages = pages.acquire(where, pages.MAP_SIZE, writable=True)
+            to_log = log.acquire(where, log.MAP_SIZE, writable=True, create=True)
+            to_pages = pages.acquire(where, pages.MAP_SIZE, writable=True, create=True)
             try:
                 _copy_pages(store, to_pages, report, salvage)
                 _copy_log(store, to_log, report, salvage)

@@ -78,18 +78,22 @@ class _Gate:
 class Environment:
     """One LMDB environment with its named databases, shared by the Stores of this process."""
 
-    def __init__(self, path: Path, names: tuple[str, ...], map_size: int, *, writable: bool) -> None:
+    def __init__(
+        self, path: Path, names: tuple[str, ...], map_size: int, *, writable: bool, create: bool
+    ) -> None:
         self.path, self._names = path, names
         self._map_size, self._writable = map_size, writable
         self._gate = _Gate()
         self.users = 0
         self.forked = False
-        self._open()
+        self._env: Any = None
+        self._fd = -1
+        self._open(create)
 
-    def _open(self) -> None:
+    def _open(self, create: bool = False) -> None:
         data = self.path / "data.mdb"
-        if self._writable and not data.exists():
-            self.path.mkdir(exist_ok=True)
+        if create:
+            self.path.mkdir()
             self._env = self._open_engine(data)
             self._fd = os.open(data, os.O_RDONLY | os.O_CLOEXEC)
             return
@@ -102,10 +106,10 @@ class Environment:
             self._map_size = max(self._map_size, os.fstat(self._fd).st_size * 2)
             self._env = self._open_engine(data) if self._writable or _can_lock(self.path) else None
         except Damage as error:
-            os.close(self._fd)
+            self._close()
             raise CorruptStore(str(data), str(error)) from None
         except BaseException:
-            os.close(self._fd)
+            self._close()
             raise
 
     def _open_engine(self, data: Path) -> Any:
@@ -131,9 +135,12 @@ class Environment:
         return env
 
     def _close(self) -> None:
+        """Close what is open; also what an `_open` that failed has left."""
         if self._env is not None:
             self._env.close()
-        os.close(self._fd)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def require_writable(self) -> None:
         """Make an environment that was opened for reading writable."""
@@ -165,6 +172,9 @@ class Environment:
                 if not self._env or not self._env.reader_check():
                     raise
                 continue
+            except lmdb.Error as error:
+                self._gate.leave()
+                raise StoreFailed(str(self.path), str(error)) from None
             except BaseException:
                 self._gate.leave()
                 raise
@@ -237,13 +247,18 @@ class Environment:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._env))
 
 
-def acquire(path: Path, names: tuple[str, ...], map_size: int, *, writable: bool) -> Environment:
-    """The process's environment at a path; `release` it after use."""
+def acquire(
+    path: Path, names: tuple[str, ...], map_size: int, *, writable: bool, create: bool = False
+) -> Environment:
+    """The process's environment at a path; `release` it after use.
+
+    It is made only with ``create``: elsewhere a missing file is a loss, not a beginning.
+    """
     key = os.path.realpath(path)
     with _registry_lock:
         env = _registry.get(key)
         if env is None:
-            env = _registry[key] = Environment(path, names, map_size, writable=writable)
+            env = _registry[key] = Environment(path, names, map_size, writable=writable, create=create)
         elif env.forked:
             raise Forked(str(path))
         elif writable:

@@ -26,10 +26,10 @@ REMOVED: Final = "removed"
 MAP_SIZE: Final = 1 << 28
 
 
-def acquire(path: Path, map_size: int, *, writable: bool) -> Environment:
+def acquire(path: Path, map_size: int, *, writable: bool, create: bool = False) -> Environment:
     """The environment of a store's log."""
     names = (RECORDS, SESSIONS, REMOVED)
-    return environment.acquire(path / directory.LOG, names, map_size, writable=writable)
+    return environment.acquire(path / directory.LOG, names, map_size, writable=writable, create=create)
 
 
 def extent(snapshot: Snapshot) -> tuple[int, bool]:

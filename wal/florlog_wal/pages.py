@@ -42,11 +42,12 @@ class PutResult:
     written_bytes: int
 
 
-def acquire(path: Path, map_size: int, *, writable: bool) -> Environment:
+def acquire(path: Path, map_size: int, *, writable: bool, create: bool = False) -> Environment:
     """The environment of a store's pages."""
     if writable:
         _keep_memory()
-    return environment.acquire(path / directory.PAGES, (FULL, DELTAS), map_size, writable=writable)
+    where = path / directory.PAGES
+    return environment.acquire(where, (FULL, DELTAS), map_size, writable=writable, create=create)
 
 
 class _Page(NamedTuple):

@@ -49,9 +49,9 @@ class Store:
                 fresh = directory.clear_unfinished(path)
             if not fresh:
                 directory.read_manifest(path)
-            self._log = log.acquire(path, log_map, writable=writable)
+            self._log = log.acquire(path, log_map, writable=writable, create=fresh)
             held.append(self._log)
-            self._pages = pages.acquire(path, page_map, writable=writable)
+            self._pages = pages.acquire(path, page_map, writable=writable, create=fresh)
             held.append(self._pages)
             if fresh:
                 directory.write_manifest(path)
