@@ -1,12 +1,14 @@
-"""A cursor over a loop's iterable that can go on at any index without running what it skips.
+"""A cursor over a loop's iterable that can go on at any index without loading what it skips.
 
-Ranges and sequences are indexed.  A DataLoader is continued by a new loader whose batch sampler leaves out
-the skipped batches: the sampler is drawn from exactly as before, but no skipped item is loaded.  Anything
-else is advanced item by item.  Position counts items that the loop's body received, not what was prefetched
-(CheckFreq, FAST 2021, section 4.4).
+Ranges and sequences are indexed.  Of a DataLoader the sampler is drawn from exactly as before, but no skipped
+item is loaded (`_workers` has what worker processes need beyond that).  Under ``enumerate`` and ``zip`` each part is
+advanced for itself, a progress bar is asked for what it shows the progress of, an iterable with a
+``state_dict`` is given its state.  Anything else is advanced item by item.
 
-A shuffling loader draws its order from an RNG when iteration starts, so a cursor that starts in the middle
-needs the RNGs as they were then; the caller restores them first.
+Position counts items that the loop's body received, not what was prefetched (CheckFreq, FAST 2021, section
+4.4).  A shuffling loader draws its order from an RNG when iteration starts, so a cursor that starts in the
+middle needs the RNGs as they were then; the caller restores them first, and puts them to their present
+state afterwards.  So all that a skip draws, it draws within `Cursor.seek`.
 """
 
 from __future__ import annotations
@@ -14,36 +16,67 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
+from ._workers import Passing
 from .errors import ChangedError
 
 
-class _Skip:
-    """A batch sampler that leaves out the first ``count`` batches of another."""
-
-    def __init__(self, sampler: Iterable[Any], count: int) -> None:
-        self.sampler = sampler
-        self.count = count
-        self.rest: Iterator[Any] = iter(())
-
-    def __iter__(self) -> Iterator[Any]:
-        self.rest = iter(self.sampler)
-        return self
-
-    def __next__(self) -> Any:
-        self.skip()
-        return next(self.rest)
-
-    def skip(self) -> None:
-        """Leave out what is to be left out now: samplers draw their order when the first batch is due."""
-        while self.count > 0:
-            self.count -= 1
-            next(self.rest, None)
+def _consume(iterator: Iterator[Any], count: int) -> Iterator[Any]:
+    """The iterator, without its next items; they are drawn now, not when it is used."""
+    for _ in range(count):
+        if next(iterator, iterator) is iterator:
+            break
+    return iterator
 
 
 def _is_indexed(iterable: Any) -> bool:
     return isinstance(iterable, (range, list, tuple, str, bytes))
+
+
+def _is_stateful(iterable: Any) -> bool:
+    return callable(getattr(iterable, "state_dict", None)) and callable(
+        getattr(iterable, "load_state_dict", None)
+    )
+
+
+def _parts(iterable: Any) -> list[Any]:
+    """What an ``enumerate``, a ``zip`` or a progress bar draws from."""
+    if isinstance(iterable, (enumerate, zip)):
+        inner: tuple[Any, ...] = tuple(iterable.__reduce__()[1])
+        return [inner[0]] if isinstance(iterable, enumerate) else list(inner)
+    if not isinstance(iterable, DataLoader) and _bar(iterable):
+        return [iterable.iterable]
+    return []
+
+
+def _bar(iterable: Any) -> bool:
+    """Whether it is a progress bar, as tqdm's: it yields what its attribute ``iterable`` does."""
+    return hasattr(iterable, "iterable") and any(kind.__name__ == "tqdm" for kind in type(iterable).__mro__)
+
+
+def _leaves(iterable: Any) -> Iterator[Any]:
+    """The iterables inside all wrappers."""
+    parts = _parts(iterable)
+    if not parts:
+        yield iterable
+    for part in parts:
+        yield from _leaves(part)
+
+
+def loader_generators(iterable: Any) -> list[torch.Generator]:
+    """The generators that DataLoaders in an iterable draw their order from, other than torch's default."""
+    found: list[torch.Generator] = []
+    for leaf in _leaves(iterable):
+        sampler = getattr(leaf, "_index_sampler", None)  # of a loader, or of its iterator
+        sources = [leaf, getattr(leaf, "sampler", None), sampler, getattr(sampler, "sampler", None)]
+        for source in sources:
+            generator = getattr(source, "generator", None)
+            if isinstance(generator, torch.Generator) and all(generator is not known for known in found):
+                found.append(generator)
+    return found
 
 
 def needs_entry_state(iterable: Any) -> bool:
@@ -62,13 +95,16 @@ def length_of(iterable: Any) -> int:
 def identity(iterable: Any) -> dict[str, Any]:
     """What to remember of an iterable so that another one in its place is noticed."""
     found: dict[str, Any] = {"type": type(iterable).__name__}
-    if isinstance(iterable, DataLoader):
+    loader = next((leaf for leaf in _leaves(iterable) if isinstance(leaf, DataLoader)), None)
+    if loader is not None:
         found |= {
-            "batch_size": iterable.batch_size,
-            "drop_last": iterable.drop_last,
-            "items": length_of(iterable.dataset),
-            "sampler": type(iterable.sampler).__name__,
-            "workers": iterable.num_workers,
+            "batch_size": loader.batch_size,
+            "drop_last": loader.drop_last,
+            "dataset": type(loader.dataset).__name__,
+            "items": length_of(loader.dataset),
+            "sampler": type(loader.sampler).__name__,
+            "batch_sampler": type(loader.batch_sampler).__name__,
+            "workers": loader.num_workers,
         }
     return found
 
@@ -81,7 +117,7 @@ def check(name: str, iterable: Any, length: int, recorded: dict[str, Any]) -> No
             f"loop {name!r} had {length} items when recorded and has {now} now: replay and resume need the same data"
         )
     for key, value in identity(iterable).items():
-        if key in recorded and key not in ("type", "workers") and recorded[key] != value:
+        if key in recorded and key != "type" and recorded[key] != value:
             raise ChangedError(
                 f"loop {name!r} ran over a DataLoader with {key}={recorded[key]!r} when recorded, "
                 f"and {key}={value!r} now: replay and resume need the same data"
@@ -95,17 +131,19 @@ class Cursor:
         self.iterable = iterable
         self._items: Iterator[Any] | None = None
 
-    def seek(self, index: int) -> None:
+    def position(self) -> Any:
+        """The iterable's own account of where it is, None if it has none."""
+        iterable: Any = self.iterable
+        return iterable.state_dict() if _is_stateful(iterable) else None
+
+    def seek(self, index: int, position: Any = None) -> None:
         """Continue with item ``index``; draws from the RNGs as a start from 0 would."""
-        iterable = self.iterable
-        if isinstance(iterable, Sequence) and _is_indexed(iterable):
-            self._items = iter(iterable[index:])
-        elif isinstance(iterable, DataLoader) and not isinstance(iterable.dataset, IterableDataset):
-            self._items = _skipping(iterable, index)
-        else:
+        iterable: Any = self.iterable
+        if position is not None and _is_stateful(iterable):
+            iterable.load_state_dict(position)
             self._items = iter(iterable)
-            for _ in range(index):
-                next(self._items, None)
+        else:
+            self._items = _continued(iterable, index)
 
     def next(self) -> Any:
         """The next item; raises StopIteration at the end."""
@@ -114,28 +152,60 @@ class Cursor:
         return next(self._items)
 
 
-def _skipping(loader: DataLoader[Any], count: int) -> Iterator[Any]:
-    batched = loader.batch_sampler is not None
-    skip = _Skip(loader.batch_sampler or loader.sampler, count)
-    sampler: Any = skip
-    items = iter(_like(loader, sampler, batched=batched))
-    skip.skip()
-    return items
+def _continued(iterable: Any, index: int) -> Iterator[Any]:
+    """An iterator over an iterable's items from ``index``."""
+    if isinstance(iterable, Sequence) and _is_indexed(iterable):
+        return iter(iterable[index:])
+    if isinstance(iterable, DataLoader):
+        return _loader_from(iterable, index)
+    if isinstance(iterable, _SingleProcessDataLoaderIter) and not isinstance(
+        iterable._dataset, IterableDataset
+    ):
+        _consume(iterable._sampler_iter, index)
+        iterable._num_yielded += index
+        return iterable
+    if isinstance(iterable, enumerate):
+        how: Any = iterable.__reduce__()
+        inner, start = how[1]
+        return enumerate(_continued(inner, index), start + index)
+    if isinstance(iterable, zip):
+        for part in _parts(iterable):
+            _continued(part, index)  # iterators all: they are moved themselves
+        return iterable
+    if _bar(iterable):
+        iterable.iterable = _Started(_continued(iterable.iterable, index))
+        iterable.initial = iterable.n = index
+        return iter(iterable)
+    return _consume(iter(iterable), index)
 
 
-def _like(loader: DataLoader[Any], sampler: Any, *, batched: bool) -> DataLoader[Any]:
-    return DataLoader(
-        loader.dataset,
-        batch_size=1 if batched else None,
-        sampler=None if batched else sampler,
-        batch_sampler=sampler if batched else None,
+class _Started:
+    """An iterable whose iterator has been made already."""
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self.iterator = iterator
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.iterator
+
+
+def _loader_from(loader: DataLoader[Any], count: int) -> Iterator[Any]:
+    if loader.num_workers == 0:
+        return _continued(iter(loader), count)
+    if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
+        return _consume(iter(loader), count)
+    passing: Any = Passing(loader, count)
+    continued: DataLoader[Any] = DataLoader(
+        passing,
+        batch_sampler=passing.sampler(),
         num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
+        collate_fn=passing.collate,
         pin_memory=loader.pin_memory,
         timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
+        worker_init_fn=passing.prepare,
         multiprocessing_context=loader.multiprocessing_context,
         generator=loader.generator,
         prefetch_factor=loader.prefetch_factor,
         pin_memory_device=loader.pin_memory_device,
     )
+    return _consume(iter(continued), count)

@@ -91,6 +91,7 @@ class Policy:
         self.max_redo = max_redo
         self.interval = SPACING
         self._last = -math.inf
+        self._first = 0.0  # the first image's stall, which is not charged
         self._stall = 0.0  # of the next image, as it seems now
         self._persist = 0.0
         self._restored = 0.0
@@ -113,8 +114,12 @@ class Policy:
 
     def took(self, *, now: float, stall: float) -> None:
         """An image was taken."""
+        if self._last == -math.inf:
+            # Each run has its first image.  What is done once is in its cost: source analysed, buffers made.
+            self._first = stall
+        else:
+            self._stall = _expected(self._stall, stall)
         self._last = now
-        self._stall = _expected(self._stall, stall)
         self._adapt()
 
     def persisted(self, seconds: float) -> None:
@@ -147,7 +152,7 @@ class Policy:
 
     def charged(self, own: float, persisted: float, pending: int) -> float:
         """What images have cost, those still on their way included."""
-        return own + self.share * (persisted + pending * self._persist)
+        return own - self._first + self.share * (persisted + pending * self._persist)
 
     def wants(self, *, now: float, own: float, persisted: float, pending: int, preferred: bool) -> bool:
         """Whether to take an image now.

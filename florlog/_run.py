@@ -35,9 +35,8 @@ from florlog_wal import (
     WalError,
     encode_value,
 )
-from torch.utils.data import DataLoader
 
-from ._data import Cursor, identity, length_of, needs_entry_state
+from ._data import Cursor, identity, length_of, loader_generators, needs_entry_state
 from ._fingerprint import StateFingerprint, item_fingerprint, rng_fingerprint
 from ._frames import Carried, call_stack, frame_of
 from ._guide import Guide
@@ -46,7 +45,7 @@ from ._journal import Journal, Site
 from ._open import OpenIteration, OpenLoop
 from ._policy import Policy
 from ._skip import SkipRest
-from ._state import Adapter, Randomness, adapter, loader_generators
+from ._state import Adapter, Randomness, adapter
 from ._tree import flatten, plain
 from .errors import ChangedError, LogValueError, LoopError, TrackError
 
@@ -217,7 +216,7 @@ class Run:
         if self._guide is not None:
             self._guide.enter(loop)
         if iterable is not None and needs_entry_state(iterable):
-            generators = loader_generators(iterable) if isinstance(iterable, DataLoader) else []
+            generators = loader_generators(iterable)
             loop.entry = {
                 "rng": self._random.capture(),
                 "generators": [generator.get_state() for generator in generators],
@@ -376,6 +375,8 @@ class Run:
         trees["/rng"] = self._random.capture()
         if loop.entry is not None and loop.count > 0:
             trees["/entry"] = loop.entry
+            if loop.cursor is not None and (position := loop.cursor.position()) is not None:
+                trees["/position"] = position
         storages = self._storages(trees)
         for name, held in self._carried.capture(self._places(loop), self._objects, storages).items():
             trees[f"/{name}"] = held
@@ -451,11 +452,10 @@ class Run:
             if "/entry" in names:
                 loop.entry = saved.tree("/entry")
                 self._random.restore(loop.entry["rng"])
-                if isinstance(loop.cursor.iterable, DataLoader):
-                    generators = loader_generators(loop.cursor.iterable)
-                    for generator, state in zip(generators, loop.entry["generators"], strict=True):
-                        generator.set_state(state)
-            loop.cursor.seek(index)
+                generators = loader_generators(loop.cursor.iterable)
+                for generator, state in zip(generators, loop.entry["generators"], strict=True):
+                    generator.set_state(state)
+            loop.cursor.seek(index, saved.tree("/position") if "/position" in names else None)
         for name, made in self._tracked.items():
             if name in names:
                 made.restore(saved.tree(name))

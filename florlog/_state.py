@@ -25,6 +25,7 @@ from florlog_wal import Unencodable, encode_value
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils.data import DataLoader
 
+from ._data import loader_generators as loader_generators
 from ._inplace import bits, overwrite, put_back
 from ._tree import dense_part, flatten
 from .errors import ChangedError, TrackError
@@ -268,17 +269,6 @@ class _Value:
 
 class _Refused(Exception):  # noqa: N818 - becomes a TrackError, which names the object
     pass
-
-
-def loader_generators(loader: DataLoader[Any]) -> list[torch.Generator]:
-    """The generators that a DataLoader draws its order from, other than torch's default."""
-    found: list[torch.Generator] = []
-    sources = [loader, loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None)]
-    for source in sources:
-        generator = getattr(source, "generator", None)
-        if isinstance(generator, torch.Generator) and all(generator is not known for known in found):
-            found.append(generator)
-    return found
 
 
 def adapter(name: str, target: Any) -> Adapter:

@@ -193,7 +193,8 @@ def test_no_overhead_means_no_image_and_endless_overhead_means_all() -> None:
 
 def test_costly_restores_leave_less_to_images() -> None:
     policy = Policy(0.9)
-    policy.took(now=0.0, stall=1.0)
+    policy.took(now=0.0, stall=9.0)
+    policy.took(now=1.0, stall=1.0)
     assert policy.limit == pytest.approx(1 / 2.38)
     policy.restored(9.0)
     assert policy.limit == pytest.approx(0.1)
