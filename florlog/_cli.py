@@ -7,6 +7,7 @@ a replay disagrees with the recording, 2 wrong use.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from florlog_recovery import Plan, RunTree
-from florlog_wal import Store, WalError, verify
+from florlog_wal import Entry, Note, Store, WalError, compact, gc, verify
 
 from . import _session
 from ._hindsight import Answer, Question, answer, ask, plan_for
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.rest = rest[1:] if rest[:1] == ["--"] else rest
     try:
         return int(options.function(options))
-    except (FlorlogError, WalError) as error:
+    except (FlorlogError, WalError, FileExistsError) as error:
         print(f"florlog: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
@@ -90,7 +91,36 @@ def _parser() -> argparse.ArgumentParser:
 
     formats(add("runs", _runs, "List the runs of a store, oldest first."))
     formats(add("verify", _verify, "Check every record and page of a store."))
+
+    command = add("gc", _gc, "Remove what the given policy does not keep, and every page that nothing needs.")
+    command.add_argument("--keep-last", metavar="N", type=_count, help="keep the newest N runs")
+    command.add_argument(
+        "--budget", metavar="BYTES", type=_size, help="what pages may take, such as 500M or 2G"
+    )
+    command.add_argument(
+        "--max-redo", metavar="SECONDS", type=float, help="thin images as far as redo between two stays below"
+    )
+    command.add_argument("--compact", metavar="DIR", help="then copy the store to DIR, without free space")
+    command.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+    formats(command)
     return parser
+
+
+def _count(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("at least one run stays")
+    return number
+
+
+def _size(text: str) -> int:
+    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in units else (text, "")
+    try:
+        return int(float(number) * units.get(unit, 1))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size: give bytes, or a number with K, M, G or T"
+        ) from None
 
 
 def _tree(store: Store, options: argparse.Namespace) -> RunTree:
@@ -279,6 +309,38 @@ def _verify(options: argparse.Namespace) -> int:
     else:
         print(checked)
     return 0 if checked.ok else 1
+
+
+def _gc(options: argparse.Namespace) -> int:
+    path = store_path(options.store)
+    open_store(path, "r").close()
+    report = gc(
+        path,
+        keep_last=options.keep_last,
+        budget=options.budget,
+        redo_bound=options.max_redo,
+        also=_late_sources,
+        dry_run=options.dry_run,
+    )
+    if options.compact and not options.dry_run:
+        compact(path, options.compact)
+    if options.format == "json":
+        print(json.dumps(dataclasses.asdict(report)))
+        return 0
+    would = "would remove" if options.dry_run else "removed"
+    print(
+        f"{would} {len(report.runs)} runs, {report.images} images and {report.pages} pages "
+        f"({report.freed_bytes} bytes); {report.kept_bytes} bytes of pages stay"
+    )
+    if options.compact and not options.dry_run:
+        print(f"a copy without free space is at {options.compact}")
+    return 0
+
+
+def _late_sources(entry: Entry) -> list[bytes]:
+    """Pages that a record names in its own way: the sources of modules imported after the run began."""
+    record = entry.record
+    return [record.data["page"]] if isinstance(record, Note) and record.kind == "source" else []
 
 
 if __name__ == "__main__":

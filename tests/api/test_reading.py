@@ -174,3 +174,27 @@ def test_tracking_and_logging_never_change_the_random_numbers(store: Path) -> No
         return drawn
 
     assert numbers(recorded=True) == numbers(recorded=False)
+
+
+def test_gc_keeps_the_newest_runs_and_all_that_they_need(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [train(store) for _ in range(3)]
+    size = (store / "pages" / "data.mdb").stat().st_size
+    assert main(["gc", "--store", str(store), "--keep-last", "1", "--dry-run", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == runs[:2]
+    with florlog.open(store) as log:
+        assert [run.id for run in log.runs] == runs
+        before = log.values("loss")["loss"].tolist()
+    copy = store.parent / "small"
+    assert main(["gc", "--store", str(store), "--keep-last", "1", "--compact", str(copy)]) == 0
+    assert "removed 2 runs" in capsys.readouterr().out
+    assert (copy / "pages" / "data.mdb").stat().st_size <= size
+    for place in (store, copy):
+        assert main(["verify", "--store", str(place)]) == 0
+        with florlog.open(place) as log:
+            assert [run.id for run in log.runs] == runs[2:]
+            assert log.values("loss")["loss"].tolist() == before
+            log.state_at(epoch=2, at="end")
+    with pytest.raises(SystemExit):
+        main(["gc", "--store", str(store), "--budget", "plenty"])
