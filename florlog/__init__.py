@@ -46,7 +46,7 @@ def log(**values: Any) -> None:
 def loop(name: str, iterable: Iterable[_T]) -> Iterator[_T]:
     """Iterate in the current run, as `Run.loop`; raises `NoRunError` outside one."""
     frame = _sys._getframe(1)
-    return _current_run("loop")._for(name, iterable, (frame.f_code, frame.f_lineno))
+    return _current_run("loop")._loop(name, iterable, (frame.f_code, frame.f_lineno))
 
 
 def iteration(name: str, index: int) -> Iteration:

@@ -56,15 +56,19 @@ def main_script() -> str:
 
 def is_local(file: str, script: str) -> bool:
     """Whether a module's file is the user's own source."""
+    if not file.endswith(".py") or not any(file.startswith(root + os.sep) for root in _roots(script)):
+        return False
     path = Path(file)
-    if path.suffix != ".py" or any(part in _INSTALLED for part in path.parts):
+    if any(part in _INSTALLED for part in path.parts):
         return False
-    if path.is_relative_to(sysconfig.get_paths()["stdlib"]):
-        return False
-    roots = [Path.cwd()]
-    if script:
-        roots.append(Path(script).parent)
-    return any(path.is_relative_to(root) for root in roots)
+    return not path.is_relative_to(sysconfig.get_paths()["stdlib"])
+
+
+def _roots(script: str) -> set[str]:
+    """The directories below which local modules lie, as text: most of a thousand modules lie elsewhere."""
+    return {
+        root.rstrip(os.sep) for root in (str(Path.cwd()), str(Path(script).parent) if script else "") if root
+    }
 
 
 def local_sources(script: str) -> list[tuple[str, str, str]]:
@@ -74,7 +78,7 @@ def local_sources(script: str) -> list[tuple[str, str, str]]:
         file = getattr(module, "__file__", None)
         if not isinstance(file, str) or name.split(".")[0] in _OWN:
             continue
-        path = str(Path(file).absolute())
+        path = os.path.join(os.getcwd(), file)  # noqa: PTH109, PTH118 - of every module; pathlib takes its time
         if path in found or not (path == script or is_local(path, script)):
             continue
         try:

@@ -61,14 +61,16 @@ class StateFingerprint:
     """Samples words of tracked parameters; the views are kept and renewed when memory moves."""
 
     def __init__(self) -> None:
+        self._watched: dict[str, list[torch.Tensor]] = {}
         self._tensors: list[torch.Tensor] = []
         self._views: list[tuple[int, np.ndarray[Any, Any]]] = []
 
-    def watch(self, module: torch.nn.Module) -> None:
-        """Include a module's first and last CPU parameters."""
+    def watch(self, name: str, module: torch.nn.Module) -> None:
+        """Include a module's first and last CPU parameters, in the place of the last module of that name."""
         parameters = [p for p in module.parameters() if p.device.type == "cpu" and p.numel() > 0]
-        chosen = [*parameters[: _TENSORS // 2], *parameters[-_TENSORS // 2 :]]
-        self._tensors.extend(p for p in chosen if all(p is not known for known in self._tensors))
+        chosen: list[torch.Tensor] = [*parameters[: _TENSORS // 2], *parameters[-_TENSORS // 2 :]]
+        self._watched[name] = chosen
+        self._tensors = list({id(p): p for held in self._watched.values() for p in held}.values())
         self._views = []
 
     def __call__(self) -> bytes:

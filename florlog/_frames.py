@@ -2,9 +2,9 @@
 
 Tracked objects are only a part of the state; ``best = max(best, accuracy)`` lives in a local variable.
 When an image is taken, the names that source analysis finds to be carried at that place
-(`florlog.source.carried_names`) are captured if they are plain values, containers of them, tensors or
-arrays; when it is restored they are put back into the running frame, as a debugger would.  Other objects
-are left as the replayed code made them; if they matter, fingerprints tell.
+(`florlog.source.carried_names`) are captured, and so are the globals that functions of the user's modules use
+(`florlog.source.liveness.shared_names`) and the plain attributes of tracked modules; `_objects` tells what of
+their values is state.  When the image is restored they are put back into the running frame, as a debugger would.
 """
 
 from __future__ import annotations
@@ -12,19 +12,12 @@ from __future__ import annotations
 import ctypes
 import linecache
 import sys
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from types import CodeType, FrameType
+from collections.abc import Collection, Iterable, Mapping
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-import numpy as np
-import torch
-
-from ._inplace import put_back
-from .source.liveness import carried_names
-
-_PLAIN = (type(None), bool, int, float, complex, str, bytes)
-_LIMIT = 100_000
+from ._objects import MISSING, Walk, is_user_file
+from .source.liveness import carried_names, shared_names
 
 
 def frame_of(code: CodeType) -> FrameType | None:
@@ -51,10 +44,12 @@ def call_stack(frame: FrameType, outermost: CodeType | None) -> tuple[tuple[str,
 
 
 class Carried:
-    """Finds, captures and restores the carried variables of running frames."""
+    """Finds, captures and restores the carried variables of running frames, and globals."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[CodeType, int], frozenset[str]] = {}
+        self._modules: list[tuple[ModuleType, frozenset[str], frozenset[str]]] = []
+        self._seen = 0  # how many modules were imported when these were looked up
 
     def _carried(self, code: CodeType, line: int) -> frozenset[str]:
         key = (code, line)
@@ -63,82 +58,94 @@ class Carried:
             self._names[key] = carried_names(text, code.co_qualname, code.co_firstlineno, line)
         return self._names[key]
 
+    def _shared(self) -> list[tuple[ModuleType, frozenset[str], frozenset[str]]]:
+        """The user's modules, with the globals that their functions use and those that they bind."""
+        if self._seen != len(sys.modules):
+            self._seen = len(sys.modules)
+            self._modules = []
+            for module in {id(m): m for m in sys.modules.values()}.values():
+                file = getattr(module, "__file__", None)
+                if isinstance(file, str) and is_user_file(file):
+                    names = shared_names("".join(linecache.getlines(file)))
+                    if names[0]:
+                        self._modules.append((module, *names))
+        return self._modules
+
     def capture(
-        self, places: Mapping[CodeType, int | None], tracked: Collection[int], storages: Collection[int]
+        self,
+        places: Mapping[CodeType, int | None],
+        objects: Mapping[str, Any],
+        storages: Collection[int],
+        *,
+        fresh: bool = False,
+        only: Mapping[str, Collection[str]] | None = None,
     ) -> dict[str, dict[str, Any]]:
         """The carried variables by frame; ``places`` are code objects and the lines they stand at.
 
-        None stands for the line that the frame executes.
-
-        Objects whose id is in ``tracked``, and tensors that share memory with ``storages``, are tracked
-        elsewhere and left out.
+        None stands for the line that the frame executes.  ``objects`` are tracked elsewhere, as are tensors that
+        share memory with ``storages``; ``fresh``: no loop has run yet.
+        ``only`` gives the names to capture by frame, in the place of those that analysis finds.
         """
+        walk = Walk({id(target): name for name, target in objects.items()}, storages, fresh=fresh)
         found: dict[str, dict[str, Any]] = {}
+        held = {name: walk.capture(target, f"tracked {name}") for name, target in objects.items()}
+        found["locals tracked"] = {name: tree for name, tree in held.items() if tree[-1] is not None}
+        at_module_level: set[str] = set()
         for code, line in places.items():
             frame = frame_of(code)
             if frame is None:
                 continue
             names = self._carried(code, frame.f_lineno if line is None else line)
-            variables = frame.f_locals
-            held = {}
-            for name in sorted(names):
-                if name not in variables or id(variables[name]) in tracked:
-                    continue
-                value = variables[name]
-                if _capturable(value, storages):
-                    held[name] = value
-            found[f"locals {code.co_qualname}"] = held
+            if code.co_qualname == "<module>":
+                at_module_level |= names
+            key = f"locals {code.co_qualname}"
+            found[key] = _captured(walk, frame.f_locals, names if only is None else only.get(key, ()))
+        for module, names, bound in self._shared():
+            left = names - at_module_level if module.__name__ == "__main__" else names
+            key = f"locals module {module.__name__}"
+            if only is not None:
+                left = frozenset(only.get(key, ()))
+            found[key] = _captured(walk, vars(module), left & bound)
+            found[key] |= _captured(walk, vars(module), left - bound, data=True)
         return found
 
-    @staticmethod
-    def restore(places: Iterable[CodeType], saved: dict[str, dict[str, Any]]) -> None:
-        """Put captured variables back into the running frames."""
+    def restore(
+        self,
+        places: Iterable[CodeType],
+        saved: Mapping[str, dict[str, Any]],
+        objects: Mapping[str, Any],
+        storages: Collection[int],
+    ) -> None:
+        """Put captured variables back into the running frames.  Raises `ImageError` where that is impossible."""
+        walk = Walk({id(target): name for name, target in objects.items()}, storages)
+        for name, tree in saved.get("locals tracked", {}).items():
+            walk.restore(objects.get(name), tree, f"tracked {name}", objects)
         for code in places:
             frame = frame_of(code)
             values = saved.get(f"locals {code.co_qualname}")
             if frame is not None and values:
-                _write(frame, values)
+                variables = frame.f_locals
+                _put(walk, variables, values, objects)
+                if sys.version_info < (3, 13):
+                    # Before PEP 667 a frame's f_locals is a copy, written back by this call (pdb does the same).
+                    ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))
+        for module, _, _ in self._shared():
+            values = saved.get(f"locals module {module.__name__}")
+            if values:
+                _put(walk, vars(module), values, objects)
 
 
-def _write(frame: FrameType, values: dict[str, Any]) -> None:
-    variables = frame.f_locals
-    for name, value in values.items():
-        variables[name] = put_back(variables.get(name), value)
-    if sys.version_info < (3, 13):
-        # Before PEP 667 a frame's f_locals is a copy, written back by this call (pdb does the same).
-        ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))
+def _captured(
+    walk: Walk, variables: Mapping[str, Any], names: Iterable[str], *, data: bool = False
+) -> dict[str, Any]:
+    found = {
+        name: walk.capture(variables[name], name, data=data) for name in sorted(names) if name in variables
+    }
+    return {name: tree for name, tree in found.items() if tree is not None}
 
 
-def _leaves(value: Any, budget: list[int]) -> Iterator[Any]:
-    budget[0] -= 1
-    if budget[0] < 0:
-        yield object()  # too large to capture: not a plain value
-        return
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield key
-            yield from _leaves(item, budget)
-    elif isinstance(value, (list, tuple, set, frozenset, deque)):
-        for item in value:
-            yield from _leaves(item, budget)
-    else:
-        yield value
-
-
-def _capturable(value: Any, storages: Collection[int]) -> bool:
-    exact = (list, tuple, dict, set, frozenset, deque)
-    if isinstance(value, exact) and type(value) not in exact:
-        return False
-    for leaf in _leaves(value, [_LIMIT]):
-        if isinstance(leaf, torch.Tensor):
-            if isinstance(leaf, torch.nn.Parameter) or leaf.untyped_storage().data_ptr() in storages:
-                return False
-        elif isinstance(leaf, np.ndarray):
-            if leaf.dtype.kind not in "biufc":
-                return False
-        elif not isinstance(leaf, (*_PLAIN, np.generic)) or type(leaf).__module__ not in (
-            "builtins",
-            "numpy",
-        ):
-            return False
-    return True
+def _put(walk: Walk, variables: Any, values: Mapping[str, Any], objects: Mapping[str, Any]) -> None:
+    for name, tree in values.items():
+        made = walk.restore(variables.get(name, MISSING), tree, name, objects)
+        if made is not MISSING:
+            variables[name] = made

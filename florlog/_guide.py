@@ -12,7 +12,7 @@ records again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,10 @@ from ._skip import SkipRest
 from .errors import ChangedError
 
 PROVEN, CONSISTENT, UNVERIFIED, DIVERGED = "PROVEN", "CONSISTENT", "UNVERIFIED", "DIVERGED"
+
+
+Variables = Mapping[str, Collection[str]]
+"""Frame -> names of variables."""
 
 
 @dataclass(slots=True)
@@ -293,22 +297,36 @@ class Guide:
             for statement in table.values()
         )
 
-    def arrive(self, loop: OpenLoop, index: int, trees: Callable[[], dict[str, Any]]) -> None:
-        """Execution reached a boundary: where an image stands, compare the whole state."""
+    def arrive(self, loop: OpenLoop, index: int, trees: Callable[[Variables | None], dict[str, Any]]) -> None:
+        """Execution reached a boundary: where an image stands, compare the whole state.
+
+        ``trees`` gives the state now, with certain variables of each frame or with all.
+        """
         if loop.recorded is None or (image := loop.recorded.images.get(index)) is None:
             return
-        live = page_table(snapshot(trees()), digests_only)
+        live = page_table(snapshot(trees(None)), digests_only)
         self._compared += 1
+        shared: list[str] = []
         if state_digest(live) != image.table:
             saved = SavedState(self.store, image.table)
             names = [name for name in differing(saved.table, live) if not name.startswith("/locals")]
             shared = [name for name in names if name.split(".")[0] in saved.table]
             here = where(loop.path(index))
-            if shared:
+            if self._base == "start" and shared and all(name.startswith("/rng.") for name in shared):
+                # The set-up drew from an RNG that nobody seeded, or nobody drew from it: all else is equal.
+                self._local = (
+                    f"random numbers were not seeded alike: {', '.join(shared[:4])} differ at {here}"
+                )
+                shared = []
+            elif shared:
                 self._differ(f"state differs at {here}: {', '.join(shared[:4])}")
-            elif local := _local_difference(saved, trees()):
+            elif local := _local_difference(saved, trees(_variables(saved))):
                 self._local = f"variable {local} differs at {here}"
-        self._settle()
+        self._label()
+        if (
+            not shared and not self._local
+        ):  # else what follows starts from a state that is not the recorded one
+            self._settle()
         self._base = "image"
 
     def _differ(self, text: str) -> None:
@@ -350,11 +368,14 @@ def last_restore(plan: NodePlan) -> tuple[Loop, int] | None:
     return None
 
 
+def _variables(saved: SavedState) -> Variables:
+    names = (name for name in saved.names() if name.startswith("/locals"))
+    return {name.removeprefix("/"): saved.tree(name).keys() for name in names}
+
+
 def _local_difference(saved: SavedState, trees: dict[str, Any]) -> str:
-    for name in saved.names():
-        if not name.startswith("/locals"):
-            continue
-        then, now = saved.tree(name), trees.get(name, {})
+    for name in _variables(saved):
+        then, now = saved.tree(f"/{name}"), trees.get(f"/{name}", {})
         for variable in then.keys() & now.keys():
             if bits(then[variable]) != bits(now[variable]):
                 return str(variable)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from ._guide import Found, Guide
 from ._journal import Journal, report
 from ._session import Replay
 from ._skip import SkipRest
-from .errors import FlorlogError, SourceChangedError
+from .errors import FlorlogError, ImageError, SourceChangedError
 from .source.calls import LogCall
 from .source.diff import SourceDiff, compare
 from .source.execution import LocalModuleFinder, run_as_main
@@ -245,15 +246,32 @@ def answer(
 
     Raises `FlorlogError` when the script itself fails.
     """
-    guide = Guide(store, question.tree, plan, question.lines)
-    if progress is not None:
-        guide.progress = progress
     started = time.perf_counter()
-    _execute(question, guide)
+    guide = Guide(store, question.tree, plan, question.lines)
+    try:
+        _follow(question, guide, progress)
+    except ImageError as error:
+        report(f"the images cannot be used, all is redone from the run's start: {error}")
+        for loop in question.tree.loops():
+            question.unusable.update((loop, index) for index in loop.images if index or loop.depth > 1)
+        guide = Guide(store, question.tree, plan_for(question), question.lines)
+        _follow(question, guide, progress)
     seconds = time.perf_counter() - started
     sites = {(added.file, added.call.line) for added in question.added}
     values = [f for f in guide.found if (f.file, f.line) in sites and question.wants(f.path)]
     return Answer(values, guide.differences, seconds, _save(store, question, values))
+
+
+def _follow(question: Question, guide: Guide, progress: Callable[[int], None] | None) -> None:
+    if progress is not None:
+        guide.progress = progress
+    before = set(sys.modules)
+    try:
+        _execute(question, guide)
+    finally:
+        for name in set(sys.modules) - before:  # a second run of the script makes its modules anew
+            if str(getattr(sys.modules[name], "__file__", None)) in question.diffs:
+                del sys.modules[name]
 
 
 def _execute(question: Question, guide: Guide) -> None:

@@ -34,6 +34,8 @@ class OpenLoop:
     plan: LoopPlan | None = None
     recorded: Loop | None = None
     stretch: int = 0  # position in the plan
+    iterator: Any = None  # weak reference to what the script iterates over
+    counters: list[Any] | None = None  # the enumerates around that
 
     def path(self, index: int) -> Path:
         """The address of iteration ``index``."""

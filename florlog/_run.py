@@ -15,6 +15,7 @@ import math
 import sys
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FrameType, TracebackType
 from typing import Any, TypeVar
@@ -39,7 +40,7 @@ from florlog_wal import (
 from ._data import Cursor, identity, length_of, loader_generators, needs_entry_state
 from ._fingerprint import StateFingerprint, item_fingerprint, rng_fingerprint
 from ._frames import Carried, call_stack, frame_of
-from ._guide import Guide
+from ._guide import Guide, Variables
 from ._image import Imager, SavedState
 from ._journal import Journal, Site
 from ._open import OpenIteration, OpenLoop
@@ -47,6 +48,7 @@ from ._policy import Policy
 from ._skip import SkipRest
 from ._state import Adapter, Randomness, adapter
 from ._tree import flatten, plain
+from ._wrappers import advance, counters, obstacle
 from .errors import ChangedError, LogValueError, LoopError, TrackError
 
 T = TypeVar("T")
@@ -78,7 +80,9 @@ class Run:
         self._imager = Imager(journal.store, journal.session, journal.stop) if journal else None
         self._started = time.perf_counter()
         self._own = 0.0  # seconds of florlog's own work on this thread
-        self._stalled = 0.0  # of them CPU seconds for images: a machine that is busy elsewhere is not their fault
+        self._stalled = (
+            0.0  # of them CPU seconds for images: a machine that is busy elsewhere is not their fault
+        )
         self._tracked: dict[str, Adapter] = {}
         self._objects: dict[str, Any] = {}
         self._derived: dict[str, Callable[[], Any]] = {}
@@ -86,6 +90,8 @@ class Run:
         self._carried = Carried()
         self._sampled = StateFingerprint()
         self._warned: set[str] = set()
+        self._obstacles: dict[Site, str] = {}
+        self._awaited: set[str] = set()
         self._left: list[OpenIteration] = []
         root = OpenIteration(None, 0, (), self._started, 0.0, begun=True, segment_started=self._started)
         self._stack = [root]
@@ -102,11 +108,12 @@ class Run:
         tracked.  ``derived`` maps names to functions that regenerate state from the rest after a restore
         (LWCP, ICPP 2019); it is never stored.  Raises `TrackError` for an object without capturable state.
         """
+        self._awaited -= objects.keys()
         for name, target in objects.items():
             self._tracked[name] = adapter(name, target)
             self._objects[name] = target
             if isinstance(target, torch.nn.Module):
-                self._sampled.watch(target)
+                self._sampled.watch(name, target)
         for name, function in (derived or {}).items():
             if not callable(function):
                 raise TrackError(f"derived state {name!r} needs a function that regenerates it")
@@ -122,7 +129,7 @@ class Run:
     def loop(self, name: str, iterable: Iterable[T]) -> Iterator[T]:
         """Iterate over ``iterable``; each pass is a transaction, with index from 0."""
         frame = sys._getframe(1)
-        return self._for(name, iterable, (frame.f_code, frame.f_lineno))
+        return self._loop(name, iterable, (frame.f_code, frame.f_lineno))
 
     def iteration(self, name: str, index: int) -> Iteration:
         """A transaction for a while-loop: ``with run.iteration("step", i):``, numbered 0, 1, 2, ..."""
@@ -160,9 +167,16 @@ class Run:
 
     # -- loops -------------------------------------------------------------------------------------
 
-    def _for(self, name: str, iterable: Iterable[T], site: Site) -> Iterator[T]:
+    def _loop(self, name: str, iterable: Iterable[T], site: Site) -> Iterator[T]:
+        itself: list[Any] = []
+        iterator = self._for(name, iterable, site, itself)
+        itself.append(weakref.ref(iterator))
+        return iterator
+
+    def _for(self, name: str, iterable: Iterable[T], site: Site, itself: list[Any]) -> Iterator[T]:
         cursor = Cursor(iterable)
         loop = self._enter(name, "for", site, iterable, cursor)
+        loop.iterator = itself[0]
         while True:
             index = self._next_index(loop)
             if index is None:
@@ -216,15 +230,19 @@ class Run:
         if self._guide is not None:
             self._guide.enter(loop)
         if iterable is not None and needs_entry_state(iterable):
-            generators = loader_generators(iterable)
-            loop.entry = {
-                "rng": self._random.capture(),
-                "generators": [generator.get_state() for generator in generators],
-            }
+            loop.entry = self._entry(iterable)
         if self._recording:
             self._log_begins()
             self._log_loop(loop)
         return loop
+
+    def _entry(self, iterable: Any) -> dict[str, Any]:
+        """The RNGs from which a loop draws its order when it starts."""
+        generators = loader_generators(iterable)
+        return {
+            "rng": self._random.capture(),
+            "generators": [generator.get_state() for generator in generators],
+        }
 
     def _next_index(self, loop: OpenLoop) -> int | None:
         self._left.clear()
@@ -233,7 +251,7 @@ class Run:
                 self._boundary(loop, loop.count)
             return loop.count
         if self._guide.unchecked and loop.depth == 1 and loop.count == 0:
-            self._guide.arrive(loop, 0, lambda: self._trees(loop))
+            self._guide.arrive(loop, 0, lambda only: self._trees(loop, only))
         before, restored = loop.count, self._guide.restored
         index = self._guide.next_index(loop, self._restore)
         if self._record_from_here() and index is not None:
@@ -267,6 +285,8 @@ class Run:
         self._settle(iteration)
         if not left:
             self._left.clear()
+            if not iteration.abandoned:
+                self._tracked_or_raise(self._awaited)
         now = time.perf_counter()
         seconds = max(0.0, now - iteration.started - (self._own - iteration.own))
         self._stack.pop()
@@ -370,7 +390,7 @@ class Run:
             outer = outer.parent.loop
         return places
 
-    def _trees(self, loop: OpenLoop) -> dict[str, Any]:
+    def _trees(self, loop: OpenLoop, only: Variables | None = None) -> dict[str, Any]:
         trees: dict[str, Any] = {name: made.capture() for name, made in self._tracked.items()}
         trees["/rng"] = self._random.capture()
         if loop.entry is not None and loop.count > 0:
@@ -378,7 +398,9 @@ class Run:
             if loop.cursor is not None and (position := loop.cursor.position()) is not None:
                 trees["/position"] = position
         storages = self._storages(trees)
-        for name, held in self._carried.capture(self._places(loop), self._objects, storages).items():
+        fresh = loop.depth == 1 and loop.count == 0 and loop.parent.segment == 0
+        captured = self._carried.capture(self._places(loop), self._objects, storages, fresh=fresh, only=only)
+        for name, held in captured.items():
             trees[f"/{name}"] = held
         return trees
 
@@ -411,7 +433,7 @@ class Run:
                 self._image(loop, index, wait=wait)
                 self._own += time.perf_counter() - started
         elif self._guide is not None and not self._recording:
-            self._guide.arrive(loop, index, lambda: self._trees(loop))
+            self._guide.arrive(loop, index, lambda only: self._trees(loop, only))
 
     def _image(self, loop: OpenLoop, index: int, *, wait: bool) -> None:
         assert self._journal is not None
@@ -419,6 +441,14 @@ class Run:
         if self._journal.stopped:
             return
         started, cpu = time.perf_counter(), time.thread_time()
+        if loop.count and loop.iterator is not None and index != loop.length:
+            if loop.site not in self._obstacles:
+                self._obstacles[loop.site] = obstacle(loop.iterator())
+            if what := self._obstacles[loop.site]:
+                self._warn(
+                    f"no images are taken inside loop {loop.name!r}: {what} around it cannot be continued"
+                )
+                return
         try:
             copy = self._imager.snapshot(self._trees(loop), outermost=loop.depth == 1, wait=wait)
         except Exception as error:  # whatever an object's state_dict() raises: the training goes on
@@ -442,11 +472,12 @@ class Run:
         started = time.perf_counter()
         saved = SavedState(self._guide.store, image.table)
         names = set(saved.names())
-        missing = sorted(name for name in names if not name.startswith("/") and name not in self._tracked)
-        if missing:
-            raise ChangedError(
-                f"{', '.join(missing)} was tracked when recorded and is not now: track the same names before the loop"
-            )
+        missing = {name for name in names if not name.startswith("/") and name not in self._tracked}
+        if index == 0:
+            self._tracked_or_raise(missing)
+        self._awaited |= (
+            missing  # made anew and tracked in the loop's body: what it was before does not matter
+        )
         at_end = loop.recorded is not None and index == loop.recorded.count and loop.recorded.ended
         if loop.cursor is not None and index > 0 and not at_end:
             if "/entry" in names:
@@ -456,6 +487,10 @@ class Run:
                 for generator, state in zip(generators, loop.entry["generators"], strict=True):
                     generator.set_state(state)
             loop.cursor.seek(index, saved.tree("/position") if "/position" in names else None)
+            if loop.counters is None:
+                loop.counters = counters(loop.iterator())
+            for counter in loop.counters:
+                advance(counter, index - loop.count)
         for name, made in self._tracked.items():
             if name in names:
                 made.restore(saved.tree(name))
@@ -464,7 +499,17 @@ class Run:
         held = {name[1:]: saved.tree(name) for name in names if name.startswith("/locals")}
         self._carried.restore(self._places(loop), held, self._objects, ())
         self._random.restore(saved.tree("/rng"))
+        if index == 0 and loop.entry is not None:
+            loop.entry = self._entry(loop.cursor.iterable if loop.cursor else None)
         self._policy.restored(time.perf_counter() - started)
+
+    @staticmethod
+    def _tracked_or_raise(missing: set[str]) -> None:
+        if missing:
+            raise ChangedError(
+                f"{', '.join(sorted(missing))} was tracked when recorded and is not now: "
+                "track the same names before the loop"
+            )
 
     # -- the end -----------------------------------------------------------------------------------
 

@@ -33,6 +33,10 @@ class ChangedError(FlorlogError):
     """A replay or resume does not meet what was recorded: a loop's length, a tracked name."""
 
 
+class ImageError(ChangedError):
+    """An image's state cannot be put back into what the replayed code made; the plan must do without it."""
+
+
 class StoreError(FlorlogError):
     """The store cannot be used."""
 

@@ -48,6 +48,21 @@ def carried_names(source: str | ast.Module, qualname: str, firstlineno: int, lin
     return NOTHING if frame is None else frame.carried(line)
 
 
+def shared_names(source: str) -> tuple[Names, Names]:
+    """The globals of a module that its functions use, and those of them that its functions bind."""
+    frame = _frame(source, "<module>", 1)
+    if frame is None:
+        return NOTHING, NOTHING
+    declared = {
+        name
+        for node in ast.walk(_scopes(source).root.node)
+        if isinstance(node, ast.Global)
+        for name in node.names
+    }
+    used = frame.captured - frame.quiet
+    return used, used & declared
+
+
 @lru_cache(maxsize=256)
 def _frame(source: str | ast.Module, qualname: str, firstlineno: int) -> _Frame | None:
     if qualname.endswith(">") and qualname != "<module>":
@@ -81,6 +96,16 @@ class _Frame:
         self._liveness.block(self._body, NOTHING)
         self._relatives = self._related_names()
         self._handed_out = self._names_handed_out()
+
+    @property
+    def captured(self) -> Names:
+        """Names that code defined here uses."""
+        return self._captured
+
+    @property
+    def quiet(self) -> Names:
+        """Names that are bound by an import or a definition alone."""
+        return self._quiet
 
     def carried(self, line: int) -> Names:
         """The names that may differ and are live, standing at a line."""

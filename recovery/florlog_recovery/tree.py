@@ -52,6 +52,11 @@ class Loop:
     left: bool = False  # its body left it early: the last iteration did not reach the next boundary by itself
 
     @property
+    def depth(self) -> int:
+        """1 for an outermost loop."""
+        return len(self.parent.path) + 1
+
+    @property
     def count(self) -> int:
         """Committed iterations."""
         return len(self.commits)
