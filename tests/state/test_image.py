@@ -1,0 +1,164 @@
+"""Images: never torn, bounded in memory, and why no version counter decides what is in them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from florlog_wal import CheckpointBegin, CheckpointEnd, RunBegin, Store
+
+from florlog._image import Buffers, Imager, SavedState, snapshot
+from florlog._state import adapter
+
+from .memory import Memory, clone_bits
+
+
+def test_what_changes_right_after_the_boundary_is_not_in_the_image() -> None:
+    tensor, array, values = torch.arange(100_000.0), np.arange(9.0), {"best": [1.0]}
+    trees = {
+        name: adapter(name, held).capture() for name, held in {"t": tensor, "a": array, "v": values}.items()
+    }
+    copy = snapshot(trees)
+    tensor.add_(1)
+    array += 1
+    values["best"][0] = 2.0
+    assert torch.equal(copy.tensors["t.data"], torch.arange(100_000.0))
+    assert copy.tensors["a"].tolist() == list(range(9))
+    again = snapshot({"v": {"best": [1.0]}})
+    assert copy.hosts["v"] == again.hosts["v"]
+
+
+def test_no_buffer_shares_memory_with_the_state() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
+    model(torch.randn(2, 3)).sum().backward()
+    copy = snapshot({"m": adapter("m", model).capture(), "a": np.arange(5)})
+    live = {t.data_ptr() for t in [*model.parameters(), *model.buffers()]}
+    live |= {p.grad.data_ptr() for p in model.parameters() if p.grad is not None}
+    assert not live & {t.data_ptr() for t in copy.tensors.values()}
+
+
+def test_buffers_are_used_again_and_hold_one_state() -> None:
+    buffers = Buffers()
+    tensors = {"a": torch.randn(100), "b": torch.randn(10)}
+    first = {key: t.data_ptr() for key, t in snapshot({"x": tensors}, buffers).tensors.items()}
+    tensors["a"].mul_(2)
+    copy = snapshot({"x": tensors}, buffers)
+    assert {key: t.data_ptr() for key, t in copy.tensors.items()} == first
+    assert torch.equal(copy.tensors["x.a"], tensors["a"])
+    del tensors["b"]
+    snapshot({"x": tensors}, buffers)
+    assert sum(t.nbytes for t in buffers.held.values()) == 400
+
+
+def stores_image(imager: Imager, store: Store, session: int, tree: Any) -> int:
+    copy = imager.snapshot({"x": tree}, outermost=True)
+    assert copy is not None
+    begin = store.append(CheckpointBegin(0, 0), session=session)
+    imager.persist(copy, begin, 0.0)
+    return begin
+
+
+def begin(store: Store) -> int:
+    record = RunBegin("r", "r", "record", "s", (), "/", {}, {}, (), 0.0, 0, 1, 0)
+    return store.append(record)
+
+
+def test_training_goes_on_while_an_image_persists_and_a_late_one_postpones_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    whole = Store.put_pages
+
+    def slow(store: Store, pages: Sequence[Any]) -> Any:
+        assert gate.wait(30)
+        return whole(store, pages)
+
+    monkeypatch.setattr(Store, "put_pages", slow)
+    with Store.open(tmp_path / "store", mode="w") as store:
+        session = begin(store)
+        imager = Imager(store, session, lambda stopped: None)
+        tensor = torch.arange(10_000.0)
+        begins = []
+        for number in range(2):
+            begins.append(stores_image(imager, store, session, {"t": tensor}))
+            tensor.add_(1)  # as training does, while the image waits for the disk
+            assert imager.pending == number + 1
+        assert imager.snapshot({"x": {"t": tensor}}, outermost=True) is None  # two states at most
+        gate.set()
+        imager.close()
+        assert imager.pending == 0
+        ends = [entry.record for entry in store.scan(types=[CheckpointEnd])]
+        for number, end in enumerate(ends):
+            assert isinstance(end, CheckpointEnd)
+            assert end.begin == begins[number]
+            held = SavedState(store, end.table).tree("x")["t"]
+            assert torch.equal(held, torch.arange(10_000.0) + number)
+        assert len(ends) == 2
+
+
+def test_an_image_that_cannot_be_stored_leaves_the_buffers_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(store: Store, pages: Sequence[Any]) -> Any:
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(Store, "put_pages", broken)
+    stopped: list[Any] = []
+    with Store.open(tmp_path / "store", mode="w") as store:
+        session = begin(store)
+        imager = Imager(store, session, stopped.append)
+        for _ in range(5):
+            copy = imager.snapshot({"x": torch.ones(3)}, outermost=True, wait=True)
+            assert copy is not None
+            imager.persist(copy, 1, 0.0)
+        imager.close()
+    assert len(stopped) == 5
+    assert "no more" in str(stopped[0])
+
+
+def test_an_equal_state_writes_no_page_again() -> None:
+    memory = Memory()
+    frozen, moving = torch.randn(300_000), torch.randn(10)
+    memory.image({"x": [frozen, moving]})
+    before = set(memory.pages)
+    moving.add_(1)
+    memory.image({"x": [frozen, moving]})
+    new = [page for digest, page in memory.pages.items() if digest not in before]
+    assert sum(map(len, new)) < 1000
+
+
+def fused() -> tuple[torch.Tensor, Callable[[], Any]]:
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam([weight], fused=True)
+    weight.grad = torch.ones(3)
+    return weight, optimizer.step
+
+
+def running_mean() -> tuple[torch.Tensor, Callable[[], Any]]:
+    norm = torch.nn.BatchNorm1d(3)
+    mean: Any = norm.running_mean
+    return mean, lambda: norm(torch.randn(4, 3) + 5)
+
+
+def through_data() -> tuple[torch.Tensor, Callable[[], Any]]:
+    tensor = torch.ones(3)
+    return tensor, lambda: tensor.data.add_(1)
+
+
+def through_numpy() -> tuple[torch.Tensor, Callable[[], Any]]:
+    tensor = torch.ones(3)
+    return tensor, lambda: tensor.numpy().fill(7)
+
+
+@pytest.mark.parametrize("make", [fused, running_mean, through_data, through_numpy])
+def test_a_version_counter_does_not_prove_that_a_tensor_is_unchanged(make: Any) -> None:
+    tensor, change = make()
+    before, version = clone_bits(tensor), tensor._version
+    change()
+    assert clone_bits(tensor) != before
+    assert tensor._version == version  # which is why every image hashes everything
