@@ -155,7 +155,8 @@ class Measured:
     images: int = 0
     state: int = 0  # bytes of one state
     written: int = 0  # bytes written for all
-    stall: float = 0.0  # mean seconds that an image holds up training
+    stall: float = 0.0  # median seconds that an image holds up training
+    fixed: float = 0.0  # of the seconds, those before the first step and after the last
 
 
 def plain(task: Task, place: Path) -> Measured:
@@ -167,19 +168,24 @@ def plain(task: Task, place: Path) -> Measured:
 
 
 def with_florlog(task: Task, place: Path) -> Measured:
+    begun = ended = 0.0
     started = time.perf_counter()
     with florlog.run("bench", store=place) as run:
         run.track(model=task.model, optimizer=task.optimizer)
         for _ in run.loop("epoch", range(task.epochs)):
             for batch in run.loop("step", task.loader):
+                begun = begun or time.perf_counter()
                 run.log(loss=task.step(batch).item())
+            ended = time.perf_counter()
     seconds = time.perf_counter() - started
     from florlog_wal import CheckpointEnd
 
     with florlog.open(place) as log:
         ends = [entry.record for entry in log.records() if isinstance(entry.record, CheckpointEnd)]
-    stall = statistics.fmean(end.snapshot_seconds for end in ends)
-    return Measured(seconds, len(ends), ends[-1].state_bytes, sum(end.written_bytes for end in ends), stall)
+    stall = statistics.median(end.snapshot_seconds for end in ends)
+    written = sum(end.written_bytes for end in ends)
+    fixed = seconds - (ended - begun)
+    return Measured(seconds, len(ends), ends[-1].state_bytes, written, stall, fixed)
 
 
 def _state(task: Task) -> dict[str, Any]:
@@ -246,6 +252,7 @@ class Column:
 
     measured: list[Measured] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
+    running: list[float] = field(default_factory=list)  # without what is done once a run
 
 
 @contextlib.contextmanager
@@ -274,6 +281,7 @@ def compare(name: str, rounds: int, length: float, where: Path) -> None:
         base = columns["plain"].measured[-1].seconds
         for column in columns.values():
             column.ratios.append(column.measured[-1].seconds / base - 1)
+            column.running.append((column.measured[-1].seconds - column.measured[-1].fixed) / base - 1)
     epochs, steps = make(length).epochs, len(task.loader)
     print(f"\n{name}: {size / 1e6:.2f} M parameters, {epochs} epochs of {steps} steps, {rounds} rounds")
     print(f"{'':12} {'seconds':>8} {'overhead: median':>17} {'(all rounds)':>19} {'images':>7} {'stall':>9}"
@@ -289,6 +297,12 @@ def compare(name: str, rounds: int, length: float, where: Path) -> None:
             else ""
         )
         print(f"{way:12} {middle.seconds:8.2f} {median:>17} {spread:>19} {rest}", flush=True)
+        if way == "florlog":
+            low, high = min(column.running), max(column.running)
+            print(
+                f"{'':12} {'':8} {statistics.median(column.running):>+17.1%} ({low:+.1%} .. {high:+.1%}) "
+                f"without the {middle.fixed:.2f} s before the first and after the last step"
+            )
 
 
 def per_step(where: Path) -> None:
@@ -302,10 +316,11 @@ def per_step(where: Path) -> None:
             with florlog.run("steps", store=place) as run:
                 run.track(model=model)
                 log = what != "step"
-                started = time.perf_counter()
-                for index in run.loop("step", range(count)):
+                for index in run.loop("step", range(count + 1)):
                     if log:
                         run.log(loss=0.5 * index)
+                    if index == 0:  # the first step's image is no step's bookkeeping
+                        started = time.perf_counter()
                 times.append((time.perf_counter() - started) / count)
             shutil.rmtree(place)
     print(f"\nmicroseconds per pass of an empty loop, median of 5 (all), {count} passes")
