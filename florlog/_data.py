@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
 from ._workers import Passing
-from .errors import ChangedError
+from .errors import ChangedError, ImageError
 
 
 def _consume(iterator: Iterator[Any], count: int) -> Iterator[Any]:
@@ -130,6 +130,7 @@ class Cursor:
     def __init__(self, iterable: Iterable[Any]) -> None:
         self.iterable = iterable
         self._items: Iterator[Any] | None = None
+        self._taken = 0
 
     def position(self) -> Any:
         """The iterable's own account of where it is, None if it has none."""
@@ -143,13 +144,19 @@ class Cursor:
             iterable.load_state_dict(position)
             self._items = iter(iterable)
         else:
-            self._items = _continued(iterable, index)
+            done = self._taken if isinstance(iterable, Iterator) else 0  # an iterator cannot start again
+            if index < done:
+                raise ImageError("the data cannot go back to where an image was taken")
+            self._items = _continued(iterable, index - done)
+        self._taken = index
 
     def next(self) -> Any:
         """The next item; raises StopIteration at the end."""
         if self._items is None:
             self._items = iter(self.iterable)
-        return next(self._items)
+        item = next(self._items)
+        self._taken += 1
+        return item
 
 
 def _continued(iterable: Any, index: int) -> Iterator[Any]:

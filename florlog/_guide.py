@@ -377,9 +377,18 @@ def _local_difference(saved: SavedState, trees: dict[str, Any]) -> str:
     for name in _variables(saved):
         then, now = saved.tree(f"/{name}"), trees.get(f"/{name}", {})
         for variable in then.keys() & now.keys():
-            if bits(then[variable]) != bits(now[variable]):
+            if _differ(then[variable], now[variable]):
                 return str(variable)
     return ""
+
+
+def _differ(then: Any, now: Any) -> bool:
+    """Whether two trees differ in a leaf: which of them share memory does not matter."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        return then.keys() != now.keys() or any(_differ(then[key], now[key]) for key in then)
+    if isinstance(then, (list, tuple)) and isinstance(now, (list, tuple)):
+        return len(then) != len(now) or any(_differ(*pair) for pair in zip(then, now, strict=True))
+    return bits(then) != bits(now)
 
 
 def _short(value: Any) -> str:

@@ -335,7 +335,7 @@ class Run:
         """The open iterations need their Begin records now."""
         assert self._journal is not None
         for open_ in self._stack:
-            if not open_.begun and open_.loop is not None:
+            if not open_.begun and open_.loop is not None and open_.loop.lsn:
                 open_.prev = self._journal.append(Begin(open_.loop.lsn, open_.index), open_.prev)
                 open_.begun = True
 

@@ -1,8 +1,8 @@
 """What a script wraps around a loop's iterator: ``enumerate``, ``zip``, a progress bar.
 
 A replay that jumps to a later iteration must take such wrappers along, because they count for themselves.
-``enumerate`` is advanced in its own memory; where that is, is checked by what it gives when
-pickled.  Wrappers that consume other iterators in step (``zip``, ``islice``, a generator of the user's) cannot be advanced: no image is taken
+``enumerate`` is advanced in its own memory; where that is, is checked by what it gives when pickled.  Wrappers that
+consume other iterators in step (``zip``, ``islice``, a generator of the user's) cannot be advanced: no image is taken
 inside a loop under them, and their end can still be restored.  Wrappers without a position (``tqdm``) are let be.
 """
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from florlog_wal import Store
 
 import florlog
 from florlog._image import SavedState
-from florlog_wal import Store
 
 from .harness import Nursery, logged
 from .test_hindsight import answers, instrumented
@@ -61,12 +61,15 @@ def ask(nursery: Nursery, recorded: Recorded, text: str, *options: str) -> dict[
 
 
 def check(answer: dict[str, Any], truth: Values, what: str) -> None:
-    """Every value is that of the full run, and proven."""
+    """Every value is that of the full run, and proven.
+
+    The set-up's may be CONSISTENT: nothing tells what it drew from an RNG that the script does not seed.
+    """
     found = answers(answer)
     wrong = {key: (values, truth.get(key)) for key, values in found.items() if truth.get(key) != values}
     assert not wrong, (what, next(iter(wrong.items())))
-    labels = {(value["trust"], value.get("detail", "")) for value in answer["values"]}
-    assert {trust for trust, _ in labels} == {"PROVEN"}, (what, labels)
+    labels = {value["trust"] for value in answer["values"] if value["path"] or value["trust"] != "CONSISTENT"}
+    assert labels <= {"PROVEN"}, (what, labels)
 
 
 @pytest.fixture(scope="module")

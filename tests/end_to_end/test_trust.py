@@ -1,0 +1,103 @@
+"""A run that does not repeat itself: a value that differs is never labelled PROVEN, and the difference is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import florlog
+
+from .harness import Nursery, flor, python
+from .programs import write
+
+PROGRAM = """
+import os
+import random
+import time
+from pathlib import Path
+
+import torch
+
+import florlog
+
+BEFORE
+
+
+def main():
+    torch.manual_seed(1)
+    w = torch.zeros(3)
+    with florlog.run("trust") as run:
+        run.track(w=w)
+        for epoch in run.loop("epoch", range(4)):
+            for step in run.loop("step", range(3)):
+                w += CHANGE
+                run.log(total=w.sum(), first=w[0])
+                # ADD
+        run.log(end=w.sum())
+
+
+main()
+"""
+
+DATA = "(Path(__file__).parent / 'data.txt').read_text()"
+
+KINDS = {
+    "unseeded RNG": ("", "random.SystemRandom().random()"),
+    "time": ("", "time.time_ns() % 1000003"),
+    "logged wall clock": ("", "time.perf_counter() % 1"),
+    "changed data file": ("", f"float({DATA})"),
+    "data read before the run": (f"START = float({DATA})", "START"),
+    "changed environment variable": ("", "float(os.environ['SCALE'])"),
+    "set order": (
+        "class Key:\n"
+        "    def __init__(self, number):\n"
+        "        self.number = number\n\n"
+        "    def __hash__(self):\n"
+        "        return hash((os.getpid(), self.number))\n",
+        "[key.number for key in {Key(i) for i in range(50)}][0] + 50 * (os.getpid() % 7)",
+    ),
+    "mutated global": (
+        "SCALE = [0.0]\n\n\ndef grow():\n    SCALE[0] += random.SystemRandom().random()\n    return SCALE[0]\n",
+        "grow()",
+    ),
+}
+RESTORED = {"data read before the run"}  # a global that is in the images: the recorded value comes back
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_differing_value_is_never_proven(
+    kind: str, nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, change = KINDS[kind]
+    text = PROGRAM.replace("BEFORE", before).replace("CHANGE", change)
+    data, store = tmp_path / "data.txt", tmp_path / "store"
+    data.write_text("1.25")
+    script = write(tmp_path / "train.py", text)
+    if kind == "changed environment variable":
+        monkeypatch.setenv("SCALE", "1.25")
+        python(store, script)
+    else:
+        nursery.run(store, script)
+    with florlog.open(store) as log:
+        recorded = {value.path: value.value for value in log.run().logged() if value.name == "first"}
+    data.write_text("2.5")
+    write(script, text.replace("# ADD", "run.log(added=w[0])"))
+    command = ("replay", script, "--format", "json")
+    if kind == "changed environment variable":
+        monkeypatch.setenv("SCALE", "2.5")
+        done = flor(store, *command, check=False)
+        assert done.returncode == 1
+        output = [*done.stdout.splitlines(), *done.stderr.splitlines()]
+    else:
+        nursery.run(store, "florlog", *command, code=0 if kind in RESTORED else 1)
+        output = (nursery.directory / "output.txt").read_text().splitlines()
+    values = json.loads(next(line for line in output if line.startswith("{")))["values"]
+    assert len(values) == len(recorded) == 12
+    differing = [value for value in values if value["value"] != recorded[tuple(value["path"].items())]]
+    assert "PROVEN" not in {value["trust"] for value in differing}
+    if kind not in RESTORED:
+        assert differing
+        named = next(line for line in output if "differs from the recording" in line)
+        assert "first" in named or "total" in named or "state differs" in named
