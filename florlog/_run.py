@@ -236,6 +236,12 @@ class Run:
             self._log_loop(loop)
         return loop
 
+    @staticmethod
+    def _length(loop: OpenLoop) -> int:
+        """The boundary at which the loop ends, -1 if nothing tells."""
+        recorded = loop.recorded
+        return recorded.count if recorded is not None and recorded.ended else loop.length
+
     def _entry(self, iterable: Any) -> dict[str, Any]:
         """The RNGs from which a loop draws its order when it starts."""
         generators = loader_generators(iterable)
@@ -256,11 +262,7 @@ class Run:
         index = self._guide.next_index(loop, self._restore)
         if self._record_from_here() and index is not None:
             self._log_loop(loop, start=index)
-        if (
-            index is not None
-            and self._guide.restored == restored
-            and (before != loop.length or not self._recording)
-        ):
+        if index is not None and self._guide.restored == restored and before != self._length(loop):
             self._boundary(loop, before)
         return index
 
@@ -312,8 +314,10 @@ class Run:
         parent = loop.parent
         parent.segment += 1
         if self._guide is not None and not self._recording:
-            if loop.form == "for" and left:
-                self._boundary(loop, loop.count, end=True)
+            if loop.form == "for" and (left or loop.count == self._length(loop)):
+                self._boundary(
+                    loop, loop.count, end=True
+                )  # a sampler may draw once more behind the last item
             unfinished = self._guide.ended(loop)
             if self._record_from_here() and unfinished:
                 self._log_loop(loop, start=loop.count)

@@ -51,11 +51,13 @@ KINDS = {
     "data read before the run": (f"START = float({DATA})", "START"),
     "changed environment variable": ("", "float(os.environ['SCALE'])"),
     "set order": (
-        "class Key:\n"
-        "    def __init__(self, number):\n"
-        "        self.number = number\n\n"
-        "    def __hash__(self):\n"
-        "        return hash((os.getpid(), self.number))\n",
+        (
+            "class Key:\n"
+            "    def __init__(self, number):\n"
+            "        self.number = number\n\n"
+            "    def __hash__(self):\n"
+            "        return hash((os.getpid(), self.number))\n"
+        ),
         "[key.number for key in {Key(i) for i in range(50)}][0] + 50 * (os.getpid() % 7)",
     ),
     "mutated global": (
