@@ -100,8 +100,8 @@ class Alignment:
         while stop < min(len(old), len(new)) - start and keys[old[-1 - stop]] == keys[new[-1 - stop]]:
             stop += 1
         head: list[Pair] = list(zip(old[:start], new[:start], strict=True))
-        tail: list[Pair] = list(zip(old[len(old) - stop:], new[len(new) - stop:], strict=True))
-        old, new = old[start:len(old) - stop], new[start:len(new) - stop]
+        tail: list[Pair] = list(zip(old[len(old) - stop :], new[len(new) - stop :], strict=True))
+        old, new = old[start : len(old) - stop], new[start : len(new) - stop]
         anchors = self._anchors(old, new) if len(old) * len(new) > EXACT_CELLS else []
         if not anchors:
             cost, middle = self._align_exactly(old, new)
@@ -169,8 +169,8 @@ class Alignment:
         for index, (_, j) in enumerate(points):
             length = bisect_left(ends, j)
             links.append((length, last[length - 1] if length else -1))
-            ends[length:length + 1] = [j]
-            last[length:length + 1] = [index]
+            ends[length : length + 1] = [j]
+            last[length : length + 1] = [index]
         row: list[tuple[int, int]] = []
         index = last[-1] if last else -1
         while index >= 0:
@@ -187,6 +187,7 @@ class Alignment:
             return False
         missing = Counter(map(ast.dump, before.keywords)) - Counter(map(ast.dump, after.keywords))
         return bool(before.keywords) and not missing
+
 
 def paired_blocks(old: ast.AST, new: ast.AST) -> Iterator[tuple[list[ast.AST], list[ast.AST]]]:
     before, after = dict(blocks(old)), dict(blocks(new))

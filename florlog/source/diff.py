@@ -89,9 +89,7 @@ class _Comparison:
         self._walk_blocks(self._old, self._new)
         self._find_moved()
         self._changes += [
-            Change("removed", _line(n), None, one_line(n), "")
-            for n in self._removed
-            if not is_idle(n)
+            Change("removed", _line(n), None, one_line(n), "") for n in self._removed if not is_idle(n)
         ]
         added = [self._addition(n) for n in self._added if isinstance(n, ast.stmt)] + self._extended
         self._changes += [
@@ -127,9 +125,7 @@ class _Comparison:
             self._map(nodes)
         else:
             self._map([(old, new)])
-            self._changes.append(
-                Change("altered", _line(old), _line(new), one_line(old), one_line(new))
-            )
+            self._changes.append(Change("altered", _line(old), _line(new), one_line(old), one_line(new)))
         self._walk_blocks(old, new)
 
     def _extend(self, old: ast.AST, new: ast.AST) -> None:
@@ -178,9 +174,7 @@ class _Comparison:
                     continue
                 self._removed.remove(old)
                 self._added.remove(new)
-                self._changes.append(
-                    Change("moved", _line(old), _line(new), one_line(old), one_line(new))
-                )
+                self._changes.append(Change("moved", _line(old), _line(new), one_line(old), one_line(new)))
                 self._walk_pair(old, new)
 
     def _same_text(self, old: ast.AST, new: ast.AST) -> bool:

@@ -169,8 +169,13 @@ class Scopes(ast.NodeVisitor):
         outside = self._current
         self._open(node, "function", outside.prefix() + name)
         self.of[arguments] = self._current
-        for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs,
-                         arguments.vararg, arguments.kwarg):
+        for argument in (
+            *arguments.posonlyargs,
+            *arguments.args,
+            *arguments.kwonlyargs,
+            arguments.vararg,
+            arguments.kwarg,
+        ):
             if argument is not None:
                 self.of[argument] = self._current
                 self._bind(argument.arg, "other")
@@ -185,8 +190,13 @@ class Scopes(ast.NodeVisitor):
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         self._bind(node.name, "def")
         arguments = node.args
-        annotated = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg,
-                     arguments.kwarg)
+        annotated = (
+            *arguments.posonlyargs,
+            *arguments.args,
+            *arguments.kwonlyargs,
+            arguments.vararg,
+            arguments.kwarg,
+        )
         self._visit_all(node.decorator_list)
         self._visit_all((node.returns, *(a.annotation for a in annotated if a is not None)))
         self._function(node)
@@ -296,5 +306,3 @@ def root_module(origin: str) -> str:
 def foreign(origin: str) -> bool:
     """Whether an origin certainly has nothing to do with florlog."""
     return origin.startswith("module:") or root_module(origin) in KNOWN_LIBRARIES
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-NESTED = '''
+NESTED = """
 import time
 
 import torch
@@ -80,7 +80,7 @@ def main():
 
 
 main()
-'''
+"""
 
 PLACES = {
     "IN FORWARD": "florlog.log(hidden=hidden.mean())",

@@ -14,7 +14,7 @@ from florlog.source.calls import log_calls
 from florlog.source.diff import SourceDiff, compare
 from florlog.source.syntax import SourceError, parse
 
-TRAIN = textwrap.dedent('''\
+TRAIN = textwrap.dedent("""\
     import florlog
 
     def evaluate(model):
@@ -37,7 +37,7 @@ TRAIN = textwrap.dedent('''\
             if epoch > 3:
                 model.rate = 2
             run.log(accuracy=evaluate(model))
-''')
+""")
 
 
 def diff(old: str, new: str) -> SourceDiff:
@@ -171,7 +171,7 @@ def test_log_calls_are_told_by_binding(source: str, names: list[tuple[str, ...]]
 
 
 def test_the_qualified_name_of_a_log_call_is_that_of_its_code_object() -> None:
-    source = textwrap.dedent('''
+    source = textwrap.dedent("""
         import sys
         class R:
             def log(self, **values): found.append(sys._getframe(1).f_code.co_qualname)
@@ -186,7 +186,7 @@ def test_the_qualified_name_of_a_log_call_is_that_of_its_code_object() -> None:
             (lambda: r.log(d=1))()
         main()
         r.log(e=1)
-    ''')
+    """)
     space: dict[str, list[str]] = {}
     exec(source, space)
     assert [call.qualname for call in log_calls(parse(source, "m.py"))] == space["found"]

@@ -17,12 +17,12 @@ from florlog._skip import SkipRest
 from florlog.source.execution import LocalModuleFinder, below, run_as_main
 from florlog.source.instrument import instrument, wrapped_at
 
-HEAD = '''
+HEAD = """
 class Run:
     def loop(self, name, items):
         return iter(items)
 run = Run()
-'''
+"""
 
 
 def execute(source: str, **names: Any) -> dict[str, Any]:
@@ -32,19 +32,24 @@ def execute(source: str, **names: Any) -> dict[str, Any]:
 
 
 def test_skip_rest_ends_one_pass_of_the_enclosing_florlog_loop() -> None:
-    space = execute(HEAD + textwrap.dedent('''
+    space = execute(
+        HEAD
+        + textwrap.dedent("""
         seen = []
         for epoch in run.loop("epoch", range(3)):
             seen.append(("start", epoch))
             if epoch == 1:
                 raise SkipRest
             seen.append(("end", epoch))
-    '''))
+    """)
+    )
     assert space["seen"] == [("start", 0), ("end", 0), ("start", 1), ("start", 2), ("end", 2)]
 
 
 def test_skip_rest_passes_plain_loops_and_is_caught_by_the_innermost_florlog_loop() -> None:
-    space = execute(HEAD + textwrap.dedent('''
+    space = execute(
+        HEAD
+        + textwrap.dedent("""
         seen = []
         for epoch in run.loop("epoch", range(2)):
             for i, step in enumerate(run.loop("step", range(2))):
@@ -54,12 +59,13 @@ def test_skip_rest_passes_plain_loops_and_is_caught_by_the_innermost_florlog_loo
                     seen.append((epoch, step, part))
                 seen.append("never")
             seen.append(epoch)
-    '''))
+    """)
+    )
     assert space["seen"] == [(0, 0, 0), (0, 1, 0), 0, (1, 0, 0), (1, 1, 0), 1]
 
 
 def test_break_continue_return_and_else_mean_what_they_meant() -> None:
-    source = HEAD + textwrap.dedent('''
+    source = HEAD + textwrap.dedent("""
         def search(stop):
             seen = []
             for i in run.loop("i", range(5)):
@@ -74,7 +80,7 @@ def test_break_continue_return_and_else_mean_what_they_meant() -> None:
                 seen.append("else")
             return seen
         results = [search(2), search(3), search(9)]
-    ''')
+    """)
     plain: dict[str, Any] = {}
     exec(source, plain)
     assert execute(source)["results"] == plain["results"]

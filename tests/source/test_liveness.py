@@ -21,7 +21,7 @@ def carried(source: str, marker: str = "HERE", qualname: str = "<module>", first
 
 
 def test_a_typical_training_loop_carries_its_counters_and_not_its_temporaries() -> None:
-    assert carried('''
+    assert carried("""
         import torch, florlog
         best, seen, lr, unused = 1e9, [], 0.1, 3
         size = 5
@@ -35,8 +35,8 @@ def test_a_typical_training_loop_carries_its_counters_and_not_its_temporaries() 
                 best = total
             unused = 4
         print(best, seen, lr, size)
-    ''') >= {"best", "seen"}
-    names = carried('''
+    """) >= {"best", "seen"}
+    names = carried("""
         best, seen, size = 1e9, [], 5
         for epoch in run.loop("epoch", range(20)):  # HERE
             total = 0.0
@@ -46,12 +46,12 @@ def test_a_typical_training_loop_carries_its_counters_and_not_its_temporaries() 
             best = min(best, total)
             unused = 4
         print(best, size)
-    ''')
+    """)
     assert {"best", "seen"} <= names <= {"best", "seen", "size"}
 
 
 def test_the_inner_head_carries_what_the_outer_body_made_before_it() -> None:
-    source = '''
+    source = """
         def train(run, data):
             best = 0
             for epoch in run.loop("epoch", range(2)):
@@ -60,9 +60,9 @@ def test_the_inner_head_carries_what_the_outer_body_made_before_it() -> None:
                     total += step
                 best = max(best, total + epoch)
             return best
-    '''
+    """
     assert carried(source, "HERE", "train", 2) >= {"best", "total", "epoch"}
-    assert "total" not in carried(source, "epoch\"", "train", 2)
+    assert "total" not in carried(source, 'epoch"', "train", 2)
 
 
 def test_a_target_read_after_the_loop_is_carried() -> None:
@@ -71,7 +71,7 @@ def test_a_target_read_after_the_loop_is_carried() -> None:
 
 
 def test_an_object_changed_through_another_name_is_carried_under_both() -> None:
-    names = carried('''
+    names = carried("""
         a = []
         b = a
         c = {"k": a}
@@ -79,7 +79,7 @@ def test_an_object_changed_through_another_name_is_carried_under_both() -> None:
         for e in run.loop("e", range(2)):  # HERE
             b.append(e)
         print(a, c, d)
-    ''')
+    """)
     assert names == {"a", "c"} | {"b"}
 
 
@@ -88,7 +88,7 @@ def test_an_object_handed_out_before_the_loop_is_carried() -> None:
 
 
 def test_names_that_nested_functions_use_are_carried() -> None:
-    source = '''
+    source = """
         def train(run):
             count = 0
             seen = []
@@ -98,12 +98,12 @@ def test_names_that_nested_functions_use_are_carried() -> None:
                 seen.append(count)
             for e in run.loop("e", range(2)):  # HERE
                 step()
-    '''
+    """
     assert carried(source, "HERE", "train", 2) >= {"count", "seen"}
 
 
 def test_globals_that_functions_use_are_carried_by_the_module() -> None:
-    source = '''
+    source = """
         import math
         history, other = [], 1
         def train():
@@ -111,25 +111,25 @@ def test_globals_that_functions_use_are_carried_by_the_module() -> None:
             other = 2
             history.append(math.pi)
         train()  # HERE
-    '''
+    """
     assert carried(source) == {"history", "other"}
 
 
 def test_a_call_line_outside_loops_carries_what_came_before_it_and_its_arguments() -> None:
-    source = '''
+    source = """
         def main(run):
             history = []
             count = 1
             result = train(run, history)  # HERE
             later = 3
             print(history, result, count, later)
-    '''
+    """
     assert carried(source, "HERE", "main", 2) >= {"history", "count"}
     assert "later" not in carried(source, "HERE", "main", 2)
 
 
 def test_the_line_of_run_iteration_stands_for_the_loop_around_it() -> None:
-    source = '''
+    source = """
         i, total = 0, 0
         while i < 3:
             extra = 1
@@ -137,12 +137,12 @@ def test_the_line_of_run_iteration_stands_for_the_loop_around_it() -> None:
                 total += extra
             i += 1
         print(total)
-    '''
+    """
     assert carried(source) >= {"i", "total", "extra"}
 
 
 def test_what_only_a_handler_or_finally_reads_is_live_inside_try() -> None:
-    source = '''
+    source = """
         try:
             for e in run.loop("e", x):  # HERE
                 last = e
@@ -152,7 +152,7 @@ def test_what_only_a_handler_or_finally_reads_is_live_inside_try() -> None:
             print(last)
         finally:
             print(note)
-    '''
+    """
     assert carried(source) >= {"last", "note"}
 
 
@@ -172,13 +172,13 @@ def test_an_object_given_to_a_call_may_have_changed() -> None:
 
 
 def test_decorated_functions_and_methods_are_found_by_their_first_line() -> None:
-    source = '''
+    source = """
         class T:
             @deco
             def fit(self, n):
                 for e in run.loop("e", n):  # HERE
                     n += 1
-    '''
+    """
     assert carried(source, "HERE", "T.fit", 3) == {"n"}
     with pytest.raises(LookupError):
         carried(source, "HERE", "T.fit", 4)
@@ -356,4 +356,4 @@ def test_going_on_from_the_carried_names_equals_the_uninterrupted_run(
     again = Machine(whole.image, names, cut)
     actual = again.run(source)
     assume(again.going_on)
-    assert actual == expected[whole.tail:], (source, sorted(names), cut)
+    assert actual == expected[whole.tail :], (source, sorted(names), cut)

@@ -108,7 +108,7 @@ def segments(source: str) -> dict[str, dict[str, list[frozenset[int]]]]:
     return answers
 
 
-NESTED = '''
+NESTED = """
     def evaluate(m):
         run.log(v=0)                                   # in_evaluate
         for v in run.loop("val", range(2)):
@@ -138,7 +138,7 @@ NESTED = '''
         run.log(done=1)                                # last
     run.log(first=1)                                   # first
     main()
-'''
+"""
 
 
 def test_statements_around_two_inner_loops_lie_in_their_own_segments() -> None:
@@ -373,7 +373,7 @@ def test_a_loop_of_two_levels_reports_for_each_iteration_its_own_children() -> N
     assert found["b"]["k"] == [{0}, {1}]
 
 
-ITERATION = '''
+ITERATION = """
 def main(run, batches):
     run.log(a=1)                                       # before
     while True:
@@ -385,7 +385,7 @@ def main(run, batches):
             run.log(b=1)                               # tail
     run.log(d=1)                                       # after
 main(None, [])
-'''
+"""
 
 
 def test_with_iteration_bounds_its_region_by_the_while_around_it() -> None:
