@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from florlog_wal import CheckpointEnd
 
 import florlog
 from florlog._cli import main
@@ -151,11 +152,12 @@ def test_verify_tells_a_damaged_page(store: Path, capsys: pytest.CaptureFixture[
     assert main(["verify", "--store", str(store)]) == 0
     capsys.readouterr()
     data = store / "pages" / "data.mdb"
-    content = bytearray(data.read_bytes())
-    position = content.find(b"reading")
-    assert position > 0
-    content[position] ^= 1
-    data.write_bytes(content)
+    with florlog.open(store) as log:
+        image = [entry.record for entry in log.records() if isinstance(entry.record, CheckpointEnd)][-1]
+        page = log.store.get_page(image.table)
+    content = data.read_bytes()
+    assert page in content
+    data.write_bytes(content.replace(page, bytes([page[0] ^ 1]) + page[1:]))
     assert main(["verify", "--store", str(store), "--format", "json"]) == 1
     assert json.loads(capsys.readouterr().out)["problems"]
 
