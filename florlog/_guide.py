@@ -213,13 +213,10 @@ class Guide:
         loop = iteration.loop
         if loop is None or loop.recorded is None or iteration.abandoned:
             return
-        index = iteration.index
         if not iteration.names:
             self.redone += 1
             self.progress(self.redone)
-        if index < loop.recorded.count:
-            record = self.store.record(loop.recorded.commits[index]).record
-            assert isinstance(record, Commit)
+        if (record := iteration.commit) is not None:
             names = ("random numbers", "data", "sampled parameters")
             for name, now, then in zip(names, prints, (record.rng, record.data, record.state), strict=True):
                 if now and then:
@@ -236,7 +233,7 @@ class Guide:
         plan = loop.plan
         if plan is not None and self.navigating and not plan.finished and not plan.restore_end:
             last = plan.stretches[-1]
-            if loop.stretch == len(plan.stretches) and index == last.last:
+            if loop.stretch == len(plan.stretches) and iteration.index == last.last:
                 self.abandon(loop.parent)
 
     # -- comparison --------------------------------------------------------------------------------
@@ -252,6 +249,8 @@ class Guide:
         for lsn in lsns:
             entry = self.store.record(lsn)
             assert isinstance(entry.record, Commit | Values)
+            if isinstance(entry.record, Commit):
+                iteration.commit = entry.record
             for statement, name, value in entry.record.values:
                 site = self._statements[entry.session][statement]
                 expected.setdefault((site.file, site.line, name), deque()).append(encode_value(value))
@@ -323,9 +322,8 @@ class Guide:
             elif local := _local_difference(saved, trees(_variables(saved))):
                 self._local = f"variable {local} differs at {here}"
         self._label()
-        if (
-            not shared and not self._local
-        ):  # else what follows starts from a state that is not the recorded one
+        # What differs here goes on differing: what follows does not start from the recorded state.
+        if not shared and not self._local:
             self._settle()
         self._base = "image"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from florlog_recovery import Loop, LoopPlan, Node, NodePlan
-from florlog_wal import Path
+from florlog_wal import Commit, Path
 
 from ._data import Cursor
 from ._journal import Site
@@ -68,5 +68,6 @@ class OpenIteration:
     plan: NodePlan | None = None
     recorded: Node | None = None
     expected: Expected | None = None
+    commit: Commit | None = None  # as recorded
     busy: float = 0.0  # seconds of persisting before it began
     abandoned: bool = False  # nothing that it still does counts

@@ -314,10 +314,9 @@ class Run:
         parent = loop.parent
         parent.segment += 1
         if self._guide is not None and not self._recording:
+            # Not before: a sampler may draw once more behind the last item.
             if loop.form == "for" and (left or loop.count == self._length(loop)):
-                self._boundary(
-                    loop, loop.count, end=True
-                )  # a sampler may draw once more behind the last item
+                self._boundary(loop, loop.count, end=True)
             unfinished = self._guide.ended(loop)
             if self._record_from_here() and unfinished:
                 self._log_loop(loop, start=loop.count)

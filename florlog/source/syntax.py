@@ -11,12 +11,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
 
 from florlog.errors import FlorlogError
-
-FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
-LoopNode: TypeAlias = ast.For | ast.AsyncFor | ast.While
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 LOOPS = (ast.For, ast.AsyncFor, ast.While)

@@ -25,8 +25,6 @@ DIGEST_SIZE: Final = 16
 _TABLE_VERSION: Final = 1
 _KINDS: Final = ("tensor", "host")
 
-Buffer = bytes | bytearray | memoryview
-
 
 def page_digest(buffer: Any) -> bytes:
     """The xxh3-128 digest of a page's bytes (any object with a contiguous buffer)."""
