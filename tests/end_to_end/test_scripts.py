@@ -148,7 +148,7 @@ def test_killed_and_resumed_a_run_is_the_same(
     print(f"seed {seed}")
     instants = random.Random(seed)
     killed = 0
-    for number in range(3 * KILLS):
+    for number in range(6 * KILLS):  # a kill may come too late: a run is faster than the recorded one was
         if killed == KILLS:
             break
         store = tmp_path / f"store{number}"
