@@ -5,7 +5,8 @@ kill    SIGKILL before every system call of the recorded workload, on the thread
 errors  EIO, ENOSPC and short writes at every write and sync, once or from then on
 power   power cuts after every write, sync and directory change, with random subsets and tears of what was
         not synced
-gc      SIGKILL before every system call of a garbage collection
+gc      SIGKILL before every system call of a garbage collection, and power cuts after its every write,
+        sync and directory change
 
 After each fault the store is opened, compared with what it may hold, verified, and the recording resumed to
 its end.  Printed are the points tried, how many reached their call, and what was lost beyond the contract or
@@ -171,19 +172,44 @@ def kill_gc_at(point: Point, template: Path) -> Outcome:
         path = Path(folder) / "store"
         shutil.copytree(template, path)
         status = injection.inject(partial(collect, path), point, "signal=SIGKILL")
-        wrong = []
-        for again in (False, True):
-            if again:
-                collect(path)
-            wrong += [f"{problem.where}: {problem.text}" for problem in verify(path).problems]
-            with Store.open(path) as store:
-                kept = [entry.record for entry in store.scan() if entry.session == 39 and not _is_end(entry)]
-                runs = [info.begin.run for info in store.sessions()]
-            if runs not in ((["r0", "r1", "r2"], ["r1", "r2"], ["r2"]) if not again else (["r2"],)):
-                wrong.append(f"the runs {runs} are left")
-            if len(kept) != 13:
-                wrong.append(f"{len(kept)} records are left of the run that stays")
-        return Outcome(str(point), os.WIFSIGNALED(status), wrong)
+        return Outcome(str(point), os.WIFSIGNALED(status), judge_gc(path))
+
+
+def judge_gc(path: Path) -> list[str]:
+    """What is wrong with the store that a gc was cut off in, and again when the next gc is through."""
+    wrong = []
+    for again in (False, True):
+        if again:
+            collect(path)
+        wrong += [f"{problem.where}: {problem.text}" for problem in verify(path).problems]
+        with Store.open(path) as store:
+            kept = [entry.record for entry in store.scan() if entry.session == 39 and not _is_end(entry)]
+            runs = [info.begin.run for info in store.sessions()]
+        if runs not in ((["r0", "r1", "r2"], ["r1", "r2"], ["r2"]) if not again else (["r2"],)):
+            wrong.append(f"the runs {runs} are left")
+        if len(kept) != 13:
+            wrong.append(f"{len(kept)} records are left of the run that stays")
+    return wrong
+
+
+def gc_events(template: Path) -> tuple[list[power.Event], int]:
+    """The trace of a garbage collection, and how many events its store's own files take."""
+    standing = len(power.trace_of(lambda root: None, template))
+    return power.trace_of(lambda root: collect(root / "store"), template), standing
+
+
+def cut_gc_at(events: list[power.Event], at: tuple[int, int]) -> Outcome:
+    """A power cut inside gc: the same is left as by a kill."""
+    after, seed = at
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "store"
+        target.mkdir()
+        power.cut(events, after, target, random.Random(f"{after}:{seed}"))
+        try:
+            wrong = judge_gc(target)
+        except Exception as error:  # whatever it is, the store should have opened
+            wrong = [f"{type(error).__name__}: {error}"]
+    return Outcome(f"event {after}, seed {seed}", True, wrong)
 
 
 def _is_end(entry: Entry) -> bool:
@@ -281,6 +307,11 @@ def main() -> int:
                 work_gc = partial(kill_gc_at, template=Path(folder) / "store")
                 points = gc_points(Path(folder) / "store")[::each]
                 reports.append(run_all(Report("kill in gc"), pool.map(work_gc, points, chunksize=8)))
+                events, standing = gc_events(Path(folder) / "store")
+                ends = range(standing, len(events) + 1, each)
+                cuts = [(k, options.seed + s) for k in ends for s in range(options.cuts)]
+                outcomes = pool.map(partial(cut_gc_at, events), cuts, chunksize=8)
+                reports.append(run_all(Report("power cut in gc"), outcomes))
         if "errors" in options.kinds:
             faults = list(error_points(options.steps))[::each]
             outcomes = pool.map(partial(_fail, options.steps), faults, chunksize=8)

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from florlog_wal import Store, WalError, page_digest
+from florlog_wal import Lineage, Store, WalError, page_digest
 
 from tests.wal import workload
 
@@ -28,9 +28,15 @@ FILES = ("log/data.mdb", "pages/data.mdb", "FLORLOG", "end")
 
 
 def make(path: Path, steps: int) -> list[bytes]:
-    """A store with two runs and their images; the digests of its pages."""
+    """A store with two runs, their images, and a page in each form of difference; its pages' digests."""
     workload.record(path, path.with_name("acks"), steps)
-    return [page_digest(page) for step in workload.script(steps) for page in step.pages]
+    digests = [page_digest(page) for step in workload.script(steps) for page in step.pages]
+    with Store.open(path, mode="w") as store:
+        for number, lineage in enumerate((Lineage(itemsize=2), Lineage(itemsize=4, row=16))):
+            page = random.Random(number).randbytes(600)
+            for changed in (page, page[:320] + bytes(8) + page[328:]):
+                digests += store.put_pages([changed], lineages=[lineage]).digests
+    return digests
 
 
 def contents(path: Path, digests: list[bytes]) -> list[Any]:
@@ -109,12 +115,12 @@ def try_flips(path: Path, digests: list[bytes], flips: Iterable[Flip]) -> Counte
     return counts
 
 
-def share(steps: int, number: int, shares: int) -> Counter[str]:
-    """Every K-th flip, on a store of its own."""
+def share(steps: int, every: int, number: int, shares: int) -> Counter[str]:
+    """One worker's part of every K-th flip, on a store of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "store"
         digests = make(path, steps)
-        return try_flips(path, digests, all_bits(path, start=number, every=shares))
+        return try_flips(path, digests, all_bits(path, start=number * every, every=shares * every))
 
 
 def main() -> int:
@@ -122,10 +128,13 @@ def main() -> int:
         prog="python -m tests.wal.flips", description="Flip every bit of a store."
     )
     parser.add_argument("--steps", type=int, default=3, help="iterations of each of the workload's two runs")
+    parser.add_argument("--every", type=int, default=1, help="try every K-th flip only")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     with ProcessPoolExecutor(options.jobs) as pool:
-        parts = pool.map(partial(share, options.steps, shares=options.jobs), range(options.jobs))
+        parts = pool.map(
+            partial(share, options.steps, options.every, shares=options.jobs), range(options.jobs)
+        )
         counts = sum(parts, Counter[str]())
     print(f"{counts.total()} flips: {dict(counts)}, no other value and no dead interpreter")
     return 0

@@ -45,6 +45,10 @@ SEEDS: list[bytes] = [
     encode_table({"w": PageEntry("tensor", "float32", (2, 3), 24, (b"d" * 16,))}),
     *(encode(record, 7, 1, 2) for record in (commit(1), run_begin(), RunEnd("failed", 1.0, None))),
     encode(Values(2, 1, 0, ((1, "m", [1, {"k": (2,)}]),)), 7, 1, 2),
+    deltas.HEADER.pack(deltas.ROWS, 1, 1, 32, b"b" * 16)
+    + deltas.ROWS_HEAD.pack(8, 4, 1)
+    + b"\0\0\0\1"
+    + b"rowsrows",
     deltas.HEADER.pack(deltas.ZLIB, 2, 1, 32, b"b" * 16) + b"x\x9cc`\xa0\x1d\x00\x00 \x00\x01",
 ]
 
@@ -96,12 +100,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.wal.fuzz", description="Fuzz the decoders.")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--runs", type=int, default=10**9)
+    parser.add_argument("--atheris", action="store_true", help="fail where atheris is not installed")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     try:
         atheris: Any = importlib.import_module("atheris")
     except ImportError:
+        if options.atheris:
+            print("atheris is not installed: pip install atheris", file=sys.stderr)
+            return 2
         choose = random.Random(options.seed)
         print(f"atheris is not installed: mutating sound encodings, seed {options.seed}")
         start, runs = time.monotonic(), 0

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,15 +51,41 @@ class File:
 
 def trace(steps: int, durability: workload.Durability) -> list[Event]:
     """Record the workload and read its trace."""
+    return trace_of(
+        lambda root: workload.record(root / "store", root / "acks", steps, durability, mirror=True)
+    )
+
+
+def trace_of(work: Callable[[Path], None], template: Path | None = None) -> list[Event]:
+    """Trace what is done to the store of a folder, which begins as a copy of a template, if there is one.
+
+    The template's files come first, each made, written and synced.
+    """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
+        before = []
+        if template is not None:
+            shutil.copytree(template, root / "store")
+            before = _standing(root)
         status = injection.run(
-            lambda: workload.record(root / "store", root / "acks", steps, durability, mirror=True),
+            lambda: work(root),
             "main", "-f", "-y", "-xx", "-s", "1000000", "-e", f"trace={_CALLS}", "-o", f"{folder}/trace",
         )  # fmt: skip
         assert status == 0
         lines = (root / "trace").read_text(errors="replace").splitlines()
-        return list(_events(_whole(lines), folder))
+        return [*before, *_events(_whole(lines), folder)]
+
+
+def _standing(root: Path) -> list[Event]:
+    """What a store holds, as events that are all durable."""
+    events = []
+    for file in sorted((root / "store").rglob("*")):
+        if file.is_dir():
+            events.append(Event("folder", str(file)))
+        else:
+            events += [Event("make", str(file)), Event("write", str(file), "", 0, file.read_bytes())]
+            events.append(Event("sync", str(file)))
+    return [*events, *(Event("folders", f"{root}/store{name}") for name in ("", "/log", "/pages"))]
 
 
 def _whole(lines: list[str]) -> Iterator[str]:

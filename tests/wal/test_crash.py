@@ -48,6 +48,14 @@ def test_a_kill_inside_gc(choose: random.Random, tmp_path: Path) -> None:
     judge([crash.kill_gc_at(point, tmp_path / "store") for point in choose.sample(points, 25)], 20)
 
 
+def test_a_power_cut_inside_gc(choose: random.Random, tmp_path: Path) -> None:
+    crash.make_gc_store(tmp_path / "store")
+    events, standing = crash.gc_events(tmp_path / "store")
+    assert len(events) > standing + 20
+    cuts = [(choose.randint(standing, len(events)), choose.randrange(10**6)) for _ in range(40)]
+    judge([crash.cut_gc_at(events, cut) for cut in cuts], 40)
+
+
 @pytest.mark.parametrize("durability", ["group", "sync"])
 def test_a_power_cut_after_any_event(durability: workload.Durability, choose: random.Random) -> None:
     events = power.trace(STEPS, durability)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from florlog_wal import (
     PAGE_SIZE,
     CheckpointBegin,
     CorruptPage,
+    Lineage,
     PageEntry,
     Store,
     compact,
@@ -18,8 +20,10 @@ from florlog_wal import (
     encode_table,
     gc,
     page_digest,
+    pages,
     verify,
 )
+from florlog_wal.lineage import LONGEST_PAUSE, PATIENCE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,7 +53,7 @@ def test_a_difference_gives_its_page_back(base: bytes, seed: int, itemsize: int,
     try:
         choose = random.Random(seed)
         page = bytes(byte ^ (choose.random() < 0.1) for byte in base * 40)
-        data = deltas.encode(page, base * 40, b"b" * 16, 2, itemsize)
+        data = deltas.encode_planes(page, base * 40, b"b" * 16, 2, itemsize)
         if data is not None:
             assert len(data) <= len(page) * deltas.WORTH + deltas.HEADER.size
             assert deltas.head(data) == (3, b"b" * 16)
@@ -61,9 +65,9 @@ def test_a_difference_gives_its_page_back(base: bytes, seed: int, itemsize: int,
 
 def test_what_changed_much_is_stored_full() -> None:
     choose = random.Random(1)
-    assert deltas.encode(choose.randbytes(PAGE_SIZE), choose.randbytes(PAGE_SIZE), b"", 0, 4) is None
-    assert deltas.encode(b"a" * 100, b"a" * 99, b"", 0, 1) is None
-    assert deltas.encode(b"a" * 100, b"a" * 100, b"", deltas.MAX_DEPTH, 1) is None
+    assert deltas.encode_planes(choose.randbytes(PAGE_SIZE), choose.randbytes(PAGE_SIZE), b"", 0, 4) is None
+    assert deltas.encode_planes(b"a" * 100, b"a" * 99, b"", 0, 1) is None
+    assert deltas.encode_planes(b"a" * 100, b"a" * 100, b"", deltas.MAX_DEPTH, 1) is None
 
 
 @given(st.binary(max_size=80))
@@ -80,10 +84,10 @@ def put_images(store: Store, pages: list[bytes]) -> list[bytes]:
     """An image of each page, each a difference from the one before where that pays."""
     session = store.append(run_begin())
     digests: list[bytes] = []
+    lineage = Lineage(itemsize=2)
     for page in pages:
         begin = store.append(CheckpointBegin(0, len(digests)), session=session)
-        base = digests[-1] if digests else None
-        digests += store.put_pages([page], bases=[base], itemsize=2).digests
+        digests += store.put_pages([page], lineages=[lineage]).digests
         table = encode_table({"w": PageEntry("tensor", "bfloat16", (1,), len(page), (digests[-1],))})
         root = store.put_pages([table]).digests[0]
         store.append(checkpoint_end(begin, root), session=session)
@@ -95,9 +99,9 @@ def test_small_changes_take_little_space_and_read_the_same(tmp_path: Path) -> No
     with Store.open(tmp_path / "s", mode="w") as store:
         digests = put_images(store, pages)
         assert digests == [page_digest(page) for page in pages]
-        again = store.put_pages([pages[3]], bases=[digests[0]], itemsize=2)
+        again = store.put_pages([pages[3]], lineages=[Lineage(2, digests=[digests[0]])])
         assert again.written_bytes == 0
-        small = store.put_pages([bf16_like(1)[1][:-2] + b"zz"], bases=[digests[1]], itemsize=2)
+        small = store.put_pages([bf16_like(1)[1][:-2] + b"zz"], lineages=[Lineage(2, digests=[digests[1]])])
         assert 0 < small.written_bytes < PAGE_SIZE / 5
     with Store.open(tmp_path / "s") as store:
         assert [store.get_page(digest) for digest in digests] == pages
@@ -110,9 +114,8 @@ def test_small_changes_take_little_space_and_read_the_same(tmp_path: Path) -> No
 def test_a_base_that_is_missing_gives_a_full_page(tmp_path: Path) -> None:
     pages = bf16_like(1)
     with Store.open(tmp_path / "s", mode="w") as store:
-        assert (
-            store.put_pages([pages[1]], bases=[page_digest(pages[0])], itemsize=2).written_bytes == PAGE_SIZE
-        )
+        lineage = Lineage(2, digests=[page_digest(pages[0])])
+        assert store.put_pages([pages[1]], lineages=[lineage]).written_bytes == PAGE_SIZE
 
 
 def test_gc_keeps_a_base_as_long_as_a_difference_needs_it(tmp_path: Path) -> None:
@@ -144,3 +147,147 @@ def test_a_damaged_base_damages_what_is_built_on_it_and_nothing_else(tmp_path: P
             with pytest.raises(CorruptPage, match=digest.hex()):
                 store.get_page(digest)
         assert store.get_page(other) == b"other"
+
+
+# -- rows --------------------------------------------------------------------------------------------
+
+
+@given(
+    row=st.integers(1, 40),
+    lead=st.integers(0, 39),
+    size=st.integers(1, 400),
+    changed=st.sets(st.integers(0, 399), max_size=6),
+    depth=st.integers(0, deltas.MAX_DEPTH),
+)
+def test_rows_give_their_page_back_wherever_the_page_begins(
+    row: int, lead: int, size: int, changed: set[int], depth: int
+) -> None:
+    base = bytes(k % 251 for k in range(size))
+    page = bytes(byte ^ (k in changed) for k, byte in enumerate(base))
+    data = deltas.encode_rows(page, base, b"b" * 16, depth, row, lead)
+    if data is None:
+        touched = {(lead + k) // row for k in changed if k < size}
+        too_many = len(touched) * (row + 4) > deltas.WORTH * size
+        assert too_many or lead >= row or row > size or depth == deltas.MAX_DEPTH
+    else:
+        assert deltas.head(data) == (depth + 1, b"b" * 16)
+        assert deltas.decode(data, base) == page
+
+
+@given(st.binary(max_size=60), st.integers(0, 30), st.integers(0, 30), st.integers(0, 2**32 - 1))
+def test_arbitrary_rows_are_a_page_of_the_right_length_or_no_difference(
+    body: bytes, row: int, lead: int, count: int
+) -> None:
+    for number in (count, len(body) // (row + 4)):
+        data = deltas.HEADER.pack(deltas.ROWS, 1, 1, 20, b"b" * 16)
+        data += deltas.ROWS_HEAD.pack(row, lead, number) + body
+        try:
+            assert len(deltas.decode(data, b"x" * 20)) == 20
+        except deltas.NotADelta:
+            pass
+
+
+def embedding(steps: int, rows: int = 8000, width: int = 64, touched: int = 200) -> list[bytes]:
+    """A float32 table of which each step changes a few rows wholly, several pages long."""
+    choose = np.random.default_rng(3)
+    table = choose.standard_normal((rows, width), dtype=np.float32)
+    images = [table.tobytes()]
+    for _ in range(steps):
+        table[choose.integers(0, rows, touched)] = choose.standard_normal((touched, width), dtype=np.float32)
+        images.append(table.tobytes())
+    return images
+
+
+def cut(image: bytes) -> list[bytes]:
+    return [image[at : at + PAGE_SIZE] for at in range(0, len(image), PAGE_SIZE)]
+
+
+def test_sparse_updates_store_their_rows(tmp_path: Path) -> None:
+    images = embedding(12)
+    lineage = Lineage(itemsize=4, row=256)
+    written, digests = [], []
+    with Store.open(tmp_path / "s", mode="w") as store:
+        for image in images:
+            pages = cut(image)
+            result = store.put_pages(pages, lineages=[lineage] * len(pages))
+            written.append(result.written_bytes)
+            digests.append(result.digests)
+        forms = {page_form(store, digest) for digest in digests[1]}
+        assert forms == {deltas.ROWS}
+    with Store.open(tmp_path / "s") as store:
+        for image, names in zip(images, digests, strict=True):
+            assert b"".join(map(store.get_page, names)) == image
+    assert written[0] == written[7] == len(images[0])  # a chain ends at its greatest depth
+    assert all(size < 210 * 260 + 8 * 40 for size in written[1:7])
+    assert verify(tmp_path / "s").ok
+
+
+def page_form(store: Store, digest: bytes) -> int:
+    """The codec of a stored difference; 0 for a full page."""
+    with store._pages.read() as snapshot:
+        stored = snapshot.get("deltas", digest)
+    return stored[0] if stored else 0
+
+
+def test_dense_updates_are_soon_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+    original = deltas.encode_planes
+
+    def counted(*args: Any) -> bytes | None:
+        tries.append(args)
+        return original(*args)
+
+    monkeypatch.setattr(deltas, "encode_planes", counted)
+    choose = np.random.default_rng(5)
+    lineage = Lineage(itemsize=4, row=256)
+    per_image = []
+    with Store.open(tmp_path / "s", mode="w") as store:
+        for _ in range(40):
+            pages = cut(choose.bytes(8 * PAGE_SIZE))
+            store.put_pages(pages, lineages=[lineage] * 8)
+            per_image.append(len(tries))
+            tries.clear()
+        assert max(per_image) == PATIENCE
+        assert [number for number, count in enumerate(per_image) if count] == [1, 3, 6, 11, 20, 37]
+        # What has become sparse is found again, at the latest when the pause is over.
+        sparse = [
+            store.put_pages(cut(image), lineages=[lineage] * len(cut(image))).written_bytes
+            for image in embedding(LONGEST_PAUSE + 2, rows=2048)
+        ]
+    assert sparse[0] > 500_000
+    assert min(sparse[-2:]) < 100_000
+
+
+def test_bytes_that_the_caller_still_holds_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = embedding(1, touched=20)
+    lineage = Lineage(itemsize=4, row=256)
+    with Store.open(tmp_path / "s", mode="w") as store:
+        store.put_pages(cut(first), lineages=[lineage] * 8)
+        with monkeypatch.context() as blind:
+            blind.setattr(pages, "get", lambda *_: pytest.fail("a base was read"))
+            result = store.put_pages(cut(second), lineages=[lineage] * 8, previous=cut(first))
+        assert result.written_bytes < 6000
+        assert b"".join(map(store.get_page, result.digests)) == second
+
+
+def test_bytes_that_are_no_longer_those_of_the_base_are_not_believed(tmp_path: Path) -> None:
+    first, second = embedding(1, touched=20)
+    lineage = Lineage(itemsize=4, row=256)
+    with Store.open(tmp_path / "s", mode="w") as store:
+        store.put_pages(cut(first), lineages=[lineage] * 8)
+        overwritten = cut(second)  # as when the buffer was filled again
+        result = store.put_pages(cut(second), lineages=[lineage] * 8, previous=overwritten)
+        assert b"".join(map(store.get_page, result.digests)) == second
+        assert result.written_bytes < 6000
+    assert verify(tmp_path / "s").ok
+
+
+def test_a_tensor_that_grew_is_stored_whole(tmp_path: Path) -> None:
+    lineage = Lineage(itemsize=4)
+    with Store.open(tmp_path / "s", mode="w") as store:
+        store.put_pages([b"a" * 4000], lineages=[lineage])
+        result = store.put_pages([b"a" * 4004, b"b" * 4], lineages=[lineage] * 2)
+        assert result.written_bytes == 4008
+        assert [store.get_page(digest) for digest in result.digests] == [b"a" * 4004, b"b" * 4]

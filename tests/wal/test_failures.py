@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from florlog_wal import LogStopped, Store, log, pages, verify
+from florlog_wal import LogStopped, PagesFailed, Store, log, pages, verify
 from florlog_wal.errors import StoreFailed
 
 from tests.wal.samples import commit, run_begin
@@ -180,7 +180,7 @@ def test_pages_that_cannot_be_written_leave_the_log_going(
             broken.setattr(
                 pages, "put", lambda *_: (_ for _ in ()).throw(StoreFailed("pages", "Disk quota exceeded"))
             )
-            with pytest.raises(LogStopped, match="Disk quota exceeded"):
+            with pytest.raises(PagesFailed, match="Disk quota exceeded"):
                 store.put_pages([b"page"])
         store.append(commit(0), session=session)
         assert store.put_pages([b"page"]).written_bytes == 4
@@ -189,7 +189,7 @@ def test_pages_that_cannot_be_written_leave_the_log_going(
 
 FULL_DISK = """
 import sys
-from florlog_wal import LogStopped, Store
+from florlog_wal import LogStopped, PagesFailed, Store
 from tests.wal.samples import commit, run_begin
 store = Store.open(sys.argv[1], mode="w", window=0.001)
 session = store.append(run_begin())
@@ -204,7 +204,7 @@ for index in range(3000):
         if index % 10 == 0:
             store.put_pages([index.to_bytes(4) * 5000])
             images += 1
-    except LogStopped as error:
+    except PagesFailed as error:
         warned.add("pages")
 try:
     store.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+import signal
 import struct
 from collections import Counter
 from collections.abc import Callable
@@ -155,3 +157,39 @@ def test_an_older_tree_that_looks_sound_is_seen_by_the_last_clean_close(tmp_path
     with pytest.raises(CorruptRecord):
         Store.open(tmp_path / "s", mode="w")
     assert not verify(tmp_path / "s").ok
+
+
+def test_an_older_tree_in_a_killed_store_is_seen_or_made_good_by_the_tail(tmp_path: Path) -> None:
+    """What a flipped bit in LMDB's meta page may do: the tree of an earlier commit, which is sound."""
+    path = tmp_path / "s"
+    child = os.fork()
+    if child == 0:
+        store = Store.open(path, mode="w", window=0.001)
+        session = store.append(run_begin())
+        for index in range(4):
+            store.append(commit(index), session=session)
+            store.sync()
+            (tmp_path / str(index)).write_bytes((path / "log" / "data.mdb").read_bytes())
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    shutil.copytree(path, tmp_path / "killed")
+    for index in range(4):
+        shutil.rmtree(path)
+        shutil.copytree(tmp_path / "killed", path)
+        (path / "log" / "data.mdb").write_bytes((tmp_path / str(index)).read_bytes())
+        with Store.open(path) as store:
+            if index < 1:
+                with pytest.raises(CorruptRecord):
+                    store.last_lsn  # noqa: B018
+                with pytest.raises(CorruptRecord):
+                    store.sessions()
+            else:
+                assert [entry.lsn for entry in store.scan()] == [1, 2, 3, 4, 5]
+                assert store.sessions()[0].last_lsn == 5
+        assert verify(path).ok == (index >= 1)
+        if index < 1:
+            with pytest.raises(CorruptRecord):
+                Store.open(path, mode="w")
+        else:
+            Store.open(path, mode="w").close()
+            assert verify(path).ok

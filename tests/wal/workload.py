@@ -24,6 +24,7 @@ from florlog_wal import (
     LoopBegin,
     LoopEnd,
     PageEntry,
+    PagesFailed,
     Record,
     RunEnd,
     Store,
@@ -94,7 +95,7 @@ def record(
                     continue  # the training goes on, unrecorded
                 try:
                     _do(store, step, lsn, acknowledge, mirror)
-                except LogStopped:
+                except (LogStopped, PagesFailed):
                     stopped = True
                     acknowledge("stopped")
     except (WalError, OSError):

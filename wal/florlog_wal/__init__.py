@@ -13,6 +13,7 @@ from florlog_wal.errors import (
     NetworkFilesystem,
     NoSuchRecord,
     NotAStore,
+    PagesFailed,
     ReadOnlyStore,
     StoreClosed,
     StoreFailed,
@@ -22,6 +23,7 @@ from florlog_wal.errors import (
     WalError,
 )  # fmt: skip
 from florlog_wal.gc import GcReport, gc
+from florlog_wal.lineage import Lineage
 from florlog_wal.pages import PutResult
 from florlog_wal.records import (
     RECORD_TYPES,
@@ -55,13 +57,12 @@ from florlog_wal.values import decode_value, encode_value
 from florlog_wal.verify import Problem, VerifyReport, verify
 
 __all__ = [
-    "DIGEST_SIZE", "PAGE_SIZE", "RECORD_TYPES", "Abort", "Array", "Begin", "CheckpointBegin",
-    "CheckpointEnd", "Commit", "CompactReport", "CorruptPage", "CorruptRecord", "CorruptStore",
-    "CorruptValue", "Entry", "Failure", "Forked", "Frame", "GcReport", "Hindsight", "LockHolder",
-    "LogStopped", "LoggedValues", "LoopBegin", "LoopEnd", "MissingPage", "NetworkFilesystem",
-    "NoSuchRecord", "NotAStore", "Note", "PageEntry", "PageTable", "Path", "Problem", "PutResult",
-    "ReadOnlyStore", "Record", "RunBegin", "RunEnd", "SessionInfo", "Statement", "Store", "StoreClosed",
-    "StoreFailed", "StoreLocked", "Unencodable", "UnsupportedFormat", "Values", "VerifyReport", "WalError",
-    "compact", "decode_table", "decode_value", "encode_table", "encode_value", "gc", "page_digest",
-    "verify",
+    "DIGEST_SIZE", "PAGE_SIZE", "RECORD_TYPES", "Abort", "Array", "Begin", "CheckpointBegin", "CheckpointEnd",
+    "Commit", "CompactReport", "CorruptPage", "CorruptRecord", "CorruptStore", "CorruptValue", "Entry",
+    "Failure", "Forked", "Frame", "GcReport", "Hindsight", "Lineage", "LockHolder", "LogStopped",
+    "LoggedValues", "LoopBegin", "LoopEnd", "MissingPage", "NetworkFilesystem", "NoSuchRecord", "NotAStore",
+    "Note", "PageEntry", "PageTable", "PagesFailed", "Path", "Problem", "PutResult", "ReadOnlyStore",
+    "Record", "RunBegin", "RunEnd", "SessionInfo", "Statement", "Store", "StoreClosed", "StoreFailed",
+    "StoreLocked", "Unencodable", "UnsupportedFormat", "Values", "VerifyReport", "WalError", "compact",
+    "decode_table", "decode_value", "encode_table", "encode_value", "gc", "page_digest", "verify",
 ]  # fmt: skip

@@ -1,16 +1,19 @@
 """Pages stored as differences from the page they replace, where that pays.
 
-XOR with the base, the bytes of each item put into planes, then compressed: neighbouring values that changed
-little have equal high bytes, so the high planes become nearly all zero.  Measured on Adam training: bfloat16
-parameters at a small learning rate shrink 21 times, float32 state 1.2 to 2 times, at a third to a half of the
-speed of a plain write.  So a difference is never faster, it saves space; it is tried on a sample first and
-taken only if it halves the page at least, which leaves dense float32 training alone.
+There are two forms.  *Planes*: XOR with the base, the bytes of each item put into planes, then compressed:
+neighbouring values that changed little have equal high bytes, so the high planes become nearly all zero.
+Measured on Adam training, bfloat16 parameters at a small learning rate shrink 21 times, float32 state 1.2
+to 2 times, at a third to a half of the speed of a plain write.  *Rows*: the rows that changed, as they are
+now, with their numbers, for tensors of which a step touches few rows, as embeddings under a sparse optimizer
+(Check-N-Run, NSDI 2022, section 5.1): no compression, so it costs a comparison and a small copy.
 
-    +-------+----------+-------+---+------------+-----------+------------+
-    | codec | itemsize | depth | 0 | length 4   | base 16   | compressed |
-    +-------+----------+-------+---+------------+-----------+------------+
+    +-------+----------+-------+---+------------+-----------+-------+
+    | codec | itemsize | depth | 0 | length 4   | base 16   | body  |
+    +-------+----------+-------+---+------------+-----------+-------+
 
-``depth`` counts the differences down to a full page; it is bounded, as reading applies them all.
+A difference is never faster to write than nothing, it saves space: it is taken only if it halves the page
+at least.  ``depth`` counts the differences down to a full page; it is bounded, as reading applies them all.
+Which form is tried for which page is the caller's choice (see `lineage`).
 """
 
 from __future__ import annotations
@@ -24,10 +27,14 @@ from typing import Any, Final
 import numpy as np
 
 HEADER: Final = struct.Struct(">BBBxI16s")
+ROWS_HEAD: Final = struct.Struct(
+    ">III"
+)  # bytes of a row, bytes of the first that lie before, rows that follow
 MAX_DEPTH: Final = 6
 WORTH: Final = 0.5
 SAMPLE: Final = 16 << 10
-ZLIB, ZSTD = 1, 2
+ZLIB, ZSTD, ROWS = 1, 2, 3
+_NUMBER: Final = np.dtype(">u4")
 
 
 def _optional(name: str) -> Any:
@@ -44,9 +51,9 @@ class NotADelta(Exception):  # noqa: N818 - internal: it becomes CorruptPage
     """Bytes that are not a difference from their base."""
 
 
-def encode(page: Any, base: bytes, digest: bytes, base_depth: int, itemsize: int) -> bytes | None:
-    """A page as a difference from another of the same length; None where it does not pay."""
-    if len(page) != len(base) or not page or base_depth >= MAX_DEPTH or not 1 <= itemsize <= 16:
+def encode_planes(page: Any, base: Any, digest: bytes, base_depth: int, itemsize: int) -> bytes | None:
+    """A page as planes over another of the same length; None where it does not pay."""
+    if not _possible(page, base, base_depth) or not 1 <= itemsize <= 16:
         return None
     if len(page) % itemsize:
         itemsize = 1
@@ -59,6 +66,25 @@ def encode(page: Any, base: bytes, digest: bytes, base_depth: int, itemsize: int
         return None
     codec = ZLIB if zstandard is None else ZSTD
     return HEADER.pack(codec, itemsize, base_depth + 1, len(page), digest) + compressed
+
+
+def encode_rows(page: Any, base: Any, digest: bytes, base_depth: int, row: int, lead: int) -> bytes | None:
+    """A page as the rows that differ from another's; None where it does not pay.
+
+    ``row`` is the length of a row in bytes, ``lead`` how many bytes of the page's first row lie on the page
+    before: a page's end is seldom a row's.
+    """
+    if not _possible(page, base, base_depth) or not 0 <= lead < row or row > len(page):
+        return None
+    now, before = _rows(page, row, lead), _rows(base, row, lead)
+    width = next(size for size in (8, 4, 2, 1) if row % size == 0)
+    kind = np.dtype(f"u{width}")
+    numbers = np.flatnonzero((now.view(kind) != before.view(kind)).any(axis=1))
+    if len(numbers) * (row + _NUMBER.itemsize) > WORTH * len(page):
+        return None
+    head = HEADER.pack(ROWS, 1, base_depth + 1, len(page), digest)
+    body = numbers.astype(_NUMBER).tobytes() + now[numbers].tobytes()
+    return head + ROWS_HEAD.pack(row, lead, len(numbers)) + body
 
 
 def head(data: bytes) -> tuple[int, bytes]:
@@ -76,9 +102,37 @@ def decode(data: bytes, base: bytes) -> bytes:
     codec, itemsize, _, length, _ = HEADER.unpack_from(data)
     if length != len(base) or not itemsize or length % itemsize:
         raise NotADelta(f"a difference for {length} bytes, its base has {len(base)}")
+    if codec == ROWS:
+        return _decode_rows(data, base)
     planes = _decompress(codec, data[HEADER.size :], length)
     changed = np.frombuffer(planes, np.uint8).reshape(itemsize, -1).T.reshape(-1)
     return (changed ^ np.frombuffer(base, np.uint8)).tobytes()
+
+
+def _decode_rows(data: bytes, base: bytes) -> bytes:
+    at = HEADER.size + ROWS_HEAD.size
+    if len(data) < at:
+        raise NotADelta("it is shorter than the head of its rows")
+    row, lead, count = ROWS_HEAD.unpack_from(data, HEADER.size)
+    if not lead < row <= len(base) or len(data) != at + count * (row + _NUMBER.itemsize):
+        raise NotADelta(f"{count} rows of {row} bytes do not fill it")
+    rows = _rows(base, row, lead)
+    numbers = np.frombuffer(data, _NUMBER, count, at)
+    if count and numbers.max() >= len(rows):
+        raise NotADelta(f"row {numbers.max()} of {len(rows)}")
+    rows[numbers] = np.frombuffer(data, np.uint8, count * row, at + numbers.nbytes).reshape(count, row)
+    return rows.reshape(-1)[lead : lead + len(base)].tobytes()
+
+
+def _possible(page: Any, base: Any, base_depth: int) -> bool:
+    return len(page) == len(base) and len(page) > 0 and base_depth < MAX_DEPTH
+
+
+def _rows(page: Any, row: int, lead: int) -> np.ndarray[Any, Any]:
+    """A copy of a page, filled up with zeros to whole rows."""
+    filled = np.zeros(-(-(lead + len(page)) // row) * row, np.uint8)
+    filled[lead : lead + len(page)] = np.frombuffer(page, np.uint8)
+    return filled.reshape(-1, row)
 
 
 def _planes(items: np.ndarray[Any, Any], itemsize: int) -> bytes:

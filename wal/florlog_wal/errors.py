@@ -85,6 +85,17 @@ class LogStopped(WalError):
         )
 
 
+class PagesFailed(WalError):
+    """The pages of an image cannot be written; the log goes on, and so may the next image."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(
+            f"pages cannot be written to {path} ({reason}): the log and earlier images are not harmed; make room, "
+            "later images are tried again"
+        )
+
+
 class CorruptRecord(WalError):
     """The bytes at an LSN are not what was written."""
 

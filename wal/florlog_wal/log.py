@@ -142,7 +142,10 @@ def write_records(env: Environment, records: dict[int, bytes]) -> int:
 def recover_tail(env: Environment, path: Path) -> int:
     """Move into LMDB what a killed writer left in the tail; the last LSN afterwards."""
     last = last_durable(env)
-    left = tail.following(tail.TailReader(path).frames(last), last)
+    reader = tail.TailReader(path)
+    left = tail.following(reader.frames(last), last)
+    if last + len(left) < reader.floor:
+        raise CorruptRecord(last + len(left) + 1, f"the log once reached {reader.floor} and ends before")
     return write_records(env, left) if left else last
 
 

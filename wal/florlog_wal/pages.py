@@ -5,8 +5,8 @@ would make the log wait.  A page's key is the xxh3-128 digest of its bytes, so a
 is not written again, across images and runs.  On return from `put` the pages are durable; only then may a
 CheckpointEnd that names them be appended, which is all that write-ahead needs here.
 
-A page may be stored as a difference from the one it replaces (see `deltas`); it is then read through its
-base, and its digest is still that of its own bytes.
+A page may be stored as a difference from the one it replaces (see `deltas` for the forms and `lineage` for
+the choice); it is then read through its base, and its digest is still that of its own bytes.
 
 The work per page is a hash and a copy, both in C without the GIL for pages of `PAGE_SIZE`.
 """
@@ -23,6 +23,7 @@ from florlog_wal import deltas, directory, environment
 from florlog_wal.btree import Damage, Snapshot
 from florlog_wal.environment import Environment
 from florlog_wal.errors import CorruptPage, MissingPage, StoreFailed
+from florlog_wal.lineage import Lineage, Turn
 from florlog_wal.tables import page_digest
 
 FULL: Final = "full"
@@ -53,19 +54,41 @@ def acquire(path: Path, map_size: int, *, writable: bool, create: bool = False) 
 class _Page(NamedTuple):
     digest: bytes
     view: memoryview
-    base: bytes | None
+    turn: Turn | None  # None: no difference is tried
+    base: bytes | None  # the digest of the page that it replaces
+    offset: int  # in its tensor
+    previous: Any  # the base's bytes, if the caller has them
 
 
 def put(
-    env: Environment, pages: Sequence[Any], bases: Sequence[bytes | None] | None = None, itemsize: int = 1
+    env: Environment,
+    pages: Sequence[Any],
+    lineages: Sequence[Lineage | None] | None = None,
+    previous: Sequence[Any] | None = None,
 ) -> PutResult:
-    """Store pages, durable on return; each, where it pays, as a difference from its base."""
+    """Store pages, durable on return; see `Store.put_pages`."""
     views = [memoryview(page).cast("B") for page in pages]
     digests = [page_digest(view) for view in views]
-    known = [None] * len(views) if bases is None else bases
+    none = [None] * len(views)
+    turns: dict[Lineage, Turn] = {}
+    items = []
+    for view, digest, lineage, bytes_before in zip(
+        views,
+        digests,
+        none if lineages is None else lineages,
+        none if previous is None else previous,
+        strict=True,
+    ):
+        turn, base, offset = None, None, 0
+        if lineage is not None:
+            turn = turns.setdefault(lineage, Turn(lineage))
+            base, offset = turn.add(digest, view.nbytes)
+        items.append(_Page(digest, view, turn, base, offset, bytes_before))
     written = 0
-    for batch in _batches([_Page(*page) for page in zip(digests, views, known, strict=True)]):
-        written += _put_batch(env, batch, itemsize)
+    for batch in _batches(items):
+        written += _put_batch(env, batch)
+    for turn in turns.values():
+        turn.end()
     return PutResult(digests, written)
 
 
@@ -84,18 +107,18 @@ def recover(env: Environment) -> None:
         env.reopen()
 
 
-def _put_batch(env: Environment, batch: list[_Page], itemsize: int) -> int:
+def _put_batch(env: Environment, batch: list[_Page]) -> int:
     with env.read() as snapshot:
         new = {page.digest: page for page in batch if not _present(snapshot, page.digest)}
+    if not new:
+        return 0
     full = {digest: page.view for digest, page in new.items()}
     differences = {}
     for digest, page in new.items():
-        difference = None if page.base is None else _difference(env, page.view, page.base, itemsize)
+        difference = _difference(env, page)
         if difference is not None:
             differences[digest] = difference
             del full[digest]
-    if not new:
-        return 0
 
     def work(txn: Any) -> int:
         size = 0
@@ -109,13 +132,24 @@ def _put_batch(env: Environment, batch: list[_Page], itemsize: int) -> int:
     return env.write(work)
 
 
-def _difference(env: Environment, page: memoryview, base: bytes, itemsize: int) -> bytes | None:
+def _difference(env: Environment, page: _Page) -> bytes | None:
     """The page as a difference from its base; None where it does not pay, or the base cannot be read."""
+    turn, base = page.turn, page.base
+    if turn is None or base is None or not turn.trying:
+        return None
     try:
         with env.read() as snapshot:
             stored = snapshot.get(DELTAS, base)
+            if stored is None and not snapshot.has(FULL, base):
+                return None  # gc may have removed it since
         depth = 0 if stored is None else deltas.head(stored)[0]
-        return deltas.encode(page, get(env, base), base, depth, itemsize)
+        if page.previous is not None:
+            before = memoryview(page.previous).cast("B")
+            found = turn.difference(page.view, before, base, depth, page.offset)
+            # Only now: its owner may have been writing to it meanwhile.
+            if found is None or page_digest(before) == base:
+                return found
+        return turn.difference(page.view, get(env, base), base, depth, page.offset)
     except (Damage, deltas.NotADelta, CorruptPage, MissingPage):
         return None
 

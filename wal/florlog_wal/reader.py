@@ -73,6 +73,11 @@ class LogReader:
                     self._floor = log.extent(snapshot)[0]
             return dict(self._tail.frames(self._floor))
 
+    @property
+    def _reached(self) -> int:
+        """How far the log is known to have reached."""
+        return max(self._closed_at, self._tail.floor)
+
     def range(self) -> tuple[int, int]:
         """First and last LSN; (1, 0) for an empty log."""
         look = self._look()
@@ -101,10 +106,10 @@ class LogReader:
             found = self._frames()
             with self._env.read() as snapshot:
                 (last, certain), removed = log.extent(snapshot), log.removed_in(snapshot)
-            if last < self._closed_at:
-                last, certain = self._closed_at, False
-            self._floor = max(self._floor, last)
             over = tail.following(found, last)
+            if last + len(over) < self._reached:
+                last, certain, over = self._reached, False, {}
+            self._floor = max(self._floor, last)
             if over or not any(lsn > last for lsn in found):
                 return _Look(last, certain, over, removed)
             with self._env.read() as snapshot:
@@ -201,9 +206,10 @@ class LogReader:
                     summaries[lsn] = Summary.decode(lsn, value)
             entries = snapshot.tree(RECORDS).entries
         summed = sum(sum(summary.counts.values()) for summary in summaries.values())
-        if not certain or last < self._closed_at or entries != summed:
+        over = tail.following(found, last)
+        if not certain or last + len(over) < self._reached or entries != summed:
             raise CorruptRecord(last, f"the sessions' summary rows do not add up to {entries} records")
-        add_records(summaries, tail.following(found, last), lambda _: Summary())
+        add_records(summaries, over, lambda _: Summary())
         result = []
         for lsn, summary in sorted(summaries.items()):
             begin = self.record(lsn).record

@@ -17,7 +17,8 @@ from typing import Any, Final, Literal
 from florlog_wal import directory, environment, log, pages
 from florlog_wal.codec import encode_body
 from florlog_wal.directory import LockHolder, WriterLock
-from florlog_wal.errors import Forked, LogStopped, ReadOnlyStore, StoreClosed
+from florlog_wal.errors import Forked, LogStopped, PagesFailed, ReadOnlyStore, StoreClosed, StoreFailed
+from florlog_wal.lineage import Lineage
 from florlog_wal.pages import PutResult
 from florlog_wal.reader import LogReader
 from florlog_wal.records import CheckpointEnd, Commit, Entry, Record, RunEnd
@@ -138,20 +139,30 @@ class Store:
         return None if self._writer is None else self._writer.failure
 
     def put_pages(
-        self, buffers: Sequence[Any], *, bases: Sequence[bytes | None] | None = None, itemsize: int = 1
+        self,
+        buffers: Sequence[Any],
+        *,
+        lineages: Sequence[Lineage | None] | None = None,
+        previous: Sequence[Any] | None = None,
     ) -> PutResult:
         """Store pages (objects with a contiguous buffer), durable on return; equal pages are stored once.
 
-        ``bases`` names for each page the one that it replaces, or None: where it saves half the space at
-        least, the page is stored as a difference from it.  ``itemsize`` is that of the arrays' items.
+        ``lineages`` has for each page the `Lineage` of its tensor, or None.  A tensor's pages are given
+        together, all of them and in order; where it saves half the space at least, a page is stored as a
+        difference from the one that it replaces.  ``previous`` has the bytes of the pages replaced, as far as
+        the caller still holds them, so that they need not be read; they may change meanwhile.
+
+        Raises `PagesFailed` when the disk refuses them.  The log goes on: leave the image out, and try the
+        next.
         """
         if self._writer is None or self._closed:
             raise self._unusable()
         try:
-            return pages.put(self._pages, buffers, bases, itemsize)
+            return pages.put(self._pages, buffers, lineages, previous)
         except pages.FAILURES as error:
             pages.recover(self._pages)
-            raise LogStopped(f"pages cannot be written ({error})", self.durable_lsn) from None
+            reason = error.reason if isinstance(error, StoreFailed) else str(error)
+            raise PagesFailed(str(self.path), reason or type(error).__name__) from None
 
     # -- reading -----------------------------------------------------------------------------------
 

@@ -14,6 +14,11 @@ it held is durable in LMDB.  A frame is the LSN and the stored record, whose che
 A segment has no length field to tear: it is read until the first frame that is not valid or not the next
 LSN.  What an earlier filling left further on has lower LSNs, so it is never taken for new.
 
+A segment's head also has a *floor*, the last LSN that was durable in LMDB when the floor was written, under a
+checksum.  LMDB's pages have none, so a flipped bit in a killed writer's store may lead to an older, sound
+tree: an LMDB that ends before a floor has lost records.  One that misses only the last commit is made good,
+since its frames are still in the segment.
+
 Blocks are allocated before use, because a store into a mapped hole on a full disk is SIGBUS.  Each writer
 makes new files (and syncs the directory) before its first append: else frames that an earlier writer's
 power cut had torn away could come back from the disk beside newer records of the same LSN.
@@ -29,11 +34,14 @@ from pathlib import Path
 from typing import Final
 
 from florlog_wal.codec import HEADER, HEADER_SIZE, check
-from florlog_wal.directory import TAILS, sync_directory
-from florlog_wal.errors import CorruptRecord
+from florlog_wal.directory import TAILS, seal, sync_directory
+from florlog_wal.errors import CorruptRecord, UnsupportedFormat
 
-MAGIC: Final = b"FLORTAIL\x00\x00\x00\x01\x00\x00\x00\x00"  # name, version, reserved
-FIRST_FRAME: Final = len(MAGIC)
+NAME: Final = b"FLORTAIL"
+VERSION: Final = 2
+MAGIC: Final = NAME + VERSION.to_bytes(4, "big") + bytes(4)
+_FLOOR_AT: Final = len(MAGIC)
+FIRST_FRAME: Final = _FLOOR_AT + 16
 FRAME_HEAD: Final = 8 + HEADER_SIZE
 SEGMENT_SIZE: Final = 4 << 20
 _FRAME: Final = struct.Struct(">Q" + HEADER.format.removeprefix(">"))
@@ -45,7 +53,22 @@ def frame_size(record_size: int) -> int:
     return (8 + record_size + 7) & ~7
 
 
-def create(directory: Path, size: int = SEGMENT_SIZE) -> list[mmap.mmap]:
+def write_floor(segment: mmap.mmap, lsn: int) -> None:
+    """Note that everything up to an LSN is durable in LMDB."""
+    segment[_FLOOR_AT:FIRST_FRAME] = _floor(lsn)
+
+
+def _floor(lsn: int) -> bytes:
+    return lsn.to_bytes(8, "big") + seal(MAGIC + lsn.to_bytes(8, "big"))
+
+
+def _read_floor(head: bytes) -> int:
+    """The floor in a segment's head; 0 if it is not whole, as while it is written."""
+    lsn = int.from_bytes(head[_FLOOR_AT : _FLOOR_AT + 8], "big")
+    return lsn if head[_FLOOR_AT:FIRST_FRAME] == _floor(lsn) else 0
+
+
+def create(directory: Path, size: int = SEGMENT_SIZE, floor: int = 0) -> list[mmap.mmap]:
     """Two empty segments in place of whatever was there, durable as names before they are used."""
     maps = []
     for name in TAILS:
@@ -53,7 +76,7 @@ def create(directory: Path, size: int = SEGMENT_SIZE) -> list[mmap.mmap]:
         fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
             os.posix_fallocate(fd, 0, size)
-            os.pwrite(fd, MAGIC, 0)
+            os.pwrite(fd, MAGIC + _floor(floor), 0)
             os.fsync(fd)
             maps.append(mmap.mmap(fd, size))
         finally:
@@ -97,6 +120,7 @@ class TailReader:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._segments: dict[str, _Segment] = {}
+        self.floor = 0  # LMDB must reach at least so far
 
     def frames(self, floor: int) -> dict[int, bytes]:
         """The records beyond ``floor`` that the segments hold; LMDB may have some of them too."""
@@ -117,10 +141,15 @@ class TailReader:
         head = os.pread(fd, FIRST_FRAME + FRAME_HEAD, 0)
         status = os.fstat(fd)
         if not head.startswith(MAGIC):
+            version = int.from_bytes(head[8:12], "big")
+            if head.startswith(NAME) and version != VERSION:
+                raise UnsupportedFormat(f"{version} in its log tail", str(VERSION))
             return {}
+        self.floor = max(self.floor, _read_floor(head))
+        filling = (status.st_ino, head[FIRST_FRAME:])
         segment = self._segments.get(name)
-        if segment is None or segment.filling != (status.st_ino, head):
-            segment = self._segments[name] = _Segment((status.st_ino, head))
+        if segment is None or segment.filling != filling:
+            segment = self._segments[name] = _Segment(filling)
         _read_on(segment, fd, status.st_size, floor)
         segment.held = {lsn: data for lsn, data in segment.held.items() if lsn > floor}
         return segment.held

@@ -45,7 +45,7 @@ class LogWriter:
         self._urgent = threading.Event()  # somebody waits for the commit
         self._durable = log.recover_tail(env, directory)
         self._next = self._durable + 1
-        self._segments = tail.create(directory, segment_size)
+        self._segments = tail.create(directory, segment_size, self._durable)
         self._active = 0
         self._at = tail.FIRST_FRAME
         self._capacity = segment_size
@@ -152,7 +152,7 @@ class LogWriter:
         while tail.FIRST_FRAME + size > capacity:
             capacity *= 2
         try:
-            segments = tail.create(self._directory, capacity)
+            segments = tail.create(self._directory, capacity, self._durable)
         except OSError as error:
             raise LogStopped(f"no room for a record of {size} bytes ({error})", self._durable) from None
         for segment in self._segments:
@@ -181,6 +181,8 @@ class LogWriter:
                     self._failure = failure
                     if failure is None:
                         self._durable = max(self._durable, next(reversed(batch)))
+                        for segment in self._segments:
+                            tail.write_floor(segment, self._durable)
                         batch.clear()
                         delay = FIRST_RETRY
                     self._changed.notify_all()
