@@ -1,0 +1,85 @@
+"""Values as an Arrow table, and all runs of a store in SQL through DuckDB."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ._columns import Columns
+from ._extras import need
+from ._render import jsonable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ._reader import Log
+
+
+def arrow(columns: Columns, run: str | None = None) -> Any:
+    """The table in Arrow.  A column of mixed or structured values is text: their JSON."""
+    pa = need("pyarrow", "frame")
+    data: dict[str, Any] = {}
+    if run is not None:
+        data["run"] = pa.array([run] * len(columns.trust), pa.string())
+    for name, column in columns.loops.items():
+        data[name] = pa.array(column, pa.int64())
+    for name, values in columns.names.items():
+        data[name if name not in data else f"{name}_value"] = _array(pa, values)
+    data["trust"] = pa.array(columns.trust, pa.string())
+    return pa.table(data)
+
+
+def _array(pa: Any, values: list[Any]) -> Any:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float} and float in kinds:
+        return pa.array(values, pa.float64())
+    if len(kinds) == 1 and kinds <= {int, bool}:
+        try:
+            return pa.array(values)
+        except OverflowError:
+            pass
+    texts = [
+        value if value is None or isinstance(value, str) else json.dumps(jsonable(value)) for value in values
+    ]
+    return pa.array(
+        [text if text is None else text.encode(errors="replace").decode() for text in texts], pa.string()
+    )
+
+
+def sql(log: Log, query: str) -> pd.DataFrame:
+    """The answer to a query over the tables ``runs``, ``params`` and ``iterations`` of a store."""
+    duckdb, pa = need("duckdb", "frame"), need("pyarrow", "frame")
+    views = log.runs
+    tables = [arrow(view.columns(), view.id) for view in views]
+    params = [
+        (view.id, str(key), json.dumps(jsonable(value)))
+        for view in views
+        for key, value in view.params.items()
+    ]
+    with duckdb.connect() as connection:
+        connection.register("runs", pa.Table.from_pylist([view.summary() for view in views]))
+        columns = ("run", "name", "value")
+        by_column = {name: [row[i] for row in params] for i, name in enumerate(columns)}
+        connection.register("params", pa.table({n: pa.array(c, pa.string()) for n, c in by_column.items()}))
+        connection.register("iterations", _joined(pa, tables))
+        return connection.sql(query).df()  # type: ignore[no-any-return]
+
+
+def _joined(pa: Any, tables: list[Any]) -> Any:
+    """Tables one below the other; a column whose type differs between runs is text."""
+    kinds: dict[str, set[Any]] = {}
+    for table in tables:
+        for field in table.schema:
+            kinds.setdefault(field.name, set()).add(field.type)
+    for name, found in kinds.items():
+        if len(found) > 1 and not all(pa.types.is_floating(k) or pa.types.is_integer(k) for k in found):
+            for at, table in enumerate(tables):
+                if name in table.column_names:
+                    place = table.column_names.index(name)
+                    tables[at] = table.set_column(place, name, table[name].cast(pa.string()))
+                    table = tables[at]
+    return (
+        pa.concat_tables(tables, promote_options="permissive")
+        if tables
+        else pa.table({"run": pa.array([], pa.string())})
+    )

@@ -1,0 +1,1 @@
+"""Values out to files and services that others read."""

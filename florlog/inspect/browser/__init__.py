@@ -1,0 +1,23 @@
+"""The browser of ``florlog inspect``: runs, then iterations, records, source and curves of one run.
+
+Needs textual (``pip install 'florlog[inspect]'``).  Nothing is read before it is shown: the record list
+asks for the lines on the screen, the tree is analysed in the background.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..._session import open_store, sessions_of
+from ..selection import Selection
+
+
+def open_browser(path: Path, run: str | None, selection: Selection) -> int:
+    """Browse a store until the user leaves; the exit code."""
+    from .app import Browser
+
+    with open_store(path, "r") as store:
+        if run is not None:
+            sessions_of(store, run)
+        Browser(store, run, selection).run()
+    return 0

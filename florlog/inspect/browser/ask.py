@@ -1,0 +1,119 @@
+"""The hindsight dialog: an expression, a place in the source, the iterations; the answer comes from a replay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from florlog_recovery import RunTree
+from florlog_wal import Store
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Input, Label, Static
+
+from ..._render import brief, duration, printable
+from ...errors import FlorlogError
+from ..forms import TRUST_COLOURS, place
+from ..hindsight import log_statement, place_at, replay
+from ..sources import Recorded
+
+
+class Ask(ModalScreen[bool]):
+    """Gives True when values were found."""
+
+    BINDINGS = [  # noqa: RUF012 - textual's way
+        Binding("escape", "leave", "back"),
+        Binding("ctrl+up,shift+up", "shift(-1)", "place up", priority=True),
+        Binding("ctrl+down,shift+down", "shift(1)", "place down", priority=True),
+    ]
+
+    def __init__(
+        self, store: Store, tree: RunTree, sources: list[Recorded], at: tuple[Recorded, int], where: str
+    ):
+        super().__init__()
+        self._store, self._tree, self._sources = store, tree, sources
+        self._source, self._line = at
+        self._where = where
+        self._found = self._busy = False
+
+    def compose(self) -> ComposeResult:
+        """The dialog."""
+        with Vertical(classes="dialog"):
+            yield Label("What was ... ?   Enter asks, Tab changes the field, ctrl+up/down moves the place")
+            yield Static("", id="place", markup=False)
+            yield Input(placeholder="expression, or name=expression", id="expression")
+            yield Input(self._where, placeholder="iterations: 7, epoch=7, epoch >= 5; empty: all", id="where")
+            with VerticalScroll():
+                yield Static("", id="answer", markup=False)
+
+    def on_mount(self) -> None:
+        """Show the place."""
+        self._show_place()
+
+    def action_shift(self, by: int) -> None:
+        """Another place."""
+        self._line = max(1, min(self._line + by, len(self._source.lines)))
+        self._show_place()
+
+    def _show_place(self) -> None:
+        text = Text(no_wrap=True)
+        for number in range(max(1, self._line - 1), min(len(self._source.lines), self._line + 1) + 1):
+            here = number == self._line
+            text.append(f"{number:>5} {self._source.lines[number - 1]}\n", "bold" if here else "dim")
+            if here:
+                text.append("      + the expression is evaluated here\n", "green")
+        self.query_one("#place", Static).update(text)
+
+    def on_input_submitted(self) -> None:
+        """Enter, in either field."""
+        typed = self.query_one("#expression", Input).value
+        if self._busy:
+            return
+        try:
+            log_statement(typed)
+            position = place_at(self._source.text, self._line)
+        except (FlorlogError, SyntaxError) as error:
+            self._say(str(error), "red")
+            return
+        self._busy = True
+        self._say("replaying the iterations that are needed ...", "yellow")
+        where = self.query_one("#where", Input).value
+
+        def work() -> None:
+            try:
+                found = replay(
+                    self._store.path, self._tree, self._sources, self._source, position, typed, where
+                )
+            except FlorlogError as error:
+                self.app.call_from_thread(self._failed, str(error))
+            else:
+                self.app.call_from_thread(self._show, found)
+
+        self.run_worker(work, thread=True, exclusive=True)
+
+    def _failed(self, message: str) -> None:
+        self._busy = False
+        self._say(message, "red")
+
+    def _say(self, text: str, style: str) -> None:
+        self.query_one("#answer", Static).update(Text(printable(text), style))
+
+    def _show(self, found: dict[str, Any]) -> None:
+        self._busy, self._found = False, True
+        plan = found["plan"]
+        text = Text(
+            f"{len(found['values'])} values from {plan['iterations_redone']} of {plan['iterations_total']} "
+            f"iterations (predicted {duration(plan['predicted_seconds'])}, "
+            f"a full rerun {duration(plan['full_rerun_seconds'])}); stored beside the run\n"
+        )
+        for value in found["values"][:2000]:
+            path = tuple(value["path"].items())
+            text.append(f"{place(path):<24} {printable(value['name'])} = {brief(value['value'], 40):<24} ")
+            text.append(f"{value['trust']}\n", TRUST_COLOURS.get(value["trust"], ""))
+        self.query_one("#answer", Static).update(text)
+
+    def action_leave(self) -> None:
+        """Back to the run."""
+        self.dismiss(self._found)

@@ -1,0 +1,162 @@
+"""Hindsight without the script: an expression put into a scratch copy of the recorded source, and replayed.
+
+The copy has every recorded file in its place relative to the script, so that imports find each other; the
+replay runs in a process of its own, in the directory in which the run was recorded.  What the script reads
+beside itself, by ``__file__``, is not in the copy.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from florlog_recovery import RunTree
+
+from ..errors import FlorlogError
+from .selection import At
+from .sources import Recorded
+
+_LEAVING = (ast.Return, ast.Raise, ast.Break, ast.Continue)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a statement is put: behind a recorded line (0: before the first), at an indentation."""
+
+    line: int
+    indent: int
+
+
+def place_at(text: str, line: int) -> Place:
+    """The place behind the statement of a line; before one that leaves, inside one that has a block."""
+    found: ast.stmt | None = None
+    for node in ast.walk(ast.parse(text)):
+        first = getattr(node, "lineno", 0)
+        inside = isinstance(node, ast.stmt) and first <= line <= (node.end_lineno or first)
+        if inside and (found is None or first >= found.lineno):
+            found = node  # type: ignore[assignment]
+    if found is None:
+        raise FlorlogError(f"no statement stands at line {line}")
+    if isinstance(found, _LEAVING):
+        return Place(found.lineno - 1, found.col_offset)
+    body = getattr(found, "body", None)
+    if body:
+        return Place(body[0].lineno - 1, body[0].col_offset)
+    return Place(found.end_lineno or found.lineno, found.col_offset)
+
+
+def log_statement(typed: str) -> str:
+    """``norm=expression``, or a bare expression (logged as "asked"), as arguments of a log call.
+
+    Raises `FlorlogError` for what is neither.
+    """
+    for text in (typed, f"asked=({typed})"):
+        try:
+            call = ast.parse(f"log({text})", mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        if (
+            isinstance(call, ast.Call)
+            and call.keywords
+            and not call.args
+            and all(k.arg for k in call.keywords)
+        ):
+            return ast.unparse(call).removeprefix("log(").removesuffix(")")
+    raise FlorlogError(f"cannot read {typed!r}: type an expression, or name=expression")
+
+
+def inserted(text: str, place: Place, typed: str) -> str:
+    """The text with a statement that logs what was typed."""
+    lines = text.splitlines(keepends=True)
+    if place.line and not lines[place.line - 1].endswith("\n"):
+        lines[place.line - 1] += "\n"
+    margin = " " * place.indent
+    # Its own name for florlog: a plain import here would make the function's use of the global one local.
+    new = f"{margin}import florlog as florlog_asked\n{margin}florlog_asked.log({log_statement(typed)})\n"
+    return "".join([*lines[: place.line], new, *lines[place.line :]])
+
+
+def default_line(sources: Sequence[Recorded], tree: RunTree) -> tuple[Recorded, int]:
+    """The log statement inside the most loops: where most questions are meant.  Raises `FlorlogError`."""
+    best: tuple[int, Recorded, int] | None = None
+    for source in sources:
+        for line, statements in source.statements.items():
+            depth = max(len(s.loops) + (s.kind == "log") / 2 for s in statements)
+            if best is None or depth > best[0]:
+                best = (depth, source, line)  # type: ignore[assignment]
+    if best is None:
+        raise FlorlogError(f"the source of run {tree.run} was not recorded")
+    return best[1], best[2]
+
+
+def condition(text: str, tree: RunTree) -> str | None:
+    """What was typed as a condition for ``--where``: ``7``, ``epoch=7`` and ``epoch == 7`` mean the same."""
+    text = text.strip()
+    if not text:
+        return None
+    if text.isdigit() and tree.root.loops:
+        return f"{tree.root.loops[0].name} == {text}"
+    try:
+        ranges = At.parse(text).ranges
+    except FlorlogError:
+        return text
+    parts = [
+        f"{name} == {first}"
+        if stop == first + 1
+        else f"{name} >= {first}" + (f" and {name} < {stop}" if stop != float("inf") else "")
+        for name, (first, stop) in ranges.items()
+    ]
+    return " and ".join(parts)
+
+
+def write_scratch(sources: Sequence[Recorded], folder: Path, changed: Recorded, text: str) -> Path:
+    """Write the recorded files below ``folder``, one of them changed; the path of the script's copy."""
+    root = os.path.commonpath([str(Path(source.path).parent) for source in sources])
+    script: Path | None = None
+    for source in sources:
+        copy = folder / os.path.relpath(source.path, root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(text if source is changed else source.text, encoding="utf-8")
+        script = copy if source.module == "__main__" else script
+    if script is None:
+        raise FlorlogError("the run's script was not recorded: it was not run as a file")
+    return script
+
+
+def replay(
+    store: Path,
+    tree: RunTree,
+    sources: Sequence[Recorded],
+    changed: Recorded,
+    place: Place,
+    typed: str,
+    where: str,
+) -> dict[str, Any]:
+    """Ask a run what was typed; the JSON of ``florlog replay``.  Raises `FlorlogError` with its message."""
+    text = inserted(changed.text, place, typed)
+    with tempfile.TemporaryDirectory(prefix="florlog-") as folder:
+        script = write_scratch(sources, Path(folder), changed, text)
+        command = [
+            sys.executable, "-m", "florlog", "replay", str(script), "--run", tree.run,
+            "--store", str(store), "--format", "json",
+        ]  # fmt: skip
+        if (chosen := condition(where, tree)) is not None:
+            command += ["--where", chosen]
+        cwd = tree.begin.cwd if Path(tree.begin.cwd).is_dir() else None
+        done = subprocess.run(
+            command, cwd=cwd, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
+    try:
+        found: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        said = done.stderr.strip().splitlines() or ["the replay ended without a word"]
+        raise FlorlogError(said[-1].removeprefix("florlog: ")) from None
+    return found

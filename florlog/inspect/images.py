@@ -1,0 +1,75 @@
+"""The images of a run, what each cost and saves: ``florlog inspect images``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from florlog_wal import CheckpointBegin, CheckpointEnd, Path, Store
+
+from .._guide import where
+from .._render import duration, printable, size
+from .._session import sessions_of
+from .clock import Clock
+from .paths import Paths
+
+
+@dataclass(slots=True)
+class ImageCost:
+    """A complete image.
+
+    ``saves``: the seconds of training between the image before it (or the run's start) and it, which a
+    restore of this image makes unnecessary to redo.
+    """
+
+    lsn: int  # of its CheckpointBegin
+    path: Path  # the iteration whose start it is; behind a loop's last one, the boundary at its end
+    state_bytes: int
+    written_bytes: int
+    stall_seconds: float
+    persist_seconds: float
+    saves: float
+    table: bytes
+
+
+def images_of(store: Store, run: str) -> Iterator[ImageCost]:
+    """Every complete image in order of completion."""
+    clock, paths = Clock(), Paths(store)
+    begun: dict[int, tuple[Path, float]] = {}
+    last = 0.0
+    for session in sessions_of(store, run):
+        if session.begin.kind == "replay":
+            continue
+        for entry in store.scan(session.lsn, session.last_lsn + 1, session=session.lsn):
+            clock.advance(entry)
+            path = paths.of(entry)
+            record = entry.record
+            if isinstance(record, CheckpointBegin):
+                begun[entry.lsn] = (path, clock.seconds)
+            elif isinstance(record, CheckpointEnd) and record.begin in begun:
+                at, seconds = begun.pop(record.begin)
+                yield ImageCost(
+                    record.begin,
+                    at,
+                    record.state_bytes,
+                    record.written_bytes,
+                    record.snapshot_seconds,
+                    record.persist_seconds,
+                    max(0.0, seconds - last),
+                    record.table,
+                )
+                last = max(last, seconds)
+
+
+def images_text(images: Iterator[ImageCost]) -> Iterator[str]:
+    """The images as lines with a head."""
+    yield (
+        f"{'lsn':>8}  {'at the start of':<26}  {'state':>9}  {'written':>9}  {'stall':>9}  {'persist':>9}  "
+        f"{'saves':>9}"
+    )
+    for image in images:
+        yield (
+            f"{image.lsn:>8}  {printable(where(image.path)):<26}  {size(image.state_bytes):>9}  "
+            f"{size(image.written_bytes):>9}  {duration(image.stall_seconds):>9}  "
+            f"{duration(image.persist_seconds):>9}  {duration(image.saves):>9}"
+        )

@@ -1,0 +1,105 @@
+"""The iteration tree with state and cost: ``florlog inspect tree``."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+from florlog_recovery import Loop, Node, RunTree
+
+from .._render import duration, printable
+from .selection import At
+
+_LISTED = 12  # boundaries named in a line
+
+
+def node_state(tree: RunTree, loop: Loop, index: int) -> str:
+    """What became of an iteration: "committed", "aborted", "open"."""
+    if index < loop.count:
+        return "committed"
+    return "aborted" if loop.path(index) in tree.losers else "open"
+
+
+def loop_state(tree: RunTree, loop: Loop) -> str:
+    """What became of a loop execution: "ended", "left early", "open"."""
+    if loop.ended:
+        return "left early" if loop.left else "ended"
+    return "open"
+
+
+def outline(tree: RunTree, at: At | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Depth and facts of each loop execution, and of each iteration that has loops of its own."""
+    yield from _node(tree, tree.root, 0, at)
+
+
+def _node(tree: RunTree, node: Node, depth: int, at: At | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    for loop in node.loops:
+        if at is not None and not _reaches(loop, at):
+            continue
+        yield (
+            depth,
+            {
+                "path": dict(node.path),
+                "loop": loop.name,
+                "state": loop_state(tree, loop),
+                "iterations": loop.count,
+                "seconds": sum(loop.seconds),
+                "median_seconds": statistics.median(loop.seconds) if loop.count else 0.0,
+                "slowest_seconds": max(loop.seconds, default=0.0),
+                "images": sorted(loop.images),
+            },
+        )
+        for index, inner in sorted(loop.nodes.items()):
+            if at is not None and not (at(inner.path) or any(_reaches(child, at) for child in inner.loops)):
+                continue
+            yield (
+                depth + 1,
+                {
+                    "path": dict(inner.path),
+                    "state": node_state(tree, loop, index),
+                    "seconds": loop.seconds[index] if index < loop.count else None,
+                    "image": index in loop.images,
+                },
+            )
+            yield from _node(tree, inner, depth + 2, at)
+
+
+def _reaches(loop: Loop, at: At) -> bool:
+    """Whether an iteration that is meant may lie in a loop execution."""
+    for name, index in loop.parent.path:
+        wanted = at.ranges.get(name)
+        if wanted is not None and not wanted[0] <= index < wanted[1]:
+            return False
+    return True
+
+
+def outline_text(tree: RunTree, at: At | None = None) -> Iterator[str]:
+    """The outline as indented lines."""
+    yield (
+        f"run {printable(tree.run)}: {tree.status}, {tree.innermost_iterations()} innermost iterations, "
+        f"LSN {tree.sessions[0]} to {tree.last_lsn}"
+    )
+    if tree.failure is not None:
+        yield printable(f"failed with {tree.failure.exception}: {tree.failure.message}"[:400])
+    for depth, facts in outline(tree, at):
+        yield "  " * (depth + 1) + (_loop_line(facts) if "loop" in facts else _node_line(facts))
+
+
+def _loop_line(facts: dict[str, Any]) -> str:
+    parts = [f"{printable(facts['loop'])}: {facts['iterations']} iterations, {facts['state']}"]
+    if facts["iterations"]:
+        parts.append(
+            f"{duration(facts['seconds'])} (median {duration(facts['median_seconds'])}, "
+            f"slowest {duration(facts['slowest_seconds'])})"
+        )
+    if images := facts["images"]:
+        listed = ", ".join(map(str, images[:_LISTED])) + (", ..." if len(images) > _LISTED else "")
+        parts.append(f"images at {listed}")
+    return ", ".join(parts)
+
+
+def _node_line(facts: dict[str, Any]) -> str:
+    name, index = list(facts["path"].items())[-1]
+    cost = f", {duration(facts['seconds'])}" if facts["seconds"] is not None else ""
+    return f"{printable(name)}={index}: {facts['state']}{cost}" + (", image" if facts["image"] else "")

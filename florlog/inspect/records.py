@@ -1,0 +1,72 @@
+"""The records of a run in order, selected; also while they are being written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from florlog_wal import Entry, Path, RunEnd, SessionInfo, Store
+
+from .._session import sessions_of
+from .paths import Paths
+from .selection import Selection
+
+Found = tuple[Entry, Path]
+
+
+def selected(store: Store, run: str, selection: Selection, *, reverse: bool = False) -> Iterator[Found]:
+    """The run's records that are meant, with the path of each.
+
+    Raises `florlog_wal.CorruptRecord` at a record that is damaged, after those before it.
+    """
+    sessions = sessions_of(store, run)
+    paths = Paths(store)
+    for session in reversed(sessions) if reverse else sessions:
+        yield from _of_session(store, session, selection, paths, session.lsn, reverse)
+
+
+def _of_session(
+    store: Store, session: SessionInfo, selection: Selection, paths: Paths, start: int, reverse: bool = False
+) -> Iterator[Found]:
+    first = max(start, session.lsn, selection.start or 0)
+    last = session.last_lsn if selection.stop is None else min(session.last_lsn, selection.stop)
+    scan = store.scan(first, last + 1, types=selection.types, session=session.lsn, reverse=reverse)
+    for entry in scan:
+        path = paths.of(entry)
+        if selection(entry, path):
+            yield entry, path
+
+
+def followed(store: Store, run: str, selection: Selection, *, poll: float = 0.2) -> Iterator[Found]:
+    """`selected`, and then what is written, until the run ends or nobody writes to the store.
+
+    ``poll``: seconds between two looks.
+    """
+    paths = Paths(store)
+    seen = 0
+    while True:
+        alive = store.writer() is not None  # before the look: what a writer wrote last is then seen
+        sessions = sessions_of(store, run)
+        for session in sessions:
+            if session.last_lsn > seen:
+                yield from _of_session(store, session, selection, paths, seen + 1)
+        seen = max(seen, *(session.last_lsn for session in sessions))
+        recording = [session for session in sessions if session.begin.kind != "replay"]
+        if RunEnd in recording[-1].counts or not alive:
+            return
+        time.sleep(poll)
+
+
+def open_end(store: Store, run: str) -> str | None:
+    """A sentence on where and why a run's log ends without the run's end; None when it has its end."""
+    recording = [session for session in sessions_of(store, run) if session.begin.kind != "replay"]
+    newest = recording[-1]
+    if RunEnd in newest.counts:
+        return None
+    if store.writer() is not None and newest.lsn == _newest_session(store):
+        return f"the log ends at LSN {newest.last_lsn}: the run is still being recorded"
+    return f"the log ends at LSN {newest.last_lsn} without the run's end: it was killed; florlog resume continues it"
+
+
+def _newest_session(store: Store) -> int:
+    return store.sessions()[-1].lsn

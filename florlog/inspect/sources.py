@@ -1,0 +1,67 @@
+"""The recorded source of a run with its statements: ``florlog inspect source``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from florlog_recovery import RunTree
+from florlog_wal import Note, Statement, Store
+
+from .._render import printable
+from .._session import sessions_of
+
+
+@dataclass(slots=True)
+class Recorded:
+    """A recorded file: its path when recorded, module name, text, and statements by line."""
+
+    path: str
+    module: str
+    text: str
+    statements: dict[int, list[Statement]] = field(default_factory=dict)
+
+    @property
+    def lines(self) -> list[str]:
+        """The text's lines, printable, with tabs as spaces."""
+        return [printable(line.expandtabs()) for line in self.text.splitlines()]
+
+
+def sources_of(store: Store, tree: RunTree) -> list[Recorded]:
+    """The script first, then the local modules in order of import, also those imported late."""
+    files = {path: (module, digest) for path, module, digest in tree.begin.sources}
+    for session in sessions_of(store, tree.run):
+        if session.begin.kind != "replay":
+            for entry in store.scan(session.lsn, session.last_lsn + 1, types=[Note], session=session.lsn):
+                if isinstance(entry.record, Note) and entry.record.kind == "source":
+                    data = entry.record.data
+                    files.setdefault(data["path"], (entry.record.text.rpartition(" ")[2], data["page"]))
+    found = {
+        path: Recorded(path, module, store.get_page(digest).decode(errors="replace"))
+        for path, (module, digest) in files.items()
+    }
+    for table in tree.statements.values():
+        for statement in table.values():
+            if statement.file in found:
+                at = found[statement.file].statements.setdefault(statement.line, [])
+                if all((s.kind, s.names) != (statement.kind, statement.names) for s in at):
+                    at.append(statement)
+    return sorted(found.values(), key=lambda source: source.module != "__main__")
+
+
+def mark(statements: list[Statement]) -> str:
+    """What stands beside a line: the names that it logs, or the loop that it runs."""
+    parts = [("loop " if s.kind == "loop" else "") + ", ".join(s.names) for s in statements]
+    return printable("; ".join(parts))
+
+
+def sources_text(sources: list[Recorded]) -> Iterator[str]:
+    """The files, each line with its number; a line with statements is marked."""
+    shared = os.path.commonpath([os.path.dirname(s.path) for s in sources]) if sources else ""  # noqa: PTH120
+    for source in sources:
+        yield f"== {printable(os.path.relpath(source.path, shared))}"
+        for number, line in enumerate(source.lines, 1):
+            held = source.statements.get(number)
+            sign = ">" if held else " "
+            yield f"{sign}{number:>5}  {line}" + (f"    <- {mark(held)}" if held else "")

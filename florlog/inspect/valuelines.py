@@ -1,0 +1,31 @@
+"""The values of a run, one a line: ``florlog inspect values``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import PurePath
+
+from .._reader import RunView, Value
+from .._render import brief, printable
+from .forms import TRUST_COLOURS, coloured, place
+from .selection import Selection
+
+CSV_COLUMNS = ("path", "name", "value", "trust", "file", "line")
+
+
+def values_of(view: RunView, selection: Selection) -> Iterator[Value]:
+    """The values whose iteration and name are meant: recorded ones first, then those of replays."""
+    for value in view.logged():
+        if selection.at is not None and not selection.at(value.path):
+            continue
+        if not selection.names or any(fnmatchcase(value.name, pattern) for pattern in selection.names):
+            yield value
+
+
+def value_line(value: Value, *, colour: bool = False) -> str:
+    """A value as a line with stable columns."""
+    trust = f"{value.trust:<10}"
+    shown = coloured(trust, TRUST_COLOURS[value.trust]) if colour and value.trust in TRUST_COLOURS else trust
+    site = f"{PurePath(value.statement.file).name}:{value.statement.line}"
+    return f"{place(value.path):<24}  {printable(value.name):<16}  {brief(value.value):<24}  {shown}  {printable(site)}"

@@ -1,0 +1,251 @@
+"""The browser, driven by keys in textual's test driver, over real stores; once in a real terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pexpect
+import pyte
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Static
+
+from florlog._session import open_store
+from florlog.inspect.browser.app import Browser
+from florlog.inspect.browser.ask import Ask
+from florlog.inspect.browser.recordlist import RecordList
+from florlog.inspect.browser.runscreen import RunScreen
+from florlog.inspect.selection import Selection
+
+from .stores import evil, train
+
+SCRIPT = """
+import torch
+import florlog
+
+torch.manual_seed(0)
+model = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+with florlog.run("asked", overhead=float("inf")) as run:
+    run.track(model=model, optimizer=optimizer)
+    for epoch in run.loop("epoch", range(9)):
+        for step in run.loop("step", range(5)):
+            loss = model(torch.randn(8, 4)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            run.log(loss=loss)
+"""
+
+Drive = Callable[[Pilot[None], RunScreen], Awaitable[None]]
+
+
+def browse(store: Path, drive: Drive, *, run: str | None = None, size: tuple[int, int] = (80, 24)) -> None:
+    """Open a store in the browser, and its run with Enter; then drive."""
+
+    async def go() -> None:
+        with open_store(store, "r") as opened:
+            app = Browser(opened, run, Selection())
+            async with app.run_test(size=size) as pilot:
+                if run is None:
+                    await pilot.press("enter")
+                await until(
+                    pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.run_tree is not None
+                )
+                screen = app.screen
+                assert isinstance(screen, RunScreen)
+                await drive(pilot, screen)
+
+    asyncio.run(go())
+
+
+async def until(pilot: Pilot[None], condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        await pilot.pause(0.05)
+
+
+async def typed(pilot: Pilot[None], key: str, text: str) -> None:
+    """A key that opens a prompt, and a line for it."""
+    await pilot.press(key)
+    await pilot.pause()
+    await pilot.press(*text, "enter")
+    await pilot.pause()
+
+
+def shown(screen: RunScreen, what: str) -> str:
+    return str(screen.query_one(what, Static).render())
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("browser") / "store"
+    train(path, overhead=float("inf"))
+    train(path, lr=0.1)
+    return path
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+def test_keys_lead_through_the_records(store: Path, size: tuple[int, int]) -> None:
+    async def drive(pilot: Pilot[None], screen: RunScreen) -> None:
+        records = screen.records
+        with open_store(store, "r") as opened:
+            kinds = {e.lsn: type(e.record).__name__ for e in opened.scan()}
+
+        def kind() -> str:
+            return kinds[records.lsn(records.cursor)]
+
+        await pilot.press("right_square_bracket")
+        assert kind() == "Commit"
+        await pilot.press("i")
+        assert kind().startswith("Checkpoint")
+        await pilot.press("end")
+        assert kind() == "RunEnd"
+        await pilot.press("m", "home", "apostrophe")
+        assert kind() == "RunEnd"
+        await typed(pilot, "g", "epoch=1")
+        await pilot.pause()
+        assert "epoch=1\n" in shown(screen, "#record")
+        assert "weight = float32[1, 3]" in shown(screen, "#record")
+        await typed(pilot, "f", "--type LoopBegin")
+        await pilot.pause()
+        assert records.count == 4
+        await pilot.press("p")
+        assert screen.app.screen is screen
+
+    browse(store, drive, size=size)
+
+
+def test_search_plan_curves_comparison_and_copy(store: Path) -> None:
+    async def drive(pilot: Pilot[None], screen: RunScreen) -> None:
+        records = screen.records
+        await typed(pilot, "slash", "epoch 2")
+        await until(pilot, lambda: "epoch 2" in str(records.line(records.cursor)))
+        await pilot.press("tab", "shift+tab")
+        await pilot.press("P")
+        assert records.overlay is not None
+        await pilot.press("P", "v")
+        await pilot.pause()
+        curves = str(screen.query_one("#curves", Static).render())
+        assert "lr: 0.1 here, 0.01 there" in curves
+        await pilot.press("s", "y")
+        assert screen.app.clipboard.startswith("florlog inspect source looked-at-")
+        await pilot.press("question_mark")
+        assert screen.app.screen is not screen
+        await pilot.press("escape", "escape")
+        assert screen.app.screen is not screen
+
+    browse(store, drive)
+
+
+def test_the_gradient_norm_in_epoch_7_takes_five_keystrokes_and_an_expression(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    environment = os.environ | {"FLORLOG_STORE": str(tmp_path / "store"), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "train.py"], cwd=tmp_path, env=environment, check=True)
+
+    async def drive(pilot: Pilot[None], screen: RunScreen) -> None:  # Enter was the first
+        await pilot.press("h")
+        await pilot.pause()
+        ask = screen.app.screen
+        assert isinstance(ask, Ask)
+        await pilot.press(*"norm=model.weight.grad.norm()", "tab", "7", "enter")
+        await until(pilot, lambda: "values from" in str(ask.query_one("#answer", Static).render()))
+        answer = str(ask.query_one("#answer", Static).render())
+        assert answer.startswith("5 values from 5 of 45 iterations")
+        assert answer.count("PROVEN") == 5
+        assert "epoch=7, step=4" in answer
+        await pilot.press("escape")
+        await until(pilot, lambda: any(value.name == "norm" for value in screen._values))
+
+    browse(tmp_path / "store", drive)
+
+
+def test_an_expression_that_fails_is_told_and_can_be_corrected(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    environment = os.environ | {"FLORLOG_STORE": str(tmp_path / "store"), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "train.py"], cwd=tmp_path, env=environment, check=True)
+
+    async def drive(pilot: Pilot[None], screen: RunScreen) -> None:
+        await pilot.press("h")
+        await pilot.pause()
+        answer = screen.app.screen.query_one("#answer", Static)
+        await pilot.press(*"norm=", "enter")
+        await until(pilot, lambda: "cannot read 'norm='" in str(answer.render()))
+        await pilot.press(*"nothing_of_this_name", "enter")
+        await until(pilot, lambda: "NameError" in str(answer.render()))
+
+    browse(tmp_path / "store", drive)
+
+
+def test_nothing_raw_reaches_the_screen(tmp_path: Path) -> None:
+    runs = evil(tmp_path / "store")
+
+    async def drive(pilot: Pilot[None], screen: RunScreen) -> None:
+        for key in ("end", "s", "c", "r", "home"):
+            await pilot.press(key)
+            await pilot.pause()
+        for row in range(screen.records.count):
+            assert str(screen.records.line(row)).isprintable()
+            screen.records.move_to(row)
+            await pilot.pause()
+            assert shown(screen, "#record").replace("\n", "").isprintable()
+
+    for run in runs:
+        browse(tmp_path / "store", drive, run=run)
+
+
+def test_live_tail_shows_what_is_written_meanwhile(tmp_path: Path) -> None:
+    import florlog
+
+    async def go() -> None:
+        with (
+            florlog.run("live", store=tmp_path / "store") as run,
+            open_store(tmp_path / "store", "r") as opened,
+        ):
+            steps = run.loop("step", range(100))
+            next(steps)
+            app = Browser(opened, run.id, Selection())
+            async with app.run_test(size=(80, 24)) as pilot:
+                await pilot.press("t")
+                before = app.screen.query_one(RecordList).count
+                for _ in range(20):
+                    next(steps)
+                    run.log(x=1)
+                await until(pilot, lambda: app.screen.query_one(RecordList).count >= before + 15)
+            for _ in steps:
+                pass
+
+    asyncio.run(go())
+
+
+def test_in_a_real_terminal_it_opens_shows_and_leaves(store: Path) -> None:
+    screen = pyte.Screen(80, 24)
+    stream = pyte.ByteStream(screen)
+    command = [sys.executable, "-m", "florlog", "inspect", "--store", str(store)]
+    environment = os.environ | {"TERM": "xterm-256color"}
+    child = pexpect.spawn(command[0], command[1:], dimensions=(24, 80), env=environment, timeout=30)
+
+    def wait_for(text: str) -> None:
+        deadline = time.monotonic() + 60
+        while text not in "\n".join(screen.display):
+            assert time.monotonic() < deadline, "\n".join(screen.display)
+            try:
+                stream.feed(child.read_nonblocking(65536, timeout=1))
+            except pexpect.TIMEOUT:
+                pass
+
+    wait_for("looked-at-")
+    child.send("\r")
+    wait_for("RunBegin")
+    wait_for("complete, 12 iterations")
+    child.send("q")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
