@@ -1,0 +1,210 @@
+"""The tree that is run in the place of a script's own, and compared in its place.
+
+    for epoch in range(9): ...      for epoch in __florlog__.loop("epoch", range(9)): ...
+    while not done: ...             for _ in __florlog__.loop("pass", __florlog__.passes()):
+                                        if not (not done): break
+                                        ...
+    print("loss", loss)             __florlog__.said(__florlog__.begin(),
+                                        print("loss", __florlog__.see("loss", loss)))
+
+Everything is evaluated once, in its order, and every node keeps its line.  What is seen: arguments of
+``print``, of a logger's methods and of a progress bar's ``set_postfix`` and ``set_description``, and the values
+inside their f-strings, ``%`` and ``.format``.  Values that come from a clock are not seen: no re-execution
+repeats them.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Mapping
+
+RUNTIME = "__florlog__"
+_LEVELS = {"debug", "info", "warning", "error", "critical", "log"}
+_BAR = {"set_postfix", "set_postfix_str", "set_description", "set_description_str"}
+_CLOCKS = {"time", "perf_counter", "monotonic", "process_time", "now", "utcnow", "strftime", "perf_counter_ns",
+           "time_ns", "ctime", "asctime", "elapsed_time"}  # fmt: skip
+_ASIDE = {"sep", "end", "file", "flush", "exc_info", "extra", "stack_info", "stacklevel", "refresh"}
+
+Reading = Callable[[ast.Module, str], ast.Module]
+
+
+def reading(loops: Mapping[str, Mapping[int, str]]) -> Reading:
+    """How to read a file: its statements are seen, and its loops at the given lines are florlog's."""
+
+    def read(tree: ast.Module, file: str) -> ast.Module:
+        turned = _Turn(loops.get(file, {}), _clock_names(tree)).visit(tree)
+        assert isinstance(turned, ast.Module)
+        return turned
+
+    return read
+
+
+def statements(tree: ast.Module, file: str) -> ast.Module:
+    """The reading in which only statements are turned: two texts are compared in it."""
+    return reading({})(tree, file)
+
+
+def spoken(call: ast.Call) -> bool:
+    """Whether a call tells values to a person."""
+    if isinstance(call.func, ast.Name):
+        return call.func.id == "print"
+    if not isinstance(call.func, ast.Attribute):
+        return False
+    if call.func.attr in _BAR:
+        return True
+    owner = ast.unparse(call.func.value)
+    if call.func.attr == "write":
+        return owner.rpartition(".")[2] == "tqdm"
+    return call.func.attr in _LEVELS and re.search(r"(^|[._])log(ger|ging)?s?$", owner, re.I) is not None
+
+
+class _Turn(ast.NodeTransformer):
+    def __init__(self, loops: Mapping[int, str], clocks: set[str]) -> None:
+        self._loops = loops
+        self._clocks = clocks
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        self.generic_visit(node)
+        if (name := self._loops.get(node.lineno)) is not None:
+            node.iter = _call("loop", [_constant(name, node.iter), node.iter], node.iter)
+        return node
+
+    def visit_While(self, node: ast.While) -> ast.AST:
+        self.generic_visit(node)
+        name = self._loops.get(node.lineno)
+        if name is None or node.orelse:
+            return node
+        test = node.test
+        body = node.body
+        if not (isinstance(test, ast.Constant) and test.value):
+            leave = ast.If(ast.UnaryOp(ast.Not(), test), [ast.copy_location(ast.Break(), test)], [])
+            ast.copy_location(leave.test, test)
+            body = [ast.copy_location(leave, test), *body]
+        target = ast.copy_location(ast.Name("__florlog_pass__", ast.Store()), test)
+        items = _call("loop", [_constant(name, test), _call("passes", [], test)], test)
+        return ast.copy_location(ast.For(target, items, body, []), node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if not spoken(node):
+            return node
+        seen: set[str] = set()
+        logger = isinstance(node.func, ast.Attribute) and node.func.attr in _LEVELS
+        for index, argument in enumerate(node.args):
+            if logger and index == 0 and isinstance(argument, ast.Name | ast.Attribute):
+                continue  # a level or a ready text
+            node.args[index] = self._argument(argument, "", seen)
+        for keyword in node.keywords:
+            if keyword.arg is not None and keyword.arg not in _ASIDE:
+                keyword.value = self._argument(keyword.value, keyword.arg, seen)
+        return _call("said", [_call("begin", [], node), node], node) if seen else node
+
+    def _argument(self, node: ast.expr, name: str, seen: set[str]) -> ast.expr:
+        if isinstance(node, (ast.Constant, ast.Starred)):
+            return node
+        if isinstance(node, ast.JoinedStr):
+            before = ""
+            for part in node.values:
+                if isinstance(part, ast.FormattedValue):
+                    part.value = self._see(part.value, _label(before), seen)
+                elif isinstance(part, ast.Constant):
+                    before = str(part.value)
+            return node
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod) and _is_text(node.left):
+            if isinstance(node.right, ast.Tuple):
+                node.right.elts = [self._see(item, "", seen) for item in node.right.elts]
+            else:
+                node.right = self._see(node.right, "", seen)
+            return node
+        if isinstance(node, ast.Call) and _is_format(node.func):
+            node.args = [self._see(item, "", seen) for item in node.args]
+            for keyword in node.keywords:
+                keyword.value = self._see(keyword.value, keyword.arg or "", seen)
+            return node
+        return self._see(node, name, seen)
+
+    def _see(self, node: ast.expr, label: str, seen: set[str]) -> ast.expr:
+        if isinstance(node, (ast.Constant, ast.Starred)) or _reads_clock(node, self._clocks):
+            return node
+        name = base = _value_name(node, label)
+        number = 1
+        while name in seen:
+            number += 1
+            name = f"{base}_{number}"
+        seen.add(name)
+        return _call("see", [_constant(name, node), node], node)
+
+
+def _call(method: str, arguments: list[ast.expr], place: ast.expr) -> ast.Call:
+    runtime = ast.copy_location(ast.Name(RUNTIME, ast.Load()), place)
+    function = ast.copy_location(ast.Attribute(runtime, method, ast.Load()), place)
+    # A frame names the line where the called expression starts.
+    function.end_lineno, function.end_col_offset = place.lineno, place.col_offset
+    return ast.copy_location(ast.Call(function, arguments, []), place)
+
+
+def _constant(text: str, place: ast.expr) -> ast.Constant:
+    return ast.copy_location(ast.Constant(text), place)
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _is_format(function: ast.expr) -> bool:
+    return isinstance(function, ast.Attribute) and function.attr == "format" and _is_text(function.value)
+
+
+def _label(before: str) -> str:
+    words = re.findall(r"[A-Za-z_]\w*", before)
+    return words[-1].lower() if words else ""
+
+
+def _value_name(node: ast.expr, label: str) -> str:
+    """``loss`` of ``loss.item()``; else the word that stands before the value; else its code."""
+    inner = node
+    while isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute) and not inner.args:
+        inner = inner.func.value
+    if isinstance(inner, ast.Name):
+        return inner.id
+    if isinstance(inner, ast.Attribute):
+        return inner.attr
+    return label or re.sub(r"\W+", "_", ast.unparse(node)).strip("_")[:40] or "value"
+
+
+def _reads_clock(node: ast.AST, clocks: set[str]) -> bool:
+    for part in ast.walk(node):
+        if isinstance(part, ast.Call):
+            name = part.func.attr if isinstance(part.func, ast.Attribute) else getattr(part.func, "id", "")
+            if name in _CLOCKS:
+                return True
+        if _last(part) in clocks:
+            return True
+    return False
+
+
+def _last(node: ast.AST) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    return node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _clock_names(tree: ast.AST) -> set[str]:
+    """Variables that hold something computed from a clock."""
+    found: set[str] = set()
+    assignments = [
+        (node.targets if isinstance(node, ast.Assign) else [node.target], node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)) and node.value is not None
+    ]
+    while True:
+        more = {
+            _last(target)
+            for targets, value in assignments
+            if _reads_clock(value, found)
+            for target in targets
+        } - found - {""}  # fmt: skip
+        if not more:
+            return found
+        found |= more

@@ -1,0 +1,229 @@
+"""What a turned script calls: its loops, its statements, and finding what to track.
+
+Before each loop the variables in reach of the user's frames are looked through for modules, optimizers,
+schedulers and the like, which are tracked under their variables' names; the rest of the state is what frames
+carry (`florlog._frames`).  An estimator of another library is tracked by its attributes where these can be
+taken; where they cannot, no image is taken from then on and a replay starts at the run's beginning.
+"""
+
+from __future__ import annotations
+
+import builtins
+import itertools
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
+from typing import Any
+
+import torch
+from florlog_wal import Unencodable
+
+from florlog._objects import is_user_class, is_user_file
+from florlog._run import Run
+from florlog._tree import flatten
+from florlog.errors import FlorlogError
+
+from .reading import RUNTIME
+
+_KNOWN = {"torch", "numpy", "pandas", "scipy", "tqdm", "matplotlib", "PIL", "florlog"} | set(
+    sys.stdlib_module_names
+)
+_DEEP = 3
+_MANY = 50
+
+
+class Attributes:
+    """The state of a library's object: its attributes."""
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its attributes."""
+        return dict(vars(self.target))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Replaces all its attributes."""
+        vars(self.target).clear()
+        vars(self.target).update(state)
+
+
+class Runtime:
+    """The name ``__florlog__`` while a turned script runs."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.tracked: dict[str, Any] = {}
+        self.opaque: list[str] = []
+        self.entered = False
+        self.on_first_loop: Callable[[], None] = lambda: None
+        self._wrapped: dict[int, Attributes] = {}
+        self._told: list[list[tuple[str, Any]]] = []
+        self._thread = threading.get_ident()
+        self._process = os.getpid()
+
+    def install(self) -> None:
+        """Make the name known to every module."""
+        setattr(builtins, RUNTIME, self)
+
+    @staticmethod
+    def uninstall() -> None:
+        """Take the name away again."""
+        if hasattr(builtins, RUNTIME):
+            delattr(builtins, RUNTIME)
+
+    def _active(self) -> bool:
+        return threading.get_ident() == self._thread and os.getpid() == self._process
+
+    # -- loops -------------------------------------------------------------------------------------
+
+    def loop(self, name: str, iterable: Iterable[Any]) -> Iterable[Any]:
+        """The loop as a loop of the run."""
+        if not self._active():
+            return iterable
+        frame = sys._getframe(1)
+        self._track(frame)
+        if not self.entered:
+            self.entered = True
+            self.on_first_loop()
+        around = {outer.split("#")[0] for outer, _ in self.run._stack[-1].path}
+        while name in around:
+            name += "_"
+        return self.run._loop(name, iterable, (frame.f_code, frame.f_lineno))
+
+    @staticmethod
+    def passes() -> Iterator[int]:
+        """The passes of a while loop."""
+        return itertools.count()
+
+    # -- statements --------------------------------------------------------------------------------
+
+    def begin(self) -> int:
+        """A statement begins to evaluate its arguments."""
+        if not self._active():
+            return 0
+        self._told.append([])
+        return len(self._told)
+
+    def see(self, name: str, value: Any) -> Any:
+        """A value that the statement tells."""
+        if self._active() and self._told:
+            self._told[-1].append((name, value))
+        return value
+
+    def said(self, mark: int, result: Any) -> Any:
+        """The statement has run: its values are logged."""
+        if mark:
+            told = self._told[mark - 1]
+            del self._told[mark - 1 :]
+            values = {name: self._loggable(name, value) for name, value in told}
+            if values:
+                self.run._log(sys._getframe(1), values)
+        return result
+
+    def _loggable(self, name: str, value: Any) -> Any:
+        try:
+            return self.run._encodable(name, value)
+        except FlorlogError:
+            return re.sub(r"0x[0-9a-f]+", "0x", str(value))
+
+    # -- state -------------------------------------------------------------------------------------
+
+    def _track(self, frame: FrameType) -> None:
+        frames = []
+        current: FrameType | None = frame
+        while current is not None:
+            if is_user_file(current.f_code.co_filename):
+                frames.append(current)
+            current = current.f_back
+        found: dict[str, Any] = {}
+        seen: set[int] = set()
+        for outer in reversed(frames):
+            for name, value in list(outer.f_locals.items()):
+                self._consider(name, value, found, seen, 0)
+        inside = {
+            id(child)
+            for value in found.values()
+            if isinstance(value, torch.nn.Module)
+            for child in value.modules()
+            if child is not value
+        }
+        new = {
+            name: value
+            for name, value in found.items()
+            if id(value) not in inside and self.tracked.get(name) is not value
+        }
+        if new:
+            self.tracked.update(new)
+            self.run.track(**new)
+        if self.opaque:
+            self.run._states.withhold()
+
+    def _consider(self, name: str, value: Any, found: dict[str, Any], seen: set[int], depth: int) -> None:
+        if name.startswith("__") or id(value) in seen:
+            return
+        kind: Any = type(value)
+        if isinstance(value, torch.nn.Module):
+            seen.add(id(value))
+            if next(value.parameters(), None) is not None or next(value.buffers(), None) is not None:
+                self._add(name, value, found)
+        elif _has_state(value) and not isinstance(value, type):
+            seen.add(id(value))
+            self._add(name, value, found)
+        elif kind in (list, tuple, dict) and depth < _DEEP and 0 < len(value) <= _MANY:
+            seen.add(id(value))
+            items = value.items() if kind is dict else enumerate(value)
+            for key, item in items:
+                self._consider(f"{name}_{key}", item, found, seen, depth + 1)
+        elif is_user_class(kind) and depth < _DEEP and hasattr(value, "__dict__"):
+            seen.add(id(value))
+            for key, item in list(vars(value).items()):
+                self._consider(key, item, found, seen, depth + 1)
+        elif _is_library_object(value):
+            seen.add(id(value))
+            wrapped = self._wrapped.setdefault(id(value), Attributes(value))
+            if _can_be_taken(wrapped):
+                self._add(name, wrapped, found)
+            else:
+                text = f"{name} ({kind.__module__}.{kind.__qualname__})"
+                if text not in self.opaque:
+                    self.opaque.append(text)
+
+    @staticmethod
+    def _add(name: str, value: Any, found: dict[str, Any]) -> None:
+        word = base = re.sub(r"\W", "_", name)
+        number = 1
+        while word in found:
+            number += 1
+            word = f"{base}_{number}"
+        found[word] = value
+
+
+def _has_state(value: Any) -> bool:
+    kind = type(value)
+    library = kind.__module__.partition(".")[0] == "torch" and "data" not in kind.__module__
+    return (
+        library
+        and callable(getattr(kind, "state_dict", None))
+        and callable(getattr(kind, "load_state_dict", None))
+    )
+
+
+def _is_library_object(value: Any) -> bool:
+    kind: Any = type(value)
+    if kind.__module__.partition(".")[0] in _KNOWN or is_user_class(kind):
+        return False
+    if isinstance(value, (type, dict, list, tuple)) or (callable(value) and not hasattr(value, "fit")):
+        return False
+    return isinstance(getattr(value, "__dict__", None), dict)
+
+
+def _can_be_taken(target: Attributes) -> bool:
+    try:
+        flatten(target.state_dict(), "object")
+    except (Unencodable, RuntimeError, TypeError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,158 @@
+"""The run around an unmodified script: recording, resuming and replaying it."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from florlog_wal import RunBegin
+
+from florlog import _environment
+from florlog._journal import report
+from florlog._session import run as open_run
+from florlog.source.execution import LocalModuleFinder, run_as_main
+from florlog.source.syntax import parse, read_as
+
+from .choice import Choice, choose
+from .reading import Reading, reading, spoken
+from .runtime import Runtime
+
+KEY = "hands_free"
+
+
+def program_files(script: str, root: Path) -> dict[str, str]:
+    """The script and the local modules that it imports: file -> module name, found without running anything."""
+    found = {script: "__main__"}
+    pending = [script]
+    while pending:
+        file = Path(pending.pop())
+        tree = parse(file.read_text(encoding="utf-8"), str(file))
+        for name, bases in _imports(tree, file, root):
+            for base in bases:
+                stem = base.joinpath(*name.split(".")) if name else base
+                for path in (stem.with_suffix(".py"), stem / "__init__.py"):
+                    if path.is_file() and str(path) not in found:
+                        inside = path.is_relative_to(root)
+                        parts = path.relative_to(root).with_suffix("").parts if inside else (name,)
+                        found[str(path)] = ".".join(part for part in parts if part != "__init__")
+                        pending.append(str(path))
+    return found
+
+
+def _imports(tree: ast.Module, file: Path, root: Path) -> Iterator[tuple[str, list[Path]]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                parts = alias.name.split(".")
+                for end in range(1, len(parts) + 1):
+                    yield ".".join(parts[:end]), [root]
+        elif isinstance(node, ast.ImportFrom):
+            base = root if not node.level else file.parents[node.level - 1]
+            module = node.module or ""
+            parts = module.split(".") if module else []
+            for end in range(len(parts) + 1):
+                yield ".".join(parts[:end]), [base]
+            for alias in node.names:
+                yield ".".join([*parts, alias.name]), [base]
+
+
+def execute(
+    script: str, argv: list[str], *, module: str | None, name: str, store: Path, announce: bool
+) -> None:
+    """Run a script as ``__main__`` with a run open around it; records, or resumes where that was commanded."""
+    root = Path.cwd() if module else Path(script).parent
+    files = program_files(script, root)
+    choice = choose({file: Path(file).read_text(encoding="utf-8") for file in files})
+    _environment.extra = {KEY: True, "module": module or ""}
+    _environment.planned = files
+    finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files)
+    try:
+        with read_as(reading(choice.loops)):
+            around = session(
+                name, store=store, announce=_Announcement(choice, store, files) if announce else None
+            )
+            run_as_main(script, argv, instrumented=True, around=around, module=module)
+    finally:
+        finder.uninstall()
+        _environment.extra, _environment.planned = {}, {}
+
+
+def replay_hands_free(script: str, begin: RunBegin, how: Reading) -> None:
+    """Run a script in the reading in which it was recorded; a replay was commanded."""
+    module = str(begin.environment.get("module", "")) or None
+    with read_as(how):
+        run_as_main(script, begin.argv, instrumented=True, around=session(begin.name), module=module)
+
+
+def session(
+    name: str, *, store: Path | None = None, announce: Callable[[Runtime], None] | None = None
+) -> Callable[[], AbstractContextManager[None]]:
+    """What opens the run, once the script's ``__main__`` is there."""
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[None]:
+        leaving: SystemExit | None = None
+        with open_run(name, store=store) as run:
+            runtime = Runtime(run)
+            runtime.install()
+            if announce is not None:
+                runtime.on_first_loop = lambda: announce(runtime)
+            try:
+                yield
+            except SystemExit as error:
+                if error.code not in (None, 0):
+                    raise
+                leaving = error
+            finally:
+                runtime.uninstall()
+                if announce is not None and not runtime.entered:
+                    announce(runtime)
+        if leaving is not None:
+            raise leaving
+
+    return opened
+
+
+class _Announcement:
+    """What was found, in five lines."""
+
+    def __init__(self, choice: Choice, store: Path, files: dict[str, str]) -> None:
+        self._choice, self._store, self._files = choice, store, files
+
+    def __call__(self, runtime: Runtime) -> None:
+        loops = [
+            f"{name} ({Path(file).name}:{line})"
+            for file, lines in self._choice.loops.items()
+            for line, name in sorted(lines.items())
+        ]
+        told = sum(
+            isinstance(node, ast.Call) and spoken(node)
+            for file in self._files
+            for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8")))
+        )
+        left = [*self._choice.left, *(f"the state of {text}" for text in runtime.opaque)]
+        report(f"recording run {runtime.run.id} into {self._store}")
+        report(f"loops: {_listed(loops) or 'none found, the run is one transaction'}")
+        report(f"tracked: {_listed(list(runtime.tracked)) or 'nothing by name'}; and what the loops carry")
+        report(f"statements: {told} that tell values, in {len(self._files)} files")
+        report(f"not understood: {_listed(left) or 'nothing'}")
+
+
+def _listed(items: list[str], most: int = 8) -> str:
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
+
+
+def print_traceback(error: BaseException, script: str) -> None:
+    """The traceback as ``python SCRIPT`` would have shown it."""
+    import traceback
+
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != script:
+        trace = trace.tb_next
+    sys.stdout.flush()
+    traceback.print_exception(type(error), error, trace or error.__traceback__)

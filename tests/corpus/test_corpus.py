@@ -1,0 +1,132 @@
+"""Unmodified scripts of different styles, recorded hands-free: killed, resumed, and asked for what they did not print.
+
+A comment that starts with ``# ADD`` is a print that observes only; the truth is a recording of the script with all
+of them.  A script that is refused stands in `REFUSED` with a part of the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import florlog
+from tests.end_to_end.harness import Nursery, logged
+from tests.end_to_end.test_resume import committed, has_run, recorded_seconds
+
+SCRIPTS = Path(__file__).with_name("scripts")
+NAMES = sorted(
+    path.name for path in SCRIPTS.iterdir() if path.suffix == ".py" or (path / "train.py").exists()
+)
+REFUSED: dict[str, str] = {}
+KILLS = 1
+
+Values = dict[tuple[str, tuple[tuple[str, int], ...]], list[Any]]
+
+
+def placed(name: str, directory: Path) -> Path:
+    """A copy of a script, with its package; the file to run."""
+    directory.mkdir(parents=True)
+    if (SCRIPTS / name).is_dir():
+        shutil.copytree(SCRIPTS / name, directory / "program", ignore=shutil.ignore_patterns("__pycache__"))
+        return directory / "program" / "train.py"
+    shutil.copy(SCRIPTS / name, directory / "train.py")
+    return directory / "train.py"
+
+
+def add(script: Path, only: int | None = None) -> int:
+    """Make comments statements, all or one; how many there are."""
+    number = 0
+    for path in sorted(script.parent.rglob("*.py")):
+        lines = path.read_text().splitlines(keepends=True)
+        for index, line in enumerate(lines):
+            if "# ADD " in line:
+                if only in (None, number):
+                    lines[index] = line.replace("# ADD ", "")
+                number += 1
+        path.write_text("".join(lines))
+    return number
+
+
+def values_of(store: Path, loops: set[str] | None = None) -> Values:
+    """What the newest run logged, by name and path; paths end where they leave ``loops``."""
+    from florlog._render import jsonable
+    from florlog._tree import plain
+
+    found: Values = {}
+    with florlog.open(store) as log:
+        for value in log.run().logged():
+            path = tuple(p for p in value.path if loops is None or p[0].split("#")[0] in loops)
+            found.setdefault((value.name, path), []).append(
+                json.dumps(jsonable(plain(value.value)), default=str)
+            )
+    return found
+
+
+def check(nursery: Nursery, store: Path, script: Path, truth: Values, already: Values) -> str:
+    """Replay a script with added statements: equal to the truth, or refused; the worst trust."""
+    with florlog.open(store) as log:
+        run = log.run().id
+    output = nursery.directory / "output.txt"
+    nursery.run(store, "florlog", "replay", script, "--run", run, "--format", "json")
+    answer = json.loads(
+        next(line for line in reversed(output.read_text().splitlines()) if line.startswith("{"))
+    )
+    found: Values = {}
+    for value in answer["values"]:
+        key = (value["name"], tuple(value["path"].items()))
+        found.setdefault(key, []).append(json.dumps(value["value"], default=str))
+    assert found
+    wrong = {key: (held, truth.get(key)) for key, held in found.items() if truth.get(key) != held}
+    assert not wrong, next(iter(wrong.items()))
+    names = {name for name, _ in found}
+    assert {k for k in truth if k[0] in names and k not in already} <= set(found)
+    labels = {value["trust"] for value in answer["values"]}
+    assert "DIVERGED" not in labels, output.read_text()
+    return next(label for label in ("UNVERIFIED", "CONSISTENT", "PROVEN") if label in labels)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hands_free_a_script_is_resumed_and_asked_afterwards(
+    name: str, nursery: Nursery, tmp_path: Path
+) -> None:
+    script, store = placed(name, tmp_path / "original"), tmp_path / "store" / "s"
+    store.parent.mkdir()
+    nursery.run(store, "florlog", "record", script)
+    output = (nursery.directory / "output.txt").read_text()
+    assert sum(line.startswith("florlog: ") for line in output.splitlines()) == 5, output
+    expected, already = logged(store), values_of(store)
+    assert expected
+    loops = {loop.split("#")[0] for value in expected for loop, _ in value.path}
+    with florlog.open(store) as log:
+        loops |= {loop.name.split("#")[0] for loop in log.run().tree().loops()}
+
+    asked = placed(name, tmp_path / "asked")
+    places = add(asked)
+    truth_store = tmp_path / "truth" / "s"
+    truth_store.parent.mkdir()
+    nursery.run(truth_store, "florlog", "record", asked)
+    truth = values_of(truth_store, loops)
+    print(name, "all", check(nursery, store, asked, truth, already))
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    place = random.Random(seed).randrange(places)
+    one = placed(name, tmp_path / "one")
+    add(one, place)
+    print(name, place, check(nursery, store, one, truth, already))
+
+    seconds = recorded_seconds(store)
+    for attempt in range(12):
+        died = tmp_path / f"killed{attempt}" / "s"
+        died.parent.mkdir()
+        when = random.Random(seed + attempt).uniform(0.05, 0.95) * seconds
+        dead, _ = nursery.run(died, "florlog", "record", script, kill=when)
+        if dead and has_run(died) and not committed(died)[1]:
+            nursery.run(died, "florlog", "resume", script)
+            assert logged(died) == expected
+            return
+    pytest.fail("never killed in its midst")

@@ -1,0 +1,112 @@
+"""``florlog record`` runs a script as ``python`` does, and says what it did."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import florlog
+from tests.end_to_end.harness import Nursery, environment, flor
+
+from .test_corpus import placed
+
+SCRIPT = """\
+import os
+import sys
+
+import helper
+
+
+def fail(step):
+    if step == 3:
+        raise ValueError("no more")
+
+
+if __name__ == "__main__":
+    print(sys.argv[1:], os.getcwd(), __file__, sys.path[0], __name__, helper.WHO, __package__)
+    for step in range(5):
+        print("step", step)
+        if sys.argv[1] == "fail":
+            fail(step)
+    sys.exit(int(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    directory = tmp_path / "somewhere"
+    directory.mkdir()
+    (directory / "train.py").write_text(SCRIPT)
+    (directory / "helper.py").write_text("WHO = __name__\n")
+    return directory / "train.py"
+
+
+def both(
+    program: Path, *arguments: str, module: bool = False
+) -> tuple[subprocess.CompletedProcess[str], ...]:
+    """The script under python, and recorded."""
+    store = program.parent.parent / "store"
+    target = ["-m", program.stem] if module else [str(program)]
+    cwd = program.parent if module else program.parent.parent
+    return tuple(
+        subprocess.run(
+            [sys.executable, "-B", *command, *target, *arguments],
+            env=environment(store), cwd=cwd, capture_output=True, text=True, check=False,
+        )
+        for command in ([], ["-m", "florlog", "record"])
+    )  # fmt: skip
+
+
+def theirs(stderr: str) -> str:
+    """What is not florlog's own on stderr."""
+    return "".join(line for line in stderr.splitlines(keepends=True) if not line.startswith("florlog: "))
+
+
+@pytest.mark.parametrize("module", [False, True])
+@pytest.mark.parametrize("arguments", [("well", "0"), ("well", "7"), ("fail", "0")])
+def test_output_exit_code_and_traceback_are_those_of_python(
+    program: Path, arguments: tuple[str, ...], module: bool
+) -> None:
+    before = sorted(program.parent.rglob("*"))
+    plain, recorded = both(program, *arguments, module=module)
+    assert recorded.stdout == plain.stdout
+    assert recorded.returncode == plain.returncode
+    if module:  # python -m shows runpy's frames too
+        assert theirs(recorded.stderr).splitlines()[-1:] == plain.stderr.splitlines()[-1:]
+    else:
+        assert theirs(recorded.stderr) == plain.stderr
+    assert sorted(program.parent.rglob("*")) == before
+    with florlog.open(program.parent.parent / "store") as log:
+        steps = [v.value for v in log.run().logged() if v.name == "step"]
+    assert steps == list(range(3 if arguments[0] == "fail" else 5))  # the pass that failed is undone
+
+
+def test_changed_code_is_named_and_nothing_is_replayed(nursery: Nursery, tmp_path: Path) -> None:
+    script, store = placed("module_level.py", tmp_path / "a"), tmp_path / "store" / "s"
+    store.parent.mkdir()
+    nursery.run(store, "florlog", "record", script)
+    script.write_text(script.read_text().replace("lr=0.1", "lr=0.2").replace("# ADD ", ""))
+    nursery.run(store, "florlog", "replay", script, code=2)
+    output = (nursery.directory / "output.txt").read_text()
+    assert "train.py, line 9: `opt = torch.optim.SGD(model.parameters(), lr=0.1" in output
+
+
+def test_a_statement_that_draws_random_numbers_is_found_out(nursery: Nursery, tmp_path: Path) -> None:
+    script, store = placed("module_level.py", tmp_path / "a"), tmp_path / "store" / "s"
+    store.parent.mkdir()
+    nursery.run(store, "florlog", "record", script)
+    script.write_text(script.read_text().replace('# ADD print("grad", ', 'print("grad", torch.rand(1) + '))
+    nursery.run(store, "florlog", "replay", script, code=1)
+    output = (nursery.directory / "output.txt").read_text()
+    assert "the replay differs from the recording" in output
+    assert "DIVERGED" in output
+
+
+def test_a_record_of_nothing_is_refused(tmp_path: Path) -> None:
+    done = flor(tmp_path / "store", "record", "nowhere.py", check=False)
+    assert done.returncode == 2
+    assert "there is no script" in done.stderr
+    assert not (tmp_path / "store").exists()
