@@ -6,6 +6,7 @@ file lies below the script's directory or the working directory and in no instal
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import sys
@@ -17,6 +18,53 @@ import torch
 
 _OWN = {"florlog", "florlog_wal", "florlog_recovery"}
 _INSTALLED = ("site-packages", "dist-packages")
+_STDLIB = sysconfig.get_paths()["stdlib"]
+
+
+extra: dict[str, Any] = {}  # what a hands-free recording adds to its environment
+planned: dict[str, str] = {}  # local files, with module names, that will be imported
+_VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_CBWR", "MKL_DYNAMIC", "KMP_BLOCKTIME",
+    "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)  # fmt: skip
+_NUMERIC = ("python", "implementation", "torch", "machine", "deterministic", "cuda", "libraries", "variables")
+
+
+def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What may change numbers and is not as it was recorded, as text.
+
+    Threads are not among it: a replay takes the recorded number.  A library counts if both have it.
+    """
+    found = []
+    for key in _NUMERIC:
+        if key not in then or key not in now or then[key] == now[key]:
+            continue
+        if isinstance(then[key], dict):
+            names = (
+                then[key].keys() & now[key].keys()
+                if key == "libraries"
+                else then[key].keys() | now[key].keys()
+            )
+            found += [
+                f"{name} was {then[key].get(name, 'not set')}, and is {now[key].get(name, 'not set')}"
+                for name in sorted(names)
+                if then[key].get(name) != now[key].get(name) and not name.endswith("_NUM_THREADS")
+            ]
+        else:
+            found.append(f"{key} was {then[key]}, and is {now[key]}")
+    return found
+
+
+def _libraries() -> dict[str, str]:
+    """The version of each imported library that tells it."""
+    modules = {name: module for name, module in list(sys.modules.items()) if "." not in name}
+    found = {name: getattr(module, "__dict__", {}).get("__version__") for name, module in modules.items()}
+    return {
+        name: str(version)
+        for name, version in sorted(found.items())
+        if isinstance(version, str) and name not in _OWN and name != "__main__"
+    }
 
 
 def environment() -> dict[str, Any]:
@@ -32,7 +80,11 @@ def environment() -> dict[str, Any]:
         "interop_threads": torch.get_num_interop_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "libraries": _libraries(),
+        # Those that decide numbers; others may hold secrets.
+        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "pid": os.getpid(),
+        **extra,
     }
 
 
@@ -56,29 +108,35 @@ def main_script() -> str:
 
 def is_local(file: str, script: str) -> bool:
     """Whether a module's file is the user's own source."""
-    if not file.endswith(".py") or not any(file.startswith(root + os.sep) for root in _roots(script)):
+    if not file.endswith(".py") or not file.startswith(_roots(os.getcwd(), script)):  # noqa: PTH109
         return False
     path = Path(file)
     if any(part in _INSTALLED for part in path.parts):
         return False
-    return not path.is_relative_to(sysconfig.get_paths()["stdlib"])
+    return not path.is_relative_to(_STDLIB)
 
 
-def _roots(script: str) -> set[str]:
+@functools.cache
+def _roots(directory: str, script: str) -> tuple[str, ...]:
     """The directories below which local modules lie, as text: most of a thousand modules lie elsewhere."""
-    return {
-        root.rstrip(os.sep) for root in (str(Path.cwd()), str(Path(script).parent) if script else "") if root
-    }
+    roots = (directory, str(Path(script).parent) if script else "")
+    return tuple({root.rstrip(os.sep) + os.sep for root in roots if root})
+
+
+def is_own(module: str) -> bool:
+    """Whether a module is florlog's own."""
+    return module.partition(".")[0] in _OWN
 
 
 def local_sources(script: str) -> list[tuple[str, str, str]]:
     """Absolute path, module name and text of the script and of every local module imported so far."""
     found: dict[str, tuple[str, str, str]] = {}
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or name.split(".")[0] in _OWN:
+    directory = os.getcwd()  # noqa: PTH109 - of every module; pathlib takes its time
+    files = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
+    for name, file in [*files, *((module, file) for file, module in planned.items())]:
+        if not isinstance(file, str) or is_own(name):
             continue
-        path = os.path.join(os.getcwd(), file)  # noqa: PTH109, PTH118 - of every module; pathlib takes its time
+        path = file if file.startswith(os.sep) else os.path.join(directory, file)  # noqa: PTH118
         if path in found or not (path == script or is_local(path, script)):
             continue
         try:

@@ -19,7 +19,7 @@ _TENSORS = 4
 
 def rng_fingerprint() -> bytes:
     """Digest of the state of torch's default CPU generator."""
-    return xxhash.xxh3_64_digest(torch.get_rng_state().numpy().data)
+    return xxhash.xxh3_64_digest(torch.default_generator.get_state().numpy().data)
 
 
 def item_fingerprint(item: Any) -> bytes:
@@ -41,10 +41,17 @@ def _first_array(item: Any, depth: int) -> np.ndarray[Any, Any] | None:
 
 
 def _bytes_of(tensor: torch.Tensor) -> np.ndarray[Any, Any] | None:
-    if tensor.device.type != "cpu" or not tensor.is_contiguous() or tensor.numel() == 0:
+    # Each operation of torch costs ten times more between two steps than in a loop by itself, as the step has
+    # taken the caches: one is enough for the tensors that loaders give.
+    if tensor.device.type != "cpu" or not tensor.is_contiguous():
         return None
     try:
-        return tensor.detach().reshape(-1).view(torch.uint8).numpy()
+        data = tensor.numpy()
+        return data.reshape(-1).view(np.uint8) if data.size else None
+    except (RuntimeError, TypeError):  # it requires a gradient, or NumPy has no such dtype
+        pass
+    try:
+        return tensor.detach().reshape(-1).view(torch.uint8).numpy() if tensor.numel() else None
     except (RuntimeError, TypeError):
         return None
 

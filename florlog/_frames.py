@@ -12,10 +12,11 @@ from __future__ import annotations
 import ctypes
 import linecache
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
+from ._environment import is_own
 from ._objects import MISSING, Walk, is_user_file
 from .source.liveness import carried_names, shared_names
 
@@ -48,34 +49,38 @@ class Carried:
 
     def __init__(self) -> None:
         self._names: dict[tuple[CodeType, int], frozenset[str]] = {}
-        self._modules: list[tuple[ModuleType, frozenset[str], frozenset[str]]] = []
-        self._seen = 0  # how many modules were imported when these were looked up
+        self._modules: dict[str, tuple[ModuleType, frozenset[str], frozenset[str]]] = {}
+        self._seen: set[str] = set()  # the modules that were imported when these were looked up
 
     def _carried(self, code: CodeType, line: int) -> frozenset[str]:
         key = (code, line)
         if key not in self._names:
             text = "".join(linecache.getlines(code.co_filename))
-            self._names[key] = carried_names(text, code.co_qualname, code.co_firstlineno, line)
+            # What a running closure shares with code that has returned is not in the analysed scope.
+            free = frozenset(code.co_freevars) - {"__class__"}
+            self._names[key] = carried_names(text, code.co_qualname, code.co_firstlineno, line) | free
         return self._names[key]
 
     def _shared(self) -> list[tuple[ModuleType, frozenset[str], frozenset[str]]]:
         """The user's modules, with the globals that their functions use and those that they bind."""
-        if self._seen != len(sys.modules):
-            self._seen = len(sys.modules)
-            self._modules = []
-            for module in {id(m): m for m in sys.modules.values()}.values():
+        if len(self._seen) != len(sys.modules):
+            for name in sys.modules.keys() - self._seen:
+                module = sys.modules[name]
                 file = getattr(module, "__file__", None)
-                if isinstance(file, str) and is_user_file(file):
+                if not isinstance(file, str) or is_own(name) or not is_user_file(file):
+                    continue
+                if all(module is not known for known, _, _ in self._modules.values()):
                     names = shared_names("".join(linecache.getlines(file)))
                     if names[0]:
-                        self._modules.append((module, *names))
-        return self._modules
+                        self._modules[name] = (module, *names)
+            self._seen = set(sys.modules)
+        return list(self._modules.values())
 
     def capture(
         self,
         places: Mapping[CodeType, int | None],
         objects: Mapping[str, Any],
-        storages: Collection[int],
+        storages: Container[int],
         *,
         fresh: bool = False,
         only: Mapping[str, Collection[str]] | None = None,
@@ -114,7 +119,7 @@ class Carried:
         places: Iterable[CodeType],
         saved: Mapping[str, dict[str, Any]],
         objects: Mapping[str, Any],
-        storages: Collection[int],
+        storages: Container[int],
     ) -> None:
         """Put captured variables back into the running frames.  Raises `ImageError` where that is impossible."""
         walk = Walk({id(target): name for name, target in objects.items()}, storages)

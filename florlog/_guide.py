@@ -11,13 +11,14 @@ records again.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from florlog_recovery import Image, Loop, Node, NodePlan, Plan, RunTree
-from florlog_wal import Commit, Path, Store, Values, decode_value, encode_value
+from florlog_recovery import Image, Loop, Measured, Node, NodePlan, Plan, RunTree
+from florlog_wal import Commit, Frame, Path, Store, Values, decode_value, encode_value
 
 from ._data import check
 from ._image import SavedState, differing, digests_only, page_table, snapshot, state_digest
@@ -25,6 +26,7 @@ from ._inplace import bits
 from ._open import Expected, OpenIteration, OpenLoop
 from ._skip import SkipRest
 from .errors import ChangedError
+from .source.regions import Exit
 
 PROVEN, CONSISTENT, UNVERIFIED, DIVERGED = "PROVEN", "CONSISTENT", "UNVERIFIED", "DIVERGED"
 
@@ -45,6 +47,9 @@ class Found:
     value: Any
     trust: str = UNVERIFIED
     detail: str = ""
+    closed: int = 0  # comparisons of the whole state or iteration before it
+    steady: bool = True  # nothing but the state decides what it is
+    segment: int = 0  # loops of its iteration that had ended
 
 
 def where(path: Path) -> str:
@@ -66,17 +71,25 @@ class Guide:
         lines: Mapping[str, tuple[str, Mapping[int, int]]] | None,
         *,
         frontier: tuple[Node, int | Loop] | None = None,
+        exits: Mapping[Loop | tuple[Node, int], Exit] | None = None,
+        unsteady: Collection[tuple[Frame | None, str, int]] = (),
     ) -> None:
         self.store = store
         self.tree = tree
         self.plan = plan
         self.resuming = frontier is not None
         self._frontier = frontier
+        self._exits = exits or {}
+        self._unsteady = unsteady
+        self._closed = 0  # comparisons of what an iteration, or a state, was as a whole
         self._arrived = False
         self.found: list[Found] = []
         self.differences: list[str] = []
         self.redone = 0  # innermost iterations executed
         self.restored = 0
+        self.measured = Measured()
+        self.spans: list[float] = []  # seconds to the first restore, and from each to the next
+        self._began = self._span = time.perf_counter()
         self.progress: Callable[[int], None] = lambda redone: None
         self._lines = lines
         self._statements = tree.statements
@@ -117,6 +130,8 @@ class Guide:
         has another loop here.
         """
         parent = loop.parent
+        if self.measured.setup is None:
+            self.measured.setup = time.perf_counter() - self._began
         if parent.abandoned:
             raise SkipRest
         node = parent.recorded
@@ -189,14 +204,48 @@ class Guide:
     def _restore(self, loop: OpenLoop, index: int, restore: Callable[[OpenLoop, int, Image], None]) -> None:
         assert loop.recorded is not None
         self._label()
-        restore(loop, index, loop.recorded.images[index])
+        image, started = loop.recorded.images[index], time.perf_counter()
+        self._next_span(started)
+        restore(loop, index, image)
+        self.measured.restored(image.state_bytes, time.perf_counter() - started)
         self.restored += 1
         self._settle()
         self._base = "image"
 
+    def _next_span(self, now: float) -> None:
+        self.spans.append(now - self._span)
+        self._span = now
+
     def abandon(self, iteration: OpenIteration) -> None:
         """Nothing that this iteration still does is planned."""
         iteration.abandoned = True
+
+    def leaves(self, iteration: OpenIteration, file: str, line: int) -> bool:
+        """Execution stands behind a statement: is that the last one planned of the iteration?
+
+        What the iteration received is compared here, as its commit will not be reached.
+        """
+        loop, found = iteration.loop, None
+        if loop is None or loop.recorded is None or loop.plan is None or not self.navigating:
+            return False
+        if iteration.plan is not None:
+            if iteration.plan.left and iteration.segment == len(iteration.plan.loops):
+                found = self._exits.get((iteration.plan.node, iteration.segment))
+        elif loop.stretch > 0:
+            stretch = loop.plan.stretches[loop.stretch - 1]
+            if stretch.left and stretch.last == iteration.index:
+                found = self._exits.get(loop.recorded)
+        if found is None or (found.file, found.line) != (file, line):
+            return False
+        if (record := iteration.commit) is not None and record.data and iteration.data:
+            self._compared += 1
+            if record.data != iteration.data:
+                self._differ(f"data differ at {where(iteration.path)}")
+        if iteration.plan is None:
+            self.redone += 1
+            self.progress(self.redone)
+        self.abandon(iteration)
+        return True
 
     def begin(self, iteration: OpenIteration) -> None:
         """An iteration begins."""
@@ -217,6 +266,7 @@ class Guide:
             self.redone += 1
             self.progress(self.redone)
         if (record := iteration.commit) is not None:
+            self._closed += 1
             names = ("random numbers", "data", "sampled parameters")
             for name, now, then in zip(names, prints, (record.rng, record.data, record.state), strict=True):
                 if now and then:
@@ -279,7 +329,18 @@ class Guide:
                     self._differ(f"{name} (line {line}) is logged at {where(iteration.path)}, and was not")
                 return
         if not self.resuming:
-            found = Found(file, line, qualname, name, iteration.path, value)
+            found = Found(
+                file,
+                line,
+                qualname,
+                name,
+                iteration.path,
+                value,
+                closed=self._closed,
+                segment=iteration.segment,
+            )
+            around = None if iteration.loop is None else _present(iteration.loop)
+            found.steady = (around, file, line) not in self._unsteady
             self.found.append(found)
             self._pending.append(found)
 
@@ -305,6 +366,7 @@ class Guide:
             return
         live = page_table(snapshot(trees(None)), digests_only)
         self._compared += 1
+        self._closed += 1
         shared: list[str] = []
         if state_digest(live) != image.table:
             saved = SavedState(self.store, image.table)
@@ -336,7 +398,10 @@ class Guide:
             if self._difference:
                 found.trust, found.detail = DIVERGED, self._difference
             elif self._base == "image":
-                found.trust, found.detail = (CONSISTENT, self._local) if self._local else (PROVEN, "")
+                doubt = self._local
+                if not doubt and not found.steady and found.closed == self._closed:
+                    doubt = _UNSTEADY
+                found.trust, found.detail = (CONSISTENT, doubt) if doubt else (PROVEN, "")
             else:
                 found.trust = CONSISTENT if self._compared else UNVERIFIED
         self._pending = []
@@ -349,6 +414,18 @@ class Guide:
     def end(self) -> None:
         """The run is over."""
         self._label()
+        self._next_span(time.perf_counter())
+
+
+_UNSTEADY = (
+    "the code before it uses more than the recorded state, such as a clock or a file, and nothing that was recorded "
+    "after it was reached"
+)
+
+
+def _present(loop: OpenLoop) -> Frame:
+    code, line = loop.site
+    return code.co_filename, code.co_qualname, line
 
 
 def last_restore(plan: NodePlan) -> tuple[Loop, int] | None:

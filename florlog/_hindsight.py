@@ -1,38 +1,47 @@
-"""Hindsight: from a changed script to the values that its added statements have in a recorded run.
+"""Hindsight: from a changed script to the request that its added statements make of a recorded run.
 
 `Question` compares the script with the recorded source, finds the log statements that were added, and asks
 source analysis in which segments of which iterations they may run; that is the request for the planner.
-`answer` executes the plan and stores what it finds beside the recording, never in it.
+`florlog._replay` executes the plan.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import torch
-from florlog_recovery import Condition, Loop, Node, Plan, Request, RunTree, WhereError, plan_redo
-from florlog_wal import Frame, Hindsight, RunBegin, Store, WalError
+import numpy as np
+from florlog_recovery import (
+    Condition,
+    CostModel,
+    Loop,
+    Node,
+    Plan,
+    Request,
+    RunTree,
+    WhereError,
+    fitted,
+    plan_redo,
+)
+from florlog_recovery.costs import KIND
+from florlog_wal import Frame, Note, Store
 from florlog_wal import Path as IterationPath
 
-from . import _session
-from ._environment import environment
-from ._guide import Found, Guide
-from ._journal import Journal, report
-from ._session import Replay
-from ._skip import SkipRest
-from .errors import FlorlogError, ImageError, SourceChangedError
+from ._guide import Found
+from ._known import Known, Place, known, statement_keys
+from ._select import Chosen, Mask, Selection, outermost
+from .errors import FlorlogError, SourceChangedError
+from .handsfree.choice import choose
+from .handsfree.reading import Reading, reading, statements
 from .source.calls import LogCall
 from .source.diff import SourceDiff, compare
-from .source.execution import LocalModuleFinder, run_as_main
 from .source.exposure import exposed_names
-from .source.regions import Location, Program
+from .source.regions import Exit, Location, Program
+from .source.syntax import read_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +64,19 @@ class Question:
     added: list[Added]
     diffs: dict[str, SourceDiff]  # by present file
     recorded_files: dict[str, str]  # present file -> file when recorded
-    condition: Condition | None
     request: Request = field(default_factory=Request)
+    chosen: Chosen | None = None  # the iterations asked for; None: all
+    exits: dict[Loop | tuple[Node, int], Exit] = field(default_factory=dict)  # where they can be left early
     unusable: set[tuple[Loop, int]] = field(default_factory=set)  # images that lack a variable now needed
+    keys: dict[Place, bytes] = field(default_factory=dict)  # identities of the added statements
+    answered: list[Found] = field(default_factory=list)  # what earlier replays found
+    reasons: dict[Loop | tuple[Node, int], list[str]] = field(default_factory=dict)  # names asked for there
+    costs: CostModel = field(default_factory=CostModel)
+    unsteady: set[tuple[Frame | None, str, int]] = field(
+        default_factory=set
+    )  # loop, file, line of a statement
     notes: list[str] = field(default_factory=list)
+    reading: Reading | None = None  # how a script that was recorded hands-free is read
 
     @property
     def lines(self) -> dict[str, tuple[str, dict[int, int]]]:
@@ -67,14 +85,21 @@ class Question:
 
     def wants(self, path: IterationPath) -> bool:
         """Whether an iteration was asked for."""
-        try:
-            return self.condition is None or self.condition(dict(path))
-        except WhereError as error:
-            raise FlorlogError(str(error)) from None
+        return self.chosen is None or self.chosen.holds(self.tree, path)
 
 
-def ask(store: Store, tree: RunTree, script: str, where: str | None) -> Question:
+def ask(
+    store: Store,
+    tree: RunTree,
+    script: str,
+    where: str | None = None,
+    first: int | None = None,
+    last: int | None = None,
+) -> Question:
     """The question that ``script`` puts to a recorded run.
+
+    ``where`` is a condition on iterations; ``first`` and ``last`` leave only so many of those for which it
+    holds and in which an added statement may run.
 
     Raises `SourceChangedError` when the script differs in more than added statements, and `FlorlogError`
     when nothing was added, or nothing of it runs in the iterations asked for.
@@ -95,9 +120,20 @@ def ask(store: Store, tree: RunTree, script: str, where: str | None) -> Question
             f"no log statement was added to {Path(script).name} since {tree.run} was recorded: "
             "add one, such as run.log(norm=...), where the value exists"
         )
-    question = Question(tree, script, added, diffs, recorded, _condition(tree, where))
-    _Requester(question, Program(texts, script)).collect()
-    if not question.request:
+    question = Question(tree, script, added, diffs, recorded)
+    if tree.begin.environment.get("hands_free"):
+        question.reading = _reading(old_texts, diffs)
+    with _read(question.reading):
+        program = Program(texts, script)
+    try:
+        selection = Selection(store, tree, _condition(tree, where))
+        question.keys = statement_keys(diffs, recorded)
+        found = known(store, tree, question.keys)
+        _Requester(question, program, selection, found).collect(first, last)
+    except WhereError as error:
+        raise FlorlogError(str(error)) from None
+    question.costs = fitted([*tree.costs, *_measured_by_replays(store, tree)])
+    if not question.request and not question.answered:
         listed = "; ".join(str(item) for item in added)
         raise FlorlogError(f"no recorded iteration that was asked for reaches the added statement: {listed}")
     _exclude_images(question, old_texts, texts)
@@ -106,7 +142,15 @@ def ask(store: Store, tree: RunTree, script: str, where: str | None) -> Question
 
 def plan_for(question: Question) -> Plan:
     """The cheapest plan that answers a question."""
-    return plan_redo(question.tree, question.request, unusable=question.unusable)
+    return plan_redo(question.tree, question.request, question.costs, question.unusable)
+
+
+def _measured_by_replays(store: Store, tree: RunTree) -> Iterator[dict[str, Any]]:
+    sessions = {session.lsn: session for session in store.sessions()}
+    for lsn in tree.replays:
+        for entry in store.scan(lsn, sessions[lsn].last_lsn + 1, types=(Note,), session=lsn):
+            if isinstance(entry.record, Note) and entry.record.kind == KIND:
+                yield entry.record.data
 
 
 def _exclude_images(question: Question, old_texts: dict[str, str], texts: dict[str, str]) -> None:
@@ -142,13 +186,30 @@ def _exclude_images(question: Question, old_texts: dict[str, str], texts: dict[s
             )
 
 
+def _reading(old_texts: dict[str, str], diffs: dict[str, SourceDiff]) -> Reading:
+    """The recorded choice of loops, in the present text."""
+    chosen = choose(old_texts).loops
+    return reading({
+        file: {diffs[file].old_to_new.get(line, line): name for line, name in lines.items()}
+        for file, lines in chosen.items()
+    })  # fmt: skip
+
+
+def _read(how: Reading | None) -> AbstractContextManager[None]:
+    return nullcontext() if how is None else read_as(how)
+
+
 def _condition(tree: RunTree, where: str | None) -> Condition | None:
     if where is None:
         return None
-    try:
-        return Condition(where, {loop.name for loop in tree.loops()})
-    except WhereError as error:
-        raise FlorlogError(str(error)) from None
+    logged = {
+        name
+        for table in tree.statements.values()
+        for statement in table.values()
+        if statement.kind == "log"
+        for name in statement.names
+    }
+    return Condition(where, {loop.name for loop in tree.loops()}, logged)
 
 
 def _compare(
@@ -169,7 +230,8 @@ def _compare(
         old = store.get_page(digest).decode()
         old_texts[path], texts[path] = old, new
         recorded[path] = old_path
-        diffs[path] = compare(old, new, filename=path)
+        with _read(statements if tree.begin.environment.get("hands_free") else None):
+            diffs[path] = compare(old, new, filename=path)
     return old_texts, texts, recorded, diffs
 
 
@@ -185,40 +247,100 @@ def _present(recorded: str, recorded_script: str, script: str, module: str) -> s
 class _Requester:
     """Turns added statements into atoms, by asking source analysis once per loop and pattern of loops."""
 
-    def __init__(self, question: Question, program: Program) -> None:
+    def __init__(
+        self, question: Question, program: Program, selection: Selection, found: Mapping[Place, Known]
+    ) -> None:
         self.question = question
         self.program = program
-        self.sites = [Location(a.file, a.call.line, a.call.qualname) for a in question.added]
+        self.selection = selection
+        sites = [Location(a.file, a.call.line, a.call.qualname) for a in question.added]
+        self.names: dict[Location, list[str]] = {}
+        for site, added in zip(sites, question.added, strict=True):
+            self.names.setdefault(site, []).extend(added.call.names)
+        self.sites = {site: found[site.file, site.line] for site in dict.fromkeys(sites)}
         self.present = {old: new for new, old in question.recorded_files.items()}
 
-    def collect(self) -> None:
-        """Fill in the question's request."""
-        tree, request = self.question.tree, self.question.request
-        self._node(tree.root, None)
+    def collect(self, first: int | None, last: int | None) -> None:
+        """Fill in the question's request and the iterations that it asks for."""
+        tree = self.question.tree
+        segments: dict[Node, list[int]] = {}
+        leaves: dict[Loop, Mask] = {}
+        self._node(tree.root, None, segments)
         for loop in tree.loops():
             frame = self._frame(loop.site)
-            if self._segments(frame, ()):
-                leaves = (index for index in range(loop.count) if index not in loop.nodes)
-                wanted = [index for index in leaves if self.question.wants(loop.path(index))]
-                if wanted:
-                    request.add_leaves(loop, wanted)
+            if self._segments(frame, ()) and (mask := self.selection.leaves(loop)).any():
+                leaves[loop] = mask
             for node in loop.nodes.values():
                 if node.committed:
-                    self._node(node, frame)
+                    self._node(node, frame, segments)
+        nodes, leaves = outermost(tree, set(segments), leaves, first, last)
+        self.question.chosen = Chosen(nodes, leaves)
+        self._request(nodes, leaves)
+        self._answered()
 
-    def _node(self, node: Node, frame: Frame | None) -> None:
-        if not self.question.wants(node.path):
-            return
-        stacks = tuple(tuple(self._frame(place) for place in loop.stack) for loop in node.loops)
-        for segment in sorted(self._segments(frame, stacks)):
-            if segment <= len(node.loops):
-                self.question.request.add_segment(node, segment)
+    def _answered(self) -> None:
+        tree = self.question.tree
+        for site, found in self.sites.items():
+            for path, values in found.values.items():
+                if self.question.wants(path) and found.holds(tree, path):
+                    self.question.answered.extend(
+                        Found(site.file, site.line, site.qualname, name, path, value, trust)
+                        for name, value, trust in values
+                    )
 
-    def _segments(self, frame: Frame | None, stacks: tuple[tuple[Frame, ...], ...]) -> set[int]:
+    def _request(self, nodes: set[Node], leaves: dict[Loop, Mask]) -> None:
+        """Ask for what is not known yet."""
+        question = self.question
+        segments: dict[Node, list[int]] = {}
+        for node in nodes:
+            frame = None if node.loop is None else self._frame(node.loop.site)
+            wanted = [site for site, found in self.sites.items() if node not in found.nodes]
+            running = self._segments(frame, self._stacks(node), wanted)
+            segments[node] = [segment for segment in sorted(running) if segment <= len(node.loops)]
+            for site in wanted:
+                for segment in self._segments(frame, self._stacks(node), [site]):
+                    question.reasons.setdefault((node, segment), []).extend(self.names[site])
+        for node, numbers in segments.items():
+            for segment in numbers:
+                found = None if node.loop is None else self._exit(node.loop, self._stacks(node), segment)
+                question.request.add_segment(node, segment, 1.0 if found is None else found.share)
+                if found is not None:
+                    question.exits[node, segment] = found
+        for loop, mask in leaves.items():
+            wanted = [site for site in self.sites if self._segments(self._frame(loop.site), (), [site])]
+            mask = mask & ~np.logical_and.reduce([self.sites[site].mask(loop) for site in wanted])
+            if not mask.any():
+                continue
+            question.reasons[loop] = [name for site in wanted for name in self.names[site]]
+            found = self._exit(loop, (), 0)
+            question.request.add_leaves(loop, mask, 1.0 if found is None else found.share)
+            if found is not None:
+                question.exits[loop] = found
+
+    def _node(self, node: Node, frame: Frame | None, segments: dict[Node, list[int]]) -> None:
+        found = [s for s in sorted(self._segments(frame, self._stacks(node))) if s <= len(node.loops)]
+        if found and self.selection.node(node):
+            segments[node] = found
+
+    def _stacks(self, node: Node) -> tuple[tuple[Frame, ...], ...]:
+        return tuple(tuple(self._frame(place) for place in loop.stack) for loop in node.loops)
+
+    def _segments(
+        self,
+        frame: Frame | None,
+        stacks: tuple[tuple[Frame, ...], ...],
+        sites: Iterable[Location] | None = None,
+    ) -> set[int]:
         found: set[int] = set()
-        for site in self.sites:
-            found |= self.program.may_run(site, frame, stacks)
+        for site in self.sites if sites is None else sites:
+            if segments := self.program.may_run(site, frame, stacks):
+                found |= segments
+                if not self.program.steady(site, frame):
+                    self.question.unsteady.add((frame, site.file, site.line))
         return found
+
+    def _exit(self, loop: Loop, stacks: tuple[tuple[Frame, ...], ...], segment: int) -> Exit | None:
+        return self.program.exit(tuple(self.sites), self._frame(loop.site), stacks, segment)
 
     def _frame(self, frame: Frame) -> Frame:
         """A recorded source position in the present source."""
@@ -227,143 +349,3 @@ class _Requester:
         if present is None:
             return frame
         return (present, qualname, self.question.diffs[present].old_to_new.get(line, line))
-
-
-@dataclass(slots=True)
-class Answer:
-    """What a replay found."""
-
-    values: list[Found]
-    differences: list[str]
-    seconds: float  # of the script's run, set-up included
-    stored: bool
-
-
-def answer(
-    store: Store, question: Question, plan: Plan, *, progress: Callable[[int], None] | None = None
-) -> Answer:
-    """Execute ``plan`` by running the question's script, and store the values found.
-
-    Raises `FlorlogError` when the script itself fails.
-    """
-    started = time.perf_counter()
-    guide = Guide(store, question.tree, plan, question.lines)
-    try:
-        _follow(question, guide, progress)
-    except ImageError as error:
-        report(f"the images cannot be used, all is redone from the run's start: {error}")
-        for loop in question.tree.loops():
-            question.unusable.update((loop, index) for index in loop.images if index or loop.depth > 1)
-        guide = Guide(store, question.tree, plan_for(question), question.lines)
-        _follow(question, guide, progress)
-    seconds = time.perf_counter() - started
-    sites = {(added.file, added.call.line) for added in question.added}
-    values = [f for f in guide.found if (f.file, f.line) in sites and question.wants(f.path)]
-    return Answer(values, guide.differences, seconds, _save(store, question, values))
-
-
-def _follow(question: Question, guide: Guide, progress: Callable[[int], None] | None) -> None:
-    if progress is not None:
-        guide.progress = progress
-    before = set(sys.modules)
-    try:
-        _execute(question, guide)
-    finally:
-        for name in set(sys.modules) - before:  # a second run of the script makes its modules anew
-            if str(getattr(sys.modules[name], "__file__", None)) in question.diffs:
-                del sys.modules[name]
-
-
-def _execute(question: Question, guide: Guide) -> None:
-    begin = question.tree.begin
-    threads = begin.environment.get("threads")
-    if isinstance(threads, int) and threads != torch.get_num_threads():
-        torch.set_num_threads(threads)  # sums are split by threads: their number changes the bits
-    _session.command = replay = Replay(begin.name, guide)
-    files = set(question.diffs)
-    finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            run_as_main(question.script, begin.argv, instrumented=True)
-    except SkipRest:
-        pass
-    except SystemExit as leaving:
-        if leaving.code not in (None, 0):
-            raise FlorlogError(f"the replayed script exited with {leaving.code!r}") from None
-    except FlorlogError:
-        raise
-    except Exception as error:
-        raise FlorlogError(f"the replayed script raised {_located(error, files)}") from error
-    finally:
-        finder.uninstall()
-        _session.command = None
-    if not replay.taken:
-        raise FlorlogError(
-            f"{question.script} opened no run named {begin.name!r}: is it the script of this run?"
-        )
-
-
-def _located(error: Exception, files: set[str]) -> str:
-    place = ""
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename in files:
-            place = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return f"{type(error).__name__}{place}: {error}"
-
-
-def _save(store: Store, question: Question, values: list[Found]) -> bool:
-    """Write a replay session; False when the store cannot be written now."""
-    tree = question.tree
-    try:
-        writer = Store.open(store.path, mode="w")
-    except WalError as error:
-        report(f"the values were not stored: {error}")
-        return False
-    began = time.perf_counter()
-    with writer:
-        begin = RunBegin(
-            run=tree.run,
-            name=tree.begin.name,
-            kind="replay",
-            script=question.script,
-            argv=tree.begin.argv,
-            cwd=str(Path.cwd()),
-            params=tree.begin.params,
-            environment=environment(),
-            sources=(),
-            started=time.time(),
-            rank=0,
-            world_size=1,
-            resumed_from=0,
-        )
-        journal = Journal(writer, begin)
-        for path, group in _by_iteration(values):
-            held = tuple(
-                (
-                    journal.place(f.file, f.line, f.qualname, tuple(n for n, _ in path), (f.name,)),
-                    f.name,
-                    f.value,
-                )
-                for f in group
-            )
-            journal.append(Hindsight(path, held, group[0].trust, group[0].detail), journal.session)
-        journal.end("", began, "complete", None)
-        return not journal.stopped
-
-
-def _by_iteration(values: list[Found]) -> Iterator[tuple[IterationPath, list[Found]]]:
-    """Values of one iteration and one trust, in order."""
-    group: list[Found] = []
-    for found in values:
-        if group and (found.path, found.trust, found.detail) != (
-            group[0].path,
-            group[0].trust,
-            group[0].detail,
-        ):
-            yield group[0].path, group
-            group = []
-        group.append(found)
-    if group:
-        yield group[0].path, group

@@ -12,11 +12,13 @@ equal bit for bit.  Replay compares digests without writing anything.
 
 from __future__ import annotations
 
+import functools
+import marshal
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,18 +37,27 @@ from florlog_wal import (
     page_digest,
 )
 
-from ._tree import dtype_name, flatten, tensor_bytes, tensor_from, unflatten
+from ._tree import Skeleton, dtype_name, flatten, tensor_bytes, tensor_from, unflatten
 
 Put = Callable[[Sequence[memoryview]], Sequence[bytes]]
+Flat = Mapping[str, tuple[Skeleton, list[tuple[str, torch.Tensor]]]]
+"""Trees that `flatten` has taken apart, by name."""
+
+_WITHOUT_REFERENCES = 2  # the marshal version whose bytes depend on values alone, not on who else holds them
 
 
-@dataclass(slots=True)
+@dataclass
 class Snapshot:
     """A copy of the state at one boundary."""
 
-    hosts: dict[str, bytes]
+    frozen: dict[str, Frozen]
     tensors: dict[str, torch.Tensor]
     buffers: Buffers | None = None
+
+    @functools.cached_property
+    def hosts(self) -> dict[str, bytes]:
+        """The encoded skeletons by tracked name.  Raises `florlog_wal.Unencodable`."""
+        return {name: held.encoded() for name, held in self.frozen.items()}
 
     @property
     def nbytes(self) -> int:
@@ -54,11 +65,45 @@ class Snapshot:
         return sum(map(len, self.hosts.values())) + sum(t.nbytes for t in self.tensors.values())
 
 
+class Frozen:
+    """A skeleton as it was at a boundary, to be encoded later on another thread.
+
+    Encoding is Python and costs more than copying a small model.  So the training thread only freezes the
+    skeleton with `marshal`, in C: types, the bits of floats and the order of dicts are kept, and two
+    skeletons with equal frozen bytes have equal encodings.  It never leaves the process.  What `marshal` does
+    not know (a deque, a big array) is encoded at once.
+    """
+
+    __slots__ = ("_before", "_encoded", "_marshalled")
+
+    def __init__(self, skeleton: Skeleton, before: Frozen | None = None) -> None:
+        self._encoded: bytes | None = None
+        self._before: Frozen | None = None
+        try:
+            self._marshalled = marshal.dumps(skeleton, _WITHOUT_REFERENCES)
+        except ValueError:
+            self._marshalled = b""
+            self._encoded = encode_value(skeleton)
+            return
+        if before is not None and before._marshalled == self._marshalled:
+            self._before = before
+
+    def encoded(self) -> bytes:
+        """The value codec's encoding."""
+        if self._encoded is None:
+            before, self._before = self._before, None
+            self._encoded = (
+                before.encoded() if before is not None else encode_value(marshal.loads(self._marshalled))
+            )
+        return self._encoded
+
+
 @dataclass(slots=True)
 class Buffers:
     """One set of preallocated copies, reused from image to image."""
 
     held: dict[str, torch.Tensor] = field(default_factory=dict)
+    frozen: dict[str, Frozen] = field(default_factory=dict)
 
     def fill(self, sources: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Copy the tensors; memory is allocated only for keys whose dtype or shape is new."""
@@ -75,19 +120,22 @@ class Buffers:
         return held
 
 
-def snapshot(trees: dict[str, Any], buffers: Buffers | None = None) -> Snapshot:
+def snapshot(trees: Mapping[str, Any], buffers: Buffers | None = None, flat: Flat | None = None) -> Snapshot:
     """Copy the state given as one tree per tracked name (into fresh memory without ``buffers``).
 
-    Raises `florlog_wal.Unencodable` when a leaf has no encoding.
+    ``flat`` has the trees that have been flattened already.  Raises `florlog_wal.Unencodable` when a leaf
+    has no encoding.
     """
-    hosts: dict[str, bytes] = {}
+    target = buffers if buffers is not None else Buffers()
+    flat = flat or {}
+    frozen: dict[str, Frozen] = {}
     tensors: dict[str, torch.Tensor] = {}
     for name, tree in trees.items():
-        skeleton, leaves = flatten(tree, name)
-        hosts[name] = encode_value(skeleton)
+        skeleton, leaves = flat.get(name) or flatten(tree, name)
+        frozen[name] = Frozen(skeleton, target.frozen.get(name))
         tensors.update(leaves)
-    target = buffers if buffers is not None else Buffers()
-    return Snapshot(hosts, target.fill(tensors), buffers)
+    target.frozen = frozen
+    return Snapshot(frozen, target.fill(tensors), buffers)
 
 
 def page_table(copy: Snapshot, put: Put) -> PageTable:
@@ -154,22 +202,33 @@ def differing(recorded: PageTable, live: PageTable) -> list[str]:
 class Imager:
     """Takes images while a run records."""
 
-    def __init__(self, store: Store, session: int, on_stop: Callable[[LogStopped], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        session: int,
+        on_stop: Callable[[LogStopped], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
         self._store = store
         self._session = session
         self._on_stop = on_stop
+        self._on_lost = on_lost
         self._free: queue.SimpleQueue[Buffers] = queue.SimpleQueue()
         self._free.put(Buffers())
         self._free.put(Buffers())
         self._jobs: queue.SimpleQueue[tuple[Snapshot, int, float] | None] = queue.SimpleQueue()
         self.finished: deque[float] = deque()  # CPU seconds of persists that nobody has taken note of
         self._handed = self._done = 0
+        self._asked = -1  # how many were done when the thread's clock was read last
+        self._busy = 0.0
         self._thread = threading.Thread(target=self._work, name="florlog-persist", daemon=True)
         self._thread.start()
         assert self._thread.ident is not None
         self._clock = time.pthread_getcpuclockid(self._thread.ident)
 
-    def snapshot(self, trees: dict[str, Any], *, outermost: bool, wait: bool = False) -> Snapshot | None:
+    def snapshot(
+        self, trees: Mapping[str, Any], *, outermost: bool, wait: bool = False, flat: Flat | None = None
+    ) -> Snapshot | None:
         """Phase one; None when no set of buffers is free and ``wait`` does not say to wait for one.
 
         The last free set is kept for the boundaries of the outermost loop, which answer most questions.
@@ -181,7 +240,7 @@ class Imager:
         except queue.Empty:
             return None
         try:
-            return snapshot(trees, buffers)
+            return snapshot(trees, buffers, flat)
         except BaseException:
             self._free.put(buffers)
             raise
@@ -202,7 +261,11 @@ class Imager:
         Not the time that passed: waiting for a disk, or for a core that another process has, takes nothing
         from training.
         """
-        return time.clock_gettime(self._clock)
+        # The clock is a system call, and stands still while there is nothing to do.
+        if self._handed != self._done or self._asked != self._done:
+            self._asked = self._done
+            self._busy = time.clock_gettime(self._clock)
+        return self._busy
 
     def close(self) -> None:
         """Wait until everything handed over is in the log."""
@@ -217,9 +280,8 @@ class Imager:
                 self._persist(copy, begin, stall)
             except LogStopped as stopped:
                 self._on_stop(stopped)
-            except Exception as error:  # a thread that died would keep its buffers, and who waits for one
-                text = f"an image cannot be stored ({type(error).__name__}: {error})"
-                self._on_stop(LogStopped(text, self._store.durable_lsn))
+            except Exception as error:  # a full disk, say: it costs this image, the log itself goes on
+                self._on_lost(str(error) or type(error).__name__)
             finally:
                 self.finished.append(time.thread_time() - started)
                 self._done += 1

@@ -19,6 +19,7 @@ from florlog_wal import (
     Failure,
     LogStopped,
     Note,
+    PagesFailed,
     Record,
     RunBegin,
     RunEnd,
@@ -66,6 +67,10 @@ class Journal:
                 f"florlog stopped recording, the training goes on: {error}", RuntimeWarning, stacklevel=2
             )
 
+    def known(self, use: tuple[str, Site]) -> int | None:
+        """The id of a call site that has been used before: a kind and where it is."""
+        return self._sites.get(use)
+
     def statement(self, kind: str, site: Site, loops: tuple[str, ...], names: tuple[str, ...]) -> int:
         """The id of a call site; its first use puts it into the statement table."""
         found = self._sites.get((kind, site))
@@ -110,6 +115,12 @@ class Journal:
             digests = self.store.put_pages([text.encode() for _, _, text in sources]).digests
         except LogStopped as error:
             self.stop(error)
+            return ()
+        except PagesFailed as error:
+            text = (
+                f"florlog could not store the script's source, the run can be read but not replayed: {error}"
+            )
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
             return ()
         self._sources.update(path for path, _, _ in sources)
         return tuple((path, name, digest) for (path, name, _), digest in zip(sources, digests, strict=True))

@@ -23,7 +23,7 @@ import functools
 import io
 import sys
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from types import FunctionType, GeneratorType, MethodType
 from typing import Any
 
@@ -32,7 +32,7 @@ import torch
 from florlog_wal import Unencodable
 from torch.utils.data import DataLoader, Dataset
 
-from ._environment import is_local, main_script
+from ._environment import is_local, is_own, main_script
 from ._inplace import put_back
 from ._state import adapter, loader_generators
 from ._tree import flatten
@@ -53,7 +53,7 @@ class Walk:
     to them.  ``fresh``: no loop has run yet, so every iterator stands where the straight code left it.
     """
 
-    def __init__(self, tracked: Mapping[int, str], storages: Collection[int], *, fresh: bool = False) -> None:
+    def __init__(self, tracked: Mapping[int, str], storages: Container[int], *, fresh: bool = False) -> None:
         self._fresh = fresh
         self._tracked = tracked
         self._storages = storages
@@ -75,11 +75,7 @@ class Walk:
             return self._array(value, place, data)
         if (place_before := self._known.get(id(value))) is not None:
             return ("same", place_before)
-        if (
-            isinstance(value, (type, *_IGNORED))
-            or kind.__module__.partition(".")[0] in _OWN
-            or depth > _DEEPEST
-        ):
+        if isinstance(value, (type, *_IGNORED)) or is_own(kind.__module__) or depth > _DEEPEST:
             return None
         if isinstance(value, Iterator) and not _is_user_object(value):
             return self._iterator(value, place)
@@ -301,7 +297,6 @@ class Walk:
 
 _MISSING: Any = type("Missing", (), {"__repr__": lambda self: "nothing"})()
 MISSING = _MISSING
-_OWN = {"florlog", "florlog_wal", "florlog_recovery"}
 _IGNORED = (type(sys), type(len), io.IOBase)
 
 
@@ -334,7 +329,7 @@ def is_user_class(kind: type) -> bool:
     if kind.__module__ == "__main__":
         return True
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    return isinstance(file, str) and kind.__module__.partition(".")[0] not in _OWN and is_user_file(file)
+    return isinstance(file, str) and not is_own(kind.__module__) and is_user_file(file)
 
 
 @functools.cache

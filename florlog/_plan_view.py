@@ -1,16 +1,25 @@
-"""A redo plan as people and programs read it: EXPLAIN."""
+"""A redo plan as people and programs read it: EXPLAIN, and beside it what execution took: ANALYZE."""
 
 from __future__ import annotations
 
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from typing import NotRequired, TypedDict
 
-from florlog_recovery import Loop, LoopPlan, NodePlan, Plan, Request, Stretch
+from florlog_recovery import CostModel, Loop, LoopPlan, NodePlan, Plan, Request, Stretch
+from florlog_recovery import Node as TreeNode
 from florlog_wal import Path
 
 from ._guide import where
 
-Redo = TypedDict("Redo", {"from": dict[str, int], "to": dict[str, int], "part": str})
-"""Iterations executed in a row; ``part``: "full", or "outer-only" for an iteration's own code."""
+Reasons = Mapping[Loop | tuple[TreeNode, int], Sequence[str]]
+"""Names that are asked for in a loop's innermost iterations, or in a segment of another iteration."""
+
+Redo = TypedDict("Redo", {"from": dict[str, int], "to": dict[str, int], "part": str, "asked": list[str]})
+"""Iterations executed in a row.
+
+``part``: "full"; "prefix" for an iteration that is left behind its last requested statement; "outer-only" for
+an iteration's own code around its loops.  ``asked``: the names that are asked for there; none: it is on the way.
+"""
 
 
 class Segment(TypedDict):
@@ -19,6 +28,8 @@ class Segment(TypedDict):
     restore: dict[str, int]
     restore_at: str
     redo: list[Redo]
+    predicted_seconds: float
+    actual_seconds: NotRequired[float]
 
 
 class PlanView(TypedDict):
@@ -30,24 +41,40 @@ class PlanView(TypedDict):
     answered_from_log: int
     answered_from_state: int
     segments: list[Segment]
+    setup_seconds: float
     predicted_seconds: float
     full_rerun_seconds: float
+    actual_seconds: NotRequired[float]
 
 
 class _Viewer:
-    def __init__(self, plan: Plan, request: Request) -> None:
+    def __init__(self, plan: Plan, request: Request, costs: CostModel, reasons: Reasons) -> None:
         self.request = request
+        self.costs = costs
+        self.reasons = reasons
         self.redone = 0
         self.from_state = 0
-        self.segments: list[Segment] = [{"restore": {}, "restore_at": "start", "redo": []}]
+        self.segments: list[Segment] = []
+        self._segment({}, "start")
         self._fresh = False  # no innermost iteration was executed since the last restore
         self.node(plan.root)
 
+    def _segment(self, restore: dict[str, int], at: str) -> None:
+        self.segments.append({"restore": restore, "restore_at": at, "redo": [], "predicted_seconds": 0.0})
+
+    def _pay(self, seconds: float) -> None:
+        self.segments[-1]["predicted_seconds"] += seconds
+
     def node(self, plan: NodePlan) -> None:
-        wanted = self.request.segments.get(plan.node, set())
-        for segment in range(len(plan.loops) + plan.complete):
-            if plan.node.loop is not None and segment == 0:
-                self._redo(plan.node.path, plan.node.path, "outer-only")
+        node = plan.node
+        wanted = self.request.segments.get(node, {})
+        for segment in range(plan.segments):
+            if node.loop is not None and segment == 0:
+                asked = [name for number in wanted for name in self.reasons.get((node, number), ())]
+                self._redo(node.path, node.path, "outer-only", asked)
+            left = plan.left and segment == len(plan.loops)
+            whole = node.loops[segment].before if segment < len(node.loops) else node.after
+            self._pay(whole * (wanted[segment] if left else 1.0))
             if segment in wanted and self._fresh:
                 self.from_state += 1
             if segment < len(plan.loops):
@@ -67,75 +94,137 @@ class _Viewer:
             self._leaves(plan.loop, first, index - 1)
             self.node(plan.nodes[index])
             first = index + 1
-        self._leaves(plan.loop, first, stretch.last)
+        self._leaves(plan.loop, first, stretch.last - stretch.left)
+        if stretch.left:
+            self._leaves(plan.loop, stretch.last, stretch.last, "prefix")
 
-    def _leaves(self, loop: Loop, first: int, last: int) -> None:
-        if first <= last:
-            self.redone += last - first + 1
-            self._fresh = False
-            self._redo(loop.path(first), loop.path(last), "full")
+    def _leaves(self, loop: Loop, first: int, last: int, part: str = "full") -> None:
+        if first > last:
+            return
+        self.redone += last - first + 1
+        self._fresh = False
+        mask = self.request.leaves.get(loop)
+        asked = self.reasons.get(loop, ()) if mask is not None and mask[first : last + 1].any() else ()
+        self._redo(loop.path(first), loop.path(last), part, asked)
+        share = self.request.leaf_share(loop, last) if part == "prefix" else 1.0
+        self._pay(share * sum(loop.seconds[first : last + 1]))
 
     def _restore(self, loop: Loop, index: int) -> None:
         at_end = index == loop.count and loop.ended
         path = loop.path(index - 1 if at_end else index)
-        self.segments.append({"restore": dict(path), "restore_at": "end" if at_end else "start", "redo": []})
+        self._segment(dict(path), "end" if at_end else "start")
+        self._pay(self.costs.restore(loop.images[index]))
         self._fresh = True
 
-    def _redo(self, first: Path, last: Path, part: str) -> None:
-        self.segments[-1]["redo"].append({"from": dict(first), "to": dict(last), "part": part})
+    def _redo(self, first: Path, last: Path, part: str, asked: Sequence[str] = ()) -> None:
+        redo: Redo = {"from": dict(first), "to": dict(last), "part": part, "asked": list(asked)}
+        self.segments[-1]["redo"].append(redo)
 
 
-def plan_view(plan: Plan, request: Request, answered_from_log: int = 0) -> PlanView:
-    """The plan as its JSON shape; iterations are counted at the innermost loops."""
-    viewer = _Viewer(plan, request)
+def plan_view(
+    plan: Plan,
+    request: Request,
+    costs: CostModel | None = None,
+    *,
+    answered_from_log: int = 0,
+    reasons: Reasons | None = None,
+) -> PlanView:
+    """The plan as its JSON shape; iterations are counted at the innermost loops.
+
+    The set-up, from the script's start to its first loop, is paid by a replay and by a rerun.
+    """
+    costs = costs or CostModel()
+    viewer = _Viewer(plan, request, costs, reasons or {})
     segments = viewer.segments
+    loops = plan.tree.root.loops
+    before = max(
+        0.0, costs.setup - (loops[0].before if loops else 0.0)
+    )  # what the first segment does not hold
+    setup = before if request else 0.0
+    if not segments[0]["redo"] and (len(segments) > 1 or not request):
+        setup += segments.pop(0)["predicted_seconds"]
     return {
         "run": plan.tree.run,
         "iterations_total": plan.tree.innermost_iterations(),
         "iterations_redone": viewer.redone,
         "answered_from_log": answered_from_log,
         "answered_from_state": viewer.from_state,
-        "segments": segments if segments[0]["redo"] or len(segments) == 1 else segments[1:],
-        "predicted_seconds": plan.seconds,
-        "full_rerun_seconds": plan.rerun_seconds,
+        "segments": segments,
+        "setup_seconds": setup,
+        "predicted_seconds": plan.seconds + (before if request else 0.0),
+        "full_rerun_seconds": plan.rerun_seconds + before,
     }
 
 
+def analyzed(view: PlanView, spans: Sequence[float]) -> None:
+    """Put beside each segment what it took.
+
+    ``spans``: seconds from the script's start to the first restore, from there to the next, and so on.
+    """
+    view["actual_seconds"] = sum(spans)
+    segments = [segment for segment in view["segments"] if segment["restore"]]
+    if len(spans) != len(segments) + 1:
+        return  # executed otherwise than planned
+    for segment, seconds in zip(segments, spans[1:], strict=True):
+        segment["actual_seconds"] = seconds
+    if len(segments) < len(view["segments"]):
+        view["segments"][0]["actual_seconds"] = max(0.0, spans[0] - view["setup_seconds"])
+
+
 def plan_text(view: PlanView) -> str:
-    """The plan as lines for a person."""
+    """The plan as a tree for a person."""
     total, redone = view["iterations_total"], view["iterations_redone"]
+    actual = view.get("actual_seconds")
+    took = "" if actual is None else f", took {_seconds(actual)}"
     lines = [
         f"plan for run {view['run']}",
         (
             f"  re-executes {redone} of {total} innermost iterations, predicted "
-            f"{_seconds(view['predicted_seconds'])}; a full rerun took {_seconds(view['full_rerun_seconds'])}"
+            f"{_seconds(view['predicted_seconds'])}{took}; a full rerun takes "
+            f"{_seconds(view['full_rerun_seconds'])}"
         ),
     ]
+    if view["answered_from_log"]:
+        lines.append(f"  answered from the log, by earlier replays: {view['answered_from_log']} values")
     if view["answered_from_state"]:
         lines.append(f"  answered by a restored state alone: {view['answered_from_state']}")
-    if view["answered_from_log"]:
-        lines.append(f"  answered from the log: {view['answered_from_log']}")
-    for segment in view["segments"]:
-        at = "end of " if segment["restore_at"] == "end" else "start of "
-        place = where(tuple(segment["restore"].items()))
-        restore = f"restore the state at the {at}{place}" if segment["restore"] else "from the run's start"
-        redo = "; ".join(_redo_text(item) for item in segment["redo"])
-        lines.append(f"    {restore}" + (f", run {redo}" if redo else ""))
-    return "\n".join(_shortened(lines, 16))
+    tree: list[list[str]] = []
+    if view["segments"]:
+        tree.append([f"set-up of the script ({_seconds(view['setup_seconds'])})"])
+    tree += [_segment_lines(segment) for segment in view["segments"]]
+    for number, block in enumerate(_shortened(tree, 10)):
+        last = number == min(len(tree), 10) - 1
+        lines.append(f"  {'└─' if last else '├─'} {block[0]}")
+        lines += [f"  {'  ' if last else '│ '}    {line}" for line in block[1:]]
+    return "\n".join(lines)
+
+
+def _segment_lines(segment: Segment) -> list[str]:
+    at = "end" if segment["restore_at"] == "end" else "start"
+    place = where(tuple(segment["restore"].items()))
+    what = f"restore the {at} of {place}" if segment["restore"] else "from the run's start"
+    actual = segment.get("actual_seconds")
+    took = "" if actual is None else f", took {_seconds(actual)}"
+    lines = [f"{what} ({_seconds(segment['predicted_seconds'])}{took})"]
+    items = [_redo_text(item) for item in segment["redo"]]
+    return lines + (items if len(items) <= 6 else [*items[:4], f"... {len(items) - 5} more", items[-1]])
 
 
 def _redo_text(item: Redo) -> str:
     first, last = tuple(item["from"].items()), tuple(item["to"].items())
+    asked = f", for {', '.join(dict.fromkeys(item['asked']))}" if item["asked"] else ", on the way"
     if item["part"] == "outer-only":
-        return f"{where(first)} around its loops"
-    return where(first) if first == last else f"{where(first)} to {last[-1][1]}"
+        return f"run {where(first)} around its loops{asked}"
+    if item["part"] == "prefix":
+        return f"run {where(first)} up to the last statement{asked}"
+    return f"run {where(first)}" + ("" if first == last else f" to {last[-1][1]}") + asked
 
 
-def _shortened(lines: list[str], limit: int) -> list[str]:
-    if len(lines) <= limit:
-        return lines
-    head, tail = limit - 4, 2
-    return [*lines[:head], f"    ... and {len(lines) - head - tail} more", *lines[-tail:]]
+def _shortened(blocks: list[list[str]], limit: int) -> list[list[str]]:
+    if len(blocks) <= limit:
+        return blocks
+    head, tail = limit - 3, 2
+    return [*blocks[:head], [f"... {len(blocks) - head - tail} more"], *blocks[-tail:]]
 
 
 def _seconds(seconds: float) -> str:

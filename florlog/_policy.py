@@ -10,7 +10,11 @@ noise; until enough is measured all of it is.
 ``(k + 1) M < n C min(1 / (1 + c), overhead)``: what images have cost so far and the next one must stay
 within the overhead's share of the time computed, and within what replay can win back, where ``c`` is the
 cost of restoring an image relative to taking it, measured when this run has restored one.  `GRACE` seconds
-come on top, so that a short run gets its first images.
+come on top, so that a short run gets its first images; no more, because a run of seconds pays them in full.
+As much again is allowed for the first image, with what is done once in it; beyond that everything is
+charged, so after a dear one the next waits until it has been earned.  Images aim at `AIM` of the overhead.
+The rest is for what no image causes, the bookkeeping of steps and opening the store, and for costs that turn
+out higher than they were.
 
 **Boundaries are not of equal worth.**  The outermost loop's, and the ends of the loops directly inside it, are
 where most questions are answered by restoring alone, so they may use the whole budget.  Those deeper inside
@@ -28,7 +32,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-GRACE = 0.5
+GRACE = 0.05
+AIM = 0.5
 SPACING = 2.0
 RESTORE_FACTOR = 1.38  # Flor's, until a restore is measured
 _RECENT = 0.2  # weight of the newest cost
@@ -91,7 +96,6 @@ class Policy:
         self.max_redo = max_redo
         self.interval = SPACING
         self._last = -math.inf
-        self._first = 0.0  # the first image's stall, which is not charged
         self._stall = 0.0  # of the next image, as it seems now
         self._persist = 0.0
         self._restored = 0.0
@@ -99,6 +103,8 @@ class Policy:
         self._slowdown = _Slowdown()
         self._told = 0.0  # the interval when the last decision was told
         self._missed = False
+        self._first = 0.0  # what of the first image's stall is allowed
+        self._due = {True: -math.inf, False: -math.inf}  # refused until then, if nothing new is measured
 
     # -- what is measured --------------------------------------------------------------------------
 
@@ -111,12 +117,12 @@ class Policy:
             steps.add(seconds)
         elif steps.count >= _SETTLED:
             self._slowdown.add(seconds, busy, steps)
+            self._due = {True: -math.inf, False: -math.inf}
 
     def took(self, *, now: float, stall: float) -> None:
         """An image was taken."""
-        if self._last == -math.inf:
-            # Each run has its first image.  What is done once is in its cost: source analysed, buffers made.
-            self._first = stall
+        if self._last == -math.inf:  # in its cost is what is done once: source analysed, buffers made
+            self._first = min(stall, GRACE)
         else:
             self._stall = _expected(self._stall, stall)
         self._last = now
@@ -129,6 +135,7 @@ class Policy:
 
     def restored(self, seconds: float) -> None:
         """An image was restored."""
+        self._due = {True: -math.inf, False: -math.inf}
         self._restored = _expected(self._restored, seconds)
 
     # -- what follows from it ----------------------------------------------------------------------
@@ -148,11 +155,11 @@ class Policy:
         """The share of computing time that images may cost."""
         cost = self._stall + self._persist
         factor = self._restored / cost if self._restored and cost else RESTORE_FACTOR
-        return min(self.overhead, 1 / (1 + factor))
+        return min(AIM * self.overhead, 1 / (1 + factor))
 
     def charged(self, own: float, persisted: float, pending: int) -> float:
         """What images have cost, those still on their way included."""
-        return own - self._first + self.share * (persisted + pending * self._persist)
+        return own + self.share * (persisted + pending * self._persist)
 
     def wants(self, *, now: float, own: float, persisted: float, pending: int, preferred: bool) -> bool:
         """Whether to take an image now.
@@ -162,20 +169,30 @@ class Policy:
         """
         if self.overhead == math.inf:
             return True
-        if not preferred and now - self._last < min(self.interval, self.max_redo):
+        if now < self._due[preferred]:
             return False
-        needed = self.charged(own, persisted, pending) + self.cost
-        budget = self.limit * max(0.0, now - own - self.share * persisted)
-        allowance = GRACE if self.overhead > 0 else 0.0
-        if preferred:
-            return needed <= budget + allowance
-        if now - self._last >= self.max_redo:
-            fits = needed <= budget + allowance
+        if not preferred and now - self._last < min(self.interval, self.max_redo):
+            self._due[False] = self._last + min(self.interval, self.max_redo)
+            return False
+        late = not preferred and now - self._last >= self.max_redo
+        part = 1.0 if preferred or late else 0.5
+        allowance = GRACE + self._first if self.overhead > 0 and part == 1.0 else 0.0
+        needed = self.charged(own, persisted, pending) + self.cost - allowance
+        spent = own + self.share * persisted
+        limit = part * self.limit
+        fits = needed <= limit * max(0.0, now - spent)
+        if late:
             self._missed = self._missed or not fits
-            return fits
-        return needed <= budget / 2
+        if not fits and pending == 0 and self.max_redo == math.inf and not late:
+            self._due[preferred] = spent + needed / limit if limit > 0 else math.inf
+        return fits
+
+    def waits(self, now: float, *, preferred: bool) -> bool:
+        """Whether `wants` would refuse for what is known already, so that nothing need be measured to ask."""
+        return now < self._due[preferred]
 
     def _adapt(self) -> None:
+        self._due = {True: -math.inf, False: -math.inf}
         wanted = max(SPACING, self._persist, 2 * self.cost / self.limit if self.limit else math.inf)
         if wanted > self.interval:
             self.interval = wanted

@@ -14,10 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from florlog_recovery import RunTree
-from florlog_wal import Commit, Entry, Hindsight, Statement, Store, Values
+from florlog_recovery import Loop, RunTree
+from florlog_wal import Commit, Entry, Hindsight, LoopBegin, RunEnd, Statement, Store, Values
 from florlog_wal import Path as IterationPath
 
+from ._arrow import arrow, sql
+from ._columns import RECORDED, Columns, columns_of, frame
 from ._guide import where
 from ._image import SavedState
 from ._session import newest_run, open_store, sessions_of, store_path, tree_of
@@ -26,8 +28,6 @@ from .errors import FlorlogError, NoSuchRunError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-RECORDED = "RECORDED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,33 @@ class RunView:
     def logged(self) -> Iterator[Value]:
         """Every recorded value in timeline order, then every value found by replays."""
         tree = self.tree()
-        for lsn, path in _value_records(tree):
-            entry = self._store.record(lsn)
-            assert isinstance(entry.record, Commit | Values)
-            for statement, name, value in entry.record.values:
-                yield Value(name, path, readable(value), tree.statements[entry.session][statement], RECORDED)
+        loops = {(loop.parent.path, loop.name): loop for loop in tree.loops()}
+        known: dict[int, Loop | None] = {0: None}
+        for session in sessions_of(self._store, self.id):
+            if session.lsn in tree.replays:
+                continue
+            statements = tree.statements[session.lsn]
+            for entry in self._store.scan(
+                session.lsn, session.last_lsn + 1, types=(LoopBegin, Commit, Values), session=session.lsn
+            ):
+                record = entry.record
+                if isinstance(record, LoopBegin):
+                    known[entry.lsn] = loops[record.path, record.name]
+                    continue
+                assert isinstance(record, Commit | Values)
+                if not record.values:
+                    continue
+                loop = known[record.loop]
+                if isinstance(record, Commit):
+                    if not _counts(loop, record.index, entry.lsn):
+                        continue
+                else:
+                    node = tree.root if loop is None else loop.nodes[record.index]
+                    if entry.lsn not in node.values:  # a resume logged the segment again
+                        continue
+                path = loop.path(record.index) if loop is not None else ()
+                for statement, name, value in record.values:
+                    yield Value(name, path, readable(value), statements[statement], RECORDED)
         yield from self._hindsight(tree)
 
     def _hindsight(self, tree: RunTree) -> Iterator[Value]:
@@ -71,6 +93,8 @@ class RunView:
         for session in sessions_of(self._store, self.id):
             if session.lsn not in tree.replays:
                 continue
+            if not session.counts.get(RunEnd):
+                continue  # a replay that was killed while it stored its values: they are no answer
             table: dict[int, Statement] = {}
             fresh: dict[tuple[str, str, IterationPath], list[Value]] = {}
             for entry in self._store.scan(session.lsn, session.last_lsn + 1, session=session.lsn):
@@ -92,7 +116,37 @@ class RunView:
         Columns: one per loop (NA for loops that are not around the iteration), one per name, and ``trust``,
         the least trust of the row's values.  A name logged several times in an iteration gives a list.
         """
-        return frame_of_values(list(self.logged()), self.tree(), names)
+        return frame(self.columns(*names))
+
+    def columns(self, *names: str) -> Columns:
+        """What `values` and `to_arrow` make a table of."""
+        return columns_of(self.logged(), (), names)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The hyperparameters that the run was opened with."""
+        return {
+            key: readable(value) for key, value in sessions_of(self._store, self.id)[0].begin.params.items()
+        }
+
+    def to_arrow(self, *names: str) -> Any:
+        """`values` as a pyarrow Table; values that are no numbers are text.  Needs ``florlog[frame]``."""
+        return arrow(self.columns(*names))
+
+    def plot(self, *names: str, x: str | None = None, axes: Any = None) -> Any:
+        """Draw names with matplotlib over a loop's index or another name, default the order of iterations.
+
+        Over a loop there is a curve for each iteration around it.  Gives the axes.  Needs ``florlog[plot]``;
+        raises `FlorlogError` for a name that has no values.
+        """
+        from ._plot import plot
+
+        return plot(self.columns(*names, *([x] if x else [])), names, x, axes)
+
+    def _repr_html_(self) -> str:
+        from ._plot import run_html
+
+        return run_html(self)
 
     def state_at(self, *, at: Literal["start", "end"] = "start", **indices: int) -> dict[str, Any]:
         """The tracked state at an iteration's start or end: tracked name -> state, from the image there.
@@ -190,6 +244,19 @@ class Log:
         """`RunView.records` of a run, default the newest."""
         return self.run(run).records()
 
+    def sql(self, query: str) -> pd.DataFrame:
+        """The answer to a query over all runs, through DuckDB.  Needs ``florlog[frame]``.
+
+        Tables: ``runs`` as ``florlog runs`` lists them; ``params`` (run, name, value as JSON); ``iterations``,
+        the rows of `RunView.values` of every run, with the run.
+        """
+        return sql(self, query)
+
+    def _repr_html_(self) -> str:
+        import pandas as pd
+
+        return str(pd.DataFrame([view.summary() for view in self.runs]).to_html(index=False))
+
     def close(self) -> None:
         """Let go of the store."""
         self.store.close()
@@ -211,13 +278,9 @@ def open_log(store: str | os.PathLike[str] | None = None) -> Log:
     return Log(open_store(Path(store_path(store)), "r"))
 
 
-def _value_records(tree: RunTree) -> Iterator[tuple[int, IterationPath]]:
-    """The records that hold values, by LSN, with their iteration's path."""
-    found: list[tuple[int, IterationPath]] = [(lsn, ()) for lsn in tree.root.values]
-    for loop in tree.loops():
-        found.extend((lsn, loop.path(index)) for index, lsn in enumerate(loop.commits))
-        found.extend((lsn, node.path) for node in loop.nodes.values() for lsn in node.values)
-    return iter(sorted(found))
+def _counts(loop: Loop | None, index: int, lsn: int) -> bool:
+    """Whether a commit was not undone afterwards."""
+    return loop is not None and index < loop.count and loop.commits[index] == lsn
 
 
 def _public(tree: Any) -> Any:
@@ -225,46 +288,3 @@ def _public(tree: Any) -> Any:
     if isinstance(tree, dict) and {"state", "loose", "grads", "training"} <= tree.keys():
         return tree["state"]
     return tree
-
-
-_ORDER = ("DIVERGED", "UNVERIFIED", "CONSISTENT", "PROVEN", RECORDED)
-
-
-def frame_of_values(values: list[Value], tree: RunTree, names: tuple[str, ...]) -> pd.DataFrame:
-    """The table of `RunView.values`."""
-    import pandas as pd  # here, as recording does without it and importing it takes longer than florlog
-
-    loops = list(dict.fromkeys(loop.name for loop in tree.loops()))
-    loops += [name for value in values for name, _ in value.path if name not in loops]
-    loops = list(dict.fromkeys(loops))
-    rows: dict[IterationPath, dict[str, Any]] = {}
-    columns = list(names) or list(dict.fromkeys(value.name for value in values))
-    for value in values:
-        if value.name not in columns:
-            continue
-        row = rows.setdefault(value.path, {"trust": RECORDED})
-        if value.name in row:
-            held = row[value.name]
-            row[value.name] = _Several(
-                [*held, value.value] if isinstance(held, _Several) else [held, value.value]
-            )
-        else:
-            row[value.name] = value.value
-        row["trust"] = min(row["trust"], value.trust, key=_ORDER.index)
-    used = [loop for loop in loops if any(loop == name for path in rows for name, _ in path)]
-    ordered = sorted(rows, key=lambda path: [(loops.index(name), index) for name, index in path])
-    data: dict[str, Any] = {
-        loop: pd.array([dict(path).get(loop, pd.NA) for path in ordered], dtype="Int64") for loop in used
-    }
-    for column in columns:
-        data[column] = pd.Series([_cell(rows[path].get(column, None)) for path in ordered]).infer_objects()
-    data["trust"] = pd.array([rows[path]["trust"] for path in ordered], dtype="string")
-    return pd.DataFrame(data)
-
-
-class _Several(list[Any]):
-    """The values of a name that an iteration logged more than once."""
-
-
-def _cell(value: Any) -> Any:
-    return list(value) if isinstance(value, _Several) else value

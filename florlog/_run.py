@@ -14,18 +14,16 @@ from __future__ import annotations
 import math
 import sys
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from types import CodeType, FrameType, TracebackType
+from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
-import torch
 from florlog_recovery import Image
+from florlog_recovery.costs import KIND
 from florlog_wal import (
     Abort,
     Begin,
-    CheckpointBegin,
     Commit,
     Failure,
     LoopBegin,
@@ -37,19 +35,17 @@ from florlog_wal import (
     encode_value,
 )
 
-from ._data import Cursor, identity, length_of, loader_generators, needs_entry_state
-from ._fingerprint import StateFingerprint, item_fingerprint, rng_fingerprint
-from ._frames import Carried, call_stack, frame_of
-from ._guide import Guide, Variables
-from ._image import Imager, SavedState
+from ._checkpoint import Checkpointer
+from ._data import Cursor, identity, length_of, needs_entry_state
+from ._delta import DeltaLog
+from ._fingerprint import item_fingerprint, rng_fingerprint
+from ._frames import call_stack, frame_of
+from ._guide import Guide
 from ._journal import Journal, Site
 from ._open import OpenIteration, OpenLoop
-from ._policy import Policy
 from ._skip import SkipRest
-from ._state import Adapter, Randomness, adapter
-from ._tree import flatten, plain
-from ._wrappers import advance, counters, obstacle
-from .errors import ChangedError, LogValueError, LoopError, TrackError
+from ._tree import plain
+from .errors import ChangedError, LogValueError, LoopError
 
 T = TypeVar("T")
 _SCALARS = (float, int, str, bool, type(None))
@@ -75,23 +71,10 @@ class Run:
         self._script = script
         self._journal = journal
         self._guide = guide
-        self._policy = Policy(overhead, max_redo)
         self._close = close
-        self._imager = Imager(journal.store, journal.session, journal.stop) if journal else None
+        self._states = Checkpointer(journal, overhead, max_redo)
         self._started = time.perf_counter()
         self._own = 0.0  # seconds of florlog's own work on this thread
-        self._stalled = (
-            0.0  # of them CPU seconds for images: a machine that is busy elsewhere is not their fault
-        )
-        self._tracked: dict[str, Adapter] = {}
-        self._objects: dict[str, Any] = {}
-        self._derived: dict[str, Callable[[], Any]] = {}
-        self._random = Randomness()
-        self._carried = Carried()
-        self._sampled = StateFingerprint()
-        self._warned: set[str] = set()
-        self._obstacles: dict[Site, str] = {}
-        self._awaited: set[str] = set()
         self._left: list[OpenIteration] = []
         root = OpenIteration(None, 0, (), self._started, 0.0, begun=True, segment_started=self._started)
         self._stack = [root]
@@ -105,19 +88,26 @@ class Run:
         """Include the state of ``objects`` in images, under their names.
 
         Anything with ``state_dict()`` and ``load_state_dict()``, tensors, arrays, RNGs and plain values can be
-        tracked.  ``derived`` maps names to functions that regenerate state from the rest after a restore
-        (LWCP, ICPP 2019); it is never stored.  Raises `TrackError` for an object without capturable state.
+        tracked.  ``derived`` maps names to functions that regenerate state from the rest after a restore (LWCP,
+        ICPP 2019): an object tracked under such a name is not stored.  A function makes its object anew in
+        place, or returns its state.  What it makes is compared with the state by samples, and where that
+        differs, a warning says that it is stored after all.  Raises `TrackError` for an object without
+        capturable state.
         """
-        self._awaited -= objects.keys()
-        for name, target in objects.items():
-            self._tracked[name] = adapter(name, target)
-            self._objects[name] = target
-            if isinstance(target, torch.nn.Module):
-                self._sampled.watch(name, target)
-        for name, function in (derived or {}).items():
-            if not callable(function):
-                raise TrackError(f"derived state {name!r} needs a function that regenerates it")
-            self._derived[name] = function
+        self._states.track(objects, derived or {})
+
+    def delta_log(
+        self, name: str, value: Any = None, apply: Callable[[Any, Any], Any] = list.append
+    ) -> DeltaLog:
+        """Track, under ``name``, a value that changes by edits alone; images store the edits that are new.
+
+        ``value`` is a list, dict or set (default: an empty list), ``apply(value, edit)`` changes it in place
+        (default: appends).  Use `DeltaLog.append` to edit and `DeltaLog.value` to read.  Raises `TrackError`
+        where the value cannot be encoded.
+        """
+        made = DeltaLog(name, [] if value is None else value, apply)
+        self._states.track({name: made}, {})
+        return made
 
     def log(self, **values: Any) -> None:
         """Log values under their names in the current iteration.
@@ -136,6 +126,11 @@ class Run:
         frame = sys._getframe(1)
         return Iteration(self, name, index, (frame.f_code, frame.f_lineno))
 
+    def leave(self, file: str, line: int) -> None:
+        """Leave the innermost iteration here if nothing more of it is planned; for instrumented code."""
+        if self._guide is not None and self._guide.leaves(self._stack[-1], file, line):
+            raise SkipRest
+
     # -- logging -----------------------------------------------------------------------------------
 
     def _log(self, frame: FrameType, values: dict[str, Any]) -> None:
@@ -144,8 +139,10 @@ class Run:
         code, line = frame.f_code, frame.f_lineno
         held = [(name, self._encodable(name, value)) for name, value in values.items()]
         if self._recording and self._journal is not None:
-            loops = tuple(name for name, _ in open_.path)
-            statement = self._journal.statement("log", (code, line), loops, tuple(values))
+            statement = self._journal.known(("log", (code, line)))
+            if statement is None:
+                loops = tuple(name for name, _ in open_.path)
+                statement = self._journal.statement("log", (code, line), loops, tuple(values))
             open_.values.extend((statement, name, value) for name, value in held)
         if self._guide is not None:
             for name, value in held:
@@ -230,7 +227,7 @@ class Run:
         if self._guide is not None:
             self._guide.enter(loop)
         if iterable is not None and needs_entry_state(iterable):
-            loop.entry = self._entry(iterable)
+            loop.entry = self._states.entry(iterable)
         if self._recording:
             self._log_begins()
             self._log_loop(loop)
@@ -242,14 +239,6 @@ class Run:
         recorded = loop.recorded
         return recorded.count if recorded is not None and recorded.ended else loop.length
 
-    def _entry(self, iterable: Any) -> dict[str, Any]:
-        """The RNGs from which a loop draws its order when it starts."""
-        generators = loader_generators(iterable)
-        return {
-            "rng": self._random.capture(),
-            "generators": [generator.get_state() for generator in generators],
-        }
-
     def _next_index(self, loop: OpenLoop) -> int | None:
         self._left.clear()
         if self._guide is None:
@@ -257,7 +246,7 @@ class Run:
                 self._boundary(loop, loop.count)
             return loop.count
         if self._guide.unchecked and loop.depth == 1 and loop.count == 0:
-            self._guide.arrive(loop, 0, lambda only: self._trees(loop, only))
+            self._guide.arrive(loop, 0, lambda only: self._states.trees(loop, only))
         before, restored = loop.count, self._guide.restored
         index = self._guide.next_index(loop, self._restore)
         if self._record_from_here() and index is not None:
@@ -270,8 +259,8 @@ class Run:
         now = time.perf_counter()
         iteration = OpenIteration(loop, index, loop.path(index), now, self._own)
         iteration.segment_started, iteration.segment_own = now, self._own
-        if self._imager is not None:
-            iteration.busy = self._imager.busy()
+        if self._journal is not None:
+            iteration.busy = self._states.busy()
         if self._guide is not None:
             self._guide.begin(iteration)
         self._stack.append(iteration)
@@ -288,17 +277,17 @@ class Run:
         if not left:
             self._left.clear()
             if not iteration.abandoned:
-                self._tracked_or_raise(self._awaited)
+                self._states.tracked_or_raise()
         now = time.perf_counter()
         seconds = max(0.0, now - iteration.started - (self._own - iteration.own))
         self._stack.pop()
         loop = iteration.loop
         assert loop is not None
         loop.count = iteration.index + 1
-        if self._imager is not None and not iteration.names:
-            self._policy.step(loop.name, seconds, self._imager.busy() - iteration.busy)
+        if self._journal is not None and not iteration.names:
+            self._states.policy.step(loop.name, seconds, self._states.busy() - iteration.busy)
         if not iteration.abandoned:
-            prints = (rng_fingerprint(), iteration.data, self._sampled())
+            prints = (rng_fingerprint(), iteration.data, self._states.sampled())
             if self._recording and self._journal is not None:
                 values = tuple(iteration.values)
                 commit = Commit(loop.lsn, iteration.index, iteration.segment, values, seconds, *prints, left)
@@ -318,13 +307,24 @@ class Run:
             if loop.form == "for" and (left or loop.count == self._length(loop)):
                 self._boundary(loop, loop.count, end=True)
             unfinished = self._guide.ended(loop)
-            if self._record_from_here() and unfinished:
-                self._log_loop(loop, start=loop.count)
+            if self._record_from_here():
+                if unfinished:
+                    self._log_loop(loop, start=loop.count)
+                else:
+                    self._image_missed(loop)
         if self._recording and self._journal is not None and loop.lsn:
             parent.prev = self._journal.append(LoopEnd(loop.lsn, loop.count, left), parent.prev)
             if loop.form == "for":
                 self._boundary(loop, loop.count, end=True)
         parent.segment_started, parent.segment_own = time.perf_counter(), self._own
+
+    def _image_missed(self, loop: OpenLoop) -> None:
+        """The log has this loop's end; take the image there if the crash came between the two."""
+        recorded = loop.recorded
+        if loop.form == "for" and recorded is not None and recorded.count not in recorded.images:
+            loop.lsn = recorded.lsn
+            self._boundary(loop, loop.count, end=True)
+            loop.lsn = 0  # its end is in the log
 
     def _settle(self, iteration: OpenIteration) -> None:
         """End the run.iteration loop that the iteration's body was in."""
@@ -377,142 +377,27 @@ class Run:
             assert iteration.loop is not None
             self._log_loop(iteration.loop, start=iteration.index)
             self._log_begins()
+        redone, restored = self._guide.redone, self._guide.restored
+        text = f"{redone} iterations redone before the run went on, {restored} images restored"
+        note = Note("resume", text, {"redone": redone, "restored": restored})
+        self._journal.append(note, self._journal.session)
         return True
 
-    # -- state -------------------------------------------------------------------------------------
-
-    def _places(self, loop: OpenLoop) -> dict[CodeType, int | None]:
-        """The code objects that run loops now, innermost first.
-
-        The innermost stands at its loop's line, the others at the call that led inwards (None).
-        """
-        places: dict[CodeType, int | None] = {loop.site[0]: loop.site[1]}
-        outer = loop.parent.loop
-        while outer is not None:
-            places.setdefault(outer.site[0], None)
-            outer = outer.parent.loop
-        return places
-
-    def _trees(self, loop: OpenLoop, only: Variables | None = None) -> dict[str, Any]:
-        trees: dict[str, Any] = {name: made.capture() for name, made in self._tracked.items()}
-        trees["/rng"] = self._random.capture()
-        if loop.entry is not None and loop.count > 0:
-            trees["/entry"] = loop.entry
-            if loop.cursor is not None and (position := loop.cursor.position()) is not None:
-                trees["/position"] = position
-        storages = self._storages(trees)
-        fresh = loop.depth == 1 and loop.count == 0 and loop.parent.segment == 0
-        captured = self._carried.capture(self._places(loop), self._objects, storages, fresh=fresh, only=only)
-        for name, held in captured.items():
-            trees[f"/{name}"] = held
-        return trees
-
-    def _storages(self, trees: dict[str, Any]) -> set[int]:
-        """The memory of what is tracked."""
-        return {
-            tensor.untyped_storage().data_ptr()
-            for name in self._tracked
-            for _, tensor in flatten(trees[name], name)[1]
-        }
+    # -- boundaries --------------------------------------------------------------------------------
 
     def _boundary(self, loop: OpenLoop, index: int, *, end: bool = False) -> None:
         """Execution stands at a boundary: take an image, or compare with the recorded one."""
-        if self._recording and self._journal is not None and self._imager is not None:
-            now = time.perf_counter() - self._started
-            first = loop.depth == 1 and index == 0
-            preferred = loop.depth == 1 or (loop.depth == 2 and end)
-            if self._imager.finished:
-                self._policy.persisted(self._imager.finished.popleft())
-            if first or self._policy.wants(
-                now=now,
-                own=self._stalled,
-                persisted=self._imager.busy(),
-                pending=self._imager.pending,
-                preferred=preferred,
-            ):
-                started = time.perf_counter()
-                # Behind the outermost loop no training is held up, and the final state is worth having.
-                wait = self._policy.overhead == float("inf") or (loop.depth == 1 and end)
-                self._image(loop, index, wait=wait)
+        if self._recording:
+            started = time.perf_counter()
+            if self._states.boundary(loop, index, end=end):
                 self._own += time.perf_counter() - started
-        elif self._guide is not None and not self._recording:
-            self._guide.arrive(loop, index, lambda only: self._trees(loop, only))
-
-    def _image(self, loop: OpenLoop, index: int, *, wait: bool) -> None:
-        assert self._journal is not None
-        assert self._imager is not None
-        if self._journal.stopped:
-            return
-        started, cpu = time.perf_counter(), time.thread_time()
-        if loop.count and loop.iterator is not None and index != loop.length:
-            if loop.site not in self._obstacles:
-                self._obstacles[loop.site] = obstacle(loop.iterator())
-            if what := self._obstacles[loop.site]:
-                self._warn(
-                    f"no images are taken inside loop {loop.name!r}: {what} around it cannot be continued"
-                )
-                return
-        try:
-            copy = self._imager.snapshot(self._trees(loop), outermost=loop.depth == 1, wait=wait)
-        except Exception as error:  # whatever an object's state_dict() raises: the training goes on
-            self._warn(f"no image could be taken, later replays must start earlier: {error}")
-            return
-        if copy is None:
-            return
-        stall = time.perf_counter() - started
-        begin = self._journal.append(CheckpointBegin(loop.lsn, index), loop.lsn)
-        if begin:
-            self._imager.persist(copy, begin, stall)
-        cost = time.thread_time() - cpu
-        self._stalled += cost
-        self._policy.took(now=started - self._started, stall=cost)
-        if (decision := self._policy.decision()) is not None:
-            self._journal.append(Note("policy", decision.text, decision.data), self._journal.session)
+        elif self._guide is not None:
+            self._guide.arrive(loop, index, lambda only: self._states.trees(loop, only))
 
     def _restore(self, loop: OpenLoop, index: int, image: Image) -> None:
         """Put back the state at a boundary, and the loop's data position with it."""
         assert self._guide is not None
-        started = time.perf_counter()
-        saved = SavedState(self._guide.store, image.table)
-        names = set(saved.names())
-        missing = {name for name in names if not name.startswith("/") and name not in self._tracked}
-        if index == 0:
-            self._tracked_or_raise(missing)
-        self._awaited |= (
-            missing  # made anew and tracked in the loop's body: what it was before does not matter
-        )
-        at_end = loop.recorded is not None and index == loop.recorded.count and loop.recorded.ended
-        if loop.cursor is not None and index > 0 and not at_end:
-            if "/entry" in names:
-                loop.entry = saved.tree("/entry")
-                self._random.restore(loop.entry["rng"])
-                generators = loader_generators(loop.cursor.iterable)
-                for generator, state in zip(generators, loop.entry["generators"], strict=True):
-                    generator.set_state(state)
-            loop.cursor.seek(index, saved.tree("/position") if "/position" in names else None)
-            if loop.counters is None:
-                loop.counters = counters(loop.iterator())
-            for counter in loop.counters:
-                advance(counter, index - loop.count)
-        for name, made in self._tracked.items():
-            if name in names:
-                made.restore(saved.tree(name))
-        for function in self._derived.values():
-            function()
-        held = {name[1:]: saved.tree(name) for name in names if name.startswith("/locals")}
-        self._carried.restore(self._places(loop), held, self._objects, ())
-        self._random.restore(saved.tree("/rng"))
-        if index == 0 and loop.entry is not None:
-            loop.entry = self._entry(loop.cursor.iterable if loop.cursor else None)
-        self._policy.restored(time.perf_counter() - started)
-
-    @staticmethod
-    def _tracked_or_raise(missing: set[str]) -> None:
-        if missing:
-            raise ChangedError(
-                f"{', '.join(sorted(missing))} was tracked when recorded and is not now: "
-                "track the same names before the loop"
-            )
+        self._states.restore(self._guide.store, loop, index, image)
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -539,8 +424,9 @@ class Run:
             self._settle(self._stack[0])
         journal = self._journal
         if journal is not None:
-            if self._imager is not None:
-                self._imager.close()
+            self._states.close()
+            if self._guide is not None:
+                journal.append(Note(KIND, "", self._guide.measured.data), journal.session)
             for difference in self._guide.differences if self._guide is not None else []:
                 journal.append(Note("divergence", difference, {}), journal.session)
             if not self._recording:  # a resume that ended before it came to its place
@@ -578,11 +464,6 @@ class Run:
             trace = trace.tb_next
         path = self._left[0].path if self._left else self._stack[-1].path
         return Failure(type(error).__name__, str(error), path, tuple(frames))
-
-    def _warn(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            warnings.warn(f"florlog: {text}", RuntimeWarning, stacklevel=2)
 
 
 def _source_line(trace: TracebackType) -> str:

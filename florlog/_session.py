@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from florlog_recovery import Plan, RunTree, analyse, plan_redo, resume_request
-from florlog_wal import RunBegin, SessionInfo, Store, Unencodable, WalError, encode_value
+from florlog_recovery.costs import KIND
+from florlog_wal import Note, RunBegin, SessionInfo, Store, Unencodable, WalError, encode_value
 
 from ._environment import environment, main_script, rank
 from ._guide import Guide, last_restore
@@ -46,6 +47,7 @@ class Resume:
 
 
 command: Replay | Resume | None = None
+_imported = time.perf_counter()
 _current: list[Run] = []
 
 
@@ -54,6 +56,12 @@ def current(what: str) -> Run:
     if not _current:
         raise NoRunError(what)
     return _current[-1]
+
+
+def leave(file: str, line: int) -> None:
+    """Instrumented code stands behind the statement at a line, the last of its iteration that a replay asks for."""
+    if _current:
+        _current[-1].leave(file, line)
 
 
 def store_path(store: str | os.PathLike[str] | None) -> Path:
@@ -197,6 +205,8 @@ def _record(
         resumed_from=_resumed_from(plan),
     )
     journal = Journal(store, begin)
+    if resumed is None:  # what a replay has to do before the run begins, with florlog imported
+        journal.append(Note(KIND, "", {"setup": time.perf_counter() - _imported}), journal.session)
 
     def close() -> None:
         _current.clear()

@@ -57,9 +57,9 @@ class _Flattener:
 
     def _keep(self, key: str, tensor: torch.Tensor) -> str:
         identity = None
-        if tensor.numel():
+        if (pointer := tensor.data_ptr()) and tensor.numel():
             lazy = tensor.is_conj(), tensor.is_neg()
-            identity = (tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride(), lazy)
+            identity = (pointer, tensor.device, tensor.dtype, tensor.shape, tensor.stride(), lazy)
             if (held := self._known.get(identity)) is not None:
                 return held
         while key in self.tensors:  # a name with a dot, or 1 beside "1"
@@ -106,6 +106,15 @@ class _Flattener:
         ]
 
     def _tensor(self, node: torch.Tensor, key: str) -> Skeleton:
+        if (
+            type(node) is torch.Tensor
+            and not node.requires_grad
+            and node.layout is torch.strided
+            and node.device.type != "meta"
+            and node.is_contiguous()
+            and _viewable(node.dtype)
+        ):
+            return ("t", self._keep(key, node))  # nearly all; the rest takes what follows
         if node.requires_grad and node.is_leaf:
             grad = None if node.grad is None else self._tensor(node.grad.detach(), f"{key}.grad")
             return ("r", (self._tensor(node.detach(), key), grad))

@@ -6,6 +6,7 @@ every position, as ``specs/planner.md`` defines them.  Tests compare the two.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,7 +21,7 @@ class Event:
     loop: Loop | None = None
     index: int = 0
     cost: float = 0.0
-    wanted: bool = False
+    share: float | None = None  # the requested part of an atom
 
 
 def timeline(tree: RunTree, request: Request) -> list[Event]:
@@ -28,11 +29,11 @@ def timeline(tree: RunTree, request: Request) -> list[Event]:
     events: list[Event] = []
 
     def node_events(node: Node) -> None:
-        wanted = request.segments.get(node, set())
+        wanted = request.segments.get(node, {})
         for segment in range(len(node.loops) + 1):
             last = segment == len(node.loops)
             cost = node.after if last else node.loops[segment].before
-            events.append(Event("atom", cost=cost, wanted=segment in wanted))
+            events.append(Event("atom", cost=cost, share=wanted.get(segment)))
             if not last:
                 loop_events(node.loops[segment])
 
@@ -45,11 +46,14 @@ def timeline(tree: RunTree, request: Request) -> list[Event]:
                 node_events(loop.nodes[index])
             elif index < loop.count or (mask is not None and mask[index]):
                 cost = loop.seconds[index] if index < loop.count else 0.0
-                events.append(Event("atom", loop, index, cost, mask is not None and bool(mask[index])))
+                asked = mask is not None and mask[index]
+                events.append(
+                    Event("atom", loop, index, cost, request.leaf_share(loop, index) if asked else None)
+                )
         events.append(Event("exit", loop))
 
     node_events(tree.root)
-    while events and not events[-1].wanted:
+    while events and events[-1].share is None:
         events.pop()
     return events
 
@@ -60,13 +64,30 @@ def cheapest(tree: RunTree, request: Request, costs: CostModel) -> float:
     opened = {event.loop: place for place, event in enumerate(events) if event.kind == "enter"}
     closed = {event.loop: place for place, event in enumerate(events) if event.kind == "exit"}
 
+    def restores(place: int, start: int) -> Iterator[float]:
+        """The ways on that restore next, standing inside whatever is open at ``place``.
+
+        They may pass over the atoms from ``start`` on that nobody asks for.
+        """
+        for target in range(start, len(events)):
+            goal = events[target]
+            if (
+                goal.kind == "boundary"
+                and goal.loop is not None
+                and goal.index in goal.loop.images
+                and opened[goal.loop] < place <= closed.get(goal.loop, len(events))
+            ):
+                yield costs.restore(goal.loop.images[goal.index]) + best(target + 1)
+            if goal.share is not None:
+                return
+
     @cache
     def best(place: int) -> float:
         """Least cost from before event ``place`` to the end."""
         if place == len(events):
             return 0.0
         event = events[place]
-        ways = []
+        ways = list(restores(place, place))
         forced = (
             event.kind == "boundary"
             and event.loop is not None
@@ -77,17 +98,9 @@ def cheapest(tree: RunTree, request: Request, costs: CostModel) -> float:
         )
         if not forced:
             ways.append(event.cost + best(place + 1))
-        for target in range(place, len(events)):
-            goal = events[target]
-            if (
-                goal.kind == "boundary"
-                and goal.loop is not None
-                and goal.index in goal.loop.images
-                and opened[goal.loop] < place <= closed.get(goal.loop, len(events))
-            ):
-                ways.append(costs.restore(goal.loop.images[goal.index]) + best(target + 1))
-            if goal.wanted:
-                break
+        if event.share is not None:  # leave the atom behind what is asked for
+            after = [0.0] if place + 1 == len(events) else list(restores(place, place + 1))
+            ways.extend(event.share * event.cost + way for way in after)
         return min(ways)
 
     return best(0)

@@ -22,7 +22,19 @@ LAYERS = {
 ALLOWED = {
     "florlog_wal": {"lmdb", "msgpack", "numpy", "xxhash", "zstandard"},
     "florlog_recovery": {"florlog_wal", "numpy"},
-    "florlog": {"florlog_wal", "florlog_recovery", "numpy", "pandas", "torch", "xxhash"},
+    # The browser's own (aiohttp comes with textual_serve) are extras, imported only where it runs.
+    "florlog": {
+        "florlog_wal",
+        "florlog_recovery",
+        "numpy",
+        "pandas",
+        "torch",
+        "xxhash",
+        "aiohttp",
+        "rich",
+        "textual",
+        "textual_serve",
+    },
 }
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from typing import TypeAlias
 
@@ -47,7 +47,7 @@ class CallGraph:
 
     def __init__(self, code: Code) -> None:
         self._code = code
-        self._local = {
+        self.local = {
             part for file in code.trees for part in (PurePath(file).stem, PurePath(file).parent.name)
         }
         self._named: dict[str, list[Function]] = defaultdict(list)
@@ -93,6 +93,24 @@ class CallGraph:
             pending.extend(self._callers.get(node, ()))
             pending.extend(group for group, members in self._members.items() if node in members)
         return frozenset(found)
+
+    def reached_from(self, statements: Iterable[ast.AST], without: set[Function]) -> set[Function]:
+        """The functions that statements may run, by any chain of calls outside florlog loops and ``without``."""
+        found: set[Function] = set()
+        seen: set[Node] = set(without)
+        pending = [callee for statement in statements for callee in self.callees(statement)]
+        while pending:
+            node = pending.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            if isinstance(node, str):
+                pending.extend(self._members.get(node, ()))
+                continue
+            found.add(node)
+            for statement in self._code.statements_below(node.block):
+                pending.extend(self.callees(statement))
+        return found
 
     # -- the groups --------------------------------------------------------------------------------
 
@@ -172,7 +190,7 @@ class CallGraph:
                     strings = [a.value for a in node.args if isinstance(a, ast.Constant)]
                     if strings:
                         found.update(f for text in strings for f in self._named.get(str(text), ()))
-                    elif not _is_library(self._origins_of_first(node)):
+                    elif not self._is_parsed(node) and not _is_library(self._origins_of_first(node)):
                         found.update(every)
             elif isinstance(node, ast.ClassDef):
                 quiet.update(node.bases)
@@ -189,6 +207,18 @@ class CallGraph:
                 name = _last_name(node)
                 found.update(self._definitions(name).difference(self._properties.get(name, ())))
         return found
+
+    def _is_parsed(self, call: ast.Call) -> bool:
+        """Whether a call is ``vars(args)`` of command line arguments: no function is among them."""
+        if _last_name(call.func) != "vars" or not call.args or not isinstance(call.args[0], ast.Name):
+            return False
+        scopes = next(s for s in self._code.scopes.values() if call in s.of)
+        name = call.args[0].id
+        holder = scopes.of[call].holder(name)
+        made = [] if holder is None else holder.bound[name]
+        return bool(made) and all(
+            isinstance(value, ast.Call) and _last_name(value.func) == "parse_args" for value in made
+        )
 
     def _origins_of_first(self, call: ast.Call) -> Origins:
         if not call.args:
@@ -313,7 +343,7 @@ class CallGraph:
             if origin in ("log", "loop", "iteration", "make_run"):
                 continue
             if origin == "def" or (
-                (root in self._local or not root) and origin.startswith(("from:", "module:"))
+                (root in self.local or not root) and origin.startswith(("from:", "module:"))
             ):
                 found |= defined or self._undefined(real)
             elif root:

@@ -57,7 +57,7 @@ def log_calls_in(node: ast.AST, scopes: Scopes) -> list[LogCall]:
         if isinstance(node, ast.stmt):
             statement = node
         if isinstance(node, ast.Call) and is_log_call(node, scopes):
-            names = tuple(keyword.arg or "*" for keyword in node.keywords)
+            names = said_names(node) or tuple(keyword.arg or "*" for keyword in node.keywords)
             found.append(LogCall(
                 node.lineno, node.end_lineno or node.lineno, node.col_offset, names,
                 scopes.of[node].qualname, statement_hash(statement or node),
@@ -74,8 +74,28 @@ def statement_hash(statement: ast.AST) -> bytes:
     return xxhash.xxh3_64_digest(ast.dump(statement).encode())
 
 
+def said_names(call: ast.Call) -> tuple[str, ...]:
+    """The names of the values that a turned statement tells (``florlog.handsfree.reading``)."""
+    if not _of_runtime(call, "said"):
+        return ()
+    seen = (n for n in ast.walk(call.args[1]) if isinstance(n, ast.Call) and _of_runtime(n, "see"))
+    return tuple(str(n.args[0].value) for n in seen if isinstance(n.args[0], ast.Constant))
+
+
+def _of_runtime(call: ast.Call, method: str) -> bool:
+    function = call.func
+    return (
+        isinstance(function, ast.Attribute)
+        and function.attr == method
+        and isinstance(function.value, ast.Name)
+        and function.value.id == "__florlog__"
+    )
+
+
 def is_log_call(call: ast.Call, scopes: Scopes) -> bool:
     """Whether a call logs values, by the rules of this module."""
+    if said_names(call):
+        return True
     if call.args or not call.keywords:
         return False
     origins = scopes.origins(call.func)

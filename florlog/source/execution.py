@@ -9,7 +9,7 @@ On return argv, path and the caller's own ``__main__`` are as before.
 `LocalModuleFinder` stands before the usual finders and hands out the same modules with instrumented code.
 It keeps no byte-code files: instrumented code must never be found by an ordinary run.
 
-Not covered: ``python -m package.module``, zip archives, and modules imported before the finder's install.
+Not covered: zip archives, and modules imported before the finder's install.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import importlib.util
 import linecache
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -27,26 +28,50 @@ from types import CodeType, ModuleType
 from florlog.source.instrument import instrument
 
 
-def run_as_main(path: str, argv: Sequence[str] = (), *, instrumented: bool = False) -> ModuleType:
-    """Runs a script as ``__main__`` and returns its module."""
+def run_as_main(
+    path: str,
+    argv: Sequence[str] = (),
+    *,
+    instrumented: bool = False,
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,
+    module: str | None = None,
+) -> ModuleType:
+    """Runs a script as ``__main__`` and returns its module.
+
+    ``around`` is entered when ``__main__`` is in place; ``module`` is its name where it runs as ``python -m`` does.
+    """
     file = str(Path(path).absolute())
     source = importlib.util.decode_source(Path(path).read_bytes())
     code = instrument(source, file).code if instrumented else compile(source, file, "exec", dont_inherit=True)
-    module = ModuleType("__main__")
-    module.__dict__.update(
+    main = ModuleType("__main__")
+    main.__dict__.update(
         __file__=file, __builtins__=builtins, __loader__=SourceFileLoader("__main__", file), __cached__=None
     )
     # linecache.checkcache keeps an entry without a time stamp: tracebacks show what ran, not a later edit.
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     before = sys.argv, sys.path[:], sys.modules["__main__"]
     sys.argv = [path, *argv]
-    sys.path[:1] = [str(Path(path).resolve().parent)]
-    sys.modules["__main__"] = module
+    sys.path[:1] = [str(Path.cwd() if module else Path(path).resolve().parent)]
+    sys.modules["__main__"] = main
     try:
-        exec(code, module.__dict__)
+        if module:
+            sys.argv[0] = file
+            _place_in_package(main, module, file)
+        with around():
+            exec(code, main.__dict__)
     finally:
         sys.argv, sys.path[:], sys.modules["__main__"] = before
-    return module
+    return main
+
+
+def _place_in_package(main: ModuleType, module: str, file: str) -> None:
+    """What ``python -m`` gives a module: its package, imported, and its spec."""
+    name = f"{module}.__main__" if Path(file).name == "__main__.py" else module
+    package = name.rpartition(".")[0]
+    if package:
+        importlib.import_module(package)
+    main.__package__ = package
+    main.__spec__ = ModuleSpec(name, SourceFileLoader(name, file), origin=file)
 
 
 def below(*directories: str) -> Callable[[str], bool]:

@@ -8,6 +8,9 @@ next iteration.  An iterator cannot catch what its ``for`` body raises, so the b
         BODY                                                try: BODY
                                                             except __florlog_skip__: pass
 
+Behind the last statement that a replay asks for in a body (`leave_behind`), a call is inserted that leaves the
+iteration when nothing more of it is planned:  ``__florlog_leave__(FILE, LINE)``.
+
 The change is made in the tree and each new node takes the position of the code that it stands for, so
 tracebacks, ``f_lineno`` and ``inspect.getsource`` show the user's file.  ``break``, ``continue``,
 ``return`` and ``else:`` mean what they meant.  The name is bound at the head of the module, after docstring
@@ -21,16 +24,39 @@ catches what florlog raises.  Not wrapped: loops in comprehensions, and iterator
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import CodeType
+from typing import Protocol
 
 from florlog._skip import SkipRest
 from florlog.source.calls import LoopCall, loop_call
 from florlog.source.scopes import Scopes
+from florlog.source.syntax import blocks, reread
 
 SKIP_NAME = "__florlog_skip__"
+LEAVE_NAME = "__florlog_leave__"
 
 _wrapped: dict[str, frozenset[int]] = {}
+_points: dict[str, dict[tuple[int, int], int]] = {}
+
+
+class Leaving(Protocol):
+    """Where iterations can be left: behind the statements at ``points``, which belong to that at ``line``."""
+
+    @property
+    def file(self) -> str: ...
+    @property
+    def line(self) -> int: ...
+    @property
+    def points(self) -> frozenset[tuple[int, int]]: ...
+
+
+def leave_behind(exits: Iterable[Leaving]) -> None:
+    """From now on, instrument files so that iterations can be left there, and nowhere else."""
+    _points.clear()
+    for found in exits:
+        _points.setdefault(found.file, {}).update(dict.fromkeys(found.points, found.line))
 
 
 @dataclass(frozen=True)
@@ -43,10 +69,12 @@ class Instrumented:
 
 def instrument(source: str, filename: str) -> Instrumented:
     """Compiles a module's text with the bodies of its florlog loops wrapped."""
-    tree = ast.parse(source, filename)
+    tree = reread(ast.parse(source, filename), filename)
     wrapped = _wrap_loops(tree)
     if wrapped:
-        _import_skip(tree)
+        _insert_leaving(tree, filename, _points.get(filename, {}))
+        _import(tree, SkipRest.__module__, SkipRest.__name__, SKIP_NAME)
+        _import(tree, "florlog._session", "leave", LEAVE_NAME)
     code = compile(tree, filename, "exec", dont_inherit=True)
     _wrapped[filename] = wrapped
     return Instrumented(code, wrapped)
@@ -84,7 +112,28 @@ def _guarded(loop: ast.For | ast.AsyncFor) -> ast.stmt:
     return ast.copy_location(guard, loop.body[0])
 
 
-def _import_skip(tree: ast.Module) -> None:
+def _insert_leaving(tree: ast.Module, filename: str, points: dict[tuple[int, int], int]) -> None:
+    for node in list(ast.walk(tree)) if points else ():
+        for _, block in blocks(node):
+            for place in reversed(range(len(block))):
+                statement = block[place]
+                if not isinstance(statement, ast.stmt) or isinstance(statement, ast.Try):
+                    continue  # a guard has its first statement's position
+                line = points.get((statement.lineno, statement.col_offset))
+                if line is not None:
+                    call = ast.Call(
+                        ast.Name(LEAVE_NAME, ast.Load()), [ast.Constant(filename), ast.Constant(line)], []
+                    )
+                    block.insert(place + 1, _all_at(ast.Expr(call), statement))
+
+
+def _all_at(made: ast.stmt, place: ast.stmt) -> ast.stmt:
+    for node in ast.walk(made):
+        ast.copy_location(node, place)
+    return made
+
+
+def _import(tree: ast.Module, module: str, name: str, bound: str) -> None:
     place = 0
     for statement in tree.body:
         future = isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
@@ -92,8 +141,8 @@ def _import_skip(tree: ast.Module) -> None:
         if not (future or docstring):
             break
         place += 1
-    alias = ast.alias(SkipRest.__name__, SKIP_NAME)
-    binding = ast.ImportFrom(SkipRest.__module__, [alias], 0)
+    alias = ast.alias(name, bound)
+    binding = ast.ImportFrom(module, [alias], 0)
     for node in (binding, alias):
         ast.copy_location(node, tree.body[max(place - 1, 0)])
     tree.body.insert(place, binding)

@@ -19,13 +19,14 @@ body yields to a consumer, or whose body is not found, may run anything.  What a
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from florlog.source.callgraph import CallGraph, Node
 from florlog.source.program import Code, Function, Loop, enclosing_plain_loop
-from florlog.source.syntax import COMPREHENSIONS, LOOPS, header_parts, own_nodes
+from florlog.source.steadiness import Steadiness
+from florlog.source.syntax import COMPREHENSIONS, LOOPS, blocks, header_parts, own_nodes
 
 Frame: TypeAlias = tuple[str, str, int]
 """A source position: file, qualified name of the code, line."""
@@ -49,6 +50,18 @@ class Location:
 
 
 @dataclass(frozen=True)
+class Exit:
+    """Where the rest of an iteration's body can be left out."""
+
+    file: str
+    line: int  # of the statement of the body behind which nothing asked for runs
+    points: frozenset[
+        tuple[int, int]
+    ]  # statements to leave behind: that one, and the last ones of its branches
+    share: float  # of the body's statements, up to there
+
+
+@dataclass(frozen=True)
 class _Child:
     number: int  # from 1
     stack: Stack
@@ -63,6 +76,9 @@ class Program:
         self._graph = CallGraph(self._code)
         self._script = script
         self._reaching: dict[Location, frozenset[Node]] = {}
+        self._steadiness = Steadiness(self._code, self._graph)
+        self._steady: dict[tuple[Location, Frame | None], bool] = {}
+        self._exits: dict[tuple[tuple[Location, ...], Frame, tuple[Stack, ...], int], Exit | None] = {}
         self._answers: dict[tuple[Location, Frame | None, tuple[Stack, ...]], frozenset[int]] = {}
 
     @property
@@ -77,15 +93,101 @@ class Program:
             self._answers[key] = self._may_run(*key)
         return self._answers[key]
 
-    def _may_run(self, site: Location, loop: Frame | None, children: tuple[Stack, ...]) -> frozenset[int]:
+    def exit(
+        self, sites: tuple[Location, ...], loop: Frame, children: Sequence[Stack], segment: int
+    ) -> Exit | None:
+        """Where an iteration can be left in a segment, because no statement asked for runs later in it.
+
+        That is behind the last statement of the body that may run one of ``sites`` in this segment, or already
+        behind the last such statement in the branch of an ``if`` or in the block of a ``with`` that it is.
+        None: nowhere before the body's end.  Only for a ``for`` over a certain florlog loop.
+        """
+        key = (sites, loop, tuple(children), segment)
+        if key not in self._exits:
+            self._exits[key] = self._exit(*key)
+        return self._exits[key]
+
+    def steady(self, site: Location, loop: Frame | None) -> bool:
+        """Whether an iteration's body, up to a statement, gives the same in every process (`steadiness`)."""
+        key = (site, loop)
+        if key not in self._steady:
+            self._steady[key] = self._is_steady(site, loop)
+        return self._steady[key]
+
+    def _is_steady(self, site: Location, loop: Frame | None) -> bool:
+        query = self._query(site, ())
+        if query is None:
+            return False
+        if loop is None:
+            body = list(self._code.function_at[self._code.trees[self._script]].block)
+        else:
+            found = self._code.loop(*loop)
+            if found is None or found.body is None:
+                return False
+            body = list(found.body.body)
+        statements = list(self._code.statements_below(body))
+        concerned = [place for place, statement in enumerate(statements) if query.concerns(statement)]
+        if not concerned:
+            return False
+        return self._steadiness.steady(statements[: concerned[-1] + 1], query.statement)
+
+    def _exit(
+        self, sites: tuple[Location, ...], loop: Frame, children: tuple[Stack, ...], segment: int
+    ) -> Exit | None:
+        found = self._code.loop(*loop)
+        if found is None or not isinstance(found.body, ast.For) or not found.call.certain:
+            return None
+        body = found.body.body
+        queries = []
+        for site in sites:
+            query = self._query(site, children)
+            if query is None or query.concerns(found.body):
+                return None
+            queries.append(query)
+        if _yields(body):
+            return None
+        numbered = [_Child(i, stack, None) for i, stack in enumerate(children, 1)]
+        concerned = [
+            index
+            for index, statement in enumerate(body)
+            if any(segment in q.run(found.body, [statement], found.function, numbered) for q in queries)
+        ]
+        if not concerned:
+            return None
+        last = concerned[-1]
+        points = frozenset(self._ends(body[last], queries))
+        if last == len(body) - 1 and len(points) == 1:
+            return None
+        weights = [sum(1 for _ in self._code.statements_below([statement])) for statement in body]
+        return Exit(loop[0], body[last].lineno, points, sum(weights[: last + 1]) / sum(weights))
+
+    def _ends(self, statement: ast.AST, queries: list[_Query]) -> Iterator[tuple[int, int]]:
+        yield statement.lineno, statement.col_offset  # type: ignore[attr-defined]
+        if statement in self._code.looping or not isinstance(statement, (ast.If, ast.With)):
+            return
+        for _, block in blocks(statement):
+            inner = [
+                node
+                for node in block
+                if any(q.concerns(s) for q in queries for s in self._code.statements_below([node]))
+            ]
+            if inner:
+                yield from self._ends(inner[-1], queries)
+
+    def _query(self, site: Location, children: tuple[Stack, ...]) -> _Query | None:
         everywhere = frozenset(range(len(children) + 1))
         function = self._code.function(site.file, site.qualname, site.line)
         statement = None if function is None else self._code.statement(function, site.line)
         if function is None or (statement is None and isinstance(function.node, _WITH_STATEMENTS)):
+            return None
+        reached = self._reached_by(site, function, statement)
+        return _Query(self._code, self._graph, statement, reached, everywhere)
+
+    def _may_run(self, site: Location, loop: Frame | None, children: tuple[Stack, ...]) -> frozenset[int]:
+        everywhere = frozenset(range(len(children) + 1))
+        query = self._query(site, children)
+        if query is None:
             return everywhere
-        query = _Query(
-            self._code, self._graph, statement, self._reached_by(site, function, statement), everywhere
-        )
         numbered = [_Child(i, stack, None) for i, stack in enumerate(children, 1)]
         if loop is None:
             body = self._code.function_at[self._code.trees[self._script]]
@@ -115,14 +217,14 @@ class _Query:
         everywhere: frozenset[int],
     ) -> None:  # fmt: skip
         self._code, self._graph = code, graph
-        self._statement = statement
+        self.statement = statement
         self._reached_by = reached_by
         self._everywhere = everywhere
         self._found: set[int] = set()
 
     def concerns(self, statement: ast.AST) -> bool:
         """Whether a statement's own part is, or may call, the statement asked for."""
-        return statement is self._statement or not self._reached_by.isdisjoint(self._graph.callees(statement))
+        return statement is self.statement or not self._reached_by.isdisjoint(self._graph.callees(statement))
 
     def concerns_any(self, loop: ast.AST) -> bool:
         """Whether anything in a loop, outside florlog loops in it, may run the statement."""
@@ -131,6 +233,7 @@ class _Query:
     def run(
         self, owner: ast.AST, block: list[ast.AST], function: Function, children: list[_Child]
     ) -> frozenset[int]:
+        self._found = set()
         self._search(owner, block, function, children, 0, max(self._everywhere))
         return frozenset(self._found)
 
@@ -163,7 +266,7 @@ class _Query:
             return
         call, callee = called
         others = frozenset().union(*(c for node, c in self._graph.events(statement) if node is not call))
-        if statement is self._statement or not self._reached_by.isdisjoint(others):
+        if statement is self.statement or not self._reached_by.isdisjoint(others):
             self._found.update(range(min(low, high), max(low, high) + 1))
         inner = [_Child(c.number, c.stack[:-1], None) for c in inside]
         self._search(callee.node, callee.block, callee, inner, low, high)

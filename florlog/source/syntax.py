@@ -10,7 +10,8 @@ equal under the Python that recorded it.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from florlog.errors import FlorlogError
 
@@ -32,10 +33,28 @@ class SourceError(FlorlogError):
         self.text = text
 
 
+_readings: list[Callable[[ast.Module, str], ast.Module]] = []
+
+
+@contextmanager
+def read_as(reading: Callable[[ast.Module, str], ast.Module]) -> Iterator[None]:
+    """Within, `parse` gives each tree as ``reading`` turns it (``florlog.handsfree.reading``)."""
+    _readings.append(reading)
+    try:
+        yield
+    finally:
+        _readings.pop()
+
+
+def reread(tree: ast.Module, filename: str) -> ast.Module:
+    """A tree as the reading in force has it."""
+    return _readings[-1](tree, filename) if _readings else tree
+
+
 def parse(source: str, filename: str) -> ast.Module:
     """The tree of a module's text; `SourceError` where it does not parse."""
     try:
-        return ast.parse(source, filename)
+        return reread(ast.parse(source, filename), filename)
     except SyntaxError as error:
         raise SourceError(filename, error.lineno or 0, error.msg) from None
     except (ValueError, RecursionError) as error:  # null bytes; nesting beyond the parser's stack

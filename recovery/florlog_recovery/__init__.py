@@ -1,8 +1,8 @@
 """Recovery: analysis of a log, redo plans, the resume point.  Pure functions over records."""
 
 from .analysis import analyse
+from .costs import CostModel, Measured, fitted
 from .plan import (
-    CostModel,
     LoopPlan,
     NodePlan,
     Plan,
@@ -11,15 +11,18 @@ from .plan import (
     plan_redo,
     resume_request,
 )
+from .split import Atoms, split
 from .tree import Image, Loop, Node, RunTree
 from .where import Condition, WhereError
 
 __all__ = [
+    "Atoms",
     "Condition",
     "CostModel",
     "Image",
     "Loop",
     "LoopPlan",
+    "Measured",
     "Node",
     "NodePlan",
     "Plan",
@@ -28,6 +31,8 @@ __all__ = [
     "Stretch",
     "WhereError",
     "analyse",
+    "fitted",
     "plan_redo",
     "resume_request",
+    "split",
 ]

@@ -12,7 +12,7 @@ sessions' records simply follow one another on the timeline.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from florlog_wal import (
     Abort,
@@ -34,6 +34,7 @@ from florlog_wal import (
     Values,
 )
 
+from . import costs
 from .tree import Image, Loop, Node, RunTree
 
 
@@ -73,6 +74,7 @@ def analyse(store: Source, sessions: Sequence[SessionInfo], *, running: bool = F
         losers=builder.losers(),
         bytes=builder.bytes,
         last_lsn=builder.last_lsn,
+        costs=builder.costs,
     )
 
 
@@ -84,9 +86,11 @@ class _Builder:
         self.failure: Failure | None = None
         self.bytes = 0
         self.last_lsn = 0
+        self.costs: list[dict[str, Any]] = []
         self._loops: dict[int, Loop] = {}  # by LoopBegin LSN
         self._copied: dict[int, tuple[Loop, int]] = {}  # by CheckpointBegin LSN
         self._aborted: set[Path] = set()
+        self._logged: dict[tuple[Node, int], tuple[int, int]] = {}  # session and LSN of a segment's Values
 
     def session(self, lsn: int, entries: Iterable[Entry]) -> None:
         """Take in one session."""
@@ -111,7 +115,7 @@ class _Builder:
                 self._node(self._loops[record.loop], record.index)
             case Values():
                 node = self._node(self._loops[record.loop], record.index) if record.loop else self.root
-                node.values.append(entry.lsn)
+                self._values(node, record.segment, session, entry.lsn)
             case Commit():
                 self._commit(entry.lsn, record)
             case Abort():
@@ -126,6 +130,8 @@ class _Builder:
                     self.root.committed = True
                     loops = sum(loop.before + sum(loop.seconds) for loop in self.root.loops)
                     self.root.after = max(0.0, record.seconds - loops)  # a resumed session is shorter
+            case Note(kind=costs.KIND):
+                self.costs.append(record.data)
             case RunBegin() | Hindsight() | Note():
                 pass
 
@@ -161,6 +167,14 @@ class _Builder:
             node = loop.nodes[index] = Node(loop.path(index), loop, index)
         return node
 
+    def _values(self, node: Node, segment: int, session: int, lsn: int) -> None:
+        """A segment that was cut off behind its values is executed again by a resume, which logs them again."""
+        earlier = self._logged.get((node, segment))
+        if earlier is not None and earlier[0] != session:
+            node.values.remove(earlier[1])
+        self._logged[node, segment] = session, lsn
+        node.values.append(lsn)
+
     def _commit(self, lsn: int, record: Commit) -> None:
         loop = self._loops[record.loop]
         loop.commits.append(lsn)
@@ -178,12 +192,16 @@ class _Builder:
             loop.commits.pop()
             loop.seconds.pop()
             loop.ended = loop.left = False
+            for index in [index for index in loop.images if index > loop.count]:
+                del loop.images[index]  # a state behind the loser
             if (node := loop.nodes.get(record.index)) is not None:
                 node.committed = False
 
     def _image(self, record: CheckpointEnd) -> None:
         if (place := self._copied.get(record.begin)) is not None:
             loop, index = place
+            if index > loop.count:  # of a loser: its commit was taken back while the pages were on their way
+                return
             seconds = record.snapshot_seconds + record.persist_seconds
             loop.images[index] = Image(record.begin, record.table, record.state_bytes, seconds)
 

@@ -7,6 +7,9 @@ cost.  A boundary of L cannot be reached from outside L otherwise than through L
 frames around L must have executed the segments before it.  A plan is a walk from the run's start that
 executes every requested atom, and the best is the one of least total cost.
 
+Of a requested atom only a share may be needed.  A walk that restores next, or ends, leaves the atom there
+and pays the share; one that runs on pays the rest.
+
 As walks only go forward, the best walk is made of the best ways from each requested atom to the next, and
 these are found left to right: the cost of reaching a boundary of L with an image is the lesser of running
 there and of restoring from L's start (or from the last requested atom, if that lies in L).  Time is linear
@@ -25,31 +28,24 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from .costs import CostModel
 from .request import Request, resume_request
-from .tree import Image, Loop, Node, RunTree
+from .tree import Loop, Node, RunTree
 
 __all__ = ["CostModel", "LoopPlan", "NodePlan", "Plan", "Request", "Stretch", "plan_redo", "resume_request"]
 
 
 @dataclass(frozen=True, slots=True)
-class CostModel:
-    """Seconds of a restore: a fixed part and the state's bytes over the measured bandwidth (bytes/s)."""
-
-    fixed: float = 0.002
-    bandwidth: float = 1.0e9
-
-    def restore(self, image: Image) -> float:
-        """Predicted seconds to restore an image."""
-        return self.fixed + image.state_bytes / self.bandwidth
-
-
-@dataclass(frozen=True, slots=True)
 class Stretch:
-    """Iterations ``first`` to ``last`` of a loop execution, run in a row, after restoring at ``first``."""
+    """Iterations ``first`` to ``last`` of a loop execution, run in a row, after restoring at ``first``.
+
+    ``left``: the last one, an innermost iteration, is left behind its last requested statement.
+    """
 
     first: int
     last: int
     restore: bool
+    left: bool = False
 
 
 @dataclass(slots=True)
@@ -70,6 +66,12 @@ class NodePlan:
     node: Node
     loops: list[LoopPlan] = field(default_factory=list)  # those that are entered, in order
     complete: bool = False  # runs to its end
+    left: bool = False  # left behind its last requested statement, in the segment after ``loops``
+
+    @property
+    def segments(self) -> int:
+        """How many of its segments are executed, at least in part."""
+        return len(self.loops) + (self.complete or self.left)
 
 
 @dataclass(slots=True)
@@ -88,11 +90,13 @@ def plan_redo(
     costs: CostModel | None = None,
     unusable: Collection[tuple[Loop, int]] = frozenset(),
 ) -> Plan:
-    """The cheapest plan that executes every requested atom.  ``request`` must not be empty.
+    """The cheapest plan that executes every requested atom; an empty request needs nothing.
 
     ``unusable`` are boundaries whose images must not be restored, because they lack something.
     """
     walk = _Walk(request, costs or CostModel(), unusable)
+    if not request:
+        return Plan(tree, NodePlan(tree.root), 0.0, _cost(tree.root))
     try:
         walk.node(tree.root)
     except _Finished:
@@ -140,10 +144,10 @@ class _Walk:
         )
 
     def node(self, node: Node) -> None:
-        wanted = self.request.segments.get(node, set())
+        wanted = self.request.segments.get(node, {})
         for segment in range(len(node.loops) + 1):
             last = segment == len(node.loops)
-            self._atom(node.after if last else node.loops[segment].before, segment in wanted)
+            self._atom(node.after if last else node.loops[segment].before, wanted.get(segment))
             if not last:
                 self.loop(node.loops[segment])
 
@@ -161,20 +165,26 @@ class _Walk:
         if first <= loop.count:
             self._leaves(loop, first, loop.count, entry if self.hits == hits else _HERE)
 
-    def _atom(self, cost: float, wanted: bool) -> None:
-        self.way = _Way(self.way.cost + cost, self.way.jumps)
-        if wanted:
-            self._hit(1)
+    def _atom(self, cost: float, share: float | None) -> None:
+        """An atom; ``share``: how much of it is requested, None for nothing."""
+        if share is None:
+            self.way = _Way(self.way.cost + cost, self.way.jumps)
+        else:
+            self._hit(1, share * cost, (1.0 - share) * cost)
 
-    def _hit(self, count: int) -> None:
-        """The way led to a requested atom: it is final, and the next starts here."""
-        self.total += self.way.cost
+    def _hit(self, count: int, own: float, rest: float) -> None:
+        """The way led to requested atoms: it is final, and the next starts behind them.
+
+        ``own`` is the cost of what is requested of them, ``rest`` what the last still costs to its end.  Only
+        who runs on pays that; a restore leaves the rest out.
+        """
+        self.total += self.way.cost + own
         jumps = self.way.jumps
         while jumps is not None:
             before, loop, index = jumps
             self.jumps.setdefault(loop, []).append(index)
             jumps = before.jumps
-        self.way = _HERE
+        self.way = _Way(rest)
         self.hits += 1
         self.remaining -= count
         if self.remaining == 0:
@@ -193,11 +203,11 @@ class _Walk:
             wanted = np.append(wanted, stop)
         if wanted.size:
             self.way = run.reach(self.way, first, int(wanted[0]), base)
-            self._atom(run.own(wanted[:1]), wanted=False)
-            seconds, restored = run.between(wanted)
+            costs = run.own(wanted)
+            own = costs * self.request.leaf_shares(loop, wanted)
+            seconds, restored = run.between(wanted, costs - own)
             self.jumps.setdefault(loop, []).extend(restored)
-            self.total += seconds
-            self._hit(wanted.size)
+            self._hit(wanted.size, seconds + float(own.sum()), float(costs[-1] - own[-1]))
             first, base = int(wanted[-1]) + 1, _HERE
         if first <= stop:
             self.way = run.reach(self.way, first, stop, base)
@@ -232,10 +242,11 @@ class _Run:
         result: _Floats = self.upto[boundaries - self.first]
         return result
 
-    def own(self, indices: _Ints) -> float:
-        """Cost of executing these iterations; the one not in the log yet counts nothing."""
+    def own(self, indices: _Ints) -> _Floats:
+        """Cost of executing each of these iterations; the one not in the log yet counts nothing."""
         after = np.minimum(indices + 1 - self.first, self.upto.size - 1)
-        return float((self.upto[after] - self._cost(indices)).sum())
+        result: _Floats = self.upto[after] - self._cost(indices)
+        return result
 
     def reach(self, way: _Way, start: int, target: int, base: _Way) -> _Way:
         """The best way to boundary ``target``: on from ``start``, or by a restore after ``base``.
@@ -249,17 +260,18 @@ class _Run:
             return _Way(restored, (base, self.loop, int(self.best[found])))
         return _Way(way.cost + ahead, way.jumps)
 
-    def between(self, wanted: _Ints) -> tuple[float, list[int]]:
-        """Cost of going from the first of ``wanted`` through all the others, and the restores on the way.
+    def between(self, wanted: _Ints, rests: _Floats) -> tuple[float, list[int]]:
+        """Cost of going from each of ``wanted`` to the next, and the restores on the way.
 
-        A restore at or before the last executed iteration never wins, as running on costs no more.
+        Who runs on pays the rest of the iteration first.  A restore at or before the last executed iteration
+        never wins, as running on costs no more.
         """
         later, before = wanted[1:], wanted[:-1]
-        ahead = self._cost(later) - self._cost(before + 1)
+        ahead = self._cost(later) - self._cost(before + 1) + rests[:-1]
         found = np.searchsorted(self.images, later, side="right")
         restored = self.least[found] + self._cost(later)
         jumps = self.best[found[restored <= ahead]]
-        return float(np.minimum(ahead, restored).sum()) + self.own(later), [int(i) for i in jumps]
+        return float(np.minimum(ahead, restored).sum()), [int(i) for i in jumps]
 
 
 class _Build:
@@ -280,6 +292,8 @@ class _Build:
         plan.loops = [self.loop(loop, early=False) for loop in node.loops[:number]]
         if in_loop:
             plan.loops.append(self.loop(node.loops[number], early=True))
+        elif self.request.segments[node][number] < 1.0:
+            plan.left = True
         elif number < len(node.loops):
             plan.loops.append(LoopPlan(node.loops[number]))
         else:
@@ -305,7 +319,9 @@ class _Build:
     def _stretch(self, plan: LoopPlan, first: int, last: int, restore: bool, *, early: bool) -> None:
         if last < first:
             return
-        plan.stretches.append(Stretch(first, last, restore))
+        leaf = early and last not in plan.loop.nodes
+        left = leaf and self.request.leaf_share(plan.loop, last) < 1.0
+        plan.stretches.append(Stretch(first, last, restore, left))
         for index, node in plan.loop.nodes.items():
             if first <= index <= last:
                 plan.nodes[index] = self.node(node, early=early and index == last)

@@ -1,4 +1,8 @@
-"""A request: the atoms (an iteration's segments) that must be executed."""
+"""A request: the atoms (an iteration's segments) that must be executed, and how far.
+
+A requested atom has a *share*: the part of its cost up to the place behind the last requested statement.  A
+walk that needs no more of the iteration leaves it there.  A share of 1 is the whole atom.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +22,34 @@ class Request:
     """
 
     def __init__(self) -> None:
-        self.segments: dict[Node, set[int]] = {}
+        self.segments: dict[Node, dict[int, float]] = {}  # segment -> share
         self.leaves: dict[Loop, npt.NDArray[np.bool_]] = {}
+        self.shares: dict[Loop, npt.NDArray[np.float64]] = {}  # where one is below 1
         self._last_index: dict[Loop, int] = {}
 
-    def add_segment(self, node: Node, segment: int) -> None:
-        """Ask for one segment of an iteration that has loops, or of the run."""
+    def add_segment(self, node: Node, segment: int, share: float = 1.0) -> None:
+        """Ask for one segment of an iteration that has loops, or of the run; of two shares the larger holds."""
         if not 0 <= segment <= len(node.loops):
             raise ValueError(f"iteration {node.path} has no segment {segment}")
-        self.segments.setdefault(node, set()).add(segment)
+        shares = self.segments.setdefault(node, {})
+        shares[segment] = max(share, shares.get(segment, 0.0))
         self._reach(node)
 
-    def add_leaves(self, loop: Loop, indices: Iterable[int] | npt.NDArray[np.bool_]) -> None:
+    def add_leaves(
+        self, loop: Loop, indices: Iterable[int] | npt.NDArray[np.bool_], share: float = 1.0
+    ) -> None:
         """Ask for innermost iterations of a loop execution, by index or by a mask."""
         size = loop.count + 1  # one more: the iteration that a resume continues with
         mask = self.leaves.setdefault(loop, np.zeros(size, dtype=np.bool_))
+        asked = np.zeros(size, dtype=np.bool_)
         if isinstance(indices, np.ndarray):
-            mask[: len(indices)] |= indices
+            asked[: len(indices)] = indices
         else:
-            mask[list(indices)] = True
+            asked[list(indices)] = True
+        if share < 1.0 or loop in self.shares:
+            shares = self.shares.setdefault(loop, np.where(mask, 1.0, 0.0))
+            shares[asked] = np.maximum(shares[asked], share)
+        mask |= asked
         found = np.flatnonzero(mask)
         if found.size:
             self._mark(loop, int(found[-1]))
@@ -73,6 +86,16 @@ class Request:
         segment = max(self.segments.get(node, ()), default=-1)
         order = max((loop.order for loop in node.loops if loop in self._last_index), default=-1)
         return (order, True) if order >= segment and order >= 0 else (segment, False)
+
+    def leaf_shares(self, loop: Loop, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The shares of requested innermost iterations."""
+        shares = self.shares.get(loop)
+        return np.ones(indices.size) if shares is None else shares[indices]
+
+    def leaf_share(self, loop: Loop, index: int) -> float:
+        """The share of one requested innermost iteration."""
+        shares = self.shares.get(loop)
+        return 1.0 if shares is None else float(shares[index])
 
     def __bool__(self) -> bool:
         return bool(self.segments) or bool(self._last_index)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from florlog_wal import Failure, Frame, Path, RunBegin, Statement
 
@@ -98,6 +99,7 @@ class RunTree:
     losers: list[Path]  # iterations that had begun and neither committed nor can be continued
     bytes: int
     last_lsn: int
+    costs: list[dict[str, Any]] = field(default_factory=list)  # what its sessions measured (`costs`)
 
     def loops(self) -> Iterator[Loop]:
         """Every loop execution, outer before inner, in timeline order."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import florlog
-from florlog._cli import main
+from florlog.commands import main
 
 SCRIPT = """
 import sys
@@ -125,7 +125,7 @@ def test_an_iterable_whose_length_changed(
 @pytest.mark.parametrize(
     ("condition", "words"),
     [
-        ("epoch == 1", "no loop is called 'epoch'; the run's loops are: step"),
+        ("epoch == 1", "no loop or logged value is called 'epoch'; the run has loops: step"),
         ("step ==", "cannot read the condition"),
         ("__import__('os').system('true')", "is not allowed in a condition"),
         ("step < 'a'", "cannot be evaluated"),

@@ -30,7 +30,7 @@ def child(argv: list[str], store: str, log: str) -> None:
     code = 0
     try:
         if argv[0] == "florlog":
-            from florlog._cli import main
+            from florlog.commands import main
 
             code = main(argv[1:])
         else:

@@ -58,7 +58,7 @@ def main():
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
     best = 0
     # IN SET-UP
-    with florlog.run("nested") as run:
+    with florlog.run("nested", overhead=1.0) as run:
         run.track(model=model, optimizer=optimizer, scheduler=scheduler)
         for epoch in run.loop("epoch", range(4)):
             model.train()

@@ -88,3 +88,37 @@ def test_a_state_that_cannot_be_captured_later_costs_images_and_not_the_run(tmp_
     assert done.stderr.count("no image could be taken, later replays must start earlier: no state today") == 1
     with florlog.open(tmp_path / "store") as log:
         assert len(log.values("i")) == 50
+
+
+NO_PAGES = """
+import torch
+from florlog_wal import StoreFailed, pages
+
+import florlog
+
+put, model = pages.put, torch.nn.Linear(64, 64)
+with florlog.run("images") as run:
+    run.track(model=model)
+    for epoch in run.loop("epoch", range(50)):
+        if epoch == 0:
+            def refused(*_):
+                raise StoreFailed("pages", "Disk quota exceeded")
+
+            pages.put = refused
+        with torch.no_grad():
+            model.weight += 1
+        run.log(epoch=epoch)
+    pages.put = put
+print("done")
+"""
+
+
+def test_an_image_that_the_disk_refuses_costs_the_image_and_not_the_run(tmp_path: Path) -> None:
+    done = python(tmp_path / "store", write(tmp_path / "train.py", NO_PAGES))
+    assert done.stdout == "done\n"
+    assert done.stderr.count("florlog: could not store an image, the recording goes on without it") == 1
+    assert "Disk quota exceeded" in done.stderr
+    assert "stopped recording" not in done.stderr
+    with florlog.open(tmp_path / "store") as log:
+        assert log.values("epoch")["epoch"].tolist() == list(range(50))
+    assert flor(tmp_path / "store", "verify").returncode == 0

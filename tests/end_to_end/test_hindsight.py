@@ -83,22 +83,26 @@ def test_statements_in_every_place_at_once_have_their_values(
     assert answers(answer) == {key: values for key, values in truth.items() if key[0] not in logged_before}
 
 
-def test_reading_state_between_inner_loops_runs_no_inner_iteration(
-    recorded: Path, nursery: Nursery, tmp_path: Path
-) -> None:
-    statement = {"AFTER INNER": "run.log(after=model.second.weight.norm())"}
-    script = write(tmp_path / "train.py", add(NESTED, statement))
-    answer = ask(nursery, recorded, script)
+IMAGES_EVERYWHERE = NESTED.replace(
+    'florlog.run("nested", overhead=1.0)', 'florlog.run("nested", overhead=float("inf"))'
+)
+
+
+def test_reading_state_between_inner_loops_runs_no_inner_iteration(nursery: Nursery, tmp_path: Path) -> None:
+    script, store = write(tmp_path / "train.py", IMAGES_EVERYWHERE), tmp_path / "store"
+    nursery.run(store, script)
+    write(script, add(IMAGES_EVERYWHERE, {"AFTER INNER": "run.log(after=model.second.weight.norm())"}))
+    answer = ask(nursery, store, script)
     redo = [item for segment in answer["plan"]["segments"] for item in segment["redo"]]
     assert not any("step" in item["from"] for item in redo)
     assert answer["plan"]["answered_from_state"] == 4
     assert len(answer["values"]) == 4
 
 
-def test_a_question_about_one_epoch_re_executes_that_epoch_only(
-    recorded: Path, nursery: Nursery, tmp_path: Path
-) -> None:
-    script = write(tmp_path / "train.py", add(NESTED, {"INSIDE INNER": PLACES["INSIDE INNER"]}))
+def test_a_question_about_one_epoch_re_executes_that_epoch_only(nursery: Nursery, tmp_path: Path) -> None:
+    script, recorded = write(tmp_path / "train.py", IMAGES_EVERYWHERE), tmp_path / "store"
+    nursery.run(recorded, script)
+    write(script, add(IMAGES_EVERYWHERE, {"INSIDE INNER": PLACES["INSIDE INNER"]}))
     plan = json.loads(flor(recorded, "explain", script, "--where", "epoch == 2", "--format", "json").stdout)
     redo = [item for segment in plan["segments"] for item in segment["redo"]]
     assert {item["from"]["epoch"] for item in redo} == {item["to"]["epoch"] for item in redo} == {2}
@@ -116,10 +120,9 @@ def test_a_question_about_one_epoch_re_executes_that_epoch_only(
 def test_with_an_image_at_every_boundary_a_question_about_one_step_re_executes_one_step(
     nursery: Nursery, tmp_path: Path
 ) -> None:
-    text = NESTED.replace('florlog.run("nested")', 'florlog.run("nested", overhead=float("inf"))')
-    script = write(tmp_path / "train.py", text)
+    script = write(tmp_path / "train.py", IMAGES_EVERYWHERE)
     nursery.run(tmp_path / "store", script)
-    write(script, add(text, {"INSIDE INNER": PLACES["INSIDE INNER"]}))
+    write(script, add(IMAGES_EVERYWHERE, {"INSIDE INNER": PLACES["INSIDE INNER"]}))
     answer = ask(nursery, tmp_path / "store", script, "--where", "epoch == 2 and step == 5")
     assert answer["plan"]["iterations_redone"] == 1
     assert {value["trust"] for value in answer["values"]} == {"PROVEN"}
@@ -173,3 +176,110 @@ def test_replayed_values_of_the_examples_equal_a_full_run(
     assert len(names) == len(EXAMPLE_STATEMENTS[example])
     assert found == {key: values for key, values in truth.items() if key[0] in names}
     assert {value["trust"] for value in answer["values"]} == {"PROVEN"}
+
+
+def test_what_an_earlier_replay_found_is_not_executed_again(
+    recorded: Path, nursery: Nursery, tmp_path: Path
+) -> None:
+    script = write(tmp_path / "train.py", add(NESTED, {"INSIDE INNER": PLACES["INSIDE INNER"]}))
+    first = ask(nursery, recorded, script, "--where", "epoch == 1")
+    assert first["plan"]["answered_from_log"] == 0
+    again = ask(nursery, recorded, script, "--where", "epoch == 1 and step in [2:5]")
+    assert again["plan"]["iterations_redone"] == 0
+    assert again["plan"]["segments"] == []
+    assert again["plan"]["answered_from_log"] == len(again["values"]) == 6
+    more = ask(nursery, recorded, script, "--where", "epoch <= 1")
+    assert more["plan"]["iterations_redone"] == 8
+    assert more["plan"]["answered_from_log"] == 16
+    truth = instrumented(nursery, tmp_path / "truth", script)
+    expected = {
+        key: values
+        for key, values in truth.items()
+        if key[0] in ("running", "w") and dict(key[1])["epoch"] <= 1
+    }
+    assert answers(more) == expected
+    assert [value["path"] for value in more["values"]] == sorted(
+        (value["path"] for value in more["values"]), key=lambda path: (path["epoch"], path["step"])
+    )
+
+
+def test_a_changed_helper_makes_the_statement_another_one(
+    recorded: Path, nursery: Nursery, tmp_path: Path
+) -> None:
+    for factor in (1, 2):
+        places = {"INSIDE INNER": f"factor = {factor}\n                run.log(scaled=factor * total)"}
+        answer = ask(nursery, recorded, write(tmp_path / "train.py", add(NESTED, places)), "--first", "3")
+        assert answer["plan"]["answered_from_log"] == 0
+        assert len(answer["values"]) == 3
+
+
+INNER = {
+    "in a branch": "if step_no % 2:\n                    run.log(odd=total)\n                    total += 0",
+    "in a plain loop": "for p in model.parameters():\n                    run.log(norms=p.norm())",
+    "behind another": "run.log(early=loss.item())\n                run.log(late=total)",
+    "in a with block": "with torch.no_grad():\n                    run.log(m=model.first.weight.mean())",
+}
+
+
+@pytest.mark.parametrize("kind", INNER)
+def test_an_iteration_left_early_has_all_its_values_of_a_full_run(
+    kind: str, nursery: Nursery, tmp_path: Path
+) -> None:
+    loop = 'for bx, by in run.loop("step", train):'
+    text = NESTED.replace(loop, f"for step_no, (bx, by) in enumerate({loop[14:-1]}):")
+    text = text.replace("                run.log(loss=loss)\n                # INSIDE INNER\n", (
+        "                # INSIDE INNER\n                run.log(loss=loss)\n                time.sleep(0.001)\n"
+    ))  # fmt: skip
+    text = text.replace('florlog.run("nested", overhead=1.0)', 'florlog.run("nested", overhead=float("inf"))')
+    script, store = write(tmp_path / "train.py", text), tmp_path / "store"
+    nursery.run(store, script)
+    write(script, add(text, {"INSIDE INNER": INNER[kind]}))
+    answer = ask(nursery, store, script, "--where", "epoch in (1, 3) and step in [1:8:3]")
+    parts = [item["part"] for segment in answer["plan"]["segments"] for item in segment["redo"]]
+    assert "prefix" in parts
+    truth = instrumented(nursery, tmp_path / "truth", script)
+    names = {name for name, _ in answers(answer)}
+    wanted = [(epoch, step) for epoch in (1, 3) for step in (1, 4, 7)]
+    assert answers(answer) == {
+        (name, path): values
+        for (name, path), values in truth.items()
+        if name in names and tuple(index for _, index in path) in wanted
+    }
+    assert {value["trust"] for value in answer["values"]} == {"PROVEN"}
+
+
+def test_conditions_see_logged_values_and_first_and_last_count_what_they_leave(
+    recorded: Path, nursery: Nursery, tmp_path: Path
+) -> None:
+    script = write(tmp_path / "train.py", add(NESTED, {"INSIDE INNER": PLACES["INSIDE INNER"]}))
+    with florlog.open(recorded) as log:
+        logged = {(v.name, v.path): v.value for v in log.run().logged()}
+    losses = {path: value for (name, path), value in logged.items() if name == "loss"}
+    best = max(v for (name, _), v in logged.items() if name == "right")
+    middle = sorted(losses.values())[len(losses) // 2]
+    chosen = [path for path in losses if losses[path] > middle]
+
+    def paths(*options: str) -> list[tuple[tuple[str, int], ...]]:
+        answer = ask(nursery, recorded, script, *options)
+        return list(dict.fromkeys(tuple(value["path"].items()) for value in answer["values"]))
+
+    condition = f"loss > {middle!r}"
+    assert paths("--where", condition, "--first", "3") == chosen[:3]
+    assert paths("--where", condition, "--last", "2", "--first", "1") == [chosen[0], *chosen[-2:]]
+    assert paths("--where", condition) == chosen
+    assert paths("--last", "3", "--first", "2") == [*list(losses)[:2], *list(losses)[-3:]]
+    around = [path for path in losses if logged["right", path[:1]] == best]
+    assert paths("--where", f"right == {best} and step == 0") == [p for p in around if p[1][1] == 0]
+
+
+def test_analyze_shows_what_each_part_took(recorded: Path, tmp_path: Path) -> None:
+    script = write(tmp_path / "train.py", add(NESTED, {"INSIDE INNER": PLACES["INSIDE INNER"]}))
+    options = ("--where", "epoch in (1, 3)", "--analyze")
+    plan = json.loads(flor(recorded, "replay", script, *options, "--format", "json").stdout)["plan"]
+    assert plan["actual_seconds"] > 0
+    assert all(segment["actual_seconds"] > 0 for segment in plan["segments"])
+    script.write_text(script.read_text().replace("running=total", "running=total + 0"))
+    text = flor(recorded, "replay", script, *options).stdout
+    assert "set-up of the script" in text
+    assert "for running, w" in text
+    assert ", took " in text

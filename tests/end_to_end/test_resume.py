@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from pathlib import Path
 
 import pytest
-from florlog_wal import RunEnd
+from florlog_recovery import CostModel
+from florlog_wal import Note, RunEnd
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
 
 import florlog
 
-from .harness import EXAMPLES, Nursery, logged
+from .harness import EXAMPLES, Logged, Nursery, flor, logged
+from .programs import write
 
 INSTANTS = 20
 DIGITS = ("--epochs", "2", "--batch-size", "64")
@@ -82,3 +87,180 @@ def has_run(store: Path) -> bool:
             return bool(log.runs)
     except florlog.FlorlogError:
         return False
+
+
+DYING = """
+import os
+import signal
+import sys
+import time
+
+import torch
+from florlog_wal import CheckpointBegin, LoopEnd, Store
+
+import florlog
+
+append = Store.append
+os.environ["LEFT"] = sys.argv[1]  # not a global: images carry those
+
+
+def dying(self, record, **place):
+    os.environ["LEFT"] = str(int(os.environ["LEFT"]) - 1)
+    if os.environ["LEFT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    lsn = append(self, record, **place)
+    if sys.argv[2] == "end" and isinstance(record, LoopEnd):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if sys.argv[2] == "image" and isinstance(record, CheckpointBegin) and record.index == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return lsn
+
+
+Store.append = dying
+torch.manual_seed(3)
+model = torch.nn.Linear(4, 4)
+optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+
+
+def train(loops):
+    for epoch in run.loop("epoch", range(5)):
+        total = 0.0
+        for step in run.loop("step", range(4)) if loops == 2 else range(4):
+            loss = model(torch.randn(8, 4)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+            time.sleep(0.004)  # a step costs more than restoring this small model
+            run.log(loss=loss)
+        run.log(total=total)
+
+
+with florlog.run("dying", overhead=float(sys.argv[3])) as run:
+    run.track(model=model, optimizer=optimizer)
+    train(2 if sys.argv[2] != "end" else 1)
+    run.log(final=model.weight.sum())
+"""
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("instant", ["end", "image"])
+def test_a_run_killed_between_its_last_iteration_and_the_image_there_takes_that_image_when_resumed(
+    instant: str, nursery: Nursery, tmp_path: Path
+) -> None:
+    script = write(tmp_path / "train.py", DYING)
+    store = tmp_path / "store"
+    killed, _ = nursery.run(store, script, "0", instant, "inf")
+    assert killed
+    with florlog.open(store) as log:
+        (loop,) = log.run().tree().root.loops
+        assert loop.ended
+        assert loop.count == 5
+        assert 5 not in loop.images
+    nursery.run(store, "florlog", "resume", script, "--", "0", "none", "inf")
+    with florlog.open(store) as log:
+        (loop,) = log.run().tree().root.loops
+        assert 5 in loop.images
+    assert flor(store, "verify").returncode == 0
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> list[Logged]:
+    directory = tmp_path_factory.mktemp("uninterrupted")
+    nursery.run(directory / "store", write(directory / "train.py", DYING), "0", "none", "0.02")
+    return logged(directory / "store")
+
+
+@pytest.mark.crash
+@settings(
+    max_examples=20,
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate),  # an example takes a second: shrinking would take minutes
+    suppress_health_check=list(HealthCheck),
+)
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=5), st.sampled_from(["0", "0.02", "inf"]))
+@example([42, 45, 25, 25, 46], "inf")
+@example([59], "0.02")
+@example([53], "0")  # between the run's last values and its end
+@example([1], "0.02")
+@example([60, 1, 2, 3, 4], "0.02")
+def test_a_run_killed_again_and_again_redoes_no_more_than_what_lies_behind_its_last_image(
+    uninterrupted: list[Logged],
+    nursery: Nursery,
+    tmp_path_factory: pytest.TempPathFactory,
+    kills: list[int],
+    overhead: str,
+) -> None:
+    """Each process dies before its n-th record: the first, and every resume but the last."""
+    directory = tmp_path_factory.mktemp("kills")
+    script = write(directory / "train.py", DYING)
+    store = directory / "store"
+    began = False
+    for instant in [*kills, 0]:
+        arguments = (str(instant), "none", overhead)
+        if not began:
+            nursery.run(store, script, *arguments)
+            began = has_run(store)
+            continue
+        before, complete = committed(store)
+        if complete:
+            break
+        bound, newest = behind_last_image(store), session(store)
+        cheaper = redone_for_less_than_a_restore(store)
+        nursery.run(store, "florlog", "resume", script, "--", *arguments)
+        assert committed(store)[0] >= before
+        if session(store) > newest and (redone := redone_by_resume(store)) is not None:
+            assert redone <= bound + cheaper
+    assert logged(store) == uninterrupted
+
+
+def innermost(store: Path) -> list[tuple[int, float]]:
+    """LSN and seconds of each committed iteration without loops of its own."""
+    with florlog.open(store) as log:
+        return [
+            (loop.commits[index], loop.seconds[index])
+            for loop in log.run().tree().loops()
+            for index in range(loop.count)
+            if index not in loop.nodes or not loop.nodes[index].loops
+        ]
+
+
+def behind_last_image(store: Path) -> int:
+    """Innermost iterations that were committed after the state of the outermost loop's newest image.
+
+    An image inside is used where it helps, but is reached through one of the loop around it, and a kill may
+    have taken the one that was on its way there.
+    """
+    with florlog.open(store) as log:
+        # Not by the images' LSNs: a resume takes an image that was missing when the log is already further.
+        places = [
+            loop.commits[index - 1] if index else 0
+            for loop in log.run().tree().root.loops
+            for index in loop.images
+        ]
+    return sum(lsn > max(places, default=0) for lsn, _ in innermost(store))
+
+
+def redone_for_less_than_a_restore(store: Path) -> int:
+    """How many iterations at most cost less than the restores that a plan may spare by redoing them."""
+    seconds = sorted(seconds for _, seconds in innermost(store))
+    return sum(total < 2 * CostModel().fixed for total in itertools.accumulate(seconds))
+
+
+def session(store: Path) -> int:
+    """The newest session of the run."""
+    with florlog.open(store) as log:
+        return log.run().tree().sessions[-1]
+
+
+def redone_by_resume(store: Path) -> int | None:
+    """What the newest session says that it has redone."""
+    with florlog.open(store) as log:
+        run = log.run()
+        newest = run.tree().sessions[-1]
+        notes = [
+            entry.record.data["redone"]
+            for entry in run.records()
+            if entry.session == newest and isinstance(entry.record, Note) and entry.record.kind == "resume"
+        ]
+        return notes[0] if notes else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,10 @@ def with_statements(text: str, *places: int) -> str:
 def ask(nursery: Nursery, recorded: Recorded, text: str, *options: str) -> dict[str, Any]:
     """The answer of a replay of the script with a changed text."""
     recorded.script.write_text(text)
-    nursery.run(recorded.store, "florlog", "replay", recorded.script, "--format", "json", *options)
+    store = recorded.store.with_name("asked")  # a copy each time: what was found once is not executed again
+    shutil.copytree(recorded.store, store)
+    nursery.run(store, "florlog", "replay", recorded.script, "--format", "json", *options)
+    shutil.rmtree(store)
     output = (nursery.directory / "output.txt").read_text()
     answer: dict[str, Any] = json.loads(
         next(line for line in reversed(output.splitlines()) if line.startswith("{"))

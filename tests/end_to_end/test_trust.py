@@ -103,3 +103,58 @@ def test_a_differing_value_is_never_proven(
         assert differing
         named = next(line for line in output if "differs from the recording" in line)
         assert "first" in named or "total" in named or "state differs" in named
+
+
+LEAVING = """
+import random
+import time
+
+import torch
+
+import florlog
+
+
+def disturb(w):
+    w += DISTURBANCE
+
+
+def main():
+    torch.manual_seed(1)
+    w = torch.zeros(3)
+    with florlog.run("leaving", overhead=float("inf")) as run:
+        run.track(w=w)
+        for epoch in run.loop("epoch", range(3)):
+            started = time.time()
+            disturb(w)
+            # BEFORE
+            for step in run.loop("step", range(3)):
+                w += torch.rand(3)
+                disturb(w)
+                time.sleep(0.02)  # more than a restore
+                # INSIDE
+                run.log(total=w.sum())
+            run.log(seconds=time.time() - started)
+
+
+main()
+"""
+
+
+@pytest.mark.parametrize("place", ["BEFORE", "INSIDE"])
+@pytest.mark.parametrize("steady", [True, False])
+def test_a_value_behind_which_nothing_is_checked_is_proven_only_by_steady_code(
+    place: str, steady: bool, nursery: Nursery, tmp_path: Path
+) -> None:
+    disturbance = "torch.rand(3) * random.random()" if steady else "random.SystemRandom().random()"
+    text = LEAVING.replace("DISTURBANCE", disturbance)
+    script, store = write(tmp_path / "train.py", text), tmp_path / "store"
+    nursery.run(store, script)
+    write(script, text.replace(f"# {place}", "run.log(added=w[0])"))
+    condition = "epoch == 1" if place == "BEFORE" else "epoch == 1 and step == 1"
+    nursery.run(store, "florlog", "replay", script, "--format", "json", "--where", condition)
+    output = (nursery.directory / "output.txt").read_text().splitlines()
+    answer = json.loads(next(line for line in output if line.startswith("{")))
+    (value,) = answer["values"]
+    assert value["trust"] == ("PROVEN" if steady else "CONSISTENT")
+    if place == "INSIDE":
+        assert [item["part"] for item in answer["plan"]["segments"][-1]["redo"]] == ["prefix"]

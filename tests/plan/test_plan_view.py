@@ -19,20 +19,22 @@ def test_the_view_counts_what_the_plan_executes(data: st.DataObject) -> None:
     tree = data.draw(trees())
     request = data.draw(requests(tree))
     plan = plan_redo(tree, request, COSTS)
-    view = plan_view(plan, request)
-    walked = Walked(plan)
+    view = plan_view(plan, request, COSTS)
+    walked = Walked(plan, request)
     iterations = [atom for atom in walked.atoms if isinstance(atom[0], Loop)]
     assert view["iterations_redone"] == len(iterations)
     shown = [
         (*tuple(item["from"].items())[:-1], (loop, index))
         for segment in view["segments"]
         for item in segment["redo"]
-        if item["part"] == "full"
+        if item["part"] in ("full", "prefix")
         for loop, first in [list(item["from"].items())[-1]]
         for index in range(first, item["to"][loop] + 1)
     ]
     assert shown == [place.path(index) for place, index in iterations if isinstance(place, Loop)]
     assert view["predicted_seconds"] == walked.cost
+    parts = [segment["predicted_seconds"] for segment in view["segments"]]
+    assert sum(parts) + view["setup_seconds"] == walked.cost
     restored = [segment for segment in view["segments"] if segment["restore"]]
     assert len(restored) == walked.restores
     assert f"re-executes {len(iterations)} of" in plan_text(view)

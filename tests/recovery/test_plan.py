@@ -30,7 +30,8 @@ Atom = tuple[Node | Loop, int]
 class Walked:
     """Executes a plan on the tree: what runs, what it costs, and whether the state is right at each atom."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, request: Request) -> None:
+        self.request = request
         self.cost = 0.0
         self.restores = 0
         self.atoms: list[Atom] = []
@@ -50,9 +51,13 @@ class Walked:
             number = loop.loop.order
             self.atom(node, number, node.loops[number].before)
             self.loop(loop)
+        number = len(plan.loops)
         if plan.complete:
-            assert len(plan.loops) == len(node.loops)
-            self.atom(node, len(node.loops), node.after)
+            assert number == len(node.loops)
+            self.atom(node, number, node.after)
+        if plan.left:
+            whole = node.after if number == len(node.loops) else node.loops[number].before
+            self.atom(node, number, whole * self.request.segments[node][number])
 
     def restore(self, loop: Loop, index: int) -> None:
         self.cost += COSTS.restore(loop.images[index])
@@ -72,11 +77,12 @@ class Walked:
                     self.node(plan.nodes[index])
                 else:
                     assert index not in loop.nodes
-                    self.atom(loop, index, loop.seconds[index] if index < loop.count else 0.0)
+                    left = stretch.left and index == stretch.last
+                    share = self.request.leaf_share(loop, index) if left else 1.0
+                    self.atom(loop, index, share * loop.seconds[index] if index < loop.count else 0.0)
             at = stretch.last + 1
-            self.proper = self.proper and (
-                stretch.last not in plan.nodes or plan.nodes[stretch.last].complete
-            )
+            ended = plan.nodes[stretch.last].complete if stretch.last in plan.nodes else not stretch.left
+            self.proper = self.proper and ended
         if plan.restore_end:
             self.restore(loop, loop.count)
         elif plan.finished:
@@ -96,7 +102,7 @@ def test_no_walk_is_cheaper_than_the_plan(data: st.DataObject) -> None:
     tree = data.draw(trees())
     request = data.draw(requests(tree))
     plan = plan_redo(tree, request, COSTS)
-    walked = Walked(plan)
+    walked = Walked(plan, request)
     assert asked(request) <= set(walked.atoms)
     assert not walked.wrong
     assert walked.cost == plan.seconds
@@ -109,7 +115,7 @@ def test_a_resume_continues_at_the_first_atom_the_log_lacks(data: st.DataObject)
     tree = data.draw(trees(crashed=True))
     request, node, place = resume_request(tree)
     plan = plan_redo(tree, request, COSTS)
-    walked = Walked(plan)
+    walked = Walked(plan, request)
     assert walked.atoms[-1] == ((place, place.count) if isinstance(place, Loop) else (node, place))
     assert not walked.wrong
     assert walked.cost == plan.seconds == cheapest(tree, request, COSTS)
@@ -122,7 +128,7 @@ def test_no_iteration_of_the_plan_can_be_dropped(data: st.DataObject) -> None:
     tree = data.draw(trees())
     request = data.draw(requests(tree))
     plan = plan_redo(tree, request, COSTS)
-    spared = [atom for atom in Walked(plan).atoms if atom not in asked(request)]
+    spared = [atom for atom in Walked(plan, request).atoms if atom not in asked(request)]
     for place, number in spared:
         if isinstance(place, Loop) and place.seconds[number] > 0:
             seconds = place.seconds[number]

@@ -42,6 +42,7 @@ def fill(draw: st.DrawFn, node: Node, depth: int, *, last: bool) -> None:
 
 
 COSTS = st.integers(0, 9).map(float)
+SHARES = st.sampled_from([0.0, 0.25, 0.5, 1.0])  # exact in binary, as costs are: sums have no rounding
 
 
 @st.composite
@@ -69,8 +70,9 @@ def requests(draw: st.DrawFn, tree: RunTree) -> Request:
     chosen = draw(st.lists(st.sampled_from(atoms), min_size=1, max_size=6, unique=True))
     request = Request()
     for place, number in chosen:
+        share = draw(SHARES)
         if isinstance(place, Node):
-            request.add_segment(place, number)
+            request.add_segment(place, number, share)
         else:
-            request.add_leaves(place, [number])
+            request.add_leaves(place, [number], share)
     return request

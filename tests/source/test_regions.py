@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 import textwrap
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from florlog.source.calls import log_calls
 from florlog.source.regions import Frame, Location, Program, Stack
 
 FILE = "train.py"
@@ -429,3 +431,53 @@ def test_what_cannot_be_located_may_run_anywhere() -> None:
     site = Location(FILE, 2, "nowhere")
     assert program.may_run(site, None, [((FILE, "<module>", 1),)]) == {0, 1}
     assert program.may_run(Location(FILE, 2, "<module>"), (FILE, "<module>", 9), []) == {0}
+
+
+BODY = """
+import florlog
+
+
+def helper(x):
+    florlog.log(inside=x)
+    return x
+
+
+with florlog.run("r") as run:
+    for step in run.loop("step", range(9)):
+        a = step
+        {}
+        b = a + 1
+        c = b + 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "names", "line", "points"),
+    [
+        ("run.log(v=a)", "v", 13, 1),
+        ("if a:\n            run.log(v=a)\n            a += 1", "v", 13, 2),
+        ("for i in range(3):\n            run.log(v=i)", "v", 13, 1),
+        ("while a:\n            a -= 1\n            run.log(v=a)", "v", 13, 1),
+        ("a = helper(a)", "inside", 13, 1),
+    ],
+)
+def test_an_iteration_can_be_left_where_the_statement_cannot_run_again(
+    code: str, names: str, line: int, points: int
+) -> None:
+    text = BODY.format(code)
+    program = Program({"/s.py": text}, "/s.py")
+    (call,) = [call for call in log_calls(ast.parse(text)) if names in call.names]
+    site = Location("/s.py", call.line, call.qualname)
+    found = program.exit((site,), ("/s.py", "<module>", 11), (), 0)
+    assert found is not None
+    assert (found.line, len(found.points)) == (line, points)
+    assert 0 < found.share < 1
+
+
+@pytest.mark.parametrize(
+    "later", ["c = helper(a)", "run.log(w=helper)\n        a()", "c = [helper(i) for i in (1, 2)]"]
+)
+def test_an_iteration_is_left_only_behind_the_last_place_that_may_run_the_statement(later: str) -> None:
+    text = BODY.format("a = helper(a)").replace("c = b + 1", later)
+    program = Program({"/s.py": text}, "/s.py")
+    assert program.exit((Location("/s.py", 6, "helper"),), ("/s.py", "<module>", 11), (), 0) is None

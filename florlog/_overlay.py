@@ -1,0 +1,305 @@
+"""What a replayed script writes goes to a scratch directory that lies over the file system.
+
+A recording wrote checkpoints, tables and plots; executing parts of it again must not touch them.  Inside
+`Overlay` a file that is opened for writing, created, renamed or removed is so only in the scratch directory,
+reads see that version first, and the directory is deleted at the end.  This is an overlay file system (as
+Linux's overlayfs: an upper layer, copy-up on the first change, whiteouts for what was removed) at the level
+of Python's functions: the ``open`` of builtins and io, the functions of `os` that take a path (`pathlib`,
+`shutil`, `tempfile`, NumPy, pandas and Pillow go through these), `torch.save` and `torch.load`.
+
+Not covered: what C libraries open by themselves (sqlite3, HDF5, safetensors), other programs that the script
+starts, processes made by spawn, calls with ``dir_fd``, and everything that is not a file (network, databases).
+Devices and ``/proc`` are passed through.
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import torch
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_READERS = ("stat", "lstat", "access", "readlink", "getxattr", "listxattr")
+_CHANGERS = ("chmod", "chown", "utime", "truncate", "setxattr")
+_THROUGH = ("/dev", "/proc", "/sys")
+
+
+class Overlay:
+    """A context manager; only one at a time."""
+
+    def __init__(self) -> None:
+        self._upper = ""
+        self._gone: set[str] = set()  # whiteouts: what of the lower layer counts as removed
+        self._undo: list[tuple[Any, str, Any]] = []
+        self._os: dict[str, Callable[..., Any]] = {}
+
+    def __enter__(self) -> Overlay:
+        self._upper = os.path.realpath(tempfile.mkdtemp(prefix="florlog-replay-"))
+        opened = builtins.open
+        for name in (
+            *_READERS,
+            *_CHANGERS,
+            "open",
+            "mkdir",
+            "rmdir",
+            "remove",
+            "rename",
+            "listdir",
+            "scandir",
+        ):
+            self._os[name] = getattr(os, name)
+        for name in _READERS:
+            self._replace(os, name, self._reading(self._os[name]))
+        for name in _CHANGERS:
+            self._replace(os, name, self._changing(self._os[name]))
+        self._replace(os, "open", self._open_descriptor)
+        self._replace(os, "mkdir", self._mkdir)
+        self._replace(os, "rmdir", self._removing(self._os["rmdir"]))
+        for name in ("remove", "unlink"):
+            self._replace(os, name, self._removing(self._os["remove"]))
+        for name in ("rename", "replace"):
+            self._replace(os, name, self._rename)
+        self._replace(os, "listdir", self._listdir)
+        self._replace(os, "scandir", self._scandir)
+        self._replace(shutil, "_use_fd_functions", False)  # rmtree by path, not by descriptor
+        for module in (builtins, io):
+            self._replace(module, "open", self._opening(opened))
+        self._replace(torch, "save", self._torch(torch.save, 1, "f", write=True))
+        self._replace(torch, "load", self._torch(torch.load, 0, "f", write=False))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._undo:
+            setattr(*self._undo.pop())
+        shutil.rmtree(self._upper, ignore_errors=True)
+
+    def _replace(self, module: Any, name: str, by: Any) -> None:
+        self._undo.append((module, name, getattr(module, name)))
+        setattr(module, name, by)
+
+    # -- the two layers ----------------------------------------------------------------------------
+
+    def _path(self, path: Any) -> str | None:
+        """The absolute path that is meant; None for what is passed through."""
+        try:
+            text = os.fsdecode(path)
+        except TypeError:  # a descriptor
+            return None
+        text = os.path.abspath(text)  # noqa: PTH100 - pathlib keeps ".."
+        if text.startswith(self._upper) or any(text == p or text.startswith(p + "/") for p in _THROUGH):
+            return None
+        return text
+
+    def _there(self, path: str) -> bool:
+        try:
+            self._os["lstat"](path)
+        except OSError:
+            return False
+        return True
+
+    def _hidden(self, path: str) -> bool:
+        return path in self._gone or any(str(parent) in self._gone for parent in Path(path).parents)
+
+    def _seen(self, path: str) -> str:
+        """Where a path's present version lies (or would lie, if there is none)."""
+        upper = self._upper + path
+        return upper if self._there(upper) or self._hidden(path) else path
+
+    def _up(self, path: str, *, copy: bool = True) -> str:
+        """The place in the upper layer to write to; the present version is copied there first."""
+        upper, seen = self._upper + path, self._seen(path)
+        parent = os.path.dirname(path)  # noqa: PTH120
+        if seen != upper and parent != path and self._there(self._seen(parent)):
+            self._parents(upper)
+        if copy and seen != upper and self._there(seen):
+            if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+                self._parents(upper + "/x")
+                for name in self._listdir(path):
+                    self._up(f"{path}/{name}")
+            else:
+                shutil.copy2(seen, upper, follow_symlinks=True)
+        elif parent != path and self._there(self._seen(parent)):
+            self._parents(upper)
+        return upper
+
+    def _parents(self, upper: str) -> None:
+        missing = []
+        parent = os.path.dirname(upper)  # noqa: PTH120
+        while not self._there(parent):
+            missing.append(parent)
+            parent = os.path.dirname(parent)  # noqa: PTH120
+        for directory in reversed(missing):
+            self._os["mkdir"](directory)
+
+    # -- functions in the place of others ----------------------------------------------------------
+
+    def _opening(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def opening(file: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
+            path = self._path(file)
+            if path is None:
+                return function(file, mode, *args, **options)
+            if set(mode) & set("wax+"):
+                if "x" in mode and self._there(self._seen(path)):
+                    raise FileExistsError(17, os.strerror(17), path)
+                return function(self._up(path, copy="w" not in mode), mode, *args, **options)
+            return function(self._seen(path), mode, *args, **options)
+
+        return opening
+
+    def _open_descriptor(self, path: Any, flags: int, *args: Any, **options: Any) -> int:
+        text = self._path(path)
+        if text is not None and options.get("dir_fd") is None:
+            if flags & _WRITING:
+                if flags & os.O_EXCL and self._there(self._seen(text)):
+                    raise FileExistsError(17, os.strerror(17), text)
+                if not flags & os.O_CREAT and not self._there(self._seen(text)):
+                    raise FileNotFoundError(2, os.strerror(2), text)
+                path = self._up(text, copy=not flags & os.O_TRUNC)
+            else:
+                path = self._seen(text)
+        found: int = self._os["open"](path, flags, *args, **options)
+        return found
+
+    def _reading(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def reading(path: Any = ".", *args: Any, **options: Any) -> Any:
+            text = self._path(path) if options.get("dir_fd") is None else None
+            return function(path if text is None else self._seen(text), *args, **options)
+
+        return reading
+
+    def _changing(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def changing(path: Any, *args: Any, **options: Any) -> Any:
+            text = self._path(path) if options.get("dir_fd") is None else None
+            return function(path if text is None else self._up(text), *args, **options)
+
+        return changing
+
+    def _removing(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def removing(path: Any, *args: Any, **options: Any) -> None:
+            text = self._path(path) if options.get("dir_fd") is None else None
+            if text is None:
+                function(path, *args, **options)
+                return
+            upper, seen = self._upper + text, self._seen(text)
+            if not self._there(seen):
+                raise FileNotFoundError(2, os.strerror(2), text)
+            if function is self._os["rmdir"] and self._listdir(text):
+                raise OSError(39, os.strerror(39), text)
+            if seen == upper:
+                function(upper)
+            self._gone.add(text)
+
+        return removing
+
+    def _mkdir(self, path: Any, *args: Any, **options: Any) -> None:
+        text = self._path(path) if options.get("dir_fd") is None else None
+        if text is None:
+            self._os["mkdir"](path, *args, **options)
+            return
+        if self._there(self._seen(text)):
+            raise FileExistsError(17, os.strerror(17), text)
+        self._os["mkdir"](self._up(text), *args, **options)
+
+    def _rename(self, source: Any, target: Any, **options: Any) -> None:
+        old, new = self._path(source), self._path(target)
+        if old is None or new is None or options:
+            self._os["rename"](source, target, **options)
+            return
+        if not self._there(self._seen(old)):
+            raise FileNotFoundError(2, os.strerror(2), old)
+        upper = self._up(old)
+        self._os["rename"](upper, self._up(new, copy=False))
+        self._gone.add(old)
+        if os.path.isdir(new):  # noqa: PTH112
+            self._gone.add(new)  # what lay there before is not in the renamed one
+
+    def _listdir(self, path: Any = ".") -> list[Any]:
+        text = self._path(path) if path is not None else self._path(".")
+        if text is None:
+            listed: list[Any] = self._os["listdir"](path)
+            return listed
+        names = [entry.name for entry in self._entries(text)]
+        return [os.fsencode(name) for name in names] if isinstance(path, bytes) else names
+
+    def _scandir(self, path: Any = ".") -> Any:
+        text = self._path(path if path is not None else ".")
+        if text is None:
+            return self._os["scandir"](path)
+        shown = os.fsdecode(path if path is not None else ".")
+        entries = [_Entry(entry, os.path.join(shown, entry.name)) for entry in self._entries(text)]  # noqa: PTH118
+        return _Entries(iter(entries))
+
+    def _entries(self, path: str) -> list[os.DirEntry[str]]:
+        upper = self._upper + path
+        found: dict[str, os.DirEntry[str]] = {}
+        if not self._hidden(path) and (self._there(path) or not self._there(upper)):
+            with self._os["scandir"](path) as entries:
+                found = {e.name: e for e in entries if os.path.join(path, e.name) not in self._gone}  # noqa: PTH118
+        elif not self._there(upper):
+            raise FileNotFoundError(2, os.strerror(2), path)
+        if self._there(upper):
+            with self._os["scandir"](upper) as entries:
+                found |= {entry.name: entry for entry in entries}
+        return list(found.values())
+
+    def _torch(self, function: _Function, place: int, name: str, *, write: bool) -> Callable[..., Any]:
+        def through(*args: Any, **options: Any) -> Any:
+            target = args[place] if len(args) > place else options.get(name)
+            if isinstance(target, str | os.PathLike) and (path := self._path(target)) is not None:
+                target = self._up(path, copy=False) if write else self._seen(path)
+                if len(args) > place:
+                    args = (*args[:place], target, *args[place + 1 :])
+                else:
+                    options[name] = target
+            return function(*args, **options)
+
+        return through
+
+
+class _Entry:
+    """A directory entry under the name that the script knows."""
+
+    def __init__(self, entry: os.DirEntry[str], path: str) -> None:
+        self._entry = entry
+        self.name = entry.name
+        self.path = path
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._entry, name)
+
+    def __fspath__(self) -> str:
+        return self.path
+
+
+class _Entries:
+    """What ``os.scandir`` returns."""
+
+    def __init__(self, entries: Iterator[_Entry]) -> None:
+        self._entries = entries
+
+    def __iter__(self) -> Iterator[_Entry]:
+        return self._entries
+
+    def __next__(self) -> _Entry:
+        return next(self._entries)
+
+    def __enter__(self) -> _Entries:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+    def close(self) -> None:
+        """There is nothing to close."""

@@ -1,0 +1,250 @@
+"""Executing a plan: a script is run along it, and what it finds is stored beside the recording, never in it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from florlog_recovery import Atoms, Node, Plan, split
+from florlog_recovery.costs import KIND
+from florlog_wal import Hindsight, Note, RunBegin, Store, WalError
+from florlog_wal import Path as IterationPath
+
+from . import _session
+from ._environment import changes, environment
+from ._guide import CONSISTENT, PROVEN, Found, Guide
+from ._hindsight import Question, plan_for
+from ._journal import Journal, report
+from ._known import asked
+from ._overlay import Overlay
+from ._parallel import redo_in_parallel
+from ._session import Replay
+from ._skip import SkipRest
+from .errors import FlorlogError, ImageError
+from .handsfree.session import replay_hands_free
+from .source.execution import LocalModuleFinder, run_as_main
+from .source.instrument import leave_behind
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a replay found."""
+
+    values: list[Found]
+    differences: list[str]
+    seconds: float  # of the script's run, set-up included
+    stored: bool
+    spans: list[float] = field(
+        default_factory=list
+    )  # seconds to the first restore, and from each to the next
+
+
+def answer(
+    store: Store,
+    question: Question,
+    plan: Plan,
+    *,
+    progress: Callable[[int], None] | None = None,
+    workers: int = 1,
+    argv: Sequence[str] = (),
+) -> Answer:
+    """Execute ``plan`` by running the question's script, and store the values found.
+
+    ``workers``: how many processes do it; they get ``argv``, the arguments of the replay command.
+    Raises `FlorlogError` when the script itself fails.
+    """
+    started = time.perf_counter()
+    if not question.request:
+        return Answer(_with_answered(question, []), [], time.perf_counter() - started, stored=True)
+    atoms = Atoms(question.tree, question.request)
+    parts = (
+        split(question.tree, question.request, workers, question.costs, question.unusable)
+        if workers > 1
+        else []
+    )
+    if len(parts) > 1:
+        done = Redone(*redo_in_parallel(argv, parts, len(atoms), progress))
+    else:
+        done = redo(store, question, plan, progress)
+    seconds = time.perf_counter() - started
+    stored = _save(store, question, done)
+    return Answer(_with_answered(question, done.values), done.differences, seconds, stored, done.spans)
+
+
+@dataclass(slots=True)
+class Redone:
+    """What came of executing a request."""
+
+    values: list[Found]
+    differences: list[str]
+    spans: list[float] = field(default_factory=list)  # as in `Answer`; several processes have none
+    measured: dict[str, Any] = field(default_factory=dict)  # costs, for later plans
+
+
+def redo(
+    store: Store, question: Question, plan: Plan, progress: Callable[[int], None] | None = None
+) -> Redone:
+    """Execute a plan in this process."""
+    guide = _guide(store, question, plan)
+    try:
+        _follow(question, guide, progress)
+    except ImageError as error:
+        report(f"the images cannot be used, all is redone from the run's start: {error}")
+        for loop in question.tree.loops():
+            question.unusable.update((loop, index) for index in loop.images if index or loop.depth > 1)
+        guide = _guide(store, question, plan_for(question))
+        _follow(question, guide, progress)
+    sites = {(added.file, added.call.line) for added in question.added}
+    values = [f for f in guide.found if (f.file, f.line) in sites and question.wants(f.path)]
+    changed = changes(question.tree.begin.environment, environment())
+    if changed:
+        report(f"the environment differs from the recording's: {'; '.join(changed)}")
+        for value in values:
+            if value.trust == PROVEN:  # the recorded values came out equal, but these were computed elsewhere
+                value.trust, value.detail = CONSISTENT, changed[0]
+    return Redone(values, guide.differences, guide.spans, guide.measured.data)
+
+
+def _with_answered(question: Question, values: list[Found]) -> list[Found]:
+    """The values found, and those that the log had for other statements and iterations, in order of place."""
+    fresh = {(found.file, found.line, found.path) for found in values}
+    older = [f for f in question.answered if (f.file, f.line, f.path) not in fresh]
+    if not older:
+        return values
+
+    def place(found: Found) -> list[tuple[int, int]]:
+        node: Node | None = question.tree.root
+        steps = []
+        for name, index in found.path:
+            loop = None if node is None else node.find(name)
+            steps.append((-1 if loop is None else loop.order, index))
+            node = None if loop is None else loop.nodes.get(index)
+        return steps
+
+    return sorted([*values, *older], key=place)
+
+
+def _guide(store: Store, question: Question, plan: Plan) -> Guide:
+    return Guide(store, question.tree, plan, question.lines, exits=question.exits, unsteady=question.unsteady)
+
+
+def _follow(question: Question, guide: Guide, progress: Callable[[int], None] | None) -> None:
+    if progress is not None:
+        guide.progress = progress
+    before = set(sys.modules)
+    try:
+        _execute(question, guide)
+    finally:
+        for name in set(sys.modules) - before:  # a second run of the script makes its modules anew
+            if str(getattr(sys.modules[name], "__file__", None)) in question.diffs:
+                del sys.modules[name]
+
+
+def _execute(question: Question, guide: Guide) -> None:
+    begin = question.tree.begin
+    threads = begin.environment.get("threads")
+    if isinstance(threads, int) and threads != torch.get_num_threads():
+        torch.set_num_threads(threads)  # sums are split by threads: their number changes the bits
+    _session.command = replay = Replay(begin.name, guide)
+    files = set(question.diffs)
+    leave_behind(question.exits.values())
+    finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), Overlay():
+            if question.reading is None:
+                run_as_main(question.script, begin.argv, instrumented=True)
+            else:
+                replay_hands_free(question.script, begin, question.reading)
+    except SkipRest:
+        pass
+    except SystemExit as leaving:
+        if leaving.code not in (None, 0):
+            raise FlorlogError(f"the replayed script exited with {leaving.code!r}") from None
+    except FlorlogError:
+        raise
+    except Exception as error:
+        raise FlorlogError(f"the replayed script raised {_located(error, files)}") from error
+    finally:
+        finder.uninstall()
+        _session.command = None
+    if not replay.taken:
+        raise FlorlogError(
+            f"{question.script} opened no run named {begin.name!r}: is it the script of this run?"
+        )
+
+
+def _located(error: Exception, files: set[str]) -> str:
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename in files:
+            place = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"{type(error).__name__}{place}: {error}"
+
+
+def _save(store: Store, question: Question, done: Redone) -> bool:
+    """Write a replay session; False when the store cannot be written now."""
+    tree = question.tree
+    try:
+        writer = Store.open(store.path, mode="w")
+    except WalError as error:
+        report(f"the values were not stored: {error}")
+        return False
+    began = time.perf_counter()
+    with writer:
+        begin = RunBegin(
+            run=tree.run,
+            name=tree.begin.name,
+            kind="replay",
+            script=question.script,
+            argv=tree.begin.argv,
+            cwd=str(Path.cwd()),
+            params=tree.begin.params,
+            environment=environment(),
+            sources=(),
+            started=time.time(),
+            rank=0,
+            world_size=1,
+            resumed_from=0,
+        )
+        journal = Journal(writer, begin)
+        for path, group in _by_iteration(done.values):
+            held = tuple(
+                (
+                    journal.place(f.file, f.line, f.qualname, tuple(n for n, _ in path), (f.name,)),
+                    f.name,
+                    f.value,
+                )
+                for f in group
+            )
+            journal.append(Hindsight(path, held, group[0].trust, group[0].detail), journal.session)
+        if done.measured:
+            journal.append(Note(KIND, "", done.measured), journal.session)
+        if not done.differences and question.chosen is not None:
+            journal.append(asked(question.chosen, question.keys), journal.session)
+        journal.end("", began, "complete", None)
+        return not journal.stopped
+
+
+def _by_iteration(values: list[Found]) -> Iterator[tuple[IterationPath, list[Found]]]:
+    """Values of one iteration and one trust, in order."""
+    group: list[Found] = []
+    for found in values:
+        if group and (found.path, found.trust, found.detail) != (
+            group[0].path,
+            group[0].trust,
+            group[0].detail,
+        ):
+            yield group[0].path, group
+            group = []
+        group.append(found)
+    if group:
+        yield group[0].path, group

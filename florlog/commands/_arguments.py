@@ -1,0 +1,64 @@
+"""Arguments that several commands take, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from florlog_recovery import RunTree
+from florlog_wal import Store
+
+from .._session import newest_run, sessions_of, tree_of
+from ..errors import FlorlogError, NoSuchRunError
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """``--format text|json``."""
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def add_script(parser: argparse.ArgumentParser, text: str = "the script") -> None:
+    """SCRIPT and ``--run``."""
+    parser.add_argument("script", metavar="SCRIPT", help=text)
+    parser.add_argument("--run", metavar="ID", help="the run (default: the newest recorded from SCRIPT)")
+
+
+def number_of(what: str) -> Callable[[str], int]:
+    """How an argument is read that is a number of something, 1 or more."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) == 0:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number of {what}: give 1 or more")
+        return int(text)
+
+    return number
+
+
+def size(text: str) -> int:
+    """A size in bytes, such as 500M or 2G."""
+    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in units else (text, "")
+    try:
+        return int(float(number) * units.get(unit, 1))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size: give bytes, or a number with K, M, G or T"
+        ) from None
+
+
+def run_of_script(store: Store, options: argparse.Namespace) -> RunTree:
+    """The run that a command's SCRIPT and --run mean."""
+    script = Path(options.script).absolute()
+    if not script.is_file():
+        raise FlorlogError(f"there is no script {script}")
+    if options.run is not None:
+        sessions_of(store, options.run)
+        return tree_of(store, options.run)
+    run = newest_run(store, lambda begin: os.path.realpath(begin.script) == os.path.realpath(script))
+    if run is None:
+        raise NoSuchRunError(
+            f"no run in {store.path} was recorded from {script}: choose one with --run (`florlog runs` lists them)"
+        )
+    return tree_of(store, run)

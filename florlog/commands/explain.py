@@ -1,0 +1,30 @@
+"""``florlog explain``: the plan of a replay, as SQL's EXPLAIN."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from .._plan_view import plan_text
+from .._session import open_store, store_path
+from ._question import add_question as arguments
+from ._question import planned
+
+__all__ = ["HELP", "arguments", "run"]
+
+HELP = "Show the plan of a replay and its predicted cost; execute nothing."
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the plan."""
+    with open_store(store_path(options.store), "r") as store:
+        question, _, view = planned(store, options)
+    if options.format == "json":
+        print(json.dumps(view))
+    else:
+        for added in question.added:
+            print(f"added: {added}")
+        for note in question.notes:
+            print(f"note: {note}")
+        print(plan_text(view))
+    return 0

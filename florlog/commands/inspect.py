@@ -1,0 +1,243 @@
+"""``florlog inspect``: the records of the log, its views, and the browser."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from florlog_wal import CorruptRecord, Store
+
+from .._plan_view import plan_text, plan_view
+from .._reader import RunView
+from .._render import jsonable, printable
+from .._session import newest_run, open_store, sessions_of, store_path, tree_of
+from ..errors import FlorlogError, NoSuchRunError
+from ..inspect import forms
+from ..inspect.images import images_of, images_text
+from ..inspect.outline import outline, outline_text
+from ..inspect.records import followed, open_end, selected
+from ..inspect.redo import plan_for_iterations
+from ..inspect.selection import Selection, add_selection
+from ..inspect.sources import sources_of, sources_text
+from ..inspect.stats import stats_of, stats_text
+from ..inspect.valuelines import CSV_COLUMNS, value_line, values_of
+
+HELP = "Look at a run: the browser on a terminal, else its records, one a line."
+VIEWS = ("tree", "values", "images", "source", "plan")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument(
+        "words",
+        metavar="VIEW RUN",
+        nargs="*",
+        help=f"a view ({', '.join(VIEWS)}; default: the records) and a run id (default: the newest)",
+    )
+    add_selection(parser)
+    parser.add_argument("--limit", metavar="N", type=int, help="stop after N lines")
+    parser.add_argument("--reverse", action="store_true", help="the newest record first")
+    parser.add_argument("--follow", action="store_true", help="go on while the run is being recorded")
+    parser.add_argument("--stats", action="store_true", help="figures instead of records")
+    parser.add_argument(
+        "--format", choices=("text", "json", "csv"), help="text, JSON lines or CSV; never opens the browser"
+    )
+    parser.add_argument(
+        "--web", action="store_true", help="serve the browser on this machine's loopback address"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="the port for --web (default 8000)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show what was asked for."""
+    view, name = _words(options.words)
+    selection = Selection.of(options)
+    if options.web:
+        from ..inspect.web import serve
+
+        serve(store_path(options.store), name, options.port)
+        return 0
+    if view is None and _wants_browser(options):
+        from ..inspect.browser import open_browser
+
+        return open_browser(store_path(options.store), name, selection)
+    with open_store(store_path(options.store), "r") as store:
+        chosen = name or newest_run(store, lambda begin: True)
+        if chosen is None:
+            raise NoSuchRunError(f"the store {store.path} has no runs yet")
+        sessions_of(store, chosen)
+        shown = _Shown(store, chosen, selection, options)
+        try:
+            shown.view(view) if view else shown.records()
+        except CorruptRecord as error:
+            sys.stdout.flush()
+            print(f"florlog: {error}; florlog verify checks the rest", file=sys.stderr)
+            return 1
+        sys.stdout.flush()
+    return 0
+
+
+def _words(words: list[str]) -> tuple[str | None, str | None]:
+    view = words[0] if words and words[0] in VIEWS else None
+    rest = words[1:] if view else words
+    if len(rest) > 1:
+        listed = ", ".join(VIEWS)
+        raise FlorlogError(
+            f"there is no view {rest[0]!r}: write florlog inspect [VIEW] [RUN], VIEW one of {listed}"
+        )
+    return view, rest[0] if rest else None
+
+
+def _wants_browser(options: argparse.Namespace) -> bool:
+    if options.format or options.stats or options.follow or options.reverse or options.limit is not None:
+        return False
+    served = "TEXTUAL_DRIVER" in os.environ  # textual-serve: a real browser stands behind the pipe
+    if not served and not (sys.stdout.isatty() and sys.stdin.isatty()):
+        return False
+    try:
+        import textual  # noqa: F401
+    except ImportError:
+        print(
+            "florlog: the browser needs textual: pip install 'florlog[inspect]'; here is text",
+            file=sys.stderr,
+        )
+        return False
+    return True
+
+
+class _Shown:
+    """Prints in the format that was asked for."""
+
+    def __init__(self, store: Store, run: str, selection: Selection, options: argparse.Namespace) -> None:
+        self.store, self.run, self.selection = store, run, selection
+        self.format = options.format or "text"
+        self.options = options
+        self.colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+    def records(self) -> None:
+        """The records, or the figures about them."""
+        options = self.options
+        if options.stats:
+            stats = stats_of(self.store, self.run, self.selection)
+            self._lines([json.dumps(stats.as_json())] if self.format == "json" else stats_text(stats))
+            return
+        if options.follow:
+            found = followed(self.store, self.run, self.selection)
+        else:
+            found = selected(self.store, self.run, self.selection, reverse=options.reverse)
+        if self.format == "csv":
+            self._csv(forms.CSV_COLUMNS, (forms.as_row(entry, self.run, path) for entry, path in found))
+        elif self.format == "json":
+            self._lines(json.dumps(forms.as_json(entry, self.run, path)) for entry, path in found)
+        else:
+            self._lines(forms.as_text(entry, path, colour=self.colour) for entry, path in found)
+        if (notice := open_end(self.store, self.run)) is not None:
+            sys.stdout.flush()
+            print(f"florlog: {notice}", file=sys.stderr)
+
+    def view(self, view: str) -> None:
+        """One of the views."""
+        if self.format == "csv" and view != "values":
+            raise FlorlogError(f"the view {view} has no CSV form: use --format json")
+        getattr(self, f"_{view}")()
+
+    def _tree(self) -> None:
+        tree, at = tree_of(self.store, self.run), self.selection.at
+        if self.format == "json":
+            self._lines(json.dumps({"depth": depth, **facts}) for depth, facts in outline(tree, at))
+        else:
+            self._lines(outline_text(tree, at))
+
+    def _values(self) -> None:
+        found = values_of(RunView(self.store, self.run), self.selection)
+        if self.format == "json":
+            self._lines(
+                json.dumps(
+                    {
+                        "name": v.name,
+                        "path": dict(v.path),
+                        "value": jsonable(v.value),
+                        "trust": v.trust,
+                        "statement": {"file": v.statement.file, "line": v.statement.line},
+                    }
+                )
+                for v in found
+            )
+        elif self.format == "csv":
+            rows = (
+                (forms.place(v.path), printable(v.name), printable(json.dumps(jsonable(v.value))), v.trust,
+                 printable(v.statement.file), v.statement.line)
+                for v in found
+            )  # fmt: skip
+            self._csv(CSV_COLUMNS, rows)
+        else:
+            self._lines(value_line(v, colour=self.colour) for v in found)
+
+    def _images(self) -> None:
+        found = images_of(self.store, self.run)
+        if self.format == "json":
+            self._lines(
+                json.dumps(
+                    {
+                        "lsn": image.lsn,
+                        "path": dict(image.path),
+                        "state_bytes": image.state_bytes,
+                        "written_bytes": image.written_bytes,
+                        "stall_seconds": image.stall_seconds,
+                        "persist_seconds": image.persist_seconds,
+                        "saves_seconds": image.saves,
+                        "table": image.table.hex(),
+                    }
+                )
+                for image in found
+            )
+        else:
+            self._lines(images_text(found))
+
+    def _source(self) -> None:
+        sources = sources_of(self.store, tree_of(self.store, self.run))
+        if self.format == "json":
+            self._lines(
+                json.dumps(
+                    {
+                        "file": source.path,
+                        "module": source.module,
+                        "text": source.text,
+                        "statements": [
+                            {"line": line, "kind": s.kind, "names": list(s.names), "qualname": s.qualname}
+                            for line, held in sorted(source.statements.items())
+                            for s in held
+                        ],
+                    }
+                )
+                for source in sources
+            )
+        else:
+            self._lines(sources_text(sources))
+
+    def _plan(self) -> None:
+        plan, request = plan_for_iterations(tree_of(self.store, self.run), self.selection.at)
+        view = plan_view(plan, request)
+        self._lines([json.dumps(view) if self.format == "json" else plan_text(view)])
+
+    def _lines(self, lines: Iterable[str]) -> None:
+        follow = self.options.follow
+        for line in self._limited(lines):
+            print(line, flush=follow)
+
+    def _csv(self, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        for row in self._limited(rows):
+            writer.writerow(row)
+            if self.options.follow:
+                sys.stdout.flush()
+
+    def _limited(self, items: Iterable[Any]) -> Iterator[Any]:
+        return iter(items) if self.options.limit is None else itertools.islice(items, self.options.limit)

@@ -1,0 +1,66 @@
+"""``florlog record``: an unmodified script, hands-free."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from .._session import store_path
+from ..errors import FlorlogError
+from ..handsfree.session import execute, print_traceback
+
+__all__ = ["HELP", "arguments", "run"]
+
+HELP = "Run an unmodified training script and record it: loops, state and printed values are found."
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument(
+        "-m", dest="module", action="store_true", help="SCRIPT is a module, as python -m has it"
+    )
+    parser.add_argument("target", metavar="SCRIPT [ARGS]", nargs=argparse.REMAINDER)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the script; its exit code."""
+    if not options.target:
+        raise FlorlogError("record needs a script: florlog record SCRIPT [ARGS]")
+    target, *argv = options.target
+    script = _module_file(target) if options.module else str(Path(target).absolute())
+    if not Path(script).is_file():
+        raise FlorlogError(f"there is no script {script}")
+    store = store_path(options.store)
+    os.environ["FLORLOG_STORE"] = str(store)
+    name = target.rpartition(".")[2] if options.module else Path(script).stem
+    try:
+        execute(
+            script, argv, module=target if options.module else None, name=name, store=store, announce=True
+        )
+    except FlorlogError:
+        raise
+    except KeyboardInterrupt as error:
+        print_traceback(error, script)
+        return 130
+    except Exception as error:
+        print_traceback(error, script)
+        return 1
+    return 0
+
+
+def _module_file(name: str) -> str:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = importlib.util.find_spec(f"{name}.__main__")
+    except ImportError as error:
+        raise FlorlogError(f"cannot find module {name}: {error}") from None
+    finally:
+        del sys.path[0]
+    if spec is None or spec.origin is None:
+        raise FlorlogError(f"there is no module {name} to run")
+    return str(Path(spec.origin).absolute())

@@ -1,0 +1,172 @@
+"""``florlog replay``: hindsight values from the minimal redo set."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .._hindsight import Question
+from .._journal import report
+from .._plan_view import PlanView, analyzed, plan_text
+from .._render import jsonable
+from .._replay import Answer, answer
+from .._session import open_store, store_path
+from ._arguments import number_of
+from ._question import add_question, planned
+
+__all__ = ["HELP", "arguments", "run"]
+
+HELP = "Re-execute the minimal redo set that answers the log statements added to SCRIPT."
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """A question, how many processes answer it, and ``--analyze``."""
+    add_question(parser)
+    parser.add_argument(
+        "--workers",
+        type=number_of("processes"),
+        default=1,
+        metavar="N",
+        help="processes that share the redo (default 1)",
+    )
+    parser.add_argument(
+        "--analyze", action="store_true", help="show the plan with the time that each part of it took"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Replay, print the values, and store them beside the recording."""
+    with open_store(store_path(options.store), "r") as store:
+        question, plan, view = planned(store, options)
+        if options.format == "text" and not options.analyze:
+            print(plan_text(view), file=sys.stderr)
+        progress = _progress(view["iterations_redone"])
+        found = answer(
+            store,
+            question,
+            plan,
+            progress=progress,
+            workers=_possible(options, question),
+            argv=_argv(options, question),
+        )
+        if progress is not None:
+            print(file=sys.stderr)
+        if options.analyze:
+            analyzed(view, found.spans)
+    if options.format == "json":
+        print(json.dumps(_answer_json(found, view)))
+    else:
+        _print_answer(found, question, view)
+        if options.analyze:
+            print(plan_text(view))
+    if not found.differences:
+        return 0
+    report(f"the replay differs from the recording: {found.differences[0]}")
+    return 1
+
+
+def _possible(options: argparse.Namespace, question: Question) -> int:
+    """How many workers there will be."""
+    workers: int = options.workers
+    if workers > 1 and question.tree.status == "running":
+        report("the run is still being recorded: one process replays it")
+        return 1
+    threads, cores = question.tree.begin.environment.get("threads", 1), os.cpu_count() or 1
+    if workers > 1 and isinstance(threads, int) and workers * threads > cores:
+        report(
+            f"{workers} workers of {threads} threads share {cores} cores; fewer threads would change the numbers, "
+            "fewer workers may be as fast"
+        )
+    return workers
+
+
+def _argv(options: argparse.Namespace, question: Question) -> list[str]:
+    """The arguments of a replay that asks the same."""
+    argv = ["replay", options.script, "--run", question.tree.run, "--store", str(store_path(options.store))]
+    for name in ("where", "first", "last"):
+        if getattr(options, name, None) is not None:
+            argv += [f"--{name}={getattr(options, name)}"]
+    return argv
+
+
+def _progress(total: int) -> Callable[[int], None] | None:
+    if not sys.stderr.isatty() or not total:
+        return None
+    started = shown = time.perf_counter()
+
+    def show(done: int) -> None:
+        nonlocal shown
+        now = time.perf_counter()
+        if now - shown > 0.1 or done == total:
+            shown = now
+            left = (
+                (now - started) / done * max(0, total - done)
+            )  # parts may overlap: more may be done than planned
+            print(
+                f"\rreplaying: {done} of {total} iterations, {left:.0f} s left ",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    return show
+
+
+def _answer_json(found: Answer, view: PlanView) -> dict[str, Any]:
+    values = [
+        {
+            "name": value.name,
+            "statement": {"file": value.file, "line": value.line, "qualname": value.qualname},
+            "path": dict(value.path),
+            "value": jsonable(value.value),
+            "trust": value.trust,
+        }
+        for value in found.values
+    ]
+    return {"run": view["run"], "values": values, "plan": view}
+
+
+def _print_answer(found: Answer, question: Question, view: PlanView) -> None:
+    import pandas as pd  # here and below: only tables need it, and it takes long to import
+
+    if not found.values:
+        print("the added statements were not reached: no values")
+    names = list(dict.fromkeys(value.name for value in found.values))
+    for name in names:
+        values = [value for value in found.values if value.name == name]
+        table = pd.DataFrame(
+            {
+                **{
+                    loop: [dict(v.path).get(loop, "") for v in values]
+                    for loop in dict.fromkeys(loop for v in values for loop, _ in v.path)
+                },
+                name: [_cell(v.value) for v in values],
+                "trust": [v.trust for v in values],
+            }
+        )
+        print(table.to_string(index=False, max_rows=20))
+        print()
+    counts: dict[str, int] = {}
+    for value in found.values:
+        counts[value.trust] = counts.get(value.trust, 0) + 1
+    listed = ", ".join(f"{count} {trust}" for trust, count in counts.items()) or "none"
+    print(
+        f"{len(found.values)} values ({listed}) from {view['iterations_redone']} of "
+        f"{view['iterations_total']} iterations in {found.seconds:.2f} s, set-up included; "
+        f"the recorded loops took {view['full_rerun_seconds']:.2f} s"
+    )
+    if found.stored:
+        print(
+            f"stored beside run {question.tree.run}: florlog.open(...).values({names[0]!r})" if names else ""
+        )
+
+
+def _cell(value: Any) -> Any:
+    held = jsonable(value)
+    text = json.dumps(held)
+    return held if isinstance(held, int | float) else text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,49 @@
+"""``florlog resume``: crash recovery, then the run goes on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from .. import _session
+from .._journal import report
+from .._session import Resume, open_store, store_path
+from ..errors import FlorlogError
+from ..handsfree.session import KEY, execute
+from ..source.execution import run_as_main
+from ._arguments import add_script as arguments
+from ._arguments import run_of_script
+
+__all__ = ["HELP", "arguments", "run"]
+
+HELP = "Continue a killed run of SCRIPT where it stopped, bit-exactly."
+
+
+def run(options: argparse.Namespace) -> int:
+    """Execute the script from the nearest image on."""
+    path = store_path(options.store)
+    with open_store(path, "r") as store:
+        tree = run_of_script(store, options)
+        if tree.status == "complete":
+            raise FlorlogError(f"run {tree.run} is complete: there is nothing to resume")
+        if tree.status == "running":
+            raise FlorlogError(f"run {tree.run} is still being recorded: wait for it, or stop it first")
+    os.environ["FLORLOG_STORE"] = str(path)
+    _session.command = command = Resume(tree.run)
+    report(f"resuming run {tree.run}")
+    try:
+        argv = list(options.rest or tree.begin.argv)
+        if tree.begin.environment.get(KEY):
+            script = str(Path(options.script).absolute())
+            module = str(tree.begin.environment.get("module", "")) or None
+            execute(script, argv, module=module, name=tree.begin.name, store=path, announce=False)
+        else:
+            run_as_main(options.script, argv)
+    finally:
+        _session.command = None
+    if not command.taken:
+        raise FlorlogError(
+            f"{options.script} opened no run named {tree.begin.name!r}: is it the script of this run?"
+        )
+    return 0

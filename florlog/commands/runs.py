@@ -1,0 +1,30 @@
+"""``florlog runs``: the runs of a store."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from .._reader import RunView
+from .._session import open_store, store_path
+from ._arguments import add_format as arguments
+
+__all__ = ["HELP", "arguments", "run"]
+
+HELP = "List the runs of a store, oldest first."
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print a line for each run."""
+    import pandas as pd
+
+    with open_store(store_path(options.store), "r") as store:
+        order = dict.fromkeys(s.begin.run for s in store.sessions() if s.begin.kind != "replay")
+        rows = [RunView(store, name).summary() for name in order]
+    if options.format == "json":
+        print(json.dumps(rows))
+    elif rows:
+        print(pd.DataFrame(rows).drop(columns="name").to_string(index=False))
+    else:
+        print("no runs yet")
+    return 0
