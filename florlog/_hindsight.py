@@ -7,9 +7,7 @@ source analysis in which segments of which iterations they may run; that is the 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,17 +29,17 @@ from florlog_recovery.costs import KIND
 from florlog_wal import Frame, Note, Store
 from florlog_wal import Path as IterationPath
 
+from ._comparison import compared, read_in
 from ._guide import Found
 from ._known import Known, Place, known, statement_keys
 from ._select import Chosen, Mask, Selection, outermost
 from .errors import FlorlogError, SourceChangedError
 from .handsfree.choice import choose
-from .handsfree.reading import Reading, reading, statements
+from .handsfree.reading import Reading, reading
 from .source.calls import LogCall
-from .source.diff import SourceDiff, compare
+from .source.diff import SourceDiff
 from .source.exposure import exposed_names
 from .source.regions import Exit, Location, Program
-from .source.syntax import read_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +62,7 @@ class Question:
     added: list[Added]
     diffs: dict[str, SourceDiff]  # by present file
     recorded_files: dict[str, str]  # present file -> file when recorded
+    places: dict[str, str]  # module -> present file
     request: Request = field(default_factory=Request)
     chosen: Chosen | None = None  # the iterations asked for; None: all
     exits: dict[Loop | tuple[Node, int], Exit] = field(default_factory=dict)  # where they can be left early
@@ -104,7 +103,11 @@ def ask(
     Raises `SourceChangedError` when the script differs in more than added statements, and `FlorlogError`
     when nothing was added, or nothing of it runs in the iterations asked for.
     """
-    old_texts, texts, recorded, diffs = _compare(store, tree, script)
+    files = compared(store, tree, script)
+    diffs = {file.present: file.diff for file in files}
+    old_texts = {file.present: file.old for file in files}
+    texts = {file.present: file.new for file in files}
+    recorded = {file.present: file.recorded for file in files}
     changes = [f"{Path(file).name}, {change}" for file, diff in diffs.items() for change in diff.changed]
     if changes:
         more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
@@ -120,10 +123,11 @@ def ask(
             f"no log statement was added to {Path(script).name} since {tree.run} was recorded: "
             "add one, such as run.log(norm=...), where the value exists"
         )
-    question = Question(tree, script, added, diffs, recorded)
+    places = {file.module: file.present for file in files if file.module != "__main__"}
+    question = Question(tree, script, added, diffs, recorded, places)
     if tree.begin.environment.get("hands_free"):
         question.reading = _reading(old_texts, diffs)
-    with _read(question.reading):
+    with read_in(question.reading):
         program = Program(texts, script)
     try:
         selection = Selection(store, tree, _condition(tree, where))
@@ -195,10 +199,6 @@ def _reading(old_texts: dict[str, str], diffs: dict[str, SourceDiff]) -> Reading
     })  # fmt: skip
 
 
-def _read(how: Reading | None) -> AbstractContextManager[None]:
-    return nullcontext() if how is None else read_as(how)
-
-
 def _condition(tree: RunTree, where: str | None) -> Condition | None:
     if where is None:
         return None
@@ -210,38 +210,6 @@ def _condition(tree: RunTree, where: str | None) -> Condition | None:
         for name in statement.names
     }
     return Condition(where, {loop.name for loop in tree.loops()}, logged)
-
-
-def _compare(
-    store: Store, tree: RunTree, script: str
-) -> tuple[dict[str, str], dict[str, str], dict[str, str], dict[str, SourceDiff]]:
-    old_texts: dict[str, str] = {}
-    texts: dict[str, str] = {}
-    recorded: dict[str, str] = {}
-    diffs: dict[str, SourceDiff] = {}
-    for old_path, module, digest in tree.begin.sources:
-        path = _present(old_path, tree.begin.script, script, module)
-        try:
-            new = Path(path).read_text(encoding="utf-8")
-        except OSError as error:
-            raise SourceChangedError(
-                f"{path} was part of the recording and cannot be read: {error}"
-            ) from None
-        old = store.get_page(digest).decode()
-        old_texts[path], texts[path] = old, new
-        recorded[path] = old_path
-        with _read(statements if tree.begin.environment.get("hands_free") else None):
-            diffs[path] = compare(old, new, filename=path)
-    return old_texts, texts, recorded, diffs
-
-
-def _present(recorded: str, recorded_script: str, script: str, module: str) -> str:
-    """Where a recorded file is now, when the script may be a copy in another place."""
-    if module == "__main__":
-        return script
-    relative = os.path.relpath(recorded, Path(recorded_script).parent)
-    beside = Path(os.path.normpath(Path(script).parent / relative))
-    return str(beside) if beside.exists() else recorded
 
 
 class _Requester:

@@ -155,7 +155,7 @@ def _execute(question: Question, guide: Guide) -> None:
     _session.command = replay = Replay(begin.name, guide)
     files = set(question.diffs)
     leave_behind(question.exits.values())
-    finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files)
+    finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files, question.places)
     try:
         with contextlib.redirect_stdout(io.StringIO()), Overlay():
             if question.reading is None:

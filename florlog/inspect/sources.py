@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from florlog_recovery import RunTree
-from florlog_wal import Note, Statement, Store
+from florlog_wal import Statement, Store
 
 from .._render import printable
-from .._session import sessions_of
+from .._sources import recorded_sources
 
 
 @dataclass(slots=True)
@@ -30,24 +30,14 @@ class Recorded:
 
 def sources_of(store: Store, tree: RunTree) -> list[Recorded]:
     """The script first, then the local modules in order of import, also those imported late."""
-    files = {path: (module, digest) for path, module, digest in tree.begin.sources}
-    for session in sessions_of(store, tree.run):
-        if session.begin.kind != "replay":
-            for entry in store.scan(session.lsn, session.last_lsn + 1, types=[Note], session=session.lsn):
-                if isinstance(entry.record, Note) and entry.record.kind == "source":
-                    data = entry.record.data
-                    files.setdefault(data["path"], (entry.record.text.rpartition(" ")[2], data["page"]))
-    found = {
-        path: Recorded(path, module, store.get_page(digest).decode(errors="replace"))
-        for path, (module, digest) in files.items()
-    }
+    found = {s.path: Recorded(s.path, s.module, s.text) for s in recorded_sources(store, tree)}
     for table in tree.statements.values():
         for statement in table.values():
             if statement.file in found:
                 at = found[statement.file].statements.setdefault(statement.line, [])
                 if all((s.kind, s.names) != (statement.kind, statement.names) for s in at):
                     at.append(statement)
-    return sorted(found.values(), key=lambda source: source.module != "__main__")
+    return list(found.values())
 
 
 def mark(statements: list[Statement]) -> str:

@@ -18,7 +18,7 @@ import builtins
 import importlib.util
 import linecache
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -89,15 +89,21 @@ class InstrumentingLoader(SourceFileLoader):
 
 
 class LocalModuleFinder(MetaPathFinder):
-    """Finds modules as usual; those whose file the predicate accepts are loaded instrumented."""
+    """Finds modules as usual, but those that it has a place for; what the predicate accepts is instrumented."""
 
-    def __init__(self, predicate: Callable[[str], bool]) -> None:
+    def __init__(self, predicate: Callable[[str], bool], places: Mapping[str, str]) -> None:
         self._predicate = predicate
+        self._places = places
 
     @classmethod
-    def install(cls, predicate: Callable[[str], bool]) -> LocalModuleFinder:
-        """Puts a finder before all others; ``predicate`` gets the absolute file name of a module."""
-        finder = cls(predicate)
+    def install(
+        cls, predicate: Callable[[str], bool], places: Mapping[str, str] | None = None
+    ) -> LocalModuleFinder:
+        """Puts a finder before all others; ``predicate`` gets the absolute file name of a module.
+
+        ``places``: the files of modules, by name, that are to be taken wherever ``sys.path`` leads.
+        """
+        finder = cls(predicate, places or {})
         sys.meta_path.insert(0, finder)
         return finder
 
@@ -108,12 +114,19 @@ class LocalModuleFinder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        place = self._places.get(fullname)
+        if place is not None:
+            package = [str(Path(place).parent)] if Path(place).name == "__init__.py" else None
+            return self._instrumented(fullname, place, package)
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is None or spec.origin is None or type(spec.loader) is not SourceFileLoader:
             return None
         if not self._predicate(spec.origin):
             return None
-        loader = InstrumentingLoader(fullname, spec.origin)
+        return self._instrumented(fullname, spec.origin, spec.submodule_search_locations)
+
+    @staticmethod
+    def _instrumented(name: str, file: str, package: list[str] | None) -> ModuleSpec | None:
         return importlib.util.spec_from_file_location(
-            fullname, spec.origin, loader=loader, submodule_search_locations=spec.submodule_search_locations
+            name, file, loader=InstrumentingLoader(name, file), submodule_search_locations=package
         )
