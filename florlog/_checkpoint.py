@@ -210,6 +210,8 @@ class Checkpointer:
         """Put back the state at a boundary, and the loop's data position with it."""
         started = time.perf_counter()
         saved = SavedState(store, image.table)
+        if self._imager is not None:
+            self._imager.lineages.go_on(saved.table)
         names = set(saved.names())
         missing = {name for name in names if not name.startswith("/") and name not in self._tracked}
         if index == 0:

@@ -21,10 +21,11 @@ from florlog_recovery import Image, Loop, Measured, Node, NodePlan, Plan, RunTre
 from florlog_wal import Commit, Frame, Path, Store, Values, decode_value, encode_value
 
 from ._data import check
-from ._image import SavedState, differing, digests_only, page_table, snapshot, state_digest
+from ._image import SavedState, differing, digests_only, page_table, state_digest
 from ._inplace import bits
 from ._open import Expected, OpenIteration, OpenLoop
 from ._skip import SkipRest
+from ._snapshot import snapshot
 from .errors import ChangedError
 from .source.regions import Exit
 

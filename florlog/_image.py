@@ -1,8 +1,8 @@
 """Images of the tracked state, taken in two phases (CheckFreq, FAST 2021, section 4.1).
 
-Phase one, *snapshot*, runs on the training thread at an iteration boundary and only copies: tensors into
-preallocated buffers with one `_foreach_copy_`, host values by encoding them.  Phase two, *persist*, runs on
-one background thread: hash, store the pages that the store lacks, then log the `CheckpointEnd` that makes
+Phase one, *snapshot* (`_snapshot`), runs on the training thread at an iteration boundary and only copies: tensors
+into preallocated buffers with one `_foreach_copy_`.  Phase two, *persist*, runs on one background thread: hash,
+store the pages that the store lacks, some as differences (`_lineages`), then log the `CheckpointEnd` that makes
 the image reachable.  There are two sets of buffers, so memory is bounded by twice the state; when both are
 still on their way the next image is skipped, the training never waits.
 
@@ -12,14 +12,11 @@ equal bit for bit.  Replay compares digests without writing anything.
 
 from __future__ import annotations
 
-import functools
-import marshal
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -33,126 +30,37 @@ from florlog_wal import (
     decode_table,
     decode_value,
     encode_table,
-    encode_value,
     page_digest,
 )
 
-from ._tree import Skeleton, dtype_name, flatten, tensor_bytes, tensor_from, unflatten
+from ._lineages import Lineages
+from ._snapshot import Buffers, Flat, Snapshot, snapshot
+from ._tree import dtype_name, tensor_bytes, tensor_from, unflatten
 
-Put = Callable[[Sequence[memoryview]], Sequence[bytes]]
-Flat = Mapping[str, tuple[Skeleton, list[tuple[str, torch.Tensor]]]]
-"""Trees that `flatten` has taken apart, by name."""
-
-_WITHOUT_REFERENCES = 2  # the marshal version whose bytes depend on values alone, not on who else holds them
-
-
-@dataclass
-class Snapshot:
-    """A copy of the state at one boundary."""
-
-    frozen: dict[str, Frozen]
-    tensors: dict[str, torch.Tensor]
-    buffers: Buffers | None = None
-
-    @functools.cached_property
-    def hosts(self) -> dict[str, bytes]:
-        """The encoded skeletons by tracked name.  Raises `florlog_wal.Unencodable`."""
-        return {name: held.encoded() for name, held in self.frozen.items()}
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the copied state."""
-        return sum(map(len, self.hosts.values())) + sum(t.nbytes for t in self.tensors.values())
-
-
-class Frozen:
-    """A skeleton as it was at a boundary, to be encoded later on another thread.
-
-    Encoding is Python and costs more than copying a small model.  So the training thread only freezes the
-    skeleton with `marshal`, in C: types, the bits of floats and the order of dicts are kept, and two
-    skeletons with equal frozen bytes have equal encodings.  It never leaves the process.  What `marshal` does
-    not know (a deque, a big array) is encoded at once.
-    """
-
-    __slots__ = ("_before", "_encoded", "_marshalled")
-
-    def __init__(self, skeleton: Skeleton, before: Frozen | None = None) -> None:
-        self._encoded: bytes | None = None
-        self._before: Frozen | None = None
-        try:
-            self._marshalled = marshal.dumps(skeleton, _WITHOUT_REFERENCES)
-        except ValueError:
-            self._marshalled = b""
-            self._encoded = encode_value(skeleton)
-            return
-        if before is not None and before._marshalled == self._marshalled:
-            self._before = before
-
-    def encoded(self) -> bytes:
-        """The value codec's encoding."""
-        if self._encoded is None:
-            before, self._before = self._before, None
-            self._encoded = (
-                before.encoded() if before is not None else encode_value(marshal.loads(self._marshalled))
-            )
-        return self._encoded
-
-
-@dataclass(slots=True)
-class Buffers:
-    """One set of preallocated copies, reused from image to image."""
-
-    held: dict[str, torch.Tensor] = field(default_factory=dict)
-    frozen: dict[str, Frozen] = field(default_factory=dict)
-
-    def fill(self, sources: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Copy the tensors; memory is allocated only for keys whose dtype or shape is new."""
-        held = {}
-        for key, source in sources.items():
-            buffer = self.held.get(key)
-            if buffer is None or buffer.dtype != source.dtype or buffer.shape != source.shape:
-                buffer = torch.empty(source.shape, dtype=source.dtype, device="cpu")
-            held[key] = buffer
-        self.held = held
-        if held:
-            with torch.no_grad():
-                torch._foreach_copy_(list(held.values()), list(sources.values()))
-        return held
-
-
-def snapshot(trees: Mapping[str, Any], buffers: Buffers | None = None, flat: Flat | None = None) -> Snapshot:
-    """Copy the state given as one tree per tracked name (into fresh memory without ``buffers``).
-
-    ``flat`` has the trees that have been flattened already.  Raises `florlog_wal.Unencodable` when a leaf
-    has no encoding.
-    """
-    target = buffers if buffers is not None else Buffers()
-    flat = flat or {}
-    frozen: dict[str, Frozen] = {}
-    tensors: dict[str, torch.Tensor] = {}
-    for name, tree in trees.items():
-        skeleton, leaves = flat.get(name) or flatten(tree, name)
-        frozen[name] = Frozen(skeleton, target.frozen.get(name))
-        tensors.update(leaves)
-    target.frozen = frozen
-    return Snapshot(frozen, target.fill(tensors), buffers)
+Put = Callable[[Sequence[memoryview], Sequence[str]], Sequence[bytes]]
+"""Takes pages, and for each the key of its tensor ("" for a host value); gives their digests."""
 
 
 def page_table(copy: Snapshot, put: Put) -> PageTable:
-    """The page table of a snapshot; ``put`` takes pages and gives their digests."""
+    """The page table of a snapshot."""
     views: list[memoryview] = []
+    keys: list[str] = []
     shapes: list[tuple[str, str, str, tuple[int, ...], int, int]] = []
 
-    def add(name: str, kind: str, dtype: str, shape: tuple[int, ...], data: memoryview) -> None:
+    def add(
+        name: str, kind: str, dtype: str, shape: tuple[int, ...], data: memoryview, key: str = ""
+    ) -> None:
         first = len(views)
         views.extend(data[at : at + PAGE_SIZE] for at in range(0, len(data), PAGE_SIZE))
+        keys.extend([key] * (len(views) - first))
         shapes.append((name, kind, dtype, shape, len(data), first))
 
     for name, encoded in copy.hosts.items():
         add(name, "host", "", (), memoryview(encoded))
     for key, tensor in copy.tensors.items():
-        add(f"{key}:", "tensor", dtype_name(tensor.dtype), tuple(tensor.shape), tensor_bytes(tensor))
-    digests = put(views)
+        form = dtype_name(tensor.dtype), tuple(tensor.shape)
+        add(f"{key}:", "tensor", *form, tensor_bytes(tensor), key)
+    digests = put(views, keys)
     table: PageTable = {}
     for name, kind, dtype, shape, size, first in shapes:
         count = -(-size // PAGE_SIZE)
@@ -160,7 +68,7 @@ def page_table(copy: Snapshot, put: Put) -> PageTable:
     return table
 
 
-def digests_only(pages: Sequence[memoryview]) -> list[bytes]:
+def digests_only(pages: Sequence[memoryview], keys: Sequence[str]) -> list[bytes]:
     """A ``put`` that stores nothing."""
     return [page_digest(page) for page in pages]
 
@@ -216,6 +124,7 @@ class Imager:
         self._free: queue.SimpleQueue[Buffers] = queue.SimpleQueue()
         self._free.put(Buffers())
         self._free.put(Buffers())
+        self.lineages = Lineages()
         self._jobs: queue.SimpleQueue[tuple[Snapshot, int, float] | None] = queue.SimpleQueue()
         self.finished: deque[float] = deque()  # CPU seconds of persists that nobody has taken note of
         self._handed = self._done = 0
@@ -292,14 +201,16 @@ class Imager:
         started = time.perf_counter()
         written = 0
 
-        def put(pages: Sequence[memoryview]) -> Sequence[bytes]:
+        def put(pages: Sequence[memoryview], keys: Sequence[str]) -> Sequence[bytes]:
             nonlocal written
-            result = self._store.put_pages(pages)
+            lineages, previous = self.lineages.of(keys), self.lineages.previous(keys)
+            result = self._store.put_pages(pages, lineages=lineages, previous=previous)
             written += result.written_bytes
             return result.digests
 
+        self.lineages.begin(copy.tensors)
         table = page_table(copy, put)
-        (digest,) = put([memoryview(encode_table(table))])
+        (digest,) = put([memoryview(encode_table(table))], [""])
         seconds = time.perf_counter() - started
         end = CheckpointEnd(begin, digest, copy.nbytes, written, stall, seconds)
         self._store.append(end, session=self._session, prev=begin)

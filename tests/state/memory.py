@@ -8,8 +8,9 @@ from typing import Any, cast
 import torch
 from florlog_wal import PageTable, Store, encode_table, page_digest
 
-from florlog._image import SavedState, page_table, snapshot
+from florlog._image import SavedState, page_table
 from florlog._inplace import bits
+from florlog._snapshot import snapshot
 from florlog._state import adapter
 
 
@@ -19,7 +20,7 @@ class Memory:
     def __init__(self) -> None:
         self.pages: dict[bytes, bytes] = {}
 
-    def put(self, pages: Sequence[memoryview]) -> list[bytes]:
+    def put(self, pages: Sequence[memoryview], keys: Sequence[str]) -> list[bytes]:
         digests = [page_digest(page) for page in pages]
         self.pages.update(zip(digests, map(bytes, pages), strict=True))
         return digests
@@ -30,7 +31,7 @@ class Memory:
     def image(self, trees: dict[str, Any]) -> SavedState:
         """An image of some trees, as a later process would read it."""
         table: PageTable = page_table(snapshot(trees), self.put)
-        (digest,) = self.put([memoryview(encode_table(table))])
+        (digest,) = self.put([memoryview(encode_table(table))], [""])
         return SavedState(cast(Store, self), digest)
 
 

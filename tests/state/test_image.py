@@ -13,7 +13,8 @@ import torch
 from florlog_wal import CheckpointBegin, CheckpointEnd, PagesFailed, RunBegin, Store
 
 import florlog
-from florlog._image import Buffers, Imager, SavedState, snapshot
+from florlog._image import Imager, SavedState
+from florlog._snapshot import Buffers, snapshot
 from florlog._state import adapter
 
 from .memory import Memory, clone_bits
@@ -75,9 +76,9 @@ def test_training_goes_on_while_an_image_persists_and_a_late_one_postpones_the_n
     gate = threading.Event()
     whole = Store.put_pages
 
-    def slow(store: Store, pages: Sequence[Any]) -> Any:
+    def slow(store: Store, pages: Sequence[Any], **how: Any) -> Any:
         assert gate.wait(30)
-        return whole(store, pages)
+        return whole(store, pages, **how)
 
     monkeypatch.setattr(Store, "put_pages", slow)
     with Store.open(tmp_path / "store", mode="w") as store:
@@ -105,7 +106,7 @@ def test_training_goes_on_while_an_image_persists_and_a_late_one_postpones_the_n
 def test_an_image_that_cannot_be_stored_leaves_the_buffers_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(store: Store, pages: Sequence[Any]) -> Any:
+    def broken(store: Store, pages: Sequence[Any], **how: Any) -> Any:
         raise MemoryError("no more")
 
     monkeypatch.setattr(Store, "put_pages", broken)

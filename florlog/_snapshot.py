@@ -1,0 +1,116 @@
+"""Phase one of an image: the state at a boundary, copied on the training thread.
+
+Tensors are copied into preallocated buffers by one `_foreach_copy_`; of host values, the skeletons are frozen
+with `marshal`, in C, and encoded later on another thread.  What training changes a microsecond later is not in
+the copy.
+"""
+
+from __future__ import annotations
+
+import functools
+import marshal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from florlog_wal import encode_value
+
+from ._tree import Skeleton, flatten
+
+Flat = Mapping[str, tuple[Skeleton, list[tuple[str, torch.Tensor]]]]
+"""Trees that `flatten` has taken apart, by name."""
+
+_WITHOUT_REFERENCES = 2  # the marshal version whose bytes depend on values alone, not on who else holds them
+
+
+@dataclass
+class Snapshot:
+    """A copy of the state at one boundary."""
+
+    frozen: dict[str, Frozen]
+    tensors: dict[str, torch.Tensor]
+    buffers: Buffers | None = None
+
+    @functools.cached_property
+    def hosts(self) -> dict[str, bytes]:
+        """The encoded skeletons by tracked name.  Raises `florlog_wal.Unencodable`."""
+        return {name: held.encoded() for name, held in self.frozen.items()}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the copied state."""
+        return sum(map(len, self.hosts.values())) + sum(t.nbytes for t in self.tensors.values())
+
+
+class Frozen:
+    """A skeleton as it was at a boundary, to be encoded later on another thread.
+
+    Encoding is Python and costs more than copying a small model.  So the training thread only freezes the
+    skeleton with `marshal`, in C: types, the bits of floats and the order of dicts are kept, and two
+    skeletons with equal frozen bytes have equal encodings.  It never leaves the process.  What `marshal` does
+    not know (a deque, a big array) is encoded at once.
+    """
+
+    __slots__ = ("_before", "_encoded", "_marshalled")
+
+    def __init__(self, skeleton: Skeleton, before: Frozen | None = None) -> None:
+        self._encoded: bytes | None = None
+        self._before: Frozen | None = None
+        try:
+            self._marshalled = marshal.dumps(skeleton, _WITHOUT_REFERENCES)
+        except ValueError:
+            self._marshalled = b""
+            self._encoded = encode_value(skeleton)
+            return
+        if before is not None and before._marshalled == self._marshalled:
+            self._before = before
+
+    def encoded(self) -> bytes:
+        """The value codec's encoding."""
+        if self._encoded is None:
+            before, self._before = self._before, None
+            self._encoded = (
+                before.encoded() if before is not None else encode_value(marshal.loads(self._marshalled))
+            )
+        return self._encoded
+
+
+@dataclass(slots=True)
+class Buffers:
+    """One set of preallocated copies, reused from image to image."""
+
+    held: dict[str, torch.Tensor] = field(default_factory=dict)
+    frozen: dict[str, Frozen] = field(default_factory=dict)
+
+    def fill(self, sources: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Copy the tensors; memory is allocated only for keys whose dtype or shape is new."""
+        held = {}
+        for key, source in sources.items():
+            buffer = self.held.get(key)
+            if buffer is None or buffer.dtype != source.dtype or buffer.shape != source.shape:
+                buffer = torch.empty(source.shape, dtype=source.dtype, device="cpu")
+            held[key] = buffer
+        self.held = held
+        if held:
+            with torch.no_grad():
+                torch._foreach_copy_(list(held.values()), list(sources.values()))
+        return held
+
+
+def snapshot(trees: Mapping[str, Any], buffers: Buffers | None = None, flat: Flat | None = None) -> Snapshot:
+    """Copy the state given as one tree per tracked name (into fresh memory without ``buffers``).
+
+    ``flat`` has the trees that have been flattened already.  Raises `florlog_wal.Unencodable` when a leaf
+    has no encoding.
+    """
+    target = buffers if buffers is not None else Buffers()
+    flat = flat or {}
+    frozen: dict[str, Frozen] = {}
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tree in trees.items():
+        skeleton, leaves = flat.get(name) or flatten(tree, name)
+        frozen[name] = Frozen(skeleton, target.frozen.get(name))
+        tensors.update(leaves)
+    target.frozen = frozen
+    return Snapshot(frozen, target.fill(tensors), buffers)
