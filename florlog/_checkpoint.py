@@ -16,11 +16,11 @@ import torch
 from florlog_recovery import Image
 from florlog_wal import CheckpointBegin, Note, Store
 
+from ._checks import Variables
 from ._data import loader_generators
 from ._derived import Derived
 from ._fingerprint import StateFingerprint
 from ._frames import Carried
-from ._guide import Variables
 from ._image import Imager, SavedState
 from ._journal import Journal, Site
 from ._open import OpenLoop

@@ -1,9 +1,8 @@
-"""Following a plan through a recorded run, and checking every step of the way.
+"""Following a plan through a recorded run.
 
-The guide stands beside a run that re-executes a recording.  It tells each loop which iterations to run and
-where to restore, compares what the script does with what the log says (logged values, fingerprints, and the
-whole state wherever an image stands), and collects the values of statements that the recording does not
-have, labelled with how far they can be trusted.
+The guide stands beside a run that re-executes a recording.  It finds each loop and iteration in the recording,
+and tells each loop which iterations to run and where to restore.  What the script does on the way is compared with
+what the log says by `florlog._checks`.
 
 A resume is guided up to its *frontier*, the first atom that the log does not have; from there on the run
 records again.
@@ -12,50 +11,18 @@ records again.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from florlog_recovery import Image, Loop, Measured, Node, NodePlan, Plan, RunTree
-from florlog_wal import Commit, Frame, Path, Store, Values, decode_value, encode_value
+from florlog_wal import Frame, Store
 
+from ._checks import Checks
 from ._data import check
-from ._image import SavedState, differing, digests_only, page_table, state_digest
-from ._inplace import bits
-from ._open import Expected, OpenIteration, OpenLoop
+from ._found import where
+from ._open import OpenIteration, OpenLoop
 from ._skip import SkipRest
-from ._snapshot import snapshot
 from .errors import ChangedError
 from .source.regions import Exit
-
-PROVEN, CONSISTENT, UNVERIFIED, DIVERGED = "PROVEN", "CONSISTENT", "UNVERIFIED", "DIVERGED"
-
-
-Variables = Mapping[str, Collection[str]]
-"""Frame -> names of variables."""
-
-
-@dataclass(slots=True)
-class Found:
-    """A value that the recording does not have."""
-
-    file: str
-    line: int
-    qualname: str
-    name: str
-    path: Path
-    value: Any
-    trust: str = UNVERIFIED
-    detail: str = ""
-    closed: int = 0  # comparisons of the whole state or iteration before it
-    steady: bool = True  # nothing but the state decides what it is
-    segment: int = 0  # loops of its iteration that had ended
-
-
-def where(path: Path) -> str:
-    """An iteration's address as text: ``epoch=3, step=17``."""
-    return ", ".join(f"{name}={index}" for name, index in path) or "the run's start"
 
 
 class Guide:
@@ -81,42 +48,25 @@ class Guide:
         self.resuming = frontier is not None
         self._frontier = frontier
         self._exits = exits or {}
-        self._unsteady = unsteady
-        self._closed = 0  # comparisons of what an iteration, or a state, was as a whole
         self._arrived = False
-        self.found: list[Found] = []
-        self.differences: list[str] = []
+        self.checks = Checks(store, tree, lines, unsteady, resuming=self.resuming)
         self.redone = 0  # innermost iterations executed
         self.restored = 0
         self.measured = Measured()
         self.spans: list[float] = []  # seconds to the first restore, and from each to the next
         self._began = self._span = time.perf_counter()
         self.progress: Callable[[int], None] = lambda redone: None
-        self._lines = lines
-        self._statements = tree.statements
-        self._base = "start"
-        self._difference = ""
-        self._local = ""
-        self._compared = 0
-        self._pending: list[Found] = []
-
-    # -- navigation --------------------------------------------------------------------------------
 
     @property
     def navigating(self) -> bool:
         """Whether loops still follow the plan."""
         return not self._arrived
 
-    @property
-    def unchecked(self) -> bool:
-        """Whether the set-up produced values, and nothing has told yet whether it made the recorded state."""
-        return bool(self._pending) and self._base == "start"
-
     def start(self, root: OpenIteration) -> None:
         """The run itself begins."""
         root.recorded = self.tree.root
         root.plan = self.plan.root if self.plan else None
-        self._expect(root)
+        self.checks.expect(root)
         self.reached(root)
 
     def reached(self, iteration: OpenIteration) -> None:
@@ -204,14 +154,12 @@ class Guide:
 
     def _restore(self, loop: OpenLoop, index: int, restore: Callable[[OpenLoop, int, Image], None]) -> None:
         assert loop.recorded is not None
-        self._label()
         image, started = loop.recorded.images[index], time.perf_counter()
         self._next_span(started)
         restore(loop, index, image)
         self.measured.restored(image.state_bytes, time.perf_counter() - started)
         self.restored += 1
-        self._settle()
-        self._base = "image"
+        self.checks.restored()
 
     def _next_span(self, now: float) -> None:
         self.spans.append(now - self._span)
@@ -238,10 +186,7 @@ class Guide:
                 found = self._exits.get(loop.recorded)
         if found is None or (found.file, found.line) != (file, line):
             return False
-        if (record := iteration.commit) is not None and record.data and iteration.data:
-            self._compared += 1
-            if record.data != iteration.data:
-                self._differ(f"data differ at {where(iteration.path)}")
+        self.checks.received(iteration)
         if iteration.plan is None:
             self.redone += 1
             self.progress(self.redone)
@@ -256,7 +201,7 @@ class Guide:
         iteration.recorded = loop.recorded.nodes.get(iteration.index)
         if loop.plan is not None:
             iteration.plan = loop.plan.nodes.get(iteration.index)
-        self._expect(iteration)
+        self.checks.expect(iteration)
 
     def finish(self, iteration: OpenIteration, prints: tuple[bytes, bytes, bytes]) -> None:
         """An iteration ran to its end: compare what is left to compare."""
@@ -266,19 +211,7 @@ class Guide:
         if not iteration.names:
             self.redone += 1
             self.progress(self.redone)
-        if (record := iteration.commit) is not None:
-            self._closed += 1
-            names = ("random numbers", "data", "sampled parameters")
-            for name, now, then in zip(names, prints, (record.rng, record.data, record.state), strict=True):
-                if now and then:
-                    self._compared += 1
-                    if now != then:
-                        self._differ(f"{name} differ at {where(iteration.path)}")
-            for (_, line, name), left in (iteration.expected or {}).items():
-                if left:
-                    self._differ(
-                        f"{name} (line {line}) was logged at {where(iteration.path)}, and is not now"
-                    )
+        self.checks.committed(iteration, prints)
         if loop.form == "with":  # whether another iteration follows is not known until it begins
             self._arrived = self._arrived or self._at_frontier(loop)
         plan = loop.plan
@@ -287,146 +220,10 @@ class Guide:
             if loop.stretch == len(plan.stretches) and iteration.index == last.last:
                 self.abandon(loop.parent)
 
-    # -- comparison --------------------------------------------------------------------------------
-
-    def _expect(self, iteration: OpenIteration) -> None:
-        expected: Expected = {}
-        iteration.expected = expected
-        loop, node = iteration.loop, iteration.recorded
-        lsns = list(node.values) if node is not None else []
-        recorded = loop.recorded if loop is not None else None
-        if recorded is not None and iteration.index < recorded.count:
-            lsns.append(recorded.commits[iteration.index])
-        for lsn in lsns:
-            entry = self.store.record(lsn)
-            assert isinstance(entry.record, Commit | Values)
-            if isinstance(entry.record, Commit):
-                iteration.commit = entry.record
-            for statement, name, value in entry.record.values:
-                site = self._statements[entry.session][statement]
-                expected.setdefault((site.file, site.line, name), deque()).append(encode_value(value))
-
-    def _then(self, file: str, line: int) -> tuple[str, int] | None:
-        """A source position as it was when recorded, None for code that the recording does not have."""
-        if self._lines is None or file not in self._lines:
-            return file, line
-        recorded, lines = self._lines[file]
-        return (recorded, lines[line]) if line in lines else None
-
-    def log(self, iteration: OpenIteration, site: tuple[str, int, str], name: str, value: Any) -> None:
-        """A value was logged (``site``: file, line, qualified name): compare it, or keep it as found."""
-        if iteration.abandoned:
-            return
-        file, line, qualname = site
-        then = self._then(file, line)
-        if then is not None and iteration.expected is not None:
-            queue = iteration.expected.get((*then, name))
-            if queue:
-                self._compare(iteration, line, name, queue.popleft(), value)
-                return
-            if self._has_name(*then, name):
-                loop = iteration.loop
-                if loop is not None and loop.recorded is not None and iteration.index < loop.recorded.count:
-                    self._differ(f"{name} (line {line}) is logged at {where(iteration.path)}, and was not")
-                return
-        if not self.resuming:
-            found = Found(
-                file,
-                line,
-                qualname,
-                name,
-                iteration.path,
-                value,
-                closed=self._closed,
-                segment=iteration.segment,
-            )
-            around = None if iteration.loop is None else _present(iteration.loop)
-            found.steady = (around, file, line) not in self._unsteady
-            self.found.append(found)
-            self._pending.append(found)
-
-    def _compare(self, iteration: OpenIteration, line: int, name: str, recorded: bytes, value: Any) -> None:
-        self._compared += 1
-        if recorded != encode_value(value):
-            then, now = _short(decode_value(recorded)), _short(value)
-            self._differ(f"{name} (line {line}) was {then} at {where(iteration.path)}, and is {now} now")
-
-    def _has_name(self, file: str, line: int, name: str) -> bool:
-        return any(
-            statement.file == file and statement.line == line and name in statement.names
-            for table in self._statements.values()
-            for statement in table.values()
-        )
-
-    def arrive(self, loop: OpenLoop, index: int, trees: Callable[[Variables | None], dict[str, Any]]) -> None:
-        """Execution reached a boundary: where an image stands, compare the whole state.
-
-        ``trees`` gives the state now, with certain variables of each frame or with all.
-        """
-        if loop.recorded is None or (image := loop.recorded.images.get(index)) is None:
-            return
-        live = page_table(snapshot(trees(None)), digests_only)
-        self._compared += 1
-        self._closed += 1
-        shared: list[str] = []
-        if state_digest(live) != image.table:
-            saved = SavedState(self.store, image.table)
-            names = [name for name in differing(saved.table, live) if not name.startswith("/locals")]
-            shared = [name for name in names if name.split(".")[0] in saved.table]
-            here = where(loop.path(index))
-            if self._base == "start" and shared and all(name.startswith("/rng.") for name in shared):
-                # The set-up drew from an RNG that nobody seeded, or nobody drew from it: all else is equal.
-                self._local = (
-                    f"random numbers were not seeded alike: {', '.join(shared[:4])} differ at {here}"
-                )
-                shared = []
-            elif shared:
-                self._differ(f"state differs at {here}: {', '.join(shared[:4])}")
-            elif local := _local_difference(saved, trees(_variables(saved))):
-                self._local = f"variable {local} differs at {here}"
-        self._label()
-        # What differs here goes on differing: what follows does not start from the recorded state.
-        if not shared and not self._local:
-            self._settle()
-        self._base = "image"
-
-    def _differ(self, text: str) -> None:
-        self.differences.append(text)
-        self._difference = self._difference or text
-
-    def _label(self) -> None:
-        for found in self._pending:
-            if self._difference:
-                found.trust, found.detail = DIVERGED, self._difference
-            elif self._base == "image":
-                doubt = self._local
-                if not doubt and not found.steady and found.closed == self._closed:
-                    doubt = _UNSTEADY
-                found.trust, found.detail = (CONSISTENT, doubt) if doubt else (PROVEN, "")
-            else:
-                found.trust = CONSISTENT if self._compared else UNVERIFIED
-        self._pending = []
-
-    def _settle(self) -> None:
-        """Everything up to here is labelled; what follows starts from a known state."""
-        self._label()
-        self._difference = self._local = ""
-
     def end(self) -> None:
         """The run is over."""
-        self._label()
+        self.checks.end()
         self._next_span(time.perf_counter())
-
-
-_UNSTEADY = (
-    "the code before it uses more than the recorded state, such as a clock or a file, and nothing that was recorded "
-    "after it was reached"
-)
-
-
-def _present(loop: OpenLoop) -> Frame:
-    code, line = loop.site
-    return code.co_filename, code.co_qualname, line
 
 
 def last_restore(plan: NodePlan) -> tuple[Loop, int] | None:
@@ -442,44 +239,3 @@ def last_restore(plan: NodePlan) -> tuple[Loop, int] | None:
             if stretch.restore:
                 return loop.loop, stretch.first
     return None
-
-
-def _variables(saved: SavedState) -> Variables:
-    names = (name for name in saved.names() if name.startswith("/locals"))
-    return {name.removeprefix("/"): saved.tree(name).keys() for name in names}
-
-
-def _local_difference(saved: SavedState, trees: dict[str, Any]) -> str:
-    for name in _variables(saved):
-        then, now = saved.tree(f"/{name}"), trees.get(f"/{name}", {})
-        for variable in then.keys() & now.keys():
-            if _differ(then[variable], now[variable]):
-                return str(variable)
-    return ""
-
-
-def _differ(then: Any, now: Any) -> bool:
-    """Whether two trees differ in a leaf: which of them share memory does not matter."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        return then.keys() != now.keys() or any(_differ(then[key], now[key]) for key in then)
-    if isinstance(then, (list, tuple)) and isinstance(now, (list, tuple)):
-        return len(then) != len(now) or any(_differ(*pair) for pair in zip(then, now, strict=True))
-    return bits(then) != bits(now)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-__all__ = [
-    "CONSISTENT",
-    "DIVERGED",
-    "PROVEN",
-    "UNVERIFIED",
-    "Expected",
-    "Found",
-    "Guide",
-    "last_restore",
-    "where",
-]

@@ -30,7 +30,7 @@ from florlog_wal import Frame, Note, Store
 from florlog_wal import Path as IterationPath
 
 from ._comparison import compared, read_in
-from ._guide import Found
+from ._found import Found
 from ._known import Known, Place, known, statement_keys
 from ._select import Chosen, Mask, Selection, outermost
 from .errors import FlorlogError, SourceChangedError

@@ -18,7 +18,7 @@ import xxhash
 from florlog_recovery import Loop, Node, RunTree
 from florlog_wal import Hindsight, Note, Path, RunEnd, Statement, Store
 
-from ._guide import CONSISTENT, PROVEN
+from ._found import CONSISTENT, PROVEN
 from ._select import Chosen, Mask
 from .source.diff import AddedStatement, SourceDiff
 

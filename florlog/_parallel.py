@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-from ._guide import Found
+from ._found import Found
 from ._journal import report
 from ._worker import receive
 from .errors import FlorlogError

@@ -9,7 +9,7 @@ from florlog_recovery import CostModel, Loop, LoopPlan, NodePlan, Plan, Request,
 from florlog_recovery import Node as TreeNode
 from florlog_wal import Path
 
-from ._guide import where
+from ._found import where
 
 Reasons = Mapping[Loop | tuple[TreeNode, int], Sequence[str]]
 """Names that are asked for in a loop's innermost iterations, or in a segment of another iteration."""

@@ -20,7 +20,7 @@ from florlog_wal import Path as IterationPath
 
 from ._arrow import arrow, sql
 from ._columns import RECORDED, Columns, columns_of, frame
-from ._guide import where
+from ._found import where
 from ._image import SavedState
 from ._session import newest_run, open_store, sessions_of, store_path, tree_of
 from ._tree import readable

@@ -19,7 +19,8 @@ from florlog_wal import Path as IterationPath
 
 from . import _session
 from ._environment import changes, environment
-from ._guide import CONSISTENT, PROVEN, Found, Guide
+from ._found import CONSISTENT, PROVEN, Found
+from ._guide import Guide
 from ._hindsight import Question, plan_for
 from ._journal import Journal, report
 from ._known import asked
@@ -102,14 +103,14 @@ def redo(
         guide = _guide(store, question, plan_for(question))
         _follow(question, guide, progress)
     sites = {(added.file, added.call.line) for added in question.added}
-    values = [f for f in guide.found if (f.file, f.line) in sites and question.wants(f.path)]
+    values = [f for f in guide.checks.found if (f.file, f.line) in sites and question.wants(f.path)]
     changed = changes(question.tree.begin.environment, environment())
     if changed:
         report(f"the environment differs from the recording's: {'; '.join(changed)}")
         for value in values:
             if value.trust == PROVEN:  # the recorded values came out equal, but these were computed elsewhere
                 value.trust, value.detail = CONSISTENT, changed[0]
-    return Redone(values, guide.differences, guide.spans, guide.measured.data)
+    return Redone(values, guide.checks.differences, guide.spans, guide.measured.data)
 
 
 def _with_answered(question: Question, values: list[Found]) -> list[Found]:

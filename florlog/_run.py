@@ -146,7 +146,7 @@ class Run:
             open_.values.extend((statement, name, value) for name, value in held)
         if self._guide is not None:
             for name, value in held:
-                self._guide.log(open_, (code.co_filename, line, code.co_qualname), name, value)
+                self._guide.checks.log(open_, (code.co_filename, line, code.co_qualname), name, value)
 
     @staticmethod
     def _encodable(name: str, value: Any) -> Any:
@@ -245,8 +245,8 @@ class Run:
             if loop.count != loop.length:  # its end is a boundary of its own
                 self._boundary(loop, loop.count)
             return loop.count
-        if self._guide.unchecked and loop.depth == 1 and loop.count == 0:
-            self._guide.arrive(loop, 0, lambda only: self._states.trees(loop, only))
+        if self._guide.checks.unchecked and loop.depth == 1 and loop.count == 0:
+            self._guide.checks.arrive(loop, 0, lambda only: self._states.trees(loop, only))
         before, restored = loop.count, self._guide.restored
         index = self._guide.next_index(loop, self._restore)
         if self._record_from_here() and index is not None:
@@ -392,7 +392,7 @@ class Run:
             if self._states.boundary(loop, index, end=end):
                 self._own += time.perf_counter() - started
         elif self._guide is not None:
-            self._guide.arrive(loop, index, lambda only: self._states.trees(loop, only))
+            self._guide.checks.arrive(loop, index, lambda only: self._states.trees(loop, only))
 
     def _restore(self, loop: OpenLoop, index: int, image: Image) -> None:
         """Put back the state at a boundary, and the loop's data position with it."""
@@ -427,7 +427,7 @@ class Run:
             self._states.close()
             if self._guide is not None:
                 journal.append(Note(KIND, "", self._guide.measured.data), journal.session)
-            for difference in self._guide.differences if self._guide is not None else []:
+            for difference in self._guide.checks.differences if self._guide is not None else []:
                 journal.append(Note("divergence", difference, {}), journal.session)
             if not self._recording:  # a resume that ended before it came to its place
                 journal.end(

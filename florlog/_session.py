@@ -214,8 +214,8 @@ def _record(
             store.close()
         except WalError as error:
             report(str(error))
-        if guide is not None and guide.differences:
-            report(f"the resumed run differs from what was recorded before: {guide.differences[0]}")
+        if guide is not None and guide.checks.differences:
+            report(f"the resumed run differs from what was recorded before: {guide.checks.differences[0]}")
 
     return _opened(
         Run(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from .._guide import where
+from .._found import where
 from .._reader import Log
 from .._render import brief, printable
 from .._run_diff import differences

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from florlog_wal import Entry, Path
 
-from .._guide import where
+from .._found import where
 from .._render import brief, duration, jsonable, printable, size
 
 COLOURS: Final = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from florlog_wal import CheckpointBegin, CheckpointEnd, Path, Store
 
-from .._guide import where
+from .._found import where
 from .._render import duration, printable, size
 from .._session import sessions_of
 from .clock import Clock

@@ -1,0 +1,258 @@
+"""Comparing what a re-executed script does with what the log says, and labelling values by the outcome.
+
+Logged values are compared bit for bit, an iteration's fingerprints when it ends, and the whole state wherever an
+image stands.  Values that the recording does not have are kept as found, and wait for their label until the next
+such place: what differs up to there may have changed them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from florlog_recovery import RunTree
+from florlog_wal import Commit, Frame, Store, Values, decode_value, encode_value
+
+from ._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found, where
+from ._image import SavedState, differing, digests_only, page_table, state_digest
+from ._inplace import bits
+from ._open import Expected, OpenIteration, OpenLoop
+from ._snapshot import snapshot
+
+Variables = Mapping[str, Collection[str]]
+"""Frame -> names of variables."""
+
+
+class Checks:
+    """What was compared so far in one run that re-executes a recording.
+
+    ``lines`` maps a source file to its path when recorded and its lines' numbers then; None: unchanged.
+    ``resuming``: values that the recording does not have are the resumed run's own, and not kept.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        tree: RunTree,
+        lines: Mapping[str, tuple[str, Mapping[int, int]]] | None,
+        unsteady: Collection[tuple[Frame | None, str, int]] = (),
+        *,
+        resuming: bool = False,
+    ) -> None:
+        self.found: list[Found] = []
+        self.differences: list[str] = []
+        self._store = store
+        self._statements = tree.statements
+        self._lines = lines
+        self._unsteady = unsteady
+        self._resuming = resuming
+        self._base = "start"
+        self._difference = ""
+        self._local = ""
+        self._compared = 0
+        self._closed = 0  # comparisons of what an iteration, or a state, was as a whole
+        self._pending: list[Found] = []
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether the set-up produced values, and nothing has told yet whether it made the recorded state."""
+        return bool(self._pending) and self._base == "start"
+
+    # -- iterations --------------------------------------------------------------------------------
+
+    def expect(self, iteration: OpenIteration) -> None:
+        """An iteration begins: read what it logged."""
+        expected: Expected = {}
+        iteration.expected = expected
+        loop, node = iteration.loop, iteration.recorded
+        lsns = list(node.values) if node is not None else []
+        recorded = loop.recorded if loop is not None else None
+        if recorded is not None and iteration.index < recorded.count:
+            lsns.append(recorded.commits[iteration.index])
+        for lsn in lsns:
+            entry = self._store.record(lsn)
+            assert isinstance(entry.record, Commit | Values)
+            if isinstance(entry.record, Commit):
+                iteration.commit = entry.record
+            for statement, name, value in entry.record.values:
+                site = self._statements[entry.session][statement]
+                expected.setdefault((site.file, site.line, name), deque()).append(encode_value(value))
+
+    def _then(self, file: str, line: int) -> tuple[str, int] | None:
+        """A source position as it was when recorded, None for code that the recording does not have."""
+        if self._lines is None or file not in self._lines:
+            return file, line
+        recorded, lines = self._lines[file]
+        return (recorded, lines[line]) if line in lines else None
+
+    def log(self, iteration: OpenIteration, site: tuple[str, int, str], name: str, value: Any) -> None:
+        """A value was logged (``site``: file, line, qualified name): compare it, or keep it as found."""
+        if iteration.abandoned:
+            return
+        file, line, qualname = site
+        then = self._then(file, line)
+        if then is not None and iteration.expected is not None:
+            queue = iteration.expected.get((*then, name))
+            if queue:
+                self._compare(iteration, line, name, queue.popleft(), value)
+                return
+            if self._has_name(*then, name):
+                loop = iteration.loop
+                if loop is not None and loop.recorded is not None and iteration.index < loop.recorded.count:
+                    self._differ(f"{name} (line {line}) is logged at {where(iteration.path)}, and was not")
+                return
+        if not self._resuming:
+            found = Found(
+                file,
+                line,
+                qualname,
+                name,
+                iteration.path,
+                value,
+                closed=self._closed,
+                segment=iteration.segment,
+            )
+            around = None if iteration.loop is None else _present(iteration.loop)
+            found.steady = (around, file, line) not in self._unsteady
+            self.found.append(found)
+            self._pending.append(found)
+
+    def _compare(self, iteration: OpenIteration, line: int, name: str, recorded: bytes, value: Any) -> None:
+        self._compared += 1
+        if recorded != encode_value(value):
+            then, now = _short(decode_value(recorded)), _short(value)
+            self._differ(f"{name} (line {line}) was {then} at {where(iteration.path)}, and is {now} now")
+
+    def _has_name(self, file: str, line: int, name: str) -> bool:
+        return any(
+            statement.file == file and statement.line == line and name in statement.names
+            for table in self._statements.values()
+            for statement in table.values()
+        )
+
+    def received(self, iteration: OpenIteration) -> None:
+        """Compare what an iteration received: it is left, and its commit will not be reached."""
+        if (record := iteration.commit) is not None and record.data and iteration.data:
+            self._compared += 1
+            if record.data != iteration.data:
+                self._differ(f"data differ at {where(iteration.path)}")
+
+    def committed(self, iteration: OpenIteration, prints: tuple[bytes, bytes, bytes]) -> None:
+        """An iteration ran to its end: compare its fingerprints, and whether it logged all that it did."""
+        if (record := iteration.commit) is None:
+            return
+        self._closed += 1
+        names = ("random numbers", "data", "sampled parameters")
+        for name, now, then in zip(names, prints, (record.rng, record.data, record.state), strict=True):
+            if now and then:
+                self._compared += 1
+                if now != then:
+                    self._differ(f"{name} differ at {where(iteration.path)}")
+        for (_, line, name), left in (iteration.expected or {}).items():
+            if left:
+                self._differ(f"{name} (line {line}) was logged at {where(iteration.path)}, and is not now")
+
+    # -- boundaries --------------------------------------------------------------------------------
+
+    def arrive(self, loop: OpenLoop, index: int, trees: Callable[[Variables | None], dict[str, Any]]) -> None:
+        """Execution reached a boundary: where an image stands, compare the whole state.
+
+        ``trees`` gives the state now, with certain variables of each frame or with all.
+        """
+        if loop.recorded is None or (image := loop.recorded.images.get(index)) is None:
+            return
+        live = page_table(snapshot(trees(None)), digests_only)
+        self._compared += 1
+        self._closed += 1
+        shared: list[str] = []
+        if state_digest(live) != image.table:
+            saved = SavedState(self._store, image.table)
+            names = [name for name in differing(saved.table, live) if not name.startswith("/locals")]
+            shared = [name for name in names if name.split(".")[0] in saved.table]
+            here = where(loop.path(index))
+            if self._base == "start" and shared and all(name.startswith("/rng.") for name in shared):
+                # The set-up drew from an RNG that nobody seeded, or nobody drew from it: all else is equal.
+                self._local = (
+                    f"random numbers were not seeded alike: {', '.join(shared[:4])} differ at {here}"
+                )
+                shared = []
+            elif shared:
+                self._differ(f"state differs at {here}: {', '.join(shared[:4])}")
+            elif local := _local_difference(saved, trees(_variables(saved))):
+                self._local = f"variable {local} differs at {here}"
+        self._label()
+        # What differs here goes on differing: what follows does not start from the recorded state.
+        if not shared and not self._local:
+            self._settle()
+        self._base = "image"
+
+    def _differ(self, text: str) -> None:
+        self.differences.append(text)
+        self._difference = self._difference or text
+
+    def _label(self) -> None:
+        for found in self._pending:
+            if self._difference:
+                found.trust, found.detail = DIVERGED, self._difference
+            elif self._base == "image":
+                doubt = self._local
+                if not doubt and not found.steady and found.closed == self._closed:
+                    doubt = _UNSTEADY
+                found.trust, found.detail = (CONSISTENT, doubt) if doubt else (PROVEN, "")
+            else:
+                found.trust = CONSISTENT if self._compared else UNVERIFIED
+        self._pending = []
+
+    def _settle(self) -> None:
+        """Everything up to here is labelled; what follows starts from a known state."""
+        self._label()
+        self._difference = self._local = ""
+
+    def restored(self) -> None:
+        """An image is in place: everything up to here is labelled, what follows starts from a known state."""
+        self._settle()
+        self._base = "image"
+
+    def end(self) -> None:
+        """The run is over."""
+        self._label()
+
+
+_UNSTEADY = (
+    "the code before it uses more than the recorded state, such as a clock or a file, and nothing that was recorded "
+    "after it was reached"
+)
+
+
+def _present(loop: OpenLoop) -> Frame:
+    code, line = loop.site
+    return code.co_filename, code.co_qualname, line
+
+
+def _variables(saved: SavedState) -> Variables:
+    names = (name for name in saved.names() if name.startswith("/locals"))
+    return {name.removeprefix("/"): saved.tree(name).keys() for name in names}
+
+
+def _local_difference(saved: SavedState, trees: dict[str, Any]) -> str:
+    for name in _variables(saved):
+        then, now = saved.tree(f"/{name}"), trees.get(f"/{name}", {})
+        for variable in then.keys() & now.keys():
+            if _differ(then[variable], now[variable]):
+                return str(variable)
+    return ""
+
+
+def _differ(then: Any, now: Any) -> bool:
+    """Whether two trees differ in a leaf: which of them share memory does not matter."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        return then.keys() != now.keys() or any(_differ(then[key], now[key]) for key in then)
+    if isinstance(then, (list, tuple)) and isinstance(now, (list, tuple)):
+        return len(then) != len(now) or any(_differ(*pair) for pair in zip(then, now, strict=True))
+    return bits(then) != bits(now)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
