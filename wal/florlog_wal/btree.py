@@ -115,6 +115,7 @@ class Snapshot:
         meta = max(wanted, key=lambda meta: meta.txn)
         self._main, self._page_size = meta.main, meta.page_size
         self._trees: dict[str, Tree] = {}
+        self._branch_pages: dict[int, tuple[bytes, tuple[int, ...]]] = {}
         self._branches: dict[int, list[tuple[bytes, int]]] = {}
 
     def tree(self, name: str) -> Tree:
@@ -133,8 +134,7 @@ class Snapshot:
 
     def has(self, name: str, key: bytes) -> bool:
         """Whether a key is there; its value is not read."""
-        tree = self.tree(name)
-        return bool(tree.depth) and key in self._keys(self._descend(tree, key))
+        return self._find(self.tree(name), key) is not None
 
     def key_leaves(self, name: str, start: bytes = b"") -> Iterator[list[bytes]]:
         """Like `leaves`, the keys alone."""
@@ -174,30 +174,34 @@ class Snapshot:
         return self._items(page)[-1]
 
     def _lookup(self, tree: Tree, key: bytes) -> bytes | None:
+        found = self._find(tree, key)
+        return None if found is None else self._value(*found)
+
+    def _find(self, tree: Tree, key: bytes) -> tuple[bytes, int, int, int, int] | None:
+        """Where the value of a key is: its leaf page, that page's number, offset, flags and size."""
         if not tree.depth:
             return None
-        number = self._descend(tree, key)
-        page, pointers = self._page(number, _LEAF)
+        number = tree.root
         try:
+            for _ in range(tree.depth - 1):
+                page, pointers = self._branch_page(number)
+                low, high, top, _ = _NODE.unpack_from(page, pointers[_search(page, pointers, key, 1)])
+                number = low | high << 16 | top << 32
+            page, pointers = self._page(number, _LEAF)
             at = pointers[_search(page, pointers, key, 0)]
             low, high, flags, size = _NODE.unpack_from(page, at)
         except struct.error:
             raise Damage(f"page {number} has a node beyond its end") from None
         if page[at + 8 : at + 8 + size] != key:
             return None
-        return self._value(page, number, at + 8 + size, flags, low | high << 16)
+        return page, number, at + 8 + size, flags, low | high << 16
 
-    def _descend(self, tree: Tree, key: bytes) -> int:
-        """The leaf page where a key belongs."""
-        number = tree.root
-        for _ in range(tree.depth - 1):
-            page, pointers = self._page(number, _BRANCH)
-            try:
-                low, high, top, _ = _NODE.unpack_from(page, pointers[_search(page, pointers, key, 1)])
-            except struct.error:
-                raise Damage(f"page {number} has a node beyond its end") from None
-            number = low | high << 16 | top << 32
-        return number
+    def _branch_page(self, number: int) -> tuple[bytes, tuple[int, ...]]:
+        """A branch page, read once: a few of them lie above every leaf."""
+        found = self._branch_pages.get(number)
+        if found is None:
+            found = self._branch_pages[number] = self._page(number, _BRANCH)
+        return found
 
     def _walk(self, page: int, depth: int, start: bytes) -> Iterator[int]:
         """The leaf pages in order."""
@@ -215,7 +219,7 @@ class Snapshot:
         known = self._branches.get(number)
         if known is not None:
             return known
-        page, pointers = self._page(number, _BRANCH)
+        page, pointers = self._branch_page(number)
         children = []
         try:
             for at in pointers:

@@ -19,6 +19,7 @@ Which form is tried for which page is the caller's choice (see `lineage`).
 from __future__ import annotations
 
 import importlib
+import math
 import struct
 import zlib
 from collections.abc import Callable
@@ -27,14 +28,14 @@ from typing import Any, Final
 import numpy as np
 
 HEADER: Final = struct.Struct(">BBBxI16s")
-ROWS_HEAD: Final = struct.Struct(
-    ">III"
-)  # bytes of a row, bytes of the first that lie before, rows that follow
+ROWS_HEAD: Final = struct.Struct(">III")  # a row's bytes, of those the first's that lie before, rows here
 MAX_DEPTH: Final = 6
 WORTH: Final = 0.5
 SAMPLE: Final = 16 << 10
 ZLIB, ZSTD, ROWS = 1, 2, 3
 _NUMBER: Final = np.dtype(">u4")
+_Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+_Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def _optional(name: str) -> Any:
@@ -76,15 +77,20 @@ def encode_rows(page: Any, base: Any, digest: bytes, base_depth: int, row: int, 
     """
     if not _possible(page, base, base_depth) or not 0 <= lead < row or row > len(page):
         return None
-    now, before = _rows(page, row, lead), _rows(base, row, lead)
-    width = next(size for size in (8, 4, 2, 1) if row % size == 0)
-    kind = np.dtype(f"u{width}")
-    numbers = np.flatnonzero((now.view(kind) != before.view(kind)).any(axis=1))
+    unit = math.gcd(row, lead, len(page), 8)  # words of so many bytes lie in one row each
+    kind = np.dtype(f"u{unit}")
+    different = np.frombuffer(page, kind) != np.frombuffer(base, kind)
+    if np.count_nonzero(different) * unit > WORTH * len(page):
+        return None
+    rows = (np.flatnonzero(different) * unit + lead) // row
+    numbers = rows[np.diff(rows, prepend=-1) > 0]
     if len(numbers) * (row + _NUMBER.itemsize) > WORTH * len(page):
         return None
     head = HEADER.pack(ROWS, 1, base_depth + 1, len(page), digest)
-    body = numbers.astype(_NUMBER).tobytes() + now[numbers].tobytes()
-    return head + ROWS_HEAD.pack(row, lead, len(numbers)) + body
+    now = _Rows(np.frombuffer(page, np.uint8), row, lead)
+    return (
+        head + ROWS_HEAD.pack(row, lead, len(numbers)) + numbers.astype(_NUMBER).tobytes() + now.get(numbers)
+    )
 
 
 def head(data: bytes) -> tuple[int, bytes]:
@@ -97,42 +103,79 @@ def head(data: bytes) -> tuple[int, bytes]:
     return depth, base
 
 
-def decode(data: bytes, base: bytes) -> bytes:
-    """The page that a difference makes of its base."""
+def apply(data: bytes, page: bytearray) -> None:
+    """Make of a difference's base, in place, the page that it stands for."""
     codec, itemsize, _, length, _ = HEADER.unpack_from(data)
-    if length != len(base) or not itemsize or length % itemsize:
-        raise NotADelta(f"a difference for {length} bytes, its base has {len(base)}")
+    if length != len(page) or not itemsize or length % itemsize:
+        raise NotADelta(f"a difference for {length} bytes, its base has {len(page)}")
+    into = np.frombuffer(page, np.uint8)
     if codec == ROWS:
-        return _decode_rows(data, base)
-    planes = _decompress(codec, data[HEADER.size :], length)
-    changed = np.frombuffer(planes, np.uint8).reshape(itemsize, -1).T.reshape(-1)
-    return (changed ^ np.frombuffer(base, np.uint8)).tobytes()
+        _apply_rows(data, into)
+    else:
+        planes = _decompress(codec, data[HEADER.size :], length)
+        into ^= np.frombuffer(planes, np.uint8).reshape(itemsize, -1).T.reshape(-1)
 
 
-def _decode_rows(data: bytes, base: bytes) -> bytes:
+def _apply_rows(data: bytes, page: _Bytes) -> None:
     at = HEADER.size + ROWS_HEAD.size
     if len(data) < at:
         raise NotADelta("it is shorter than the head of its rows")
     row, lead, count = ROWS_HEAD.unpack_from(data, HEADER.size)
-    if not lead < row <= len(base) or len(data) != at + count * (row + _NUMBER.itemsize):
+    if not lead < row <= len(page) or len(data) != at + count * (row + _NUMBER.itemsize):
         raise NotADelta(f"{count} rows of {row} bytes do not fill it")
-    rows = _rows(base, row, lead)
-    numbers = np.frombuffer(data, _NUMBER, count, at)
-    if count and numbers.max() >= len(rows):
-        raise NotADelta(f"row {numbers.max()} of {len(rows)}")
-    rows[numbers] = np.frombuffer(data, np.uint8, count * row, at + numbers.nbytes).reshape(count, row)
-    return rows.reshape(-1)[lead : lead + len(base)].tobytes()
+    rows = _Rows(page, row, lead)
+    numbers = np.frombuffer(data, _NUMBER, count, at).astype(np.int64)
+    if count and (numbers[-1] >= len(rows) or (np.diff(numbers) <= 0).any()):
+        raise NotADelta(f"its rows are not in order, or more than {len(rows)}")
+    rows.put(numbers, np.frombuffer(data, np.uint8, count * row, at + count * _NUMBER.itemsize))
+
+
+class _Rows:
+    """A page as rows, of which the first and the last may lie partly on other pages.  Row numbers ascend."""
+
+    def __init__(self, page: _Bytes, row: int, lead: int) -> None:
+        self._page, self._row, self._lead = page, row, lead
+        self._first = 1 if lead else 0  # the first that lies on this page wholly
+        start = self._first * row - lead
+        whole = (len(page) - start) // row
+        self._whole = page[start : start + whole * row].reshape(whole, row)
+
+    def __len__(self) -> int:
+        return -(-(self._lead + len(self._page)) // self._row)
+
+    def get(self, numbers: _Numbers) -> bytes:
+        """Rows one after the other; where one lies on another page it is zero."""
+        rows = np.zeros((len(numbers), self._row), np.uint8)
+        low, high = self._inner(numbers)
+        rows[low:high] = self._whole[numbers[low:high] - self._first]
+        for i in (*range(low), *range(high, len(numbers))):
+            here, there = self._edge(int(numbers[i]))
+            rows[i, there] = self._page[here]
+        return rows.tobytes()
+
+    def put(self, numbers: _Numbers, data: _Bytes) -> None:
+        """The inverse of `get`."""
+        rows = data.reshape(-1, self._row)
+        low, high = self._inner(numbers)
+        self._whole[numbers[low:high] - self._first] = rows[low:high]
+        for i in (*range(low), *range(high, len(numbers))):
+            here, there = self._edge(int(numbers[i]))
+            self._page[here] = rows[i, there]
+
+    def _inner(self, numbers: _Numbers) -> tuple[int, int]:
+        """Between which positions lie the numbers of whole rows; at most one is outside at either end."""
+        low, high = np.searchsorted(numbers, (self._first, self._first + len(self._whole)))
+        return int(low), int(high)
+
+    def _edge(self, number: int) -> tuple[slice, slice]:
+        """Where a row's bytes are on the page, and which of the row's they are."""
+        start = number * self._row - self._lead
+        low, high = max(start, 0), min(start + self._row, len(self._page))
+        return slice(low, high), slice(low - start, high - start)
 
 
 def _possible(page: Any, base: Any, base_depth: int) -> bool:
     return len(page) == len(base) and len(page) > 0 and base_depth < MAX_DEPTH
-
-
-def _rows(page: Any, row: int, lead: int) -> np.ndarray[Any, Any]:
-    """A copy of a page, filled up with zeros to whole rows."""
-    filled = np.zeros(-(-(lead + len(page)) // row) * row, np.uint8)
-    filled[lead : lead + len(page)] = np.frombuffer(page, np.uint8)
-    return filled.reshape(-1, row)
 
 
 def _planes(items: np.ndarray[Any, Any], itemsize: int) -> bytes:

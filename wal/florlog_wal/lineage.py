@@ -67,12 +67,16 @@ class Turn:
         """Whether a difference is worth a try."""
         return not self._lineage.resting and self._misses < PATIENCE + self._hits
 
+    def admits(self, depth: int) -> bool:
+        """Whether a difference may be built on a page that is so many differences deep."""
+        if depth < deltas.MAX_DEPTH:
+            return True
+        self._chained = True  # which is due to hits before
+        return False
+
     def difference(self, page: Any, base: Any, digest: bytes, depth: int, offset: int) -> bytes | None:
         """A page as a difference from the base of a digest; None where it does not pay."""
         if len(page) != len(base):
-            return None
-        if depth >= deltas.MAX_DEPTH:
-            self._chained = True  # which is due to hits before
             return None
         found = self._smaller(page, base, digest, depth, offset)
         if found is None:

@@ -108,17 +108,20 @@ def recover(env: Environment) -> None:
 
 
 def _put_batch(env: Environment, batch: list[_Page]) -> int:
+    full: dict[bytes, Any] = {}
+    differences: dict[bytes, bytes] = {}
     with env.read() as snapshot:
-        new = {page.digest: page for page in batch if not _present(snapshot, page.digest)}
-    if not new:
+        for page in batch:
+            digest = page.digest
+            if digest in full or digest in differences or _present(snapshot, digest):
+                continue
+            difference = _difference(snapshot, page)
+            if difference is None:
+                full[digest] = page.view
+            else:
+                differences[digest] = difference
+    if not full and not differences:
         return 0
-    full = {digest: page.view for digest, page in new.items()}
-    differences = {}
-    for digest, page in new.items():
-        difference = _difference(env, page)
-        if difference is not None:
-            differences[digest] = difference
-            del full[digest]
 
     def work(txn: Any) -> int:
         size = 0
@@ -132,25 +135,29 @@ def _put_batch(env: Environment, batch: list[_Page]) -> int:
     return env.write(work)
 
 
-def _difference(env: Environment, page: _Page) -> bytes | None:
+def _difference(snapshot: Snapshot, page: _Page) -> bytes | None:
     """The page as a difference from its base; None where it does not pay, or the base cannot be read."""
     turn, base = page.turn, page.base
     if turn is None or base is None or not turn.trying:
         return None
     try:
-        with env.read() as snapshot:
-            stored = snapshot.get(DELTAS, base)
+        stored = snapshot.get(DELTAS, base)
+        depth = 0 if stored is None else deltas.head(stored)[0]
+        if not turn.admits(depth):
+            return None
+        if page.previous is not None:
             if stored is None and not snapshot.has(FULL, base):
                 return None  # gc may have removed it since
-        depth = 0 if stored is None else deltas.head(stored)[0]
-        if page.previous is not None:
             before = memoryview(page.previous).cast("B")
             found = turn.difference(page.view, before, base, depth, page.offset)
             # Only now: its owner may have been writing to it meanwhile.
             if found is None or page_digest(before) == base:
                 return found
-        return turn.difference(page.view, get(env, base), base, depth, page.offset)
-    except (Damage, deltas.NotADelta, CorruptPage, MissingPage):
+        read = _read(snapshot, base)
+        if read is None or page_digest(read) != base:
+            return None
+        return turn.difference(page.view, read, base, depth, page.offset)
+    except (Damage, deltas.NotADelta):
         return None
 
 
@@ -171,28 +178,37 @@ def get(env: Environment, digest: bytes) -> bytes:
     """The page of a digest, verified."""
     with env.read() as snapshot:
         try:
-            data = _read(snapshot, digest, deltas.MAX_DEPTH)
+            data = _read(snapshot, digest)
         except (Damage, deltas.NotADelta) as error:
             raise CorruptPage(digest, str(error)) from None
     if data is None:
         raise MissingPage(digest)
     if page_digest(data) != digest:
         raise CorruptPage(digest, "its bytes have another digest")
-    return data
+    return bytes(data)
 
 
-def _read(snapshot: Snapshot, digest: bytes, depth: int) -> bytes | None:
-    data = snapshot.get(FULL, digest)
-    if data is not None:
+def _read(snapshot: Snapshot, digest: bytes) -> bytes | bytearray | None:
+    """A page's bytes, unverified; None if it is not there."""
+    chain: list[bytes] = []
+    below = deltas.MAX_DEPTH + 1
+    while (data := snapshot.get(FULL, digest)) is None:
+        difference = snapshot.get(DELTAS, digest)
+        if difference is None:
+            if not chain:
+                return None
+            raise deltas.NotADelta(f"its base {digest.hex()} is missing")
+        depth, digest = deltas.head(difference)
+        if depth >= below:
+            raise deltas.NotADelta(f"a chain whose depth goes from {below} to {depth}")
+        below = depth
+        chain.append(difference)
+    if not chain:
         return data
-    difference = snapshot.get(DELTAS, digest)
-    if difference is None:
-        return None
-    below, base_digest = deltas.head(difference)
-    base = _read(snapshot, base_digest, below - 1) if below <= depth else None
-    if base is None:
-        raise deltas.NotADelta(f"its base {base_digest.hex()} is missing")
-    return deltas.decode(difference, base)
+    page = bytearray(data)
+    for difference in reversed(chain):
+        deltas.apply(difference, page)
+    return page
 
 
 def _present(snapshot: Snapshot, digest: bytes) -> bool:
