@@ -273,7 +273,7 @@ def test_bytes_that_the_caller_still_holds_are_not_read(
     with Store.open(tmp_path / "s", mode="w") as store:
         store.put_pages(cut(first), lineages=[lineage] * 8)
         with monkeypatch.context() as blind:
-            blind.setattr(pages, "_read", lambda *_: pytest.fail("a base was read"))
+            blind.setattr(pages, "_assemble", lambda *_: pytest.fail("a base was read"))
             result = store.put_pages(cut(second), lineages=[lineage] * 8, previous=cut(first))
         assert result.written_bytes < 6000
         assert b"".join(map(store.get_page, result.digests)) == second

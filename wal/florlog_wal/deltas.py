@@ -83,7 +83,7 @@ def encode_rows(page: Any, base: Any, digest: bytes, base_depth: int, row: int, 
     if np.count_nonzero(different) * unit > WORTH * len(page):
         return None
     rows = (np.flatnonzero(different) * unit + lead) // row
-    numbers = rows[np.diff(rows, prepend=-1) > 0]
+    numbers = rows[np.concatenate(([True], rows[1:] != rows[:-1]))] if len(rows) else rows
     if len(numbers) * (row + _NUMBER.itemsize) > WORTH * len(page):
         return None
     head = HEADER.pack(ROWS, 1, base_depth + 1, len(page), digest)
@@ -125,7 +125,7 @@ def _apply_rows(data: bytes, page: _Bytes) -> None:
         raise NotADelta(f"{count} rows of {row} bytes do not fill it")
     rows = _Rows(page, row, lead)
     numbers = np.frombuffer(data, _NUMBER, count, at).astype(np.int64)
-    if count and (numbers[-1] >= len(rows) or (np.diff(numbers) <= 0).any()):
+    if count and (numbers[-1] >= len(rows) or (numbers[1:] <= numbers[:-1]).any()):
         raise NotADelta(f"its rows are not in order, or more than {len(rows)}")
     rows.put(numbers, np.frombuffer(data, np.uint8, count * row, at + count * _NUMBER.itemsize))
 
@@ -164,8 +164,10 @@ class _Rows:
 
     def _inner(self, numbers: _Numbers) -> tuple[int, int]:
         """Between which positions lie the numbers of whole rows; at most one is outside at either end."""
-        low, high = np.searchsorted(numbers, (self._first, self._first + len(self._whole)))
-        return int(low), int(high)
+        if not len(numbers):
+            return 0, 0
+        behind = numbers[-1] >= self._first + len(self._whole)
+        return int(numbers[0] < self._first), len(numbers) - int(behind)
 
     def _edge(self, number: int) -> tuple[slice, slice]:
         """Where a row's bytes are on the page, and which of the row's they are."""

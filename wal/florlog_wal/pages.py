@@ -141,22 +141,22 @@ def _difference(snapshot: Snapshot, page: _Page) -> bytes | None:
     if turn is None or base is None or not turn.trying:
         return None
     try:
-        stored = snapshot.get(DELTAS, base)
-        depth = 0 if stored is None else deltas.head(stored)[0]
-        if not turn.admits(depth):
-            return None
         if page.previous is not None:
-            if stored is None and not snapshot.has(FULL, base):
-                return None  # gc may have removed it since
+            depth = _depth(snapshot, base)
+            if depth is None or not turn.admits(depth):
+                return None
             before = memoryview(page.previous).cast("B")
             found = turn.difference(page.view, before, base, depth, page.offset)
             # Only now: its owner may have been writing to it meanwhile.
             if found is None or page_digest(before) == base:
                 return found
-        read = _read(snapshot, base)
-        if read is None or page_digest(read) != base:
+        chain, whole = _chain(snapshot, base)
+        if whole is None or not turn.admits(len(chain)):
             return None
-        return turn.difference(page.view, read, base, depth, page.offset)
+        read = _assemble(chain, whole)
+        if page_digest(read) != base:
+            return None
+        return turn.difference(page.view, read, base, len(chain), page.offset)
     except (Damage, deltas.NotADelta):
         return None
 
@@ -178,7 +178,8 @@ def get(env: Environment, digest: bytes) -> bytes:
     """The page of a digest, verified."""
     with env.read() as snapshot:
         try:
-            data = _read(snapshot, digest)
+            chain, whole = _chain(snapshot, digest)
+            data = None if whole is None else _assemble(chain, whole)
         except (Damage, deltas.NotADelta) as error:
             raise CorruptPage(digest, str(error)) from None
     if data is None:
@@ -188,27 +189,38 @@ def get(env: Environment, digest: bytes) -> bytes:
     return bytes(data)
 
 
-def _read(snapshot: Snapshot, digest: bytes) -> bytes | bytearray | None:
-    """A page's bytes, unverified; None if it is not there."""
+def _chain(snapshot: Snapshot, digest: bytes) -> tuple[list[bytes], bytes | None]:
+    """The differences that lead down from a page, and the full page below them; None if it is not there."""
     chain: list[bytes] = []
     below = deltas.MAX_DEPTH + 1
-    while (data := snapshot.get(FULL, digest)) is None:
-        difference = snapshot.get(DELTAS, digest)
-        if difference is None:
-            if not chain:
-                return None
-            raise deltas.NotADelta(f"its base {digest.hex()} is missing")
+    while (difference := snapshot.get(DELTAS, digest)) is not None:
         depth, digest = deltas.head(difference)
         if depth >= below:
             raise deltas.NotADelta(f"a chain whose depth goes from {below} to {depth}")
         below = depth
         chain.append(difference)
+    whole = snapshot.get(FULL, digest)
+    if whole is None and chain:
+        raise deltas.NotADelta(f"its base {digest.hex()} is missing")
+    return chain, whole
+
+
+def _assemble(chain: list[bytes], whole: bytes) -> bytes | bytearray:
+    """The bytes, unverified, of the page that a chain leads down from."""
     if not chain:
-        return data
-    page = bytearray(data)
+        return whole
+    page = bytearray(whole)
     for difference in reversed(chain):
         deltas.apply(difference, page)
     return page
+
+
+def _depth(snapshot: Snapshot, digest: bytes) -> int | None:
+    """How many differences lead down from a page; None if it is not there."""
+    difference = snapshot.get(DELTAS, digest)
+    if difference is not None:
+        return deltas.head(difference)[0]
+    return 0 if snapshot.has(FULL, digest) else None
 
 
 def _present(snapshot: Snapshot, digest: bytes) -> bool:
