@@ -29,6 +29,7 @@ from florlog_recovery.costs import KIND
 from florlog_wal import Frame, Note, Store
 from florlog_wal import Path as IterationPath
 
+from ._changes import ChangedCode
 from ._comparison import compared, read_in
 from ._found import Found
 from ._known import Known, Place, known, statement_keys
@@ -75,6 +76,8 @@ class Question:
         default_factory=set
     )  # loop, file, line of a statement
     notes: list[str] = field(default_factory=list)
+    changes: tuple[str, ...] = ()  # what else differs, and what that may invalidate
+    changed: ChangedCode | None = None  # the same, where the question is put nonetheless
     reading: Reading | None = None  # how a script that was recorded hands-free is read
 
     @property
@@ -94,13 +97,16 @@ def ask(
     where: str | None = None,
     first: int | None = None,
     last: int | None = None,
+    *,
+    force: bool = False,
 ) -> Question:
     """The question that ``script`` puts to a recorded run.
 
     ``where`` is a condition on iterations; ``first`` and ``last`` leave only so many of those for which it
     holds and in which an added statement may run.
 
-    Raises `SourceChangedError` when the script differs in more than added statements, and `FlorlogError`
+    Raises `SourceChangedError` when the script differs in more than added statements and that is not forced,
+    and `FlorlogError`
     when nothing was added, or nothing of it runs in the iterations asked for.
     """
     files = compared(store, tree, script)
@@ -108,17 +114,10 @@ def ask(
     old_texts = {file.present: file.old for file in files}
     texts = {file.present: file.new for file in files}
     recorded = {file.present: file.recorded for file in files}
-    changes = [f"{Path(file).name}, {change}" for file, diff in diffs.items() for change in diff.changed]
-    if changes:
-        more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
-        raise SourceChangedError(
-            f"the script differs from the recording of {tree.run} in more than added statements: "
-            f"{changes[0]}{more}; undo that, or record the new script"
-        )
     added = [
         Added(file, call) for file, diff in diffs.items() for new in diff.added for call in new.log_calls
     ]
-    if not added:
+    if not added and not any(diff.changed for diff in diffs.values()):
         raise FlorlogError(
             f"no log statement was added to {Path(script).name} since {tree.run} was recorded: "
             "add one, such as run.log(norm=...), where the value exists"
@@ -129,6 +128,16 @@ def ask(
         question.reading = _reading(old_texts, diffs)
     with read_in(question.reading):
         program = Program(texts, script)
+    changed = ChangedCode(tree, files, script, program, question.reading)
+    if changed:
+        question.changes = tuple(changed.described())
+        if not force:
+            raise _refused(question)
+        question.changed = changed
+    if not added:
+        raise FlorlogError(
+            f"no log statement was added to {Path(script).name}: what was changed asks for nothing"
+        )
     try:
         selection = Selection(store, tree, _condition(tree, where))
         question.keys = statement_keys(diffs, recorded)
@@ -142,6 +151,16 @@ def ask(
         raise FlorlogError(f"no recorded iteration that was asked for reaches the added statement: {listed}")
     _exclude_images(question, old_texts, texts)
     return question
+
+
+def _refused(question: Question) -> SourceChangedError:
+    changes = question.changes
+    more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
+    return SourceChangedError(
+        f"the script differs from the recording of {question.tree.run} in more than added statements: "
+        f"{changes[0]}{more}. Undo that, record the new script, or take --force, with which no value is PROVEN",
+        changes,
+    )
 
 
 def plan_for(question: Question) -> Plan:

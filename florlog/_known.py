@@ -1,8 +1,8 @@
 """What earlier replays found for the statements that are asked for now: values that need no execution.
 
 A replay session notes for which iterations its statements were asked (a ``Note`` of kind "asked").  A statement
-is the same as an earlier one if its text, its place in the recorded source and all other code added beside log
-statements are.  Of an iteration that was asked for then, its values, or that it has none, are known, unless
+is the same as an earlier one if its text, its place in the recorded source and all other code added or changed
+beside log statements are.  Of an iteration that was asked for then, its values, or that it has none, are known, unless
 one of them is less than CONSISTENT; a session that found a difference leaves no note.
 """
 
@@ -60,6 +60,8 @@ def statement_keys(diffs: Mapping[str, SourceDiff], recorded: Mapping[str, str])
     """The identity of every added log statement, by its present file and line."""
     others = xxhash.xxh3_64()
     for file, diff in sorted(diffs.items()):
+        for change in diff.changed:
+            others.update(repr((recorded[file], change)).encode())
         for added in diff.added:
             if not _only_logs(added):
                 others.update(repr((recorded[file], *_place(diff, added), ast.dump(added.node))).encode())

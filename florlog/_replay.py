@@ -18,8 +18,9 @@ from florlog_wal import Hindsight, Note, RunBegin, Store, WalError
 from florlog_wal import Path as IterationPath
 
 from . import _session
+from ._changes import ChangedCode
 from ._environment import changes, environment
-from ._found import CONSISTENT, PROVEN, Found
+from ._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found
 from ._guide import Guide
 from ._hindsight import Question, plan_for
 from ._journal import Journal, report
@@ -110,7 +111,20 @@ def redo(
         for value in values:
             if value.trust == PROVEN:  # the recorded values came out equal, but these were computed elsewhere
                 value.trust, value.detail = CONSISTENT, changed[0]
+    if question.changed is not None:
+        _doubt(values, question.changed, question.changes[0])
     return Redone(values, guide.checks.differences, guide.spans, guide.measured.data)
+
+
+def _doubt(values: list[Found], changed: ChangedCode, first: str) -> None:
+    """Label values of a forced replay: what changed code may have computed is vouched for by nothing recorded."""
+    for value in values:
+        if value.trust == DIVERGED:
+            continue
+        if doubt := changed.doubt(value.path):
+            value.trust, value.detail = UNVERIFIED, doubt
+        elif value.trust == PROVEN:
+            value.trust, value.detail = CONSISTENT, first
 
 
 def _with_answered(question: Question, values: list[Found]) -> list[Found]:

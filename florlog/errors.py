@@ -46,4 +46,8 @@ class NoSuchRunError(FlorlogError):
 
 
 class SourceChangedError(FlorlogError):
-    """The script differs from the recording in more than added statements."""
+    """The script differs from the recording in more than added statements; ``changes`` tells each in a line."""
+
+    def __init__(self, message: str, changes: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.changes = changes

@@ -9,7 +9,9 @@ from florlog_recovery import Plan
 from florlog_wal import Store
 
 from .._hindsight import Question, ask, plan_for
+from .._journal import report
 from .._plan_view import PlanView, plan_view
+from ..errors import SourceChangedError
 from ._arguments import add_format, add_script, number_of, run_of_script
 
 
@@ -27,13 +29,33 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--last", type=number_of("iterations"), metavar="N", help="only the last N iterations of those"
     )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="also where recorded code was changed: no value is PROVEN then",
+    )
     add_format(parser)
 
 
 def planned(store: Store, options: argparse.Namespace) -> tuple[Question, Plan, PlanView]:
     """The question, the cheapest plan that answers it, and what to show of that."""
     script = str(Path(options.script).absolute())
-    question = ask(store, run_of_script(store, options), script, options.where, options.first, options.last)
+    try:
+        question = ask(
+            store,
+            run_of_script(store, options),
+            script,
+            options.where,
+            options.first,
+            options.last,
+            force=options.force,
+        )
+    except SourceChangedError as error:
+        for change in error.changes[1:]:
+            report(f"changed: {change}")
+        raise
+    for change in question.changes:
+        report(f"changed: {change}")
     plan = plan_for(question)
     view = plan_view(
         plan,

@@ -91,6 +91,8 @@ def _argv(options: argparse.Namespace, question: Question) -> list[str]:
     for name in ("where", "first", "last"):
         if getattr(options, name, None) is not None:
             argv += [f"--{name}={getattr(options, name)}"]
+    if options.force:
+        argv.append("--force")
     return argv
 
 

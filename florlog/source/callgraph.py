@@ -178,15 +178,7 @@ class CallGraph:
         for node in self._all_nodes():
             if isinstance(node, ast.Call):
                 quiet.add(node.func)
-                if _last_name(node.func) in (
-                    "getattr",
-                    "methodcaller",
-                    "globals",
-                    "locals",
-                    "vars",
-                    "eval",
-                    "exec",
-                ):
+                if _finds_by_name(node.func):
                     strings = [a.value for a in node.args if isinstance(a, ast.Constant)]
                     if strings:
                         found.update(f for text in strings for f in self._named.get(str(text), ()))
@@ -387,6 +379,14 @@ class CallGraph:
             return False
         arguments = scope.node.args.args if isinstance(scope.node, FUNCTIONS) else []
         return bool(arguments) and arguments[0].arg == func.value.id and func.attr in scope.parent.bound
+
+
+def _finds_by_name(function: ast.AST) -> bool:
+    """Whether a call may give any function of the program; ``model.eval()`` is none of these."""
+    name = _last_name(function)
+    if isinstance(function, ast.Attribute) and _last_name(function.value) not in ("builtins", "__builtins__"):
+        return name in ("getattr", "methodcaller")
+    return name in ("getattr", "methodcaller", "globals", "locals", "vars", "eval", "exec")
 
 
 def _evaluated_outside(node: ast.AST) -> list[ast.AST]:

@@ -44,6 +44,7 @@ class Change:
     new_line: int | None
     old: str
     new: str
+    qualname: str = "<module>"  # of the code that holds it, on the side that has it, the new one first
 
     def __str__(self) -> str:
         if self.kind == "removed":
@@ -98,8 +99,24 @@ class _Comparison:
             if not isinstance(n, ast.stmt)
         ]
         added.sort(key=lambda a: (a.line, a.node.col_offset))
+        self._changes = [replace(change, qualname=self._holder(change)) for change in self._changes]
         self._changes.sort(key=lambda c: (c.new_line or c.old_line or 0, c.old_line or 0))
         return SourceDiff(tuple(added), tuple(self._changes), self._line_map)
+
+    def _holder(self, change: Change) -> str:
+        scopes = self._scopes if change.new_line is not None else self._old_scopes
+        line = change.new_line or change.old_line or 0
+        holders = [
+            (first, scope.qualname)
+            for node, scope in scopes.inner.items()
+            if isinstance(node, DEFINITIONS)
+            and (first := node.lineno) < line <= (node.end_lineno or first)
+        ]  # fmt: skip
+        return max(holders)[1] if holders else "<module>"
+
+    @cached_property
+    def _old_scopes(self) -> Scopes:
+        return Scopes(self._old)
 
     def _walk_blocks(self, old: ast.AST, new: ast.AST) -> None:
         for old_block, new_block in paired_blocks(old, new):

@@ -481,3 +481,21 @@ def test_an_iteration_is_left_only_behind_the_last_place_that_may_run_the_statem
     text = BODY.format("a = helper(a)").replace("c = b + 1", later)
     program = Program({"/s.py": text}, "/s.py")
     assert program.exit((Location("/s.py", 6, "helper"),), ("/s.py", "<module>", 11), (), 0) is None
+
+
+def test_a_method_named_eval_gives_no_function_of_the_program() -> None:
+    text = textwrap.dedent("""\
+        import florlog
+
+        def main(model):
+            total = 0
+            for epoch in florlog.loop("epoch", range(3)):
+                model.eval()
+
+        main(make())
+    """)
+    program = Program({FILE: text}, FILE)
+    epoch: Frame = (FILE, "main", 5)
+    assert program.may_run(Location(FILE, 4, "main"), epoch, []) == frozenset()
+    dynamic = Program({FILE: text.replace("model.eval()", "eval(model)()")}, FILE)
+    assert dynamic.may_run(Location(FILE, 4, "main"), epoch, []) == {0}

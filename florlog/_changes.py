@@ -1,0 +1,129 @@
+"""What was changed in a recorded program beside added statements, and what that may invalidate.
+
+A question needs the recorded program to be what runs.  Where its code was changed nonetheless and the replay is forced,
+it executes new code on recorded states, so no value of it can be PROVEN; and a value in whose iteration, or in one
+around it, the changed code may run is vouched for by nothing that was recorded: it is UNVERIFIED.  Any other
+value is CONSISTENT at best.  Where changed code may run is source analysis's answer (`florlog.source.regions`),
+asked of the present program for code that it has and of the recorded one for code that is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from florlog_recovery import Loop, Node, RunTree
+from florlog_wal import Path as IterationPath
+
+from ._comparison import Compared, read_in
+from .handsfree.choice import choose
+from .handsfree.reading import Reading, reading
+from .source.diff import Change
+from .source.regions import Frame, Location, Program
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """A change and where its code runs."""
+
+    file: Compared
+    change: Change
+    program: Program
+    site: Location
+
+    def __str__(self) -> str:
+        return f"{Path(self.file.present).name}, {self.change}"
+
+
+class ChangedCode:
+    """The changes of a program, asked for what they reach in a recorded run."""
+
+    def __init__(
+        self, tree: RunTree, files: Sequence[Compared], script: str, present: Program, how: Reading | None
+    ) -> None:
+        self._tree = tree
+        self._files = {file.recorded: file for file in files}
+        self._present = present
+        self._hands_free = how is not None
+        self._script = script
+
+    @cached_property
+    def _recorded(self) -> Program:
+        texts = {file.present: file.old for file in self._files.values()}
+        with read_in(reading(choose(texts).loops) if self._hands_free else None):
+            return Program(texts, self._script)
+
+    @cached_property
+    def _changes(self) -> list[_Changed]:
+        found = []
+        for file in self._files.values():
+            for change in file.diff.changed:
+                new = change.new_line is not None
+                line = change.new_line if change.new_line is not None else change.old_line
+                site = Location(file.present, line or 1, change.qualname)
+                found.append(_Changed(file, change, self._present if new else self._recorded, site))
+        return found
+
+    def __bool__(self) -> bool:
+        return any(file.diff.changed for file in self._files.values())
+
+    def described(self) -> Iterator[str]:
+        """Each change, with its line and what it may invalidate."""
+        for changed in self._changes:
+            yield f"{changed}; {self._reach(changed)}"
+
+    def doubt(self, path: IterationPath) -> str:
+        """The change that may have run for a value of an iteration, "" if none may."""
+        nodes: list[tuple[Loop | None, Node | None]] = [(None, self._tree.root)]
+        for depth in range(1, len(path) + 1):
+            place = self._tree.locate(path[:depth])
+            if place is not None:
+                nodes.append((place[0], place[0].nodes.get(place[1])))
+        inside = len(nodes) > 1
+        for changed in self._changes:
+            for loop, node in nodes:
+                segments = self._segments(changed, loop, node)
+                if loop is None and inside:  # what runs behind the last loop comes too late
+                    segments = {s for s in segments if s < len(self._tree.root.loops)}
+                if segments:
+                    return str(changed)
+        return ""
+
+    def _reach(self, changed: _Changed) -> str:
+        root = self._segments(changed, None, self._tree.root)
+        last = len(self._tree.root.loops)
+        loops = dict.fromkeys(
+            loop.name.partition("#")[0]
+            for loop in self._tree.loops()
+            if self._segments(changed, loop, None)
+            or any(self._segments(changed, loop, node) for node in loop.nodes.values())
+        )
+        if loops:
+            first = next(iter(self._tree.root.loops)).name
+            return f"it may run in {_joined(list(loops))}: values of these iterations, from {first}=0 on"
+        if any(segment < last for segment in root) or (root and not last):
+            return "it runs before the loops: everything that the log does not restore"
+        if root:
+            return "it runs behind the last loop: values from there on"
+        return "it runs in no recorded iteration"
+
+    def _segments(self, changed: _Changed, loop: Loop | None, node: Node | None) -> set[int]:
+        children = [] if node is None else node.loops
+        stacks = [tuple(self._frame(changed, frame) for frame in child.stack) for child in children]
+        around = None if loop is None else self._frame(changed, loop.site)
+        return {s for s in changed.program.may_run(changed.site, around, stacks) if s <= len(children)}
+
+    def _frame(self, changed: _Changed, frame: Frame) -> Frame:
+        path, qualname, line = frame
+        file = self._files.get(path)
+        if file is None:
+            return frame
+        if changed.program is self._present:
+            line = file.diff.old_to_new.get(line, line)
+        return file.present, qualname, line
+
+
+def _joined(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
