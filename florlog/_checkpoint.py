@@ -17,7 +17,7 @@ from florlog_recovery import Image
 from florlog_wal import CheckpointBegin, Note, Store
 
 from ._checks import Variables
-from ._data import loader_generators
+from ._data import loader_generators, passed_over
 from ._derived import Derived
 from ._fingerprint import StateFingerprint
 from ._frames import Carried
@@ -226,7 +226,12 @@ class Checkpointer:
                 generators = loader_generators(loop.cursor.iterable)
                 for generator, state in zip(generators, loop.entry["generators"], strict=True):
                     generator.set_state(state)
-            loop.cursor.seek(index, saved.tree("/position") if "/position" in names else None)
+            position = saved.tree("/position") if "/position" in names else None
+            if what := passed_over(loop.cursor.iterable, position):
+                self._warn(
+                    f"loop {loop.name!r} goes on at item {index}: {what} produces the items before again"
+                )
+            loop.cursor.seek(index, position)
             if loop.counters is None:
                 loop.counters = counters(loop.iterator())
             for counter in loop.counters:

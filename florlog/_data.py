@@ -2,8 +2,8 @@
 
 Ranges and sequences are indexed.  Of a DataLoader the sampler is drawn from exactly as before, but no skipped
 item is loaded (`_workers` has what worker processes need beyond that).  Under ``enumerate`` and ``zip`` each part is
-advanced for itself, a progress bar is asked for what it shows the progress of, an iterable with a
-``state_dict`` is given its state.  Anything else is advanced item by item.
+advanced for itself, a progress bar is asked for what it shows the progress of, an iterable or a streamed data set
+with a ``state_dict`` (torchdata's StatefulDataLoader) is given its state.  Anything else is advanced item by item.
 
 Position counts items that the loop's body received, not what was prefetched (CheckFreq, FAST 2021, section
 4.4).  A shuffling loader draws its order from an RNG when iteration starts, so a cursor that starts in the
@@ -14,11 +14,12 @@ state afterwards.  So all that a skip draws, it draws within `Cursor.seek`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from types import GeneratorType
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
-from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
+from torch.utils.data.dataloader import _BaseDataLoaderIter, _SingleProcessDataLoaderIter
 
 from ._workers import Passing
 from .errors import ChangedError, ImageError
@@ -36,10 +37,47 @@ def _is_indexed(iterable: Any) -> bool:
     return isinstance(iterable, (range, list, tuple, str, bytes))
 
 
+def _keeper(iterable: Any) -> Any:
+    """What knows the place of an iterable: itself, or the data set that it streams from; None if nothing does."""
+    if isinstance(iterable, _BaseDataLoaderIter):
+        return None  # could not be given its place back
+    if _is_stateful(iterable):
+        return iterable
+    if isinstance(iterable, DataLoader) and iterable.num_workers == 0:
+        dataset = iterable.dataset
+        return dataset if isinstance(dataset, IterableDataset) and _is_stateful(dataset) else None
+    return None
+
+
 def _is_stateful(iterable: Any) -> bool:
     return callable(getattr(iterable, "state_dict", None)) and callable(
         getattr(iterable, "load_state_dict", None)
     )
+
+
+def _position(iterable: Any) -> Any:
+    """The place that an iterable tells of itself; of a wrapper, a list of its parts'; None if none is told."""
+    if (keeper := _keeper(iterable)) is not None:
+        return keeper.state_dict()
+    held = [_position(part) for part in _parts(iterable)]
+    return held if any(place is not None for place in held) else None
+
+
+def passed_over(iterable: Any, position: Any) -> str:
+    """What will produce and drop items in order to go on in its middle, "" if nothing does."""
+    if position is not None and _keeper(iterable) is not None:
+        return ""
+    parts = _parts(iterable)
+    places = position if position is not None else [None] * len(parts)
+    for part, place in zip(parts, places, strict=True):
+        if found := passed_over(part, place):
+            return found
+    dataset = getattr(iterable, "dataset", None) or getattr(iterable, "_dataset", None)
+    if isinstance(dataset, IterableDataset):
+        return f"{type(dataset).__name__}, which streams its items and has no state_dict() in this process,"
+    if isinstance(iterable, GeneratorType):
+        return f"generator {iterable.gi_code.co_name}"
+    return ""
 
 
 def _parts(iterable: Any) -> list[Any]:
@@ -134,20 +172,15 @@ class Cursor:
 
     def position(self) -> Any:
         """The iterable's own account of where it is, None if it has none."""
-        iterable: Any = self.iterable
-        return iterable.state_dict() if _is_stateful(iterable) else None
+        return _position(self.iterable)
 
     def seek(self, index: int, position: Any = None) -> None:
         """Continue with item ``index``; draws from the RNGs as a start from 0 would."""
         iterable: Any = self.iterable
-        if position is not None and _is_stateful(iterable):
-            iterable.load_state_dict(position)
-            self._items = iter(iterable)
-        else:
-            done = self._taken if isinstance(iterable, Iterator) else 0  # an iterator cannot start again
-            if index < done:
-                raise ImageError("the data cannot go back to where an image was taken")
-            self._items = _continued(iterable, index - done)
+        done = self._taken if isinstance(iterable, Iterator) else 0  # an iterator cannot start again
+        if index < done and not (position is not None and _is_stateful(iterable)):
+            raise ImageError("the data cannot go back to where an image was taken")
+        self._items = _continued(iterable, index - done, position)
         self._taken = index
 
     def next(self) -> Any:
@@ -159,8 +192,16 @@ class Cursor:
         return item
 
 
-def _continued(iterable: Any, index: int) -> Iterator[Any]:
-    """An iterator over an iterable's items from ``index``."""
+def _continued(iterable: Any, index: int, position: Any = None) -> Iterator[Any]:
+    """An iterator over an iterable's items from ``index``, or from the ``position`` that it told."""
+    if position is not None and (keeper := _keeper(iterable)) is not None:
+        keeper.load_state_dict(position)
+        items: Iterator[Any] = iter(iterable)
+        if isinstance(items, _SingleProcessDataLoaderIter):
+            items._num_yielded += index
+        return items
+    parts = _parts(iterable)
+    places = position if position is not None else [None] * len(parts)
     if isinstance(iterable, Sequence) and _is_indexed(iterable):
         return iter(iterable[index:])
     if isinstance(iterable, DataLoader):
@@ -173,14 +214,13 @@ def _continued(iterable: Any, index: int) -> Iterator[Any]:
         return iterable
     if isinstance(iterable, enumerate):
         how: Any = iterable.__reduce__()
-        inner, start = how[1]
-        return enumerate(_continued(inner, index), start + index)
+        return enumerate(_continued(parts[0], index, places[0]), how[1][1] + index)
     if isinstance(iterable, zip):
-        for part in _parts(iterable):
-            _continued(part, index)  # iterators all: they are moved themselves
+        for part, place in zip(parts, places, strict=True):
+            _continued(part, index, place)  # iterators all: they are moved themselves
         return iterable
     if _bar(iterable):
-        iterable.iterable = _Started(_continued(iterable.iterable, index))
+        iterable.iterable = _Started(_continued(iterable.iterable, index, places[0]))
         iterable.initial = iterable.n = index
         return iter(iterable)
     return _consume(iter(iterable), index)

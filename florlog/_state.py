@@ -237,17 +237,27 @@ class _NumpyState:
 
 
 class _Loader:
-    """A DataLoader has no state between two epochs but that of its generators."""
+    """A DataLoader has no state between two epochs but that of its generators, and its data set's own.
+
+    Its place within an epoch is its loop's (`_data`).  torchdata's loader is not asked for its ``state_dict``, because
+    before it has begun it would begin, and draw random numbers that it would have drawn later.
+    """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
-        self.generators = loader_generators(loader)
+        self.loader: Any = loader
 
     def capture(self) -> Tree:
-        return [generator.get_state() for generator in self.generators]
+        dataset = self.loader.dataset
+        return {
+            "generators": [generator.get_state() for generator in loader_generators(self.loader)],
+            "dataset": dataset.state_dict() if _is_stateful(dataset) else None,
+        }
 
     def restore(self, tree: Tree) -> None:
-        for generator, state in zip(self.generators, tree, strict=True):
+        for generator, state in zip(loader_generators(self.loader), tree["generators"], strict=True):
             generator.set_state(state)
+        if tree["dataset"] is not None:
+            self.loader.dataset.load_state_dict(tree["dataset"])
 
 
 class _Value:
@@ -307,10 +317,10 @@ def _adapter(name: str, target: Any) -> Adapter:
     for kind, make in known:
         if isinstance(target, kind):
             return make(target)
-    if callable(getattr(target, "state_dict", None)) and callable(getattr(target, "load_state_dict", None)):
-        return _Stateful(target)
     if isinstance(target, DataLoader):
         return _Loader(target)
+    if _is_stateful(target):
+        return _Stateful(target)
     made = _Value(name, target)
     try:
         flatten(target, name)
@@ -323,6 +333,12 @@ def _adapter(name: str, target: Any) -> Adapter:
             ) from None
         raise
     return made
+
+
+def _is_stateful(target: Any) -> bool:
+    return callable(getattr(target, "state_dict", None)) and callable(
+        getattr(target, "load_state_dict", None)
+    )
 
 
 class Randomness:

@@ -18,10 +18,11 @@ from torch.utils.data import (
     Sampler,
     WeightedRandomSampler,
 )
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 import florlog
-from florlog._data import Cursor, check, identity, length_of, loader_generators
-from florlog._state import Randomness
+from florlog._data import Cursor, check, identity, length_of, loader_generators, passed_over
+from florlog._state import Randomness, adapter
 
 ITEMS = 46
 
@@ -102,11 +103,11 @@ def passes(make: Callable[[], Any], at: int) -> tuple[list[Any], list[Any]]:
     entry = rng.capture()
     generators = [generator.get_state() for generator in loader_generators(iterable)]
     cursor = Cursor(iterable)
-    expected, boundary = [], None
+    expected, boundary, position = [], None, None
     number = 0
     while True:
         if number == at:
-            boundary = rng.capture()
+            boundary, position = rng.capture(), cursor.position()
         try:
             item = cursor.next()
         except StopIteration:
@@ -123,7 +124,7 @@ def passes(make: Callable[[], Any], at: int) -> tuple[list[Any], list[Any]]:
     for generator, state in zip(loader_generators(again), generators, strict=True):
         generator.set_state(state)
     cursor = Cursor(iterable)
-    cursor.seek(at)
+    cursor.seek(at, position)
     assert boundary is not None
     rng.restore(boundary)
     got = []
@@ -291,6 +292,87 @@ def test_an_iterable_with_a_state_is_continued_by_it() -> None:
     again = Cursor(Own())
     again.seek(2, position)
     assert [again.next() for _ in range(4)] == [3, 4, 5, 6]
+
+
+class Resumable(Stream):
+    """A stream that knows its place."""
+
+    def __init__(self) -> None:
+        self.at = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"at": self.at}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.at = state["at"]
+
+    def __iter__(self) -> Iterator[Any]:
+        while self.at < ITEMS:
+            self.at += 1
+            yield torch.tensor([self.at])
+        self.at = 0
+
+
+STATEFUL: dict[str, Callable[[Any, int], Any]] = {
+    "in-order": lambda data, workers: StatefulDataLoader(data, 4, num_workers=workers),
+    "shuffled": lambda data, workers: StatefulDataLoader(data, 4, shuffle=True, num_workers=workers),
+    "generator": lambda data, workers: StatefulDataLoader(
+        data, 4, shuffle=True, generator=torch.Generator().manual_seed(5), num_workers=workers
+    ),
+    "stream": lambda data, workers: StatefulDataLoader(Resumable(), 4, num_workers=workers),
+    "in-tqdm": lambda data, workers: tqdm(StatefulDataLoader(data, 4, shuffle=True, num_workers=workers)),
+    "in-zip": lambda data, workers: zip(
+        StatefulDataLoader(data, 4, shuffle=True, num_workers=workers), range(99), strict=False
+    ),
+}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", STATEFUL)
+def test_torchdatas_loader_goes_on_exactly_once_by_its_own_state(kind: str, workers: int) -> None:
+    def make() -> Any:
+        torch.manual_seed(4)  # an iterator made before the loop draws before the loop
+        return STATEFUL[kind](Counted(), workers)
+
+    expected, got = passes(make, 5)
+    assert len(got) == (19 if kind == "stream" and workers else 7)
+    assert same(got, expected)
+
+
+def test_a_stream_with_a_state_produces_nothing_again() -> None:
+    loader = DataLoader(Resumable(), 4)
+    cursor = Cursor(tqdm(enumerate(loader, 3)))
+    expected = [cursor.next() for _ in range(12)]
+    again = Resumable()
+    cursor = Cursor(tqdm(DataLoader(again, 4)))
+    for _ in range(5):
+        cursor.next()
+    position = cursor.position()
+    assert not passed_over(cursor.iterable, position)
+    again.at = 99
+    cursor = Cursor(tqdm(DataLoader(again, 4)))
+    cursor.seek(5, position)
+    assert again.at == 20
+    assert same([cursor.next() for _ in range(7)], [item for _, item in expected[5:]])
+
+
+def test_what_produces_its_items_again_is_named() -> None:
+    assert "Stream, which" in passed_over(tqdm(DataLoader(Stream(), 4)), None)
+    assert "Resumable" in passed_over(DataLoader(Resumable(), 4, num_workers=2), None)
+    assert passed_over(enumerate(i for i in range(3)), None) == "generator <genexpr>"
+    for quiet in (range(3), [1], zip("ab", [1, 2], strict=True), DataLoader(Counted(), 4, num_workers=2)):
+        assert passed_over(quiet, None) == ""
+
+
+def test_a_tracked_loader_of_torchdata_draws_nothing_when_its_state_is_taken() -> None:
+    loader = StatefulDataLoader(Counted(), 4, shuffle=True)
+    before = torch.get_rng_state()
+    taken = adapter("loader", loader).capture()
+    assert torch.equal(torch.get_rng_state(), before)
+    first = [batch.tolist() for batch in loader]
+    assert [batch.tolist() for batch in loader] != first
+    adapter("loader", loader).restore(taken)
+    assert [batch.tolist() for batch in loader] == first
 
 
 CHANGES: dict[str, Callable[[], DataLoader[Any]]] = {

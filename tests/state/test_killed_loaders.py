@@ -14,6 +14,7 @@ SCRIPT = """
 import os, pathlib, random, signal, sys
 import torch
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
+from torchdata.stateful_dataloader import StatefulDataLoader
 import florlog
 
 class Noisy(Dataset):
@@ -22,16 +23,25 @@ class Noisy(Dataset):
     def __getitem__(self, index):
         return torch.tensor([float(index)]), torch.rand(1) + random.random()
 
+class Still(Noisy):
+    def __getitem__(self, index):
+        return torch.tensor([float(index)]), torch.tensor([0.5])
+
 def main(kind, workers, mark, *place):
     torch.manual_seed(1)
     random.seed(1)
-    data = Noisy()
+    stateful = kind.startswith("stateful")
+    # torchdata starts its workers' generators anew when it goes on
+    data = Still() if stateful and workers else Noisy()
     sampler = WeightedRandomSampler([1.0 + i for i in range(24)], 24) if kind == "weighted" else None
-    loader = DataLoader(data, 3, shuffle=sampler is None, sampler=sampler, num_workers=workers)
+    make = StatefulDataLoader if stateful else DataLoader
+    loader = make(data, 3, shuffle=sampler is None, sampler=sampler, num_workers=workers)
     model = torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.Dropout(0.3), torch.nn.Linear(4, 1))
     optimizer = torch.optim.Adam(model.parameters())
     with florlog.run("loaders", overhead=float("inf")) as run:
         run.track(model=model, optimizer=optimizer)
+        if kind == "stateful-tracked":
+            run.track(loader=loader)
         for epoch in run.loop("epoch", range(2)):
             batches = enumerate(loader) if kind == "enumerate" else loader
             step = -1
@@ -61,7 +71,16 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 @pytest.mark.crash
 @pytest.mark.parametrize(
     ("kind", "workers"),
-    [("shuffled", 0), ("shuffled", 2), ("weighted", 2), ("shuffled", 4), ("enumerate", 0)],
+    [
+        ("shuffled", 0),
+        ("shuffled", 2),
+        ("weighted", 2),
+        ("shuffled", 4),
+        ("enumerate", 0),
+        ("stateful", 2),
+        ("stateful-tracked", 0),
+        ("stateful-tracked", 2),
+    ],
 )
 def test_killed_in_mid_epoch_and_resumed(kind: str, workers: int, nursery: Nursery, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
