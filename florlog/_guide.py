@@ -157,6 +157,7 @@ class Guide:
         image, started = loop.recorded.images[index], time.perf_counter()
         self._next_span(started)
         restore(loop, index, image)
+        loop.restored = index
         self.measured.restored(image.state_bytes, time.perf_counter() - started)
         self.restored += 1
         self.checks.restored()

@@ -34,6 +34,7 @@ class OpenLoop:
     plan: LoopPlan | None = None
     recorded: Loop | None = None
     stretch: int = 0  # position in the plan
+    restored: int = -1  # the boundary whose image was restored last
     iterator: Any = None  # weak reference to what the script iterates over
     counters: list[Any] | None = None  # the enumerates around that
 

@@ -247,11 +247,11 @@ class Run:
             return loop.count
         if self._guide.checks.unchecked and loop.depth == 1 and loop.count == 0:
             self._guide.checks.arrive(loop, 0, lambda only: self._states.trees(loop, only))
-        before, restored = loop.count, self._guide.restored
+        before, restored = loop.count, loop.restored
         index = self._guide.next_index(loop, self._restore)
         if self._record_from_here() and index is not None:
             self._log_loop(loop, start=index)
-        if index is not None and self._guide.restored == restored and before != self._length(loop):
+        if index is not None and loop.restored == restored and before != self._length(loop):
             self._boundary(loop, before)
         return index
 
@@ -304,7 +304,9 @@ class Run:
         parent.segment += 1
         if self._guide is not None and not self._recording:
             # Not before: a sampler may draw once more behind the last item.
-            if loop.form == "for" and (left or loop.count == self._length(loop)):
+            # Nor behind a restore: what the body would have made and tracked is not there to compare.
+            ended = left or loop.count == self._length(loop)
+            if loop.form == "for" and ended and loop.restored != loop.count:
                 self._boundary(loop, loop.count, end=True)
             unfinished = self._guide.ended(loop)
             if self._record_from_here():

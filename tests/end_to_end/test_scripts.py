@@ -140,6 +140,16 @@ def test_one_iteration_alone_has_its_values_of_a_full_run(
     assert {value["path"][outer] for value in answer["values"]} == {index}
 
 
+@pytest.mark.parametrize("name", ["kfold"])
+def test_a_value_behind_a_loop_whose_body_makes_what_it_tracks_is_proven(
+    name: str, recorded: Recorded, nursery: Nursery
+) -> None:
+    answer = ask(nursery, recorded, with_statements(recorded.text, recorded.places - 1))
+    check(answer, recorded.truth, "the last place")
+    assert answer["plan"]["iterations_redone"] == 0
+    assert [value["trust"] for value in answer["values"]] == ["PROVEN"]
+
+
 @pytest.mark.crash
 @pytest.mark.parametrize("name", NAMES)
 def test_killed_and_resumed_a_run_is_the_same(

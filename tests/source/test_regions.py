@@ -195,6 +195,21 @@ CASES = {
         finally:
             run.log(c=1)                               # c
     ''', {"a": {0}, "b": {1}, "c": {1}}),
+    "a module put into eval mode": ('''
+        class Model:
+            def eval(self):
+                return self
+
+        model = Model()
+
+        def f():
+            for x in run.loop("x", range(1)):
+                model.eval()
+                [int][0](1)
+            run.log(a=1)                               # a
+
+        f()
+    ''', {"a": {1}}),
     "else of a loop": ('''
         for x in run.loop("x", range(1)):
             pass
