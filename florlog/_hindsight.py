@@ -76,6 +76,7 @@ class Question:
         default_factory=set
     )  # loop, file, line of a statement
     notes: list[str] = field(default_factory=list)
+    shown: dict[str, str] = field(default_factory=dict)  # present file -> what to call it, where that differs
     changes: tuple[str, ...] = ()  # what else differs, and what that may invalidate
     changed: ChangedCode | None = None  # the same, where the question is put nonetheless
     reading: Reading | None = None  # how a script that was recorded hands-free is read

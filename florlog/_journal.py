@@ -90,13 +90,17 @@ class Journal:
         names: tuple[str, ...],
         *,
         kind: str = "log",
+        text_at: str = "",
     ) -> int:
-        """The id of a source position; a new one goes into the statement table."""
+        """The id of a source position; a new one goes into the statement table.
+
+        ``text_at``: the file that has the text, where that is another one.
+        """
         key = (file, line, kind, names)
         found = self._places.get(key)
         if found is None:
             found = self._places[key] = len(self._places) + 1
-            digest = self._source_hash(file, line)
+            digest = self._source_hash(text_at or file, line)
             self.append(Statement(found, kind, file, qualname, line, digest, loops, names), prev=self.session)
         return found
 

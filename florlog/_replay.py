@@ -219,7 +219,7 @@ def _save(store: Store, question: Question, done: Redone) -> bool:
             run=tree.run,
             name=tree.begin.name,
             kind="replay",
-            script=question.script,
+            script=question.shown.get(question.script, question.script),
             argv=tree.begin.argv,
             cwd=str(Path.cwd()),
             params=tree.begin.params,
@@ -234,7 +234,14 @@ def _save(store: Store, question: Question, done: Redone) -> bool:
         for path, group in _by_iteration(done.values):
             held = tuple(
                 (
-                    journal.place(f.file, f.line, f.qualname, tuple(n for n, _ in path), (f.name,)),
+                    journal.place(
+                        question.shown.get(f.file, f.file),
+                        f.line,
+                        f.qualname,
+                        tuple(n for n, _ in path),
+                        (f.name,),
+                        text_at=f.file,
+                    ),
                     f.name,
                     f.value,
                 )
@@ -244,7 +251,10 @@ def _save(store: Store, question: Question, done: Redone) -> bool:
         if done.measured:
             journal.append(Note(KIND, "", done.measured), journal.session)
         if not done.differences and question.chosen is not None:
-            journal.append(asked(question.chosen, question.keys), journal.session)
+            keys = {
+                (question.shown.get(file, file), line): key for (file, line), key in question.keys.items()
+            }
+            journal.append(asked(question.chosen, keys), journal.session)
         journal.end("", began, "complete", None)
         return not journal.stopped
 

@@ -18,6 +18,7 @@ from .._replay import Answer, answer
 from .._session import open_store, store_path
 from ._arguments import number_of
 from ._question import add_question, planned
+from ._runs import replay_runs
 
 __all__ = ["HELP", "arguments", "run"]
 
@@ -35,14 +36,42 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that share the redo (default 1)",
     )
     parser.add_argument(
+        "--all",
+        action="store_true",
+        help="every run recorded from SCRIPT, each from its own source, in one table (or some: --run A,B,C)",
+    )
+    parser.add_argument(
         "--analyze", action="store_true", help="show the plan with the time that each part of it took"
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Replay, print the values, and store them beside the recording."""
+    if options.all or "," in (options.run or ""):
+        return replay_runs(options, _passed_on(options))
+    question, view, found = _replayed(options, {})
+    if options.format == "json":
+        print(json.dumps(_answer_json(found, question, view)))
+    else:
+        _print_answer(found, question, view)
+        if options.analyze:
+            print(plan_text(view))
+    if not found.differences:
+        return 0
+    report(f"the replay differs from the recording: {found.differences[0]}")
+    return 1
+
+
+def answered(options: argparse.Namespace, shown: dict[str, str]) -> dict[str, Any]:
+    """The answer as JSON has it, with its ``differences``; ``shown``: what to call files that lie elsewhere."""
+    question, view, found = _replayed(options, shown)
+    return {**_answer_json(found, question, view), "differences": found.differences}
+
+
+def _replayed(options: argparse.Namespace, shown: dict[str, str]) -> tuple[Question, PlanView, Answer]:
     with open_store(store_path(options.store), "r") as store:
         question, plan, view = planned(store, options)
+        question.shown = shown
         if options.format == "text" and not options.analyze:
             print(plan_text(view), file=sys.stderr)
         progress = _progress(view["iterations_redone"])
@@ -58,16 +87,7 @@ def run(options: argparse.Namespace) -> int:
             print(file=sys.stderr)
         if options.analyze:
             analyzed(view, found.spans)
-    if options.format == "json":
-        print(json.dumps(_answer_json(found, view)))
-    else:
-        _print_answer(found, question, view)
-        if options.analyze:
-            print(plan_text(view))
-    if not found.differences:
-        return 0
-    report(f"the replay differs from the recording: {found.differences[0]}")
-    return 1
+    return question, view, found
 
 
 def _possible(options: argparse.Namespace, question: Question) -> int:
@@ -88,12 +108,16 @@ def _possible(options: argparse.Namespace, question: Question) -> int:
 def _argv(options: argparse.Namespace, question: Question) -> list[str]:
     """The arguments of a replay that asks the same."""
     argv = ["replay", options.script, "--run", question.tree.run, "--store", str(store_path(options.store))]
-    for name in ("where", "first", "last"):
-        if getattr(options, name, None) is not None:
-            argv += [f"--{name}={getattr(options, name)}"]
-    if options.force:
-        argv.append("--force")
-    return argv
+    return [*argv, *_passed_on(options)]
+
+
+def _passed_on(options: argparse.Namespace) -> list[str]:
+    argv = [
+        f"--{name}={value}"
+        for name in ("where", "first", "last")
+        if (value := getattr(options, name)) is not None
+    ]
+    return [*argv, "--force"] if options.force else argv
 
 
 def _progress(total: int) -> Callable[[int], None] | None:
@@ -119,11 +143,15 @@ def _progress(total: int) -> Callable[[int], None] | None:
     return show
 
 
-def _answer_json(found: Answer, view: PlanView) -> dict[str, Any]:
+def _answer_json(found: Answer, question: Question, view: PlanView) -> dict[str, Any]:
     values = [
         {
             "name": value.name,
-            "statement": {"file": value.file, "line": value.line, "qualname": value.qualname},
+            "statement": {
+                "file": question.shown.get(value.file, value.file),
+                "line": value.line,
+                "qualname": value.qualname,
+            },
             "path": dict(value.path),
             "value": jsonable(value.value),
             "trust": value.trust,
