@@ -16,6 +16,7 @@ import torch
 from florlog_recovery import Image
 from florlog_wal import CheckpointBegin, Note, Store
 
+from ._budget import Room
 from ._checks import Variables
 from ._data import loader_generators, passed_over
 from ._derived import Derived
@@ -29,6 +30,8 @@ from ._state import Adapter, Randomness, adapter
 from ._tree import flatten
 from ._wrappers import advance, counters, obstacle
 from .errors import ChangedError, TrackError
+
+Tell = Callable[[str, dict[str, Any]], None]
 
 
 class Trees(dict[str, Any]):
@@ -62,12 +65,17 @@ class Storages(Container[int]):
 class Checkpointer:
     """Takes and restores the images of one run; without a journal it takes none."""
 
-    def __init__(self, journal: Journal | None, overhead: float, max_redo: float) -> None:
-        self.policy = Policy(overhead, max_redo)
+    def __init__(
+        self, journal: Journal | None, policy: Policy, room: Callable[[Tell], Room] | None = None
+    ) -> None:
+        self.policy = policy
         self.awaited: set[str] = set()  # names that a restored image has and nobody tracked yet
         self.sampled = StateFingerprint()
         self._journal = journal
-        self._imager = Imager(journal.store, journal.session, journal.stop, self._lost) if journal else None
+        self._imager = None
+        if journal is not None:
+            made = None if room is None else room(self._thinned)
+            self._imager = Imager(journal.store, journal.session, journal.stop, self._lost, made)
         self._started = time.perf_counter()
         # CPU seconds of the training thread for images: a machine that is busy elsewhere is not their fault
         self._stalled = 0.0
@@ -202,7 +210,8 @@ class Checkpointer:
             self._imager.persist(copy, begin, stall)
         cost = time.thread_time() - cpu
         self._stalled += cost
-        self.policy.took(now=started - self._started, stall=cost)
+        size = sum(tensor.nbytes for tensor in copy.tensors.values())
+        self.policy.took(now=started - self._started, stall=cost, size=size)
         if (decision := self.policy.decision()) is not None:
             self._journal.append(Note("policy", decision.text, decision.data), self._journal.session)
 
@@ -250,6 +259,14 @@ class Checkpointer:
     def tracked_or_raise(self) -> None:
         """Raise `ChangedError` if something that a restored image has was not tracked again."""
         _tracked_or_raise(self.awaited)
+
+    def _thinned(self, text: str, data: dict[str, Any]) -> None:
+        assert self._journal is not None
+        self._journal.append(Note("policy", text, data), self._journal.session)
+        self.policy.apart = data["apart"]
+        if data["full"]:
+            self.withhold()
+            self._warn(text)
 
     def _lost(self, why: str) -> None:
         self._warn("could not store an image, the recording goes on without it", why)

@@ -33,6 +33,7 @@ from florlog_wal import (
     page_digest,
 )
 
+from ._budget import Room
 from ._lineages import Lineages
 from ._snapshot import Buffers, Flat, Snapshot, snapshot
 from ._tree import dtype_name, tensor_bytes, tensor_from, unflatten
@@ -116,8 +117,10 @@ class Imager:
         session: int,
         on_stop: Callable[[LogStopped], None],
         on_lost: Callable[[str], None],
+        room: Room | None = None,
     ) -> None:
         self._store = store
+        self._room = room
         self._session = session
         self._on_stop = on_stop
         self._on_lost = on_lost
@@ -200,6 +203,8 @@ class Imager:
     def _persist(self, copy: Snapshot, begin: int, stall: float) -> None:
         started = time.perf_counter()
         written = 0
+        if self._room is not None and not self._room.make(copy.nbytes):
+            return
 
         def put(pages: Sequence[memoryview], keys: Sequence[str]) -> Sequence[bytes]:
             nonlocal written
@@ -211,6 +216,8 @@ class Imager:
         self.lineages.begin(copy.tensors)
         table = page_table(copy, put)
         (digest,) = put([memoryview(encode_table(table))], [""])
+        if self._room is not None:
+            self._room.took(written)
         seconds = time.perf_counter() - started
         end = CheckpointEnd(begin, digest, copy.nbytes, written, stall, seconds)
         self._store.append(end, session=self._session, prev=begin)

@@ -9,7 +9,8 @@ noise; until enough is measured all of it is.
 **The budget** is Flor's joint invariant (VLDB 2020, section 4.2), summed over the loops:
 ``(k + 1) M < n C min(1 / (1 + c), overhead)``: what images have cost so far and the next one must stay
 within the overhead's share of the time computed, and within what replay can win back, where ``c`` is the
-cost of restoring an image relative to taking it, measured when this run has restored one.  `GRACE` seconds
+cost of restoring an image relative to taking it: as this run's restores were, else as the store's log tells of earlier
+ones (`florlog_recovery.costs`).  `GRACE` seconds
 come on top, so that a short run gets its first images; no more, because a run of seconds pays them in full.
 As much again is allowed for the first image, with what is done once in it; beyond that everything is
 charged, so after a dear one the next waits until it has been earned.  Images aim at `AIM` of the overhead.
@@ -29,13 +30,14 @@ not more: where both cannot be had the overhead is kept, and the decision says s
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 GRACE = 0.05
 AIM = 0.5
 SPACING = 2.0
-RESTORE_FACTOR = 1.38  # Flor's, until a restore is measured
+RESTORE_FACTOR = 1.38  # Flor's, as long as no restore has been measured
 _RECENT = 0.2  # weight of the newest cost
 _SETTLED = 8  # steps beside a persist before their slowdown is believed
 _FORGET = 0.98
@@ -91,9 +93,14 @@ class Decision:
 class Policy:
     """Decides at each boundary; all times are seconds, ``now`` since the run began."""
 
-    def __init__(self, overhead: float, max_redo: float = math.inf) -> None:
+    def __init__(
+        self, overhead: float, max_redo: float = math.inf, restore: Callable[[int], float] | None = None
+    ) -> None:
+        """``restore``: the seconds that a state of so many bytes took to restore earlier."""
         self.overhead = overhead
         self.max_redo = max_redo
+        self.apart = 0.0  # seconds between images, at least: a budget has asked for it
+        self._restore = restore
         self.interval = SPACING
         self._last = -math.inf
         self._stall = 0.0  # of the next image, as it seems now
@@ -119,8 +126,10 @@ class Policy:
             self._slowdown.add(seconds, busy, steps)
             self._due = {True: -math.inf, False: -math.inf}
 
-    def took(self, *, now: float, stall: float) -> None:
-        """An image was taken."""
+    def took(self, *, now: float, stall: float, size: int = 0) -> None:
+        """An image of ``size`` bytes was taken."""
+        if self._restore is not None:
+            self._restored = self._restore(size)
         if self._last == -math.inf:  # in its cost is what is done once: source analysed, buffers made
             self._first = min(stall, GRACE)
         else:
@@ -137,6 +146,7 @@ class Policy:
         """An image was restored."""
         self._due = {True: -math.inf, False: -math.inf}
         self._restored = _expected(self._restored, seconds)
+        self._restore = None  # earlier ones count no more
 
     # -- what follows from it ----------------------------------------------------------------------
 
@@ -167,6 +177,8 @@ class Policy:
         ``own``: seconds that florlog has held up the training thread; ``persisted``: seconds of persisting so
         far; ``pending``: images that are still being persisted.
         """
+        if now - self._last < self.apart:
+            return False
         if self.overhead == math.inf:
             return True
         if now < self._due[preferred]:
@@ -212,7 +224,7 @@ class Policy:
             self.max_redo = math.inf if self.limit <= 0 else max(2 * self.max_redo, self.cost / self.limit)
         data = {
             "interval": self.interval, "stall": self._stall, "persist": self._persist, "share": self.share,
-            "limit": self.limit, "max_redo": self.max_redo,
+            "limit": self.limit, "restore": self._restored, "max_redo": self.max_redo,
         }  # fmt: skip
         return Decision(text, data)
 

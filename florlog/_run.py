@@ -11,7 +11,6 @@ and three fingerprints.
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 import weakref
@@ -35,7 +34,8 @@ from florlog_wal import (
     encode_value,
 )
 
-from ._checkpoint import Checkpointer
+from ._budget import Room
+from ._checkpoint import Checkpointer, Tell
 from ._data import Cursor, identity, length_of, needs_entry_state
 from ._delta import DeltaLog
 from ._fingerprint import item_fingerprint, rng_fingerprint
@@ -43,6 +43,7 @@ from ._frames import call_stack, frame_of
 from ._guide import Guide
 from ._journal import Journal, Site
 from ._open import OpenIteration, OpenLoop
+from ._policy import Policy
 from ._skip import SkipRest
 from ._tree import plain
 from .errors import ChangedError, LogValueError, LoopError
@@ -62,8 +63,8 @@ class Run:
         script: str,
         journal: Journal | None,
         guide: Guide | None,
-        overhead: float,
-        max_redo: float = math.inf,
+        policy: Policy,
+        room: Callable[[Tell], Room] | None = None,
         close: Callable[[], None],
     ) -> None:
         self.id = run_id
@@ -72,7 +73,7 @@ class Run:
         self._journal = journal
         self._guide = guide
         self._close = close
-        self._states = Checkpointer(journal, overhead, max_redo)
+        self._states = Checkpointer(journal, policy, room)
         self._started = time.perf_counter()
         self._own = 0.0  # seconds of florlog's own work on this thread
         self._left: list[OpenIteration] = []

@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from florlog_recovery import Plan, RunTree, analyse, plan_redo, resume_request
-from florlog_recovery.costs import KIND
+from florlog_recovery.costs import KIND, fitted
 from florlog_wal import Note, RunBegin, SessionInfo, Store, Unencodable, WalError, encode_value
 
+from ._budget import Room, size
+from ._checkpoint import Tell
 from ._environment import environment, main_script, rank
 from ._guide import Guide, last_restore
 from ._journal import Journal, report
+from ._policy import Policy
 from ._run import Run
 from ._tree import plain
 from .errors import FlorlogError, LogValueError, NoRunError, NoSuchRunError, StoreError
@@ -45,6 +48,8 @@ class Resume:
     run: str
     taken: bool = False
 
+
+_SESSIONS, _RECORDS = 16, 200  # how far back the log is asked what restores cost
 
 command: Replay | Resume | None = None
 _imported = time.perf_counter()
@@ -114,6 +119,7 @@ def run(
     resume: str = "never",
     overhead: float = 0.02,
     max_redo: float | str | None = None,
+    budget: int | str | None = None,
     durability: Literal["group", "sync"] = "group",
 ) -> Run:
     """Open a run: ``with florlog.run("digits", params={"lr": 1e-3}) as run:``.
@@ -127,6 +133,8 @@ def run(
         overhead: the share of training time that images may cost.
         max_redo: seconds of training (30, "30s", "5min", "1h") after which a crash should not have to be
             redone; images are taken that often where ``overhead`` allows it.
+        budget: bytes ("500M", "10GB") that this run's images may take: older ones are dropped, evenly over the
+            run's time, and where even two states do not fit no more are taken; the log tells.
         durability: "group" loses at most 20 ms of commits at a power cut, "sync" none; neither loses a
             committed iteration when the process is killed.
 
@@ -148,10 +156,10 @@ def run(
         encode_value(held)
     except Unencodable as error:
         raise LogValueError(f"cannot keep params: {error}") from None
-    distance = _seconds(max_redo)
+    distance, bound = _seconds(max_redo), _bytes(budget)
     opened = open_store(path, "w", durability=durability)
     try:
-        return _record(opened, name, held, resume, overhead, distance)
+        return _record(opened, name, held, resume, overhead, distance, bound)
     except BaseException:
         opened.close()
         raise
@@ -169,14 +177,20 @@ def _replay(replay: Replay, name: str) -> Run:
             script=main_script(),
             journal=None,
             guide=guide,
-            overhead=0.0,
+            policy=Policy(0.0),
             close=_current.clear,
         )
     )
 
 
 def _record(
-    store: Store, name: str, params: dict[str, Any], resume: str, overhead: float, max_redo: float
+    store: Store,
+    name: str,
+    params: dict[str, Any],
+    resume: str,
+    overhead: float,
+    max_redo: float,
+    budget: int | None,
 ) -> Run:
     script = main_script()
     resumed = _resumed_run(store, name, resume)
@@ -208,6 +222,12 @@ def _record(
     if resumed is None:  # what a replay has to do before the run begins, with florlog imported
         journal.append(Note(KIND, "", {"setup": time.perf_counter() - _imported}), journal.session)
 
+    restore = _restore_costs(store)
+
+    def room_of(tell: Tell) -> Room:
+        assert budget is not None
+        return Room(store, begin.run, budget, fresh=resumed is None, tell=tell)
+
     def close() -> None:
         _current.clear()
         try:
@@ -224,11 +244,35 @@ def _record(
             script=script,
             journal=journal,
             guide=guide,
-            overhead=overhead,
-            max_redo=max_redo,
+            policy=Policy(overhead, max_redo, restore),
+            room=None if budget is None else room_of,
             close=close,
         )
     )
+
+
+def _restore_costs(store: Store) -> Callable[[int], float] | None:
+    """What restores have cost in this store, by the bytes of the state; None if none was measured."""
+    notes = []
+    for session in store.sessions()[-_SESSIONS:]:
+        last = session.last_lsn
+        records = store.scan(
+            max(session.lsn, last - _RECORDS), last + 1, types=[Note], session=session.lsn, reverse=True
+        )
+        notes += [e.record.data for e in records if isinstance(e.record, Note) and e.record.kind == KIND]
+    measured = any(note.get("restores", [0.0])[0] for note in notes)
+    return fitted(reversed(notes)).seconds if measured else None
+
+
+def _bytes(budget: int | str | None) -> int | None:
+    """A number of bytes, such as 500 or "2GB"."""
+    try:
+        found = budget if budget is None or isinstance(budget, int) else size(budget)
+    except (TypeError, ValueError):
+        found = -1
+    if found is not None and found < 0:
+        raise FlorlogError(f'budget is a number of bytes such as 10_000_000 or "2GB", and got {budget!r}')
+    return found
 
 
 def _seconds(span: float | str | None) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from florlog_recovery import RunTree
 from florlog_wal import Store
 
+from .. import _budget
 from .._session import newest_run, sessions_of, tree_of
 from ..errors import FlorlogError, NoSuchRunError
 
@@ -38,14 +39,10 @@ def number_of(what: str) -> Callable[[str], int]:
 
 def size(text: str) -> int:
     """A size in bytes, such as 500M or 2G."""
-    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in units else (text, "")
     try:
-        return int(float(number) * units.get(unit, 1))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no size: give bytes, or a number with K, M, G or T"
-        ) from None
+        return _budget.size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run_of_script(store: Store, options: argparse.Namespace) -> RunTree:

@@ -27,7 +27,11 @@ class CostModel:
 
     def restore(self, image: Image) -> float:
         """Predicted seconds to restore an image."""
-        return self.fixed + image.state_bytes / self.bandwidth
+        return self.seconds(image.state_bytes)
+
+    def seconds(self, size: int) -> float:
+        """Predicted seconds to restore a state of ``size`` bytes."""
+        return self.fixed + size / self.bandwidth
 
 
 class Measured:

@@ -53,6 +53,7 @@ from florlog_wal.records import (
 from florlog_wal.sessions import SessionInfo
 from florlog_wal.store import Store
 from florlog_wal.tables import DIGEST_SIZE, PAGE_SIZE, decode_table, encode_table, page_digest
+from florlog_wal.thinning import Thinned, thin
 from florlog_wal.values import decode_value, encode_value
 from florlog_wal.verify import Problem, VerifyReport, verify
 
@@ -63,6 +64,6 @@ __all__ = [
     "LoggedValues", "LoopBegin", "LoopEnd", "MissingPage", "NetworkFilesystem", "NoSuchRecord", "NotAStore",
     "Note", "PageEntry", "PageTable", "PagesFailed", "Path", "Problem", "PutResult", "ReadOnlyStore",
     "Record", "RunBegin", "RunEnd", "SessionInfo", "Statement", "Store", "StoreClosed", "StoreFailed",
-    "StoreLocked", "Unencodable", "UnsupportedFormat", "Values", "VerifyReport", "WalError", "compact",
-    "decode_table", "decode_value", "encode_table", "encode_value", "gc", "page_digest", "verify",
+    "StoreLocked", "Thinned", "Unencodable", "UnsupportedFormat", "Values", "VerifyReport", "WalError", "compact",
+    "decode_table", "decode_value", "encode_table", "encode_value", "gc", "page_digest", "thin", "verify",
 ]  # fmt: skip

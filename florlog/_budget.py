@@ -1,0 +1,65 @@
+"""Room for a run's images: a bound on the bytes that they need beside what other runs need as well.
+
+Before an image is stored there must be room for a whole state, since how much of it is new is known only afterwards.
+Where there is none, images are dropped evenly over the run's time, down to half the bound, and later ones are taken
+no closer together.  So the distance to the next image is bounded by a constant share of the time that has passed, as
+good as can be had without knowing how long the run will be.  The newest image is never dropped before a newer one is
+durable: a bound below two states ends with the images that fit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from florlog_wal import Store, thin
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def size(text: str) -> int:
+    """A size in bytes, such as "500M" or "2GB".  Raises ValueError."""
+    found = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
+    if found is None:
+        raise ValueError(f"{text!r} is no size: give bytes, or a number with K, M, G or T")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+class Room:
+    """The room for one run's images; used by the thread that stores them."""
+
+    def __init__(
+        self, store: Store, run: str, budget: int, *, fresh: bool, tell: Callable[[str, dict[str, Any]], None]
+    ) -> None:
+        self.budget = budget
+        self._store = store
+        self._run = run
+        self._tell = tell
+        self._used: int | None = 0 if fresh else None
+        self._apart = 0.0
+
+    def make(self, state: int) -> bool:
+        """Make room for an image of a state of so many bytes; whether there is room."""
+        if self._used is None:
+            self._used = thin(self._store, self._run, float("inf")).bytes
+        if self._used + state <= self.budget:
+            return True
+        left = thin(self._store, self._run, max(0.0, min(self.budget / 2, self.budget - state)))
+        self._used = left.bytes
+        self._apart = max(self._apart, left.apart)
+        fits = self._used + state <= self.budget
+        data = {
+            "budget": self.budget, "used": left.bytes, "images": left.images, "dropped": left.dropped,
+            "apart": self._apart, "full": not fits,
+        }  # fmt: skip
+        if fits:
+            text = f"images thinned to {left.images}, from now on {self._apart:.3g} s apart: the budget is "
+        else:
+            text = f"no more images: {left.images} are kept, a state has {state} bytes, and the budget is "
+        self._tell(f"{text}{self.budget} bytes", data)
+        return fits
+
+    def took(self, written: int) -> None:
+        """An image has written so many bytes."""
+        self._used = (self._used or 0) + written

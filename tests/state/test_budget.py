@@ -1,0 +1,176 @@
+"""A run's images within a number of bytes: thinned evenly, never lost, and said so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from florlog_recovery.costs import KIND
+from florlog_wal import CheckpointBegin, CheckpointEnd, Note, Store, gc, thin, verify
+
+import florlog
+from florlog._budget import size
+from florlog._image import SavedState
+from florlog._session import _bytes, _restore_costs
+
+from ..end_to_end.harness import Nursery, logged
+
+STATE = 400_000  # bytes
+
+
+def train(store: Path, steps: int, budget: int | str | None, *, overhead: float = float("inf")) -> str:
+    weight = torch.zeros(STATE // 4)
+    with florlog.run("bounded", store=store, overhead=overhead, budget=budget) as run:
+        run.track(weight=weight)
+        for step in run.loop("step", range(steps)):
+            weight += 0.1 * torch.randn(STATE // 4)
+            run.log(step=step)
+        return run.id
+
+
+def images(store: Path) -> list[int]:
+    """The boundaries at which there are images."""
+    with Store.open(store) as log:
+        found = []
+        for entry in log.scan(types=[CheckpointEnd]):
+            assert isinstance(entry.record, CheckpointEnd)
+            begin = log.record(entry.record.begin).record
+            assert isinstance(begin, CheckpointBegin)
+            assert SavedState(log, entry.record.table).tree("weight")["data"].nbytes == STATE
+            found.append(begin.index)
+        return found
+
+
+def decisions(store: Path) -> list[Note]:
+    with Store.open(store) as log:
+        notes = [entry.record for entry in log.scan(types=[Note])]
+    return [note for note in notes if isinstance(note, Note) and "budget" in note.data]
+
+
+def test_a_runs_images_stay_within_the_budget_and_spread_over_its_time(tmp_path: Path) -> None:
+    train(tmp_path / "store", 3, None)  # another run, which is left alone
+    run = train(tmp_path / "store", 60, 7 * STATE)
+    with Store.open(tmp_path / "store", mode="w") as store:
+        assert 2 * STATE < thin(store, run, float("inf")).bytes <= 7 * STATE
+    others, kept = images(tmp_path / "store")[:4], images(tmp_path / "store")[4:]
+    assert others == [0, 1, 2, 3]
+    assert 3 <= len(kept) <= 7
+    assert kept[0] == 0
+    assert kept[-1] > 30
+    notes = decisions(tmp_path / "store")
+    assert notes
+    assert all(
+        note.kind == "policy" and "thinned to" in note.text and not note.data["full"] for note in notes
+    )
+    assert all(note.data["used"] <= 7 * STATE for note in notes)
+    report = verify(tmp_path / "store")
+    assert not report.problems
+    freed = gc(tmp_path / "store")  # thinning left no page that nobody names
+    assert freed.pages == 0
+    pages = (tmp_path / "store" / "pages" / "data.mdb").stat().st_size
+    assert pages < (4 + 7 + 2) * STATE
+
+
+def test_a_budget_below_two_states_keeps_the_images_that_fit_and_says_so(tmp_path: Path) -> None:
+    with pytest.warns(RuntimeWarning, match="no more images: 1 are kept"):
+        train(tmp_path / "one", 5, int(1.5 * STATE))
+    assert images(tmp_path / "one") == [0]
+    with pytest.warns(RuntimeWarning, match="no more images: 0 are kept"):
+        train(tmp_path / "none", 5, STATE // 2)
+    assert images(tmp_path / "none") == []
+    for name in ("one", "none"):
+        assert decisions(tmp_path / name)[-1].data["full"]
+        with florlog.open(tmp_path / name) as log:
+            assert list(log.runs[-1].values("step")["step"]) == list(range(5))
+
+
+SCRIPT = """
+import os, signal, sys, torch, florlog
+import florlog_wal.thinning as thinning
+
+what, number = sys.argv[1], int(sys.argv[2])
+calls = 0
+def killing(whole):
+    def call(*arguments):
+        global calls
+        calls += 1
+        if calls == number and not os.path.exists(sys.argv[3]):
+            open(sys.argv[3], "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(*arguments)
+    return call
+if what != "nothing":
+    setattr(thinning, what, killing(getattr(thinning, what)))
+
+def main():
+    weight = torch.zeros(50_000)
+    torch.manual_seed(0)
+    with florlog.run("bounded", overhead=float("inf"), budget=500_000) as run:
+        run.track(weight=weight)
+        for step in run.loop("step", range(20)):
+            weight += torch.randn(50_000)
+            run.log(step=step, sum=weight.sum())
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    made = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield made
+    made.close()
+
+
+@pytest.mark.crash
+def test_killed_while_images_are_dropped_and_resumed(nursery: Nursery, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    nursery.run(tmp_path / "whole", script, "nothing", "0", "-")
+    expected = logged(tmp_path / "whole")
+    assert len(expected) == 2 * 20
+    for what, number in [("_remove", 1), ("_remove", 2), ("_sweep", 1), ("_sweep", 3)]:
+        store = tmp_path / f"{what}{number}"
+        command = [script, what, str(number), tmp_path / f"mark{what}{number}"]
+        killed, _ = nursery.run(store, *command)
+        assert killed
+        nursery.run(store, "florlog", "resume", *command)
+        assert logged(store) == expected
+        assert not verify(store).problems
+        with Store.open(store, mode="w") as opened:
+            (run,) = {session.begin.run for session in opened.sessions()}
+            assert thin(opened, run, float("inf")).bytes <= 500_000
+
+
+def test_a_size_is_read_and_what_is_none_refused() -> None:
+    assert [size(text) for text in ("500", "1.5K", "2GB", "3 MiB", "1t")] == [
+        500,
+        1536,
+        2 << 30,
+        3 << 20,
+        1 << 40,
+    ]
+    assert (_bytes(None), _bytes(7), _bytes("2K")) == (None, 7, 2048)
+    for wrong in ("much", "-1", -1, 1.5, ""):
+        with pytest.raises(florlog.FlorlogError, match="budget is a number of bytes"):
+            _bytes(wrong)  # type: ignore[arg-type]
+
+
+def test_what_restores_cost_is_known_to_later_runs_of_the_store(tmp_path: Path) -> None:
+    train(tmp_path / "store", 1, None)
+    with Store.open(tmp_path / "store", mode="w") as store:
+        assert _restore_costs(store) is None
+        session = store.sessions()[-1].lsn
+        restores = [2.0, 3e6, 0.5, 5e12, 0.9e6]  # 1 MB in 0.1 s, 2 MB in 0.4 s
+        store.append(Note(KIND, "", {"restores": restores}), session=session)
+        known = _restore_costs(store)
+        assert known is not None
+        assert known(2_000_000) == pytest.approx(0.35, abs=0.1)
+    with florlog.run("later", store=tmp_path / "store") as run:
+        weight = torch.zeros(500_000)
+        run.track(weight=weight)
+        for _ in run.loop("step", range(1)):
+            pass
+        policy = run._states.policy
+        assert policy._restored == pytest.approx(known(weight.nbytes), rel=0.05)
