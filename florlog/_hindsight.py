@@ -86,6 +86,13 @@ class Question:
         """Present file -> recorded file, and present line -> recorded line."""
         return {file: (self.recorded_files[file], diff.line_map) for file, diff in self.diffs.items()}
 
+    @property
+    def apart(self) -> dict[str, frozenset[tuple[int, int]]]:
+        """Present file -> line and column of the statements all of which is new."""
+        return {
+            file: frozenset(new.place for new in diff.added if new.alone) for file, diff in self.diffs.items()
+        }
+
     def wants(self, path: IterationPath) -> bool:
         """Whether an iteration was asked for."""
         return self.chosen is None or self.chosen.holds(self.tree, path)

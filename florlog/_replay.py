@@ -32,7 +32,7 @@ from ._skip import SkipRest
 from .errors import FlorlogError, ImageError
 from .handsfree.session import replay_hands_free
 from .source.execution import LocalModuleFinder, run_as_main
-from .source.instrument import leave_behind
+from .source.instrument import isolate, leave_behind
 
 
 @dataclass(slots=True)
@@ -170,6 +170,7 @@ def _execute(question: Question, guide: Guide) -> None:
     _session.command = replay = Replay(begin.name, guide)
     files = set(question.diffs)
     leave_behind(question.exits.values())
+    isolate(question.apart)
     finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files, question.places)
     try:
         with contextlib.redirect_stdout(io.StringIO()), Overlay():

@@ -33,6 +33,12 @@ class AddedStatement:
     end_line: int
     qualname: str
     log_calls: tuple[LogCall, ...]
+    alone: bool = True  # all that it executes is new
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Its line and column."""
+        return self.line, self.node.col_offset
 
 
 @dataclass(frozen=True)
@@ -163,7 +169,9 @@ class _Comparison:
         calls = tuple(
             replace(c, names=tuple(names)) for c in addition.log_calls if (c.line, c.col) == _place(after)
         )
-        self._extended.append(replace(addition, log_calls=calls))
+        recorded = (node for part in (*before.args, *before.keywords) for node in ast.walk(part))
+        alone = not any(isinstance(node, ast.Call) for node in recorded)
+        self._extended.append(replace(addition, log_calls=calls, alone=alone))
 
     def _map(self, nodes: Iterable[tuple[ast.AST, ast.AST]]) -> None:
         ends = []

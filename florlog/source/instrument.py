@@ -11,6 +11,9 @@ next iteration.  An iterator cannot catch what its ``for`` body raises, so the b
 Behind the last statement that a replay asks for in a body (`leave_behind`), a call is inserted that leaves the
 iteration when nothing more of it is planned:  ``__florlog_leave__(FILE, LINE)``.
 
+Around each run of added statements (`isolate`) stands ``with __florlog_isolated__(FILE, LINE):``, which lets them draw
+random numbers without the recorded code noticing.
+
 The change is made in the tree and each new node takes the position of the code that it stands for, so
 tracebacks, ``f_lineno`` and ``inspect.getsource`` show the user's file.  ``break``, ``continue``,
 ``return`` and ``else:`` mean what they meant.  The name is bound at the head of the module, after docstring
@@ -24,21 +27,25 @@ catches what florlog raises.  Not wrapped: loops in comprehensions, and iterator
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from types import CodeType
 from typing import Protocol
 
 from florlog._skip import SkipRest
 from florlog.source.calls import LoopCall, loop_call
 from florlog.source.scopes import Scopes
-from florlog.source.syntax import blocks, reread
+from florlog.source.syntax import FUNCTIONS, blocks, reread
 
 SKIP_NAME = "__florlog_skip__"
 LEAVE_NAME = "__florlog_leave__"
+ISOLATED_NAME = "__florlog_isolated__"
+DECLARATIONS = (*FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
 
 _wrapped: dict[str, frozenset[int]] = {}
 _points: dict[str, dict[tuple[int, int], int]] = {}
+_apart: dict[str, frozenset[tuple[int, int]]] = {}
 
 
 class Leaving(Protocol):
@@ -59,6 +66,12 @@ def leave_behind(exits: Iterable[Leaving]) -> None:
         _points.setdefault(found.file, {}).update(dict.fromkeys(found.points, found.line))
 
 
+def isolate(places: Mapping[str, frozenset[tuple[int, int]]]) -> None:
+    """From now on, instrument files so that the statements at these lines and columns are isolated, and no others."""
+    _apart.clear()
+    _apart.update(places)
+
+
 @dataclass(frozen=True)
 class Instrumented:
     """A compiled module and the lines of the loop calls whose bodies can be left early."""
@@ -70,11 +83,14 @@ class Instrumented:
 def instrument(source: str, filename: str) -> Instrumented:
     """Compiles a module's text with the bodies of its florlog loops wrapped."""
     tree = reread(ast.parse(source, filename), filename)
+    isolated = _isolate(tree, filename, _apart.get(filename, frozenset()))
     wrapped = _wrap_loops(tree)
     if wrapped:
         _insert_leaving(tree, filename, _points.get(filename, {}))
         _import(tree, SkipRest.__module__, SkipRest.__name__, SKIP_NAME)
         _import(tree, "florlog._session", "leave", LEAVE_NAME)
+    if isolated:
+        _import(tree, "florlog._isolation", "Isolated", ISOLATED_NAME)
     code = compile(tree, filename, "exec", dont_inherit=True)
     _wrapped[filename] = wrapped
     return Instrumented(code, wrapped)
@@ -112,13 +128,52 @@ def _guarded(loop: ast.For | ast.AsyncFor) -> ast.stmt:
     return ast.copy_location(guard, loop.body[0])
 
 
+class _Isolated(ast.With):
+    """The ``with`` around a run of added statements."""
+
+
+def _isolate(tree: ast.Module, filename: str, places: frozenset[tuple[int, int]]) -> bool:
+    """Put each run of statements at ``places`` in a context; whether there was one that executes something."""
+    found = False
+    for node in list(ast.walk(tree)) if places else ():
+        for _, block in blocks(node):
+            kept: list[ast.AST] = []
+            for added, run in groupby(
+                block, key=lambda part: _place(part) in places and not _is_future(part)
+            ):
+                statements = list(run)
+                if added and not all(isinstance(part, DECLARATIONS) for part in statements):
+                    found = True
+                    statements = [_apart_from([s for s in statements if isinstance(s, ast.stmt)], filename)]
+                kept += statements
+            block[:] = kept
+    return found
+
+
+def _apart_from(statements: list[ast.stmt], filename: str) -> ast.stmt:
+    first = statements[0]
+    where: list[ast.expr] = [ast.Constant(filename), ast.Constant(first.lineno)]
+    call = ast.Call(ast.Name(ISOLATED_NAME, ast.Load()), where, [])
+    for node in ast.walk(call):
+        ast.copy_location(node, first)
+    return ast.copy_location(_Isolated([ast.withitem(call)], statements), first)
+
+
+def _place(node: ast.AST) -> tuple[int, int]:
+    return (node.lineno, node.col_offset) if isinstance(node, ast.stmt) else (0, 0)
+
+
+def _is_future(node: ast.AST) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
+
+
 def _insert_leaving(tree: ast.Module, filename: str, points: dict[tuple[int, int], int]) -> None:
     for node in list(ast.walk(tree)) if points else ():
         for _, block in blocks(node):
             for place in reversed(range(len(block))):
                 statement = block[place]
-                if not isinstance(statement, ast.stmt) or isinstance(statement, ast.Try):
-                    continue  # a guard has its first statement's position
+                if not isinstance(statement, ast.stmt) or isinstance(statement, ast.Try | _Isolated):
+                    continue  # these have their first statement's position
                 line = points.get((statement.lineno, statement.col_offset))
                 if line is not None:
                     call = ast.Call(

@@ -73,6 +73,31 @@ def test_a_statement_in_any_place_has_its_value_of_a_full_run(
         assert names <= found
 
 
+def test_added_code_draws_from_copies_of_the_generators(nursery: Nursery, tmp_path: Path) -> None:
+    """What is asked for is a value of the recorded run, which never drew those numbers."""
+    seeds = "import random, numpy; random.seed(7); numpy.random.seed(7); torch.manual_seed(7)"
+    program, recorded = NESTED.replace("torch.manual_seed(7)", seeds), tmp_path / "store"
+    nursery.run(recorded, write(tmp_path / "train.py", program))
+    drawing = {
+        "IN FUNCTION": "florlog.log(drawn=torch.rand(2))",
+        "AFTER INNER": "more = [random.random(), numpy.random.rand()]; "
+        "run.log(more=more, order=[y.sum().item() for _, y in train])",
+    }
+    script = write(tmp_path / "train.py", add(program, drawing))
+    answer = ask(nursery, recorded, script)
+    assert "draws random numbers (train.py:" in (nursery.directory / "output.txt").read_text()
+    put_back = {
+        place: "import random, numpy; held = random.getstate(), numpy.random.get_state(), torch.get_rng_state(); "
+        f"{statement}; "
+        "random.setstate(held[0]); numpy.random.set_state(held[1]); torch.set_rng_state(held[2])"
+        for place, statement in drawing.items()
+    }
+    truth = instrumented(nursery, tmp_path / "truth", write(tmp_path / "apart.py", add(program, put_back)))
+    names = {"drawn", "more", "order"}
+    assert answers(answer) == {key: values for key, values in truth.items() if key[0] in names}
+    assert {value["trust"] for value in answer["values"]} == {"PROVEN"}
+
+
 def test_statements_in_every_place_at_once_have_their_values(
     recorded: Path, nursery: Nursery, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from florlog._skip import SkipRest
 from florlog.source.execution import LocalModuleFinder, below, run_as_main
-from florlog.source.instrument import instrument, wrapped_at
+from florlog.source.instrument import instrument, isolate, wrapped_at
 
 HEAD = """
 class Run:
@@ -206,3 +207,42 @@ def test_local_modules_are_instrumented_on_import_and_leave_no_byte_code(
     assert "__florlog_skip__" not in vars(outside)
     assert not list(tmp_path.rglob("*.pyc"))
     assert finder not in sys.meta_path
+
+
+def test_runs_of_added_statements_are_isolated_and_control_flow_means_what_it_meant() -> None:
+    import torch
+
+    source = HEAD + textwrap.dedent("""
+        import torch
+        def numbers():
+            for epoch in run.loop("epoch", range(3)):
+                torch.manual_seed(0)
+                first = torch.rand(())
+                if epoch == 1:
+                    continue
+                yield first, torch.rand(())
+        def early():
+            return torch.rand(())
+        found = list(numbers())
+        drawn = early()
+    """)
+    tree = ast.parse(source)
+    added = [
+        statement
+        for node in ast.walk(tree)
+        for statement in getattr(node, "body", ())
+        if ast.unparse(statement).startswith(("torch.manual_seed", "first =", "if epoch", "return torch"))
+    ]
+    isolate({"script.py": frozenset((s.lineno, s.col_offset) for s in added)})
+    try:
+        torch.manual_seed(5)
+        before = torch.get_rng_state()
+        space = execute(source)
+    finally:
+        isolate({})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first = torch.rand(())
+    torch.set_rng_state(before)
+    assert space["found"] == [(first, torch.rand(())), (first, torch.rand(()))]  # one run: seed, then draw
+    assert space["drawn"] == torch.rand(())
