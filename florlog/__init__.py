@@ -25,6 +25,7 @@ from ._session import run
 from ._types import register
 from .errors import (
     ChangedError,
+    DivergedError,
     FlorlogError,
     LogValueError,
     LoopError,
@@ -62,6 +63,7 @@ def track(*, derived: dict[str, Callable[[], Any]] | None = None, **objects: Any
 
 __all__ = [
     "ChangedError",
+    "DivergedError",
     "FlorlogError",
     "Iteration",
     "Log",

@@ -153,6 +153,10 @@ class Checkpointer:
             trees[f"/{name}"] = held
         return Trees(trees, storages.flat)
 
+    def imaged(self, loop: OpenLoop) -> Trees:
+        """The state now, as an image holds it: without what is derived from the rest."""
+        return self.trees(loop, without=self._derived.omitted())
+
     # -- images ------------------------------------------------------------------------------------
 
     def boundary(self, loop: OpenLoop, index: int, *, end: bool) -> bool:
@@ -195,7 +199,7 @@ class Checkpointer:
                 return
         try:
             self._derived.check(self._tracked)
-            trees = self.trees(loop, without=self._derived.omitted())
+            trees = self.imaged(loop)
             copy = self._imager.snapshot(trees, outermost=loop.depth == 1, wait=wait, flat=trees.flat)
         except Exception as error:  # whatever an object's state_dict() raises: the training goes on
             self._warn(f"no image could be taken, later replays must start earlier: {error}")

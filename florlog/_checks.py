@@ -41,6 +41,8 @@ class Checks:
         resuming: bool = False,
     ) -> None:
         self.found: list[Found] = []
+        self.sampled = False  # words of the parameters were compared when the last iteration ended
+        self.alarm: Callable[[str], None] = lambda difference: None
         self.differences: list[str] = []
         self._store = store
         self._statements = tree.statements
@@ -143,6 +145,7 @@ class Checks:
         if (record := iteration.commit) is None:
             return
         self._closed += 1
+        self.sampled = bool(record.state and prints[2])
         names = ("random numbers", "data", "sampled parameters")
         for name, now, then in zip(names, prints, (record.rng, record.data, record.state), strict=True):
             if now and then:
@@ -190,6 +193,17 @@ class Checks:
     def _differ(self, text: str) -> None:
         self.differences.append(text)
         self._difference = self._difference or text
+        self.alarm(text)
+
+    def trust(self, doubt: str) -> tuple[str, str]:
+        """How far the state is proven where execution stands, and what is against more; ``doubt``: what else is."""
+        if self._difference:
+            return DIVERGED, self._difference
+        if self._base != "image":
+            why = "no image vouches for the state from which it was computed"
+            return (CONSISTENT if self._compared else UNVERIFIED), why
+        doubt = self._local or doubt
+        return (CONSISTENT, doubt) if doubt else (PROVEN, "")
 
     def _label(self) -> None:
         for found in self._pending:

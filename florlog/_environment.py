@@ -23,7 +23,7 @@ _STDLIB = sysconfig.get_paths()["stdlib"]
 
 extra: dict[str, Any] = {}  # what a hands-free recording adds to its environment
 planned: dict[str, str] = {}  # local files, with module names, that will be imported
-_VARIABLES = (
+VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_CBWR", "MKL_DYNAMIC", "KMP_BLOCKTIME",
     "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES",
     "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
@@ -82,7 +82,7 @@ def environment() -> dict[str, Any]:
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "libraries": _libraries(),
         # Those that decide numbers; others may hold secrets.
-        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "pid": os.getpid(),
         **extra,
     }

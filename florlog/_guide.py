@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from florlog_recovery import Image, Loop, Measured, Node, NodePlan, Plan, RunTree
 from florlog_wal import Frame, Store
@@ -220,6 +221,9 @@ class Guide:
             last = plan.stretches[-1]
             if loop.stretch == len(plan.stretches) and iteration.index == last.last:
                 self.abandon(loop.parent)
+
+    def stands(self, loop: OpenLoop, index: int, trees: Callable[[], dict[str, Any]]) -> None:
+        """Execution came to a boundary by itself; ``trees`` gives the state as an image there would have it."""
 
     def end(self) -> None:
         """The run is over."""

@@ -7,10 +7,9 @@ source analysis in which segments of which iterations they may run; that is the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from florlog_recovery import (
@@ -22,15 +21,14 @@ from florlog_recovery import (
     Request,
     RunTree,
     WhereError,
-    fitted,
     plan_redo,
 )
-from florlog_recovery.costs import KIND
-from florlog_wal import Frame, Note, Store
+from florlog_wal import Frame, Store
 from florlog_wal import Path as IterationPath
 
 from ._changes import ChangedCode
 from ._comparison import compared, read_in
+from ._costs import costs_of
 from ._found import Found
 from ._known import Known, Place, known, statement_keys
 from ._select import Chosen, Mask, Selection, outermost
@@ -153,7 +151,7 @@ def ask(
         _Requester(question, program, selection, found).collect(first, last)
     except WhereError as error:
         raise FlorlogError(str(error)) from None
-    question.costs = fitted([*tree.costs, *_measured_by_replays(store, tree)])
+    question.costs = costs_of(store, tree)
     if not question.request and not question.answered:
         listed = "; ".join(str(item) for item in added)
         raise FlorlogError(f"no recorded iteration that was asked for reaches the added statement: {listed}")
@@ -174,14 +172,6 @@ def _refused(question: Question) -> SourceChangedError:
 def plan_for(question: Question) -> Plan:
     """The cheapest plan that answers a question."""
     return plan_redo(question.tree, question.request, question.costs, question.unusable)
-
-
-def _measured_by_replays(store: Store, tree: RunTree) -> Iterator[dict[str, Any]]:
-    sessions = {session.lsn: session for session in store.sessions()}
-    for lsn in tree.replays:
-        for entry in store.scan(lsn, sessions[lsn].last_lsn + 1, types=(Note,), session=lsn):
-            if isinstance(entry.record, Note) and entry.record.kind == KIND:
-                yield entry.record.data
 
 
 def _exclude_images(question: Question, old_texts: dict[str, str], texts: dict[str, str]) -> None:

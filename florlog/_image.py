@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from florlog_wal import (
@@ -74,10 +74,17 @@ def digests_only(pages: Sequence[memoryview], keys: Sequence[str]) -> list[bytes
     return [page_digest(page) for page in pages]
 
 
+class PageSource(Protocol):
+    """Whatever has pages: a store, or memory."""
+
+    def get_page(self, digest: bytes) -> bytes:
+        """The bytes of a page."""
+
+
 class SavedState:
     """The state of an image, read lazily from its page table."""
 
-    def __init__(self, store: Store, digest: bytes) -> None:
+    def __init__(self, store: PageSource, digest: bytes) -> None:
         self._store = store
         self.digest = digest
         self.table = decode_table(store.get_page(digest))

@@ -20,11 +20,10 @@ from florlog_wal import Path as IterationPath
 
 from ._arrow import arrow, sql
 from ._columns import RECORDED, Columns, columns_of, frame
-from ._found import where
-from ._image import SavedState
 from ._session import newest_run, open_store, sessions_of, store_path, tree_of
+from ._state_at import State, state_at
 from ._tree import readable
-from .errors import FlorlogError, NoSuchRunError
+from .errors import NoSuchRunError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,29 +147,16 @@ class RunView:
 
         return run_html(self)
 
-    def state_at(self, *, at: Literal["start", "end"] = "start", **indices: int) -> dict[str, Any]:
-        """The tracked state at an iteration's start or end: tracked name -> state, from the image there.
+    def state_at(self, *, at: Literal["start", "end"] = "start", **indices: int) -> State:
+        """The tracked state at an iteration's start or end: tracked name -> state.
 
-        Raises `FlorlogError` when no image stands at that boundary.
+        ``state_at(epoch=3, step=17)``.  Where no image stands, the recorded program is executed from the nearest one
+        on, in a process of its own; ``trust`` and ``detail`` of the answer say how far the state is proven.
+
+        Raises `DivergedError`, which names the first difference, when that does not give what was recorded, and
+        `FlorlogError` when the run has no such iteration or its script fails.
         """
-        tree = self.tree()
-        path = tuple(indices.items())
-        place = tree.locate(path)
-        if place is None or not path:
-            raise FlorlogError(f"run {self.id} has no iteration {where(path)}")
-        loop, index = place
-        index += at == "end"
-        image = loop.images.get(index)
-        if image is None:
-            near = max((boundary for boundary in loop.images if boundary < index), default=None)
-            hint = (
-                f"the nearest image before it is at {where(loop.path(near))}"
-                if near is not None
-                else "none is near"
-            )
-            raise FlorlogError(f"no image stands at the {at} of {where(path)}: {hint}")
-        saved = SavedState(self._store, image.table)
-        return {name: _public(saved.tree(name)) for name in saved.names() if not name.startswith("/")}
+        return state_at(self._store, self.tree(), tuple(indices.items()), at)
 
     def iterations(self) -> Iterator[dict[str, Any]]:
         """Every committed iteration in the order of begin: its path, seconds, and LSN of its commit."""
@@ -232,7 +218,7 @@ class Log:
 
     def state_at(
         self, *, run: str | None = None, at: Literal["start", "end"] = "start", **indices: int
-    ) -> dict[str, Any]:
+    ) -> State:
         """`RunView.state_at` of a run, default the newest."""
         return self.run(run).state_at(at=at, **indices)
 
@@ -281,10 +267,3 @@ def open_log(store: str | os.PathLike[str] | None = None) -> Log:
 def _counts(loop: Loop | None, index: int, lsn: int) -> bool:
     """Whether a commit was not undone afterwards."""
     return loop is not None and index < loop.count and loop.commits[index] == lsn
-
-
-def _public(tree: Any) -> Any:
-    """A module's state as its state dict; other states as they are."""
-    if isinstance(tree, dict) and {"state", "loose", "grads", "training"} <= tree.keys():
-        return tree["state"]
-    return tree

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from florlog_recovery import Atoms, Node, Plan, split
 from florlog_recovery.costs import KIND
 from florlog_wal import Hindsight, Note, RunBegin, Store, WalError
 from florlog_wal import Path as IterationPath
 
-from . import _session
 from ._changes import ChangedCode
 from ._environment import changes, environment
 from ._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found
@@ -25,11 +21,9 @@ from ._guide import Guide
 from ._hindsight import Question, plan_for
 from ._journal import Journal, report
 from ._known import asked
-from ._overlay import Overlay
 from ._parallel import redo_in_parallel
-from ._session import Replay
-from ._skip import SkipRest
-from .errors import FlorlogError, ImageError
+from ._rerun import rerunning
+from .errors import ImageError
 from .handsfree.session import replay_hands_free
 from .source.execution import LocalModuleFinder, run_as_main
 from .source.instrument import isolate, leave_behind
@@ -164,46 +158,18 @@ def _follow(question: Question, guide: Guide, progress: Callable[[int], None] | 
 
 def _execute(question: Question, guide: Guide) -> None:
     begin = question.tree.begin
-    threads = begin.environment.get("threads")
-    if isinstance(threads, int) and threads != torch.get_num_threads():
-        torch.set_num_threads(threads)  # sums are split by threads: their number changes the bits
-    _session.command = replay = Replay(begin.name, guide)
     files = set(question.diffs)
     leave_behind(question.exits.values())
     isolate(question.apart)
     finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files, question.places)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), Overlay():
+        with rerunning(begin, guide, question.script, files):
             if question.reading is None:
                 run_as_main(question.script, begin.argv, instrumented=True)
             else:
                 replay_hands_free(question.script, begin, question.reading)
-    except SkipRest:
-        pass
-    except SystemExit as leaving:
-        if leaving.code not in (None, 0):
-            raise FlorlogError(f"the replayed script exited with {leaving.code!r}") from None
-    except FlorlogError:
-        raise
-    except Exception as error:
-        raise FlorlogError(f"the replayed script raised {_located(error, files)}") from error
     finally:
         finder.uninstall()
-        _session.command = None
-    if not replay.taken:
-        raise FlorlogError(
-            f"{question.script} opened no run named {begin.name!r}: is it the script of this run?"
-        )
-
-
-def _located(error: Exception, files: set[str]) -> str:
-    place = ""
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename in files:
-            place = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return f"{type(error).__name__}{place}: {error}"
 
 
 def _save(store: Store, question: Question, done: Redone) -> bool:

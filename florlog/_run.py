@@ -246,6 +246,8 @@ class Run:
             if loop.count != loop.length:  # its end is a boundary of its own
                 self._boundary(loop, loop.count)
             return loop.count
+        if loop.count != self._length(loop):
+            self._stands(loop)
         if self._guide.checks.unchecked and loop.depth == 1 and loop.count == 0:
             self._guide.checks.arrive(loop, 0, lambda only: self._states.trees(loop, only))
         before, restored = loop.count, loop.restored
@@ -297,6 +299,8 @@ class Run:
                 self._guide.finish(iteration, prints)
                 if loop.form == "with" and self._record_from_here():
                     self._log_loop(loop, start=loop.count)
+                if loop.form == "with" and loop.count == self._length(loop):
+                    self._stands(loop)
         if left:
             self._left.append(iteration)
 
@@ -308,6 +312,7 @@ class Run:
             # Nor behind a restore: what the body would have made and tracked is not there to compare.
             ended = left or loop.count == self._length(loop)
             if loop.form == "for" and ended and loop.restored != loop.count:
+                self._stands(loop)
                 self._boundary(loop, loop.count, end=True)
             unfinished = self._guide.ended(loop)
             if self._record_from_here():
@@ -396,6 +401,10 @@ class Run:
                 self._own += time.perf_counter() - started
         elif self._guide is not None:
             self._guide.checks.arrive(loop, index, lambda only: self._states.trees(loop, only))
+
+    def _stands(self, loop: OpenLoop) -> None:
+        if self._guide is not None:
+            self._guide.stands(loop, loop.count, lambda: self._states.imaged(loop))
 
     def _restore(self, loop: OpenLoop, index: int, image: Image) -> None:
         """Put back the state at a boundary, and the loop's data position with it."""

@@ -23,6 +23,7 @@ from florlog_wal import Note, RunBegin, SessionInfo, Store, Unencodable, WalErro
 
 from ._budget import Room, size
 from ._checkpoint import Tell
+from ._costs import costs_of
 from ._environment import environment, main_script, rank
 from ._guide import Guide, last_restore
 from ._journal import Journal, report
@@ -200,7 +201,7 @@ def _record(
         if tree.status == "complete":
             raise FlorlogError(f"run {resumed!r} is complete: there is nothing to resume")
         request, node, place = resume_request(tree)
-        plan = plan_redo(tree, request)
+        plan = plan_redo(tree, request, costs_of(store, tree))
         guide = Guide(store, tree, plan, None, frontier=(node, place))
     number, size = rank()
     begin = RunBegin(

@@ -45,6 +45,10 @@ class NoSuchRunError(FlorlogError):
     """No recorded run fits what was asked for."""
 
 
+class DivergedError(FlorlogError):
+    """Re-execution did not give what was recorded; the message names the first difference."""
+
+
 class SourceChangedError(FlorlogError):
     """The script differs from the recording in more than added statements; ``changes`` tells each in a line."""
 

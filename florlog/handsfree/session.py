@@ -81,11 +81,13 @@ def execute(
         _environment.extra, _environment.planned = {}, {}
 
 
-def replay_hands_free(script: str, begin: RunBegin, how: Reading) -> None:
-    """Run a script in the reading in which it was recorded; a replay was commanded."""
+def replay_hands_free(script: str, begin: RunBegin, how: Reading, text: str | None = None) -> None:
+    """Run a script, or a ``text`` in its place, in the reading in which it was recorded; a replay was commanded."""
     module = str(begin.environment.get("module", "")) or None
     with read_as(how):
-        run_as_main(script, begin.argv, instrumented=True, around=session(begin.name), module=module)
+        run_as_main(
+            script, begin.argv, instrumented=True, around=session(begin.name), module=module, text=text
+        )
 
 
 def session(

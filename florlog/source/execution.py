@@ -9,7 +9,9 @@ On return argv, path and the caller's own ``__main__`` are as before.
 `LocalModuleFinder` stands before the usual finders and hands out the same modules with instrumented code.
 It keeps no byte-code files: instrumented code must never be found by an ordinary run.
 
-Not covered: zip archives, and modules imported before the finder's install.
+`RecordedFinder` hands out modules as they were recorded, whatever their files hold now.
+
+Not covered: zip archives, and modules imported before a finder's install.
 """
 
 from __future__ import annotations
@@ -35,13 +37,15 @@ def run_as_main(
     instrumented: bool = False,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
     module: str | None = None,
+    text: str | None = None,
 ) -> ModuleType:
     """Runs a script as ``__main__`` and returns its module.
 
-    ``around`` is entered when ``__main__`` is in place; ``module`` is its name where it runs as ``python -m`` does.
+    ``around`` is entered when ``__main__`` is in place; ``module`` is its name where it runs as ``python -m`` does;
+    ``text`` is run in the place of what the file holds now.
     """
     file = str(Path(path).absolute())
-    source = importlib.util.decode_source(Path(path).read_bytes())
+    source = importlib.util.decode_source(Path(path).read_bytes()) if text is None else text
     code = instrument(source, file).code if instrumented else compile(source, file, "exec", dont_inherit=True)
     main = ModuleType("__main__")
     main.__dict__.update(
@@ -129,4 +133,35 @@ class LocalModuleFinder(MetaPathFinder):
     def _instrumented(name: str, file: str, package: list[str] | None) -> ModuleSpec | None:
         return importlib.util.spec_from_file_location(
             name, file, loader=InstrumentingLoader(name, file), submodule_search_locations=package
+        )
+
+
+class RecordedLoader(SourceFileLoader):
+    """Loads a module, instrumented, from a text that its file may no longer hold."""
+
+    def __init__(self, fullname: str, path: str, text: str) -> None:
+        super().__init__(fullname, path)
+        self._text = text
+
+    def get_code(self, fullname: str) -> CodeType:
+        return instrument(self._text, self.get_filename(fullname)).code
+
+    def get_source(self, fullname: str) -> str:
+        return self._text
+
+
+class RecordedFinder(MetaPathFinder):
+    """Finds modules in recorded texts, under the paths that they had; ``modules``: name -> path and text."""
+
+    def __init__(self, modules: Mapping[str, tuple[str, str]]) -> None:
+        self._modules = modules
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in self._modules:
+            return None
+        file, text = self._modules[fullname]
+        return importlib.util.spec_from_file_location(
+            fullname, file, loader=RecordedLoader(fullname, file, text)
         )

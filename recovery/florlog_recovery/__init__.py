@@ -11,6 +11,7 @@ from .plan import (
     plan_redo,
     resume_request,
 )
+from .request import boundary_request
 from .split import Atoms, split
 from .tree import Image, Loop, Node, RunTree
 from .where import Condition, WhereError
@@ -31,6 +32,7 @@ __all__ = [
     "Stretch",
     "WhereError",
     "analyse",
+    "boundary_request",
     "fitted",
     "plan_redo",
     "resume_request",

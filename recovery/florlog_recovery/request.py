@@ -101,6 +101,22 @@ class Request:
         return bool(self.segments) or bool(self._last_index)
 
 
+def boundary_request(boundaries: Iterable[tuple[Loop, int]]) -> Request:
+    """A request to stand at boundaries: the atom behind each, with a share of nothing.
+
+    Raises ValueError for a boundary that its loop does not have.
+    """
+    request = Request()
+    for loop, index in boundaries:
+        if not 0 <= index <= loop.count:
+            raise ValueError(f"loop {loop.name} has no boundary {index}")
+        if index in loop.nodes:
+            request.add_segment(loop.nodes[index], 0, 0.0)
+        else:
+            request.add_leaves(loop, [index], 0.0)
+    return request
+
+
 def resume_request(tree: RunTree) -> tuple[Request, Node, int | Loop]:
     """A request for the first atom that the log does not have: where a killed run continues.
 

@@ -8,12 +8,13 @@ import random
 from pathlib import Path
 
 import pytest
-from florlog_recovery import CostModel
-from florlog_wal import Note, RunEnd
+from florlog_recovery.costs import KIND
+from florlog_wal import Note, RunEnd, Store
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 import florlog
+from florlog._costs import costs_of
 
 from .harness import EXAMPLES, Logged, Nursery, flor, logged
 from .programs import write
@@ -244,7 +245,28 @@ def behind_last_image(store: Path) -> int:
 def redone_for_less_than_a_restore(store: Path) -> int:
     """How many iterations at most cost less than the restores that a plan may spare by redoing them."""
     seconds = sorted(seconds for _, seconds in innermost(store))
-    return sum(total < 2 * CostModel().fixed for total in itertools.accumulate(seconds))
+    with florlog.open(store) as log:
+        tree = log.run().tree()
+        costs = costs_of(log.store, tree)
+        images = [image for loop in tree.loops() for image in loop.images.values()]
+        dearest = max((costs.restore(image) for image in images), default=costs.fixed)
+    return sum(total < 2 * dearest for total in itertools.accumulate(seconds))
+
+
+@pytest.mark.crash
+def test_a_resume_plans_with_the_restores_that_the_run_measured(nursery: Nursery, tmp_path: Path) -> None:
+    script, store = write(tmp_path / "train.py", DYING), tmp_path / "store"
+    nursery.run(store, script, "30", "none", "inf")
+    with Store.open(store, mode="w") as opened:  # what a session says that took a second to restore
+        first = opened.sessions()[0].lsn
+        data = {"restores": [1.0, 1000.0, 1.0, 1e6, 1000.0]}
+        opened.append(Note(KIND, "", data), session=first, prev=first)
+    with florlog.open(store) as log:
+        assert costs_of(log.store, log.run().tree()).fixed > 0.9
+    before = committed(store)[0]
+    nursery.run(store, "florlog", "resume", script, "--", "0", "none", "0")
+    # Steps of milliseconds are run rather than spared by restores of a second.
+    assert redone_by_resume(store) == before
 
 
 def session(store: Path) -> int:

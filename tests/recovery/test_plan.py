@@ -12,6 +12,7 @@ from florlog_recovery import (
     Plan,
     Request,
     RunTree,
+    boundary_request,
     plan_redo,
     resume_request,
 )
@@ -107,6 +108,23 @@ def test_no_walk_is_cheaper_than_the_plan(data: st.DataObject) -> None:
     assert not walked.wrong
     assert walked.cost == plan.seconds
     assert plan.seconds == cheapest(tree, request, COSTS)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), st.booleans())
+def test_a_boundary_is_reached_by_the_cheapest_walk_and_nothing_behind_it_is_executed(
+    data: st.DataObject, crashed: bool
+) -> None:
+    tree = data.draw(trees(crashed=crashed))
+    loop, index = data.draw(
+        st.sampled_from([(loop, index) for loop in tree.loops() for index in range(loop.count + 1)])
+    )
+    request = boundary_request([(loop, index)])
+    plan = plan_redo(tree, request, COSTS)
+    walked = Walked(plan, request)
+    assert walked.atoms[-1] == ((loop.nodes[index], 0) if index in loop.nodes else (loop, index))
+    assert not walked.wrong
+    assert walked.cost == plan.seconds == cheapest(tree, request, COSTS)
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,0 +1,124 @@
+"""A process that runs a recorded program to a place and tells what is there: ``python -m florlog._explorer``.
+
+It reads its order from stdin as JSON and writes messages to its stdout, framed as a replay worker's
+(`florlog._worker`).  An order for a state names a boundary; the messages are the state's pages, ``["page", digest,
+bytes]``, and ``["state", digest of the page table, trust, detail, iterations redone]``.  Instead of that may come
+``["differs", text]``, ``["unusable", why images cannot be restored]`` or ``["error", text]``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from florlog_recovery import Loop, Plan, Request, RunTree, boundary_request, plan_redo
+from florlog_wal import Store, WalError, encode_table, page_digest
+
+from ._costs import costs_of
+from ._environment import changes, environment
+from ._found import where
+from ._image import page_table
+from ._lookout import Lookout
+from ._recorded import RecordedProgram
+from ._session import open_store, tree_of
+from ._snapshot import snapshot
+from ._worker import send
+from .errors import FlorlogError, ImageError
+
+
+class Explorer:
+    """Carries out one order."""
+
+    def __init__(self, order: dict[str, Any], stream: BinaryIO) -> None:
+        self._order = order
+        self._stream = stream
+
+    def tell(self, *message: Any) -> None:
+        """Send a message."""
+        send(self._stream, list(message))
+
+    def finish(self, *message: Any) -> NoReturn:
+        """Send the last message: nothing that stands behind this place is executed."""
+        self.tell(*message)
+        os._exit(0)
+
+    def run(self) -> None:
+        """Run the program to the boundary that the order names."""
+        with open_store(Path(self._order["store"]), "r") as store:
+            tree = tree_of(store, self._order["run"])
+            program = RecordedProgram(store, tree)
+            loop = self._loop(tree)
+            request = boundary_request([(loop, self._order["index"])])
+            plan = self._plan(store, tree, request)
+
+            def look(loop: Loop, index: int, trees: Callable[[], dict[str, Any]]) -> None:
+                changed = changes(tree.begin.environment, environment())
+                trust = guide.trust(loop, index, changed)
+                self.finish("state", self._send_state(trees()), *trust, guide.redone)
+
+            guide = Lookout(
+                store,
+                tree,
+                plan,
+                request,
+                look,
+                lambda text: self.finish("differs", text),
+                program.steady_before,
+            )
+            try:
+                program.run(guide)
+            except ImageError as error:
+                if self._order["unusable"]:
+                    raise
+                self.finish("unusable", str(error))
+        place = where(loop.path(self._order["index"]))
+        raise FlorlogError(f"the script ended and did not come to {place}, where it was when recorded")
+
+    def _loop(self, tree: RunTree) -> Loop:
+        place = tree.locate(tuple((name, index) for name, index in self._order["parent"]))
+        node = tree.root if place is None else place[0].nodes[place[1]]
+        loop = node.find(self._order["loop"])
+        assert loop is not None
+        return loop
+
+    def _plan(self, store: Store, tree: RunTree, request: Request) -> Plan:
+        unusable = {
+            (loop, index)
+            for loop in tree.loops()
+            for index in loop.images
+            if self._order["unusable"] and (index or loop.depth > 1)
+        }
+        return plan_redo(tree, request, costs_of(store, tree), unusable)
+
+    def _send_state(self, trees: dict[str, Any]) -> bytes:
+        """Send the pages of a state; the digest of its page table."""
+        table = encode_table(page_table(snapshot(trees), self._send_pages))
+        (digest,) = self._send_pages([memoryview(table)], [""])
+        return digest
+
+    def _send_pages(self, pages: Sequence[memoryview], keys: Sequence[str]) -> list[bytes]:
+        digests = [page_digest(page) for page in pages]
+        for digest, page in zip(digests, pages, strict=True):
+            self.tell("page", digest, bytes(page))
+        return digests
+
+
+def main() -> None:
+    """Carry out the order."""
+    order = json.load(sys.stdin)
+    stream = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.path.insert(0, "")  # what the script's own directory takes the place of
+    explorer = Explorer(order, stream)
+    try:
+        explorer.run()
+    except (FlorlogError, WalError) as error:
+        explorer.finish("error", str(error))
+
+
+if __name__ == "__main__":
+    main()

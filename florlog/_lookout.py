@@ -1,0 +1,81 @@
+"""A guide that looks at the state where a plan leads: at boundaries, not at what statements log.
+
+A boundary is asked for as the atom behind it with a share of nothing (`boundary_request`); here that atom is not
+begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from florlog_recovery import Image, Loop, Plan, Request, RunTree
+from florlog_wal import Store
+
+from ._guide import Guide
+from ._open import OpenLoop
+
+Look = Callable[[Loop, int, Callable[[], dict[str, Any]]], None]
+"""What is done at a boundary: a loop execution, an index, and what gives the state."""
+
+
+class Lookout(Guide):
+    """Leads a run to the boundaries of ``request`` and calls ``look`` at each; ``alarm`` gets every difference.
+
+    ``steady`` tells of a loop execution whether the code of the body around it, up to it, depends on the state alone.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        tree: RunTree,
+        plan: Plan,
+        request: Request,
+        look: Look,
+        alarm: Callable[[str], None],
+        steady: Callable[[Loop], bool],
+    ) -> None:
+        super().__init__(store, tree, plan, None)
+        self._request = request
+        self._look = look
+        self.checks.alarm = alarm
+        self._steady_before = steady
+
+    def stands(self, loop: OpenLoop, index: int, trees: Callable[[], dict[str, Any]]) -> None:
+        """Execution came to a boundary by itself."""
+        if loop.recorded is not None and not loop.parent.abandoned and self._asked(loop.recorded, index):
+            self._look(loop.recorded, index, trees)
+
+    def next_index(self, loop: OpenLoop, restore: Callable[[OpenLoop, int, Image], None]) -> int | None:
+        """As `Guide.next_index`, without iterations at whose start nothing but the state was asked for."""
+        index = super().next_index(loop, restore)
+        while index is not None and self._ends_before(loop, index):
+            loop.count = index + 1
+            index = super().next_index(loop, restore)
+        return index
+
+    def trust(self, loop: Loop, index: int, changes: Collection[str] = ()) -> tuple[str, str]:
+        """How far the state at a boundary that was just reached is proven, and what is against more.
+
+        ``changes``: what of the environment is not as it was recorded.
+        """
+        doubt = next(iter(changes), "")
+        if index > 0 and not self.checks.sampled:
+            doubt = doubt or "the last iteration has no sampled parameters to compare"
+        if index == 0 and not self._steady_before(loop):
+            doubt = doubt or "the code before the loop uses more than the recorded state"
+        return self.checks.trust(doubt)
+
+    def _asked(self, loop: Loop, index: int) -> bool:
+        if index in loop.nodes:
+            return 0 in self._request.segments.get(loop.nodes[index], ())
+        mask = self._request.leaves.get(loop)
+        return mask is not None and index < mask.size and bool(mask[index])
+
+    def _ends_before(self, loop: OpenLoop, index: int) -> bool:
+        """Whether the stretch in execution ends at the boundary before this iteration."""
+        if loop.plan is None or loop.stretch == 0 or loop.plan.stretches[loop.stretch - 1].last != index:
+            return False
+        if (node := loop.plan.nodes.get(index)) is not None:
+            return node.left and not node.loops
+        return loop.plan.stretches[loop.stretch - 1].left and index < loop.plan.loop.count

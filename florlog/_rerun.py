@@ -1,0 +1,57 @@
+"""Running a recorded script again behind a guide: its threads, its files, what it raises."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import torch
+from florlog_wal import RunBegin
+
+from . import _session
+from ._guide import Guide
+from ._overlay import Overlay
+from ._session import Replay
+from ._skip import SkipRest
+from .errors import FlorlogError
+
+
+@contextlib.contextmanager
+def rerunning(begin: RunBegin, guide: Guide, script: str, files: Collection[str]) -> Iterator[None]:
+    """While the body runs ``script``, its first run of the recorded name follows ``guide``.
+
+    What it prints is dropped, what it writes goes to an overlay, and leaving early is no error.  Raises
+    `FlorlogError` for what it raises, with the place in ``files``, and when it opens no such run.
+    """
+    threads = begin.environment.get("threads")
+    if isinstance(threads, int) and threads != torch.get_num_threads():
+        torch.set_num_threads(threads)  # sums are split by threads: their number changes the bits
+    _session.command = replay = Replay(begin.name, guide)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), Overlay():
+            yield
+    except SkipRest:
+        pass
+    except SystemExit as leaving:
+        if leaving.code not in (None, 0):
+            raise FlorlogError(f"the replayed script exited with {leaving.code!r}") from None
+    except FlorlogError:
+        raise
+    except Exception as error:
+        raise FlorlogError(f"the replayed script raised {_located(error, files)}") from error
+    finally:
+        _session.command = None
+    if not replay.taken:
+        raise FlorlogError(f"{script} opened no run named {begin.name!r}: is it the script of this run?")
+
+
+def _located(error: Exception, files: Collection[str]) -> str:
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename in files:
+            place = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"{type(error).__name__}{place}: {error}"
