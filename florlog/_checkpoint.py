@@ -79,6 +79,7 @@ class Checkpointer:
         self._started = time.perf_counter()
         # CPU seconds of the training thread for images: a machine that is busy elsewhere is not their fault
         self._stalled = 0.0
+        self.kept = 0.0  # seconds of bookkeeping between steps
         self._tracked: dict[str, Adapter] = {}
         self._objects: dict[str, Any] = {}
         self._random = Randomness()
@@ -159,6 +160,13 @@ class Checkpointer:
 
     # -- images ------------------------------------------------------------------------------------
 
+    def due(self, now: float, *, outermost: bool) -> bool:
+        """Whether `boundary` has something to do before an iteration, ``now`` by `time.perf_counter`."""
+        imager = self._imager
+        if imager is None:
+            return False
+        return bool(imager.finished) or not self.policy.waits(now - self._started, preferred=outermost)
+
     def boundary(self, loop: OpenLoop, index: int, *, end: bool) -> bool:
         """A recorded run stands at a boundary: take an image if the policy wants one; whether it did."""
         if self._imager is None or self._withheld:
@@ -172,7 +180,7 @@ class Checkpointer:
             return False
         wanted = first or self.policy.wants(
             now=now,
-            own=self._stalled,
+            own=self._stalled + self.kept,
             persisted=self._imager.busy(),
             pending=self._imager.pending,
             preferred=preferred,

@@ -135,23 +135,28 @@ class Checks:
 
     def received(self, iteration: OpenIteration) -> None:
         """Compare what an iteration received: it is left, and its commit will not be reached."""
-        if (record := iteration.commit) is not None and record.data and iteration.data:
+        if (record := iteration.commit) is not None:
+            self._print("data", iteration, iteration.data, record.data)
+
+    def _print(self, name: str, iteration: OpenIteration, now: bytes, then: bytes) -> None:
+        if now and then:
             self._compared += 1
-            if record.data != iteration.data:
-                self._differ(f"data differ at {where(iteration.path)}")
+            if now != then:
+                self._differ(f"{name} differ at {where(iteration.path)}")
+        elif now and name == "data":  # a step too short for all fingerprints
+            for found in self._pending:
+                found.received = False
 
     def committed(self, iteration: OpenIteration, prints: tuple[bytes, bytes, bytes]) -> None:
         """An iteration ran to its end: compare its fingerprints, and whether it logged all that it did."""
         if (record := iteration.commit) is None:
             return
-        self._closed += 1
         self.sampled = bool(record.state and prints[2])
         names = ("random numbers", "data", "sampled parameters")
         for name, now, then in zip(names, prints, (record.rng, record.data, record.state), strict=True):
-            if now and then:
-                self._compared += 1
-                if now != then:
-                    self._differ(f"{name} differ at {where(iteration.path)}")
+            self._print(name, iteration, now, then)
+        if record.rng or record.state:
+            self._closed += 1
         for (_, line, name), left in (iteration.expected or {}).items():
             if left:
                 self._differ(f"{name} (line {line}) was logged at {where(iteration.path)}, and is not now")
@@ -211,8 +216,8 @@ class Checks:
                 found.trust, found.detail = DIVERGED, self._difference
             elif self._base == "image":
                 doubt = self._local
-                if not doubt and not found.steady and found.closed == self._closed:
-                    doubt = _UNSTEADY
+                if not doubt and found.closed == self._closed:
+                    doubt = _UNSTEADY if not found.steady else "" if found.received else _UNREAD
                 found.trust, found.detail = (CONSISTENT, doubt) if doubt else (PROVEN, "")
             else:
                 found.trust = CONSISTENT if self._compared else UNVERIFIED
@@ -236,6 +241,10 @@ class Checks:
 _UNSTEADY = (
     "the code before it uses more than the recorded state, such as a clock or a file, and nothing that was recorded "
     "after it was reached"
+)
+_UNREAD = (
+    "its iteration was too short for a fingerprint of the item that it received, and nothing that was recorded after "
+    "it was reached"
 )
 
 

@@ -1,53 +1,100 @@
 """Fingerprints: what an iteration saw and left behind, in microseconds.
 
-Three digests of 8 bytes go with every commit: of torch's CPU RNG, of words sampled from the first tensor of
-the item, and of words sampled from tracked CPU parameters.  Redo compares them.  They are a check, not a
-proof of the whole state, which is what the page table's digest at an image is for.
+Three digests of 8 bytes go with a commit: of torch's CPU RNG, of words sampled from the tensors of the item, and of the
+last values of each tracked module.  Redo compares them.  They are a check, not a proof of the whole state, which is
+what the page table's digest at an image is for.
+
+Between two steps the caches hold the training's data, and a digest costs ten times what it costs in a loop by itself:
+the first two take tens of microseconds.  So `Pace` lets short steps go without them, as a share of the training's
+time; a commit without one has b"".  The third takes few and goes with every commit: a difference in the item or in
+the random numbers shows in trained parameters from the same step on.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 import torch
 import xxhash
 
-_WORDS = 16
-_TENSORS = 4
+_WORDS = 32
+_ARRAYS = 4
+_WINDOW = 256  # bytes of a module that are hashed at each commit
+_DEAREST = 2e-4  # seconds: what took longer was interrupted
+_SHARE = 0.1
+
+_digest = xxhash.xxh3_64_digest
+
+
+class Pace:
+    """Which innermost iterations get the dearer fingerprints: as many as a tenth of the overhead pays for."""
+
+    def __init__(self, overhead: float) -> None:
+        self.share = _SHARE * overhead
+        """Of the seconds of training, how many may be spent."""
+        self.credit = 0.0
+        """Seconds that may be spent now; not below zero: the next iteration gets them."""
+
+    def item(self, item: Any) -> bytes:
+        """`item_fingerprint`, paid for."""
+        started = time.perf_counter()
+        found = item_fingerprint(item)
+        self._pay(started)
+        return found
+
+    def rng(self) -> bytes:
+        """`rng_fingerprint`, paid for."""
+        started = time.perf_counter()
+        found = rng_fingerprint()
+        self._pay(started)
+        return found
+
+    def _pay(self, started: float) -> None:
+        self.credit = min(self.credit, _DEAREST) - min(time.perf_counter() - started, _DEAREST)
 
 
 def rng_fingerprint() -> bytes:
     """Digest of the state of torch's default CPU generator."""
-    return xxhash.xxh3_64_digest(torch.default_generator.get_state().numpy().data)
+    return _digest(torch.default_generator.get_state().numpy().data)
 
 
 def item_fingerprint(item: Any) -> bytes:
-    """Digest of sampled words of the item's first CPU tensor or array, b"" without one."""
-    found = _first_array(item, 3)
-    return b"" if found is None else _sampled(found)
+    """Digest of sampled words of the item's first CPU tensors and arrays, b"" without one."""
+    if isinstance(item, (int, str)):
+        return b""
+    found: list[bytes] = []
+    _sample(item, 3, found)
+    return _digest(b"".join(found)) if found else b""
 
 
-def _first_array(item: Any, depth: int) -> np.ndarray[Any, Any] | None:
+def _sample(item: Any, depth: int, found: list[bytes]) -> None:
     if isinstance(item, torch.Tensor):
-        return _bytes_of(item)
-    if isinstance(item, np.ndarray) and item.dtype.kind in "biufc" and item.flags.c_contiguous:
-        return item.reshape(-1).view(np.uint8)
-    if depth and isinstance(item, (list, tuple, dict)):
+        if (data := _array_of(item)) is not None:
+            found.append(_words(data))
+    elif isinstance(item, np.ndarray):
+        if item.dtype.kind in "biufc" and item.size:
+            found.append(_words(item))
+    elif depth and isinstance(item, (list, tuple, dict)):
         for part in item.values() if isinstance(item, dict) else item:
-            if (found := _first_array(part, depth - 1)) is not None:
-                return found
-    return None
+            if len(found) >= _ARRAYS:
+                return
+            _sample(part, depth - 1, found)
 
 
-def _bytes_of(tensor: torch.Tensor) -> np.ndarray[Any, Any] | None:
-    # Each operation of torch costs ten times more between two steps than in a loop by itself, as the step has
-    # taken the caches: one is enough for the tensors that loaders give.
+def _words(data: np.ndarray[Any, Any]) -> bytes:
+    flat = data.reshape(-1) if data.flags.c_contiguous else data.ravel()
+    return flat[:: max(1, flat.size // _WORDS)].tobytes()
+
+
+def _array_of(tensor: torch.Tensor) -> np.ndarray[Any, Any] | None:
+    """A tensor's memory as an array; None for one that is empty, not dense or not on the CPU."""
     if tensor.device.type != "cpu" or not tensor.is_contiguous():
         return None
     try:
         data = tensor.numpy()
-        return data.reshape(-1).view(np.uint8) if data.size else None
+        return data if data.size else None
     except (RuntimeError, TypeError):  # it requires a gradient, or NumPy has no such dtype
         pass
     try:
@@ -56,47 +103,46 @@ def _bytes_of(tensor: torch.Tensor) -> np.ndarray[Any, Any] | None:
         return None
 
 
-def _sampled(data: np.ndarray[Any, Any]) -> bytes:
-    step = max(1, len(data) // 8 // _WORDS) * 8
-    if len(data) < 8 * _WORDS:
-        return xxhash.xxh3_64_digest(np.ascontiguousarray(data).data)
-    words = data[: len(data) // 8 * 8].view(np.uint64)[:: step // 8]
-    return xxhash.xxh3_64_digest(np.ascontiguousarray(words).data)
-
-
 class StateFingerprint:
-    """Samples words of tracked parameters; the views are kept and renewed when memory moves."""
+    """Hashes the end of the last parameter that each tracked module trains; the views are renewed when memory moves.
+
+    A step changes that parameter as a whole in nearly all trainings, and it depends on all that comes before it.
+    """
 
     def __init__(self) -> None:
-        self._watched: dict[str, list[torch.Tensor]] = {}
-        self._tensors: list[torch.Tensor] = []
-        self._views: list[tuple[int, np.ndarray[Any, Any]]] = []
+        self._watched: dict[str, torch.Tensor] = {}
+        self._windows: list[tuple[torch.Tensor, int, memoryview]] = []
 
     def watch(self, name: str, module: torch.nn.Module) -> None:
-        """Include a module's first and last CPU parameters, in the place of the last module of that name."""
-        parameters = [p for p in module.parameters() if p.device.type == "cpu" and p.numel() > 0]
-        chosen: list[torch.Tensor] = [*parameters[: _TENSORS // 2], *parameters[-_TENSORS // 2 :]]
-        self._watched[name] = chosen
-        self._tensors = list({id(p): p for held in self._watched.values() for p in held}.values())
-        self._views = []
+        """Include a module, in the place of the last one of that name."""
+        here = [p for p in module.parameters() if p.device.type == "cpu" and p.numel() > 0]
+        trained = [p for p in here if p.requires_grad]
+        if here:
+            self._watched[name] = (trained or here)[-1]
+        else:
+            self._watched.pop(name, None)
+        self._look()
+
+    def _look(self) -> None:
+        distinct = {id(tensor): tensor for tensor in self._watched.values()}.values()
+        self._windows = [(tensor, tensor.data_ptr(), _window(tensor)) for tensor in distinct]
 
     def __call__(self) -> bytes:
         """The digest now, b"" when nothing is watched."""
-        if not self._tensors:
-            return b""
-        if len(self._views) != len(self._tensors) or any(
-            tensor.data_ptr() != pointer
-            for tensor, (pointer, _) in zip(self._tensors, self._views, strict=True)
-        ):
-            self._views = [(t.data_ptr(), _view(t)) for t in self._tensors]
-        return xxhash.xxh3_64_digest(b"".join([view.tobytes() for _, view in self._views]))
+        windows = self._windows
+        for tensor, pointer, _ in windows:
+            if tensor.data_ptr() != pointer:
+                self._look()
+                windows = self._windows
+                break
+        if len(windows) == 1:
+            return _digest(windows[0][2])
+        return _digest(b"".join([window for _, _, window in windows])) if windows else b""
 
 
-def _view(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    data = _bytes_of(tensor)
+def _window(tensor: torch.Tensor) -> memoryview:
+    """The last bytes of a tensor, as it changes; the view keeps its memory."""
+    data = _array_of(tensor)
     if data is None:
-        return np.zeros(0, dtype=np.uint8)
-    if len(data) < 8 * _WORDS:
-        return data
-    words = data[: len(data) // 8 * 8].view(np.uint64)
-    return words[:: max(1, len(words) // _WORDS)]
+        return memoryview(b"")
+    return data.reshape(-1).view(np.uint8)[-_WINDOW:].data

@@ -23,7 +23,8 @@ class Found:
     trust: str = UNVERIFIED
     detail: str = ""
     closed: int = 0  # comparisons of the whole state or iteration before it
-    steady: bool = True  # nothing but the state decides what it is
+    steady: bool = True  # nothing but the state and the items decide what it is
+    received: bool = True  # the items were compared
     segment: int = 0  # loops of its iteration that had ended
 
 

@@ -13,7 +13,7 @@ import time
 import warnings
 from dataclasses import replace
 from types import CodeType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from florlog_wal import (
     Failure,
@@ -59,6 +59,18 @@ class Journal:
             self.stop(error)
             return 0
 
+    def commit(
+        self, loop: int, index: int, segment: int, values: list[tuple[int, str, Any]], seconds: float,
+        prints: tuple[bytes, bytes, bytes], left: bool = False, prev: int = 0,
+    ) -> None:  # fmt: skip
+        """Append a `Commit`; its values are such as `florlog_wal.encode_value` takes."""
+        if self.stopped:
+            return
+        try:
+            self.store.commit(self.session, prev, loop, index, segment, values, seconds, *prints, left)
+        except LogStopped as error:
+            self.stop(error)
+
     def stop(self, error: LogStopped) -> None:
         """Report the failure that ended the recording, once."""
         if not self.stopped:
@@ -66,10 +78,6 @@ class Journal:
             warnings.warn(
                 f"florlog stopped recording, the training goes on: {error}", RuntimeWarning, stacklevel=2
             )
-
-    def known(self, use: tuple[str, Site]) -> int | None:
-        """The id of a call site that has been used before: a kind and where it is."""
-        return self._sites.get(use)
 
     def statement(self, kind: str, site: Site, loops: tuple[str, ...], names: tuple[str, ...]) -> int:
         """The id of a call site; its first use puts it into the statement table."""

@@ -54,13 +54,13 @@ class OpenIteration:
 
     loop: OpenLoop | None
     index: int
-    path: Path
     started: float
     own: float  # florlog's own seconds when it began
     prev: int = 0  # LSN of its latest record
     begun: bool = False  # its Begin is in the log
     values: list[tuple[int, str, Any]] = field(default_factory=list)
     data: bytes = b""  # fingerprint of its item
+    printed: bool = False  # it gets all fingerprints
     segment: int = 0
     segment_started: float = 0.0
     segment_own: float = 0.0
@@ -72,3 +72,8 @@ class OpenIteration:
     commit: Commit | None = None  # as recorded
     busy: float = 0.0  # seconds of persisting before it began
     abandoned: bool = False  # nothing that it still does counts
+
+    @property
+    def path(self) -> Path:
+        """Its address."""
+        return () if self.loop is None else self.loop.path(self.index)

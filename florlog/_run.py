@@ -6,7 +6,9 @@ has a journal and an imager, a replay has a guide, a resume has all three: it is
 restore of its plan and records from there.
 
 The training thread does only what must happen at a boundary; a step without an image costs a commit record
-and three fingerprints.
+and a fingerprint.  Between two steps the caches hold the training's data, so what a step costs is how many different
+functions, objects and lines of memory are touched, ten times what a loop by itself would show.  `_next` and
+`_commit`, for an innermost iteration that is only recorded, are written for that.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from ._budget import Room
 from ._checkpoint import Checkpointer, Tell
 from ._data import Cursor, identity, length_of, needs_entry_state
 from ._delta import DeltaLog
-from ._fingerprint import item_fingerprint, rng_fingerprint
+from ._fingerprint import Pace, item_fingerprint, rng_fingerprint
 from ._frames import call_stack, frame_of
 from ._guide import Guide
 from ._journal import Journal, Site
@@ -49,7 +51,8 @@ from ._tree import plain
 from .errors import ChangedError, LogValueError, LoopError
 
 T = TypeVar("T")
-_SCALARS = (float, int, str, bool, type(None))
+_SCALARS = frozenset({float, int, str, bool, type(None)})
+_DEAREST = 2e-4  # seconds of a step's bookkeeping: what took longer was interrupted
 
 
 class Run:
@@ -76,8 +79,10 @@ class Run:
         self._states = Checkpointer(journal, policy, room)
         self._started = time.perf_counter()
         self._own = 0.0  # seconds of florlog's own work on this thread
+        self._pace = Pace(overhead)
         self._left: list[OpenIteration] = []
-        root = OpenIteration(None, 0, (), self._started, 0.0, begun=True, segment_started=self._started)
+        self._statements: dict[tuple[int, int], int] = {}  # code's id and instruction -> log statement
+        root = OpenIteration(None, 0, self._started, 0.0, begun=True, segment_started=self._started)
         self._stack = [root]
         if guide is not None:
             guide.start(root)
@@ -135,24 +140,35 @@ class Run:
     # -- logging -----------------------------------------------------------------------------------
 
     def _log(self, frame: FrameType, values: dict[str, Any]) -> None:
-        self._left.clear()
+        if self._left:
+            self._left.clear()
         open_ = self._stack[-1]
-        code, line = frame.f_code, frame.f_lineno
-        held = [(name, self._encodable(name, value)) for name, value in values.items()]
-        if self._recording and self._journal is not None:
-            statement = self._journal.known(("log", (code, line)))
-            if statement is None:
-                loops = tuple(name for name, _ in open_.path)
-                statement = self._journal.statement("log", (code, line), loops, tuple(values))
-            open_.values.extend((statement, name, value) for name, value in held)
-        if self._guide is not None:
-            for name, value in held:
-                self._guide.checks.log(open_, (code.co_filename, line, code.co_qualname), name, value)
+        recording = self._journal is not None and self._recording
+        if recording:
+            statement = self._statement(frame, open_, values)
+        for name, value in values.items():
+            held = value if type(value) in _SCALARS else self._encodable(name, value)
+            if recording:
+                open_.values.append((statement, name, held))
+            if self._guide is not None:
+                code, line = frame.f_code, frame.f_lineno
+                self._guide.checks.log(open_, (code.co_filename, line, code.co_qualname), name, held)
+
+    def _statement(self, frame: FrameType, open_: OpenIteration, values: dict[str, Any]) -> int:
+        """The id of the statement that a frame is executing."""
+        assert self._journal is not None
+        # Hashing code, and finding the line of an instruction, would take longer than all the rest.
+        use = id(frame.f_code), frame.f_lasti
+        statement = self._statements.get(use)
+        if statement is None:
+            site = frame.f_code, frame.f_lineno
+            loops = tuple(name for name, _ in open_.path)
+            statement = self._journal.statement("log", site, loops, tuple(values))  # which keeps the code
+            self._statements[use] = statement
+        return statement
 
     @staticmethod
     def _encodable(name: str, value: Any) -> Any:
-        if type(value) in _SCALARS:
-            return value
         held = plain(value)
         if type(held) not in _SCALARS:
             try:
@@ -175,30 +191,85 @@ class Run:
         cursor = Cursor(iterable)
         loop = self._enter(name, "for", site, iterable, cursor)
         loop.iterator = itself[0]
+        alone = self._recording and loop.recorded is None  # nothing is followed or compared
+        iteration: OpenIteration | None = None
         while True:
-            index = self._next_index(loop)
-            if index is None:
+            if alone:
+                iteration = self._next(loop, iteration)
+            elif (index := self._next_index(loop)) is not None:
+                iteration = self._open(loop, index)
+            else:
                 break
-            iteration = self._open(loop, index)
             try:
                 item = cursor.next()
             except StopIteration:
                 self._stack.pop()
-                if loop.plan is not None and loop.recorded is not None and index < loop.recorded.count:
+                at, recorded = iteration.index, loop.recorded
+                if loop.plan is not None and recorded is not None and at < recorded.count:
                     raise ChangedError(
-                        f"loop {loop.name!r} ended after {index} items and had {loop.recorded.count} when recorded: "
+                        f"loop {loop.name!r} ended after {at} items and had {recorded.count} when recorded: "
                         "replay and resume need the same data"
                     ) from None
                 break
-            iteration.data = item_fingerprint(item)
+            if not alone:
+                iteration.data = item_fingerprint(item)
+            elif self._pace.credit >= 0.0:
+                iteration.data = self._pace.item(item)
+                iteration.printed = True
             try:
                 yield item
             except GeneratorExit:
                 self._finish(iteration, left=True)
                 self._end_loop(loop, left=True)
                 raise
-            self._finish(iteration, left=False)
+            if alone and not iteration.names:
+                self._commit(iteration)
+            else:
+                self._finish(iteration, left=False)
+                iteration = None
         self._end_loop(loop, left=False)
+
+    def _next(self, loop: OpenLoop, used: OpenIteration | None) -> OpenIteration:
+        """`_next_index` and `_open` where nothing is followed; an innermost iteration that is over serves again."""
+        index = loop.count
+        now = time.perf_counter()
+        if index != loop.length and (index == 0 or self._states.due(now, outermost=loop.depth == 1)):
+            self._boundary(loop, index)
+            now = time.perf_counter()
+        if used is None:
+            used = OpenIteration(loop, index, now, self._own)
+            used.busy = self._states.busy()
+        else:
+            used.index, used.started, used.own = index, now, self._own
+            used.data, used.printed = b"", False
+            if used.values:
+                used.values = []
+        used.segment_started, used.segment_own = now, self._own
+        self._stack.append(used)
+        return used
+
+    def _commit(self, iteration: OpenIteration) -> None:
+        """`_finish` of an innermost iteration where nothing is followed."""
+        now = time.perf_counter()
+        self._stack.pop()
+        if self._left:
+            self._left.clear()
+        loop, states, pace, journal = iteration.loop, self._states, self._pace, self._journal
+        assert loop is not None
+        assert journal is not None
+        if states.awaited:
+            states.tracked_or_raise()
+        loop.count = iteration.index + 1
+        seconds = now - iteration.started
+        busy = states.busy()
+        states.policy.step(loop.name, seconds, busy - iteration.busy)
+        iteration.busy = busy
+        rng = pace.rng() if iteration.printed else b""
+        pace.credit += pace.share * seconds
+        journal.commit(
+            loop.lsn, iteration.index, 0, iteration.values, seconds, (rng, iteration.data, states.sampled())
+        )
+        states.kept += min(time.perf_counter() - now, _DEAREST)
 
     def _enter(
         self, name: str, form: str, site: Site, iterable: Iterable[Any] | None, cursor: Cursor | None
@@ -260,7 +331,7 @@ class Run:
 
     def _open(self, loop: OpenLoop, index: int) -> OpenIteration:
         now = time.perf_counter()
-        iteration = OpenIteration(loop, index, loop.path(index), now, self._own)
+        iteration = OpenIteration(loop, index, now, self._own)
         iteration.segment_started, iteration.segment_own = now, self._own
         if self._journal is not None:
             iteration.busy = self._states.busy()

@@ -158,3 +158,48 @@ def test_a_value_behind_which_nothing_is_checked_is_proven_only_by_steady_code(
     assert value["trust"] == ("PROVEN" if steady else "CONSISTENT")
     if place == "INSIDE":
         assert [item["part"] for item in answer["plan"]["segments"][-1]["redo"]] == ["prefix"]
+
+
+RECEIVING = """
+import time
+
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+import florlog
+
+
+def main():
+    torch.manual_seed(1)
+    w = torch.nn.Linear(1, 1)
+    data = DataLoader(TensorDataset(torch.rand(6, 1)), 2)
+    with florlog.run("receiving", overhead=float("OVERHEAD")) as run:
+        run.track(w=w)
+        for (x,) in run.loop("step", data):
+            total = w(x).sum()
+            # ADD
+            time.sleep(0.02)
+            with torch.no_grad():
+                w.weight += total
+            run.log(total=total)
+
+
+main()
+"""
+
+
+@pytest.mark.parametrize(("overhead", "trust"), [("inf", "PROVEN"), ("0", "CONSISTENT")])
+def test_a_value_whose_item_was_not_compared_is_not_proven(
+    overhead: str, trust: str, nursery: Nursery, tmp_path: Path
+) -> None:
+    """Without overhead only the first item gets a fingerprint."""
+    text = RECEIVING.replace("OVERHEAD", overhead)
+    script, store = write(tmp_path / "train.py", text), tmp_path / "store"
+    nursery.run(store, script)
+    write(script, text.replace("# ADD", "run.log(added=total * 2)"))
+    nursery.run(store, "florlog", "replay", script, "--format", "json", "--where", "step == 1")
+    output = (nursery.directory / "output.txt").read_text().splitlines()
+    answer = json.loads(next(line for line in output if line.startswith("{")))
+    (value,) = answer["values"]
+    assert [item["part"] for item in answer["plan"]["segments"][-1]["redo"]][-1] == "prefix"
+    assert value["trust"] == trust

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final, Literal
 
 from florlog_wal import directory, environment, log, pages
-from florlog_wal.codec import encode_body
+from florlog_wal.codec import encode_body, encode_commit_body
 from florlog_wal.directory import LockHolder, WriterLock
 from florlog_wal.errors import Forked, LogStopped, PagesFailed, ReadOnlyStore, StoreClosed, StoreFailed
 from florlog_wal.lineage import Lineage
@@ -124,6 +124,16 @@ class Store:
             raise self._unusable()
         lsn = writer.append(encode_body(record, session, prev))
         if self._sync_commits and type(record) in _DURABLE_TYPES:
+            writer.sync(lsn)
+        return lsn
+
+    def commit(self, session: int, prev: int, *fields: Any) -> int:
+        """`append` of a `Commit`, given its fields in order: what a training step waits for."""
+        writer = self._writer
+        if writer is None or self._closed:
+            raise self._unusable()
+        lsn = writer.append(encode_commit_body(session, prev, *fields))
+        if self._sync_commits:
             writer.sync(lsn)
         return lsn
 

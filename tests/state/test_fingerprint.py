@@ -1,0 +1,81 @@
+"""Fingerprints: what they notice, and which commits have which."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from florlog_wal import Commit
+from torch.utils.data import DataLoader, TensorDataset
+
+import florlog
+from florlog._fingerprint import StateFingerprint, item_fingerprint
+
+
+def commits(store: Path, overhead: float, steps: int = 40) -> list[Commit]:
+    """The innermost commits of a run over items of tensors."""
+    model = torch.nn.Linear(2, 1)
+    data = DataLoader(TensorDataset(torch.rand(steps, 2), torch.arange(steps)), 1)
+    with florlog.run("prints", store=store, overhead=overhead) as run:
+        run.track(model=model)
+        for x, _ in run.loop("step", data):
+            with torch.no_grad():
+                model.bias += model(x).sum() + torch.rand(())
+            run.log(bias=model.bias)
+    with florlog.open(store) as log:
+        return [entry.record for entry in log.records() if isinstance(entry.record, Commit)]
+
+
+def test_each_commit_has_all_fingerprints_when_time_does_not_matter(tmp_path: Path) -> None:
+    found = commits(tmp_path / "store", math.inf)
+    assert len(found) == 40
+    for part in ("rng", "data", "state"):
+        assert len({getattr(commit, part) for commit in found} - {b""}) == 40, part
+
+
+def test_steps_without_time_for_more_have_the_states_fingerprint_still(tmp_path: Path) -> None:
+    found = commits(tmp_path / "store", 0.0)
+    assert len({commit.state for commit in found} - {b""}) == 40
+    assert [bool(commit.rng) for commit in found] == [bool(commit.data) for commit in found]
+    assert [number for number, commit in enumerate(found) if commit.rng] == [0]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_items_fingerprint_notices_other_inputs_and_other_labels(place: int) -> None:
+    item = [torch.rand(8, 3), torch.arange(8)]
+    before = item_fingerprint(item)
+    assert item_fingerprint([part.clone() for part in item]) == before
+    item[place] = item[place].clone() + 1
+    assert item_fingerprint(item) != before
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        torch.rand(4, 4).T, torch.rand(4).bfloat16(), torch.rand(3, requires_grad=True),
+        {"a": [torch.arange(3).numpy()[::2]]}, (torch.rand(64, 64).numpy().T,),
+    ],
+)  # fmt: skip
+def test_any_item_of_arrays_has_one_or_is_left_alone(item: object) -> None:
+    assert len(item_fingerprint(item)) in (0, 8)
+    assert item_fingerprint(item) == item_fingerprint(item)
+
+
+def test_the_states_fingerprint_follows_the_last_parameter_that_is_trained() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
+    model[1].requires_grad_(False)
+    prints = StateFingerprint()
+    assert prints() == b""
+    prints.watch("model", model)
+    before = prints()
+    with torch.no_grad():
+        model[1].bias += 1
+    assert prints() == before
+    with torch.no_grad():
+        model[0].bias += 1
+    changed = prints()
+    assert changed != before
+    model[0].bias.data = model[0].bias.detach() + 1  # other memory
+    assert prints() not in (before, changed)
