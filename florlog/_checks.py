@@ -133,10 +133,14 @@ class Checks:
             for statement in table.values()
         )
 
-    def received(self, iteration: OpenIteration) -> None:
-        """Compare what an iteration received: it is left, and its commit will not be reached."""
-        if (record := iteration.commit) is not None:
-            self._print("data", iteration, iteration.data, record.data)
+    def received(self, iteration: OpenIteration) -> bool:
+        """Compare what an iteration received, as its commit is not to be reached; whether that can be done."""
+        if (record := iteration.commit) is None:
+            return True
+        if iteration.data and not record.data:
+            return False
+        self._print("data", iteration, iteration.data, record.data)
+        return True
 
     def _print(self, name: str, iteration: OpenIteration, now: bytes, then: bytes) -> None:
         if now and then:

@@ -35,6 +35,7 @@ class OpenLoop:
     recorded: Loop | None = None
     stretch: int = 0  # position in the plan
     restored: int = -1  # the boundary whose image was restored last
+    spare: OpenIteration | None = None  # an innermost iteration that is over and may serve as the next
     iterator: Any = None  # weak reference to what the script iterates over
     counters: list[Any] | None = None  # the enumerates around that
 

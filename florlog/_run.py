@@ -79,7 +79,7 @@ class Run:
         self._states = Checkpointer(journal, policy, room)
         self._started = time.perf_counter()
         self._own = 0.0  # seconds of florlog's own work on this thread
-        self._pace = Pace(overhead)
+        self._pace = Pace(policy.overhead)
         self._left: list[OpenIteration] = []
         self._statements: dict[tuple[int, int], int] = {}  # code's id and instruction -> log statement
         root = OpenIteration(None, 0, self._started, 0.0, begun=True, segment_started=self._started)
@@ -191,11 +191,10 @@ class Run:
         cursor = Cursor(iterable)
         loop = self._enter(name, "for", site, iterable, cursor)
         loop.iterator = itself[0]
-        alone = self._recording and loop.recorded is None  # nothing is followed or compared
-        iteration: OpenIteration | None = None
+        alone = self._alone(loop)
         while True:
             if alone:
-                iteration = self._next(loop, iteration)
+                iteration = self._next(loop)
             elif (index := self._next_index(loop)) is not None:
                 iteration = self._open(loop, index)
             else:
@@ -213,9 +212,8 @@ class Run:
                 break
             if not alone:
                 iteration.data = item_fingerprint(item)
-            elif self._pace.credit >= 0.0:
+            elif iteration.printed:
                 iteration.data = self._pace.item(item)
-                iteration.printed = True
             try:
                 yield item
             except GeneratorExit:
@@ -226,30 +224,35 @@ class Run:
                 self._commit(iteration)
             else:
                 self._finish(iteration, left=False)
-                iteration = None
         self._end_loop(loop, left=False)
 
-    def _next(self, loop: OpenLoop, used: OpenIteration | None) -> OpenIteration:
-        """`_next_index` and `_open` where nothing is followed; an innermost iteration that is over serves again."""
-        index = loop.count
+    def _alone(self, loop: OpenLoop) -> bool:
+        """Whether a loop is only recorded: nothing is followed, and nothing compared."""
+        return self._recording and loop.recorded is None
+
+    def _next(self, loop: OpenLoop) -> OpenIteration:
+        """`_next_index` and `_open` of a loop that is only recorded."""
+        index, used = loop.count, loop.spare
         now = time.perf_counter()
+        # Behind the last item is the loop's end, a boundary of its own.
         if index != loop.length and (index == 0 or self._states.due(now, outermost=loop.depth == 1)):
             self._boundary(loop, index)
             now = time.perf_counter()
         if used is None:
-            used = OpenIteration(loop, index, now, self._own)
+            used = OpenIteration(loop, index, now, self._own, printed=True)
             used.busy = self._states.busy()
         else:
             used.index, used.started, used.own = index, now, self._own
-            used.data, used.printed = b"", False
+            used.data, used.printed = b"", self._pace.credit >= 0.0
             if used.values:
                 used.values = []
+            loop.spare = None
         used.segment_started, used.segment_own = now, self._own
         self._stack.append(used)
         return used
 
     def _commit(self, iteration: OpenIteration) -> None:
-        """`_finish` of an innermost iteration where nothing is followed."""
+        """`_finish` of an innermost iteration of such a loop."""
         now = time.perf_counter()
         self._stack.pop()
         if self._left:
@@ -260,6 +263,7 @@ class Run:
         if states.awaited:
             states.tracked_or_raise()
         loop.count = iteration.index + 1
+        loop.spare = iteration
         seconds = now - iteration.started
         busy = states.busy()
         states.policy.step(loop.name, seconds, busy - iteration.busy)
@@ -314,8 +318,6 @@ class Run:
     def _next_index(self, loop: OpenLoop) -> int | None:
         self._left.clear()
         if self._guide is None:
-            if loop.count != loop.length:  # its end is a boundary of its own
-                self._boundary(loop, loop.count)
             return loop.count
         if loop.count != self._length(loop):
             self._stands(loop)
@@ -576,17 +578,28 @@ class Iteration:
             raise LoopError(
                 f"iterations of {self._name!r} are numbered 0, 1, 2, ...: got {self._index} where {loop.count} is due"
             )
-        index = run._next_index(loop)
-        if index is None:
+        if run._alone(loop):
+            self._open = run._next(loop)
+        elif (index := run._next_index(loop)) is not None:
+            self._open = run._open(loop, index)
+        else:
             raise SkipRest
-        self._open = run._open(loop, index)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        if self._open is not None and (error is None or isinstance(error, SkipRest)):
-            self._run._finish(self._open, left=False)
+        run, iteration = self._run, self._open
+        if iteration is not None and (error is None or isinstance(error, SkipRest)):
+            if (
+                error is None
+                and iteration.loop is not None
+                and run._alone(iteration.loop)
+                and not iteration.names
+            ):
+                run._commit(iteration)
+            else:
+                run._finish(iteration, left=False)
             return error is not None
         return False
 
