@@ -142,3 +142,105 @@ class Policy:
         """An image of ``size`` bytes was taken."""
         if self._restore is not None:
             self._restored = self._restore(size)
+        if self._last == -math.inf:  # in its cost is what is done once: source analysed, buffers made
+            self._first = min(stall, GRACE)
+        else:
+            self._stall = _expected(self._stall, stall)
+        self._last = now
+        self._adapt()
+
+    def persisted(self, seconds: float) -> None:
+        """An image was persisted."""
+        self._persist = _expected(self._persist, seconds)
+        self._adapt()
+
+    def restored(self, seconds: float) -> None:
+        """An image was restored."""
+        self._due = {True: -math.inf, False: -math.inf}
+        self._restored = _expected(self._restored, seconds)
+        self._restore = None  # earlier ones count no more
+
+    # -- what follows from it ----------------------------------------------------------------------
+
+    @property
+    def share(self) -> float:
+        """Seconds of training lost for a second of persisting."""
+        return self._slowdown.share
+
+    @property
+    def cost(self) -> float:
+        """Seconds that the next image will cost training."""
+        return self._stall + self.share * self._persist
+
+    @property
+    def limit(self) -> float:
+        """The share of computing time that images may cost."""
+        cost = self._stall + self._persist
+        factor = self._restored / cost if self._restored and cost else RESTORE_FACTOR
+        return min(AIM * self.overhead, 1 / (1 + factor))
+
+    def charged(self, own: float, persisted: float, pending: int) -> float:
+        """What images have cost, those still on their way included."""
+        return own + self.share * (persisted + pending * self._persist)
+
+    def wants(self, *, now: float, own: float, persisted: float, pending: int, preferred: bool) -> bool:
+        """Whether to take an image now.
+
+        ``own``: seconds that florlog has held up the training thread; ``persisted``: seconds of persisting so
+        far; ``pending``: images that are still being persisted.
+        """
+        if now - self._last < self.apart:
+            return False
+        if self.overhead == math.inf:
+            return True
+        if now < self._due[preferred]:
+            return False
+        if not preferred and now - self._last < min(self.interval, self.max_redo):
+            self._due[False] = self._last + min(self.interval, self.max_redo)
+            return False
+        late = not preferred and now - self._last >= self.max_redo
+        part = 1.0 if preferred or late else 0.5
+        allowance = GRACE + self._first if self.overhead > 0 and part == 1.0 else 0.0
+        needed = self.charged(own, persisted, pending) + self.cost - allowance
+        spent = own + self.share * persisted
+        limit = part * self.limit
+        fits = needed <= limit * max(0.0, now - spent)
+        if late:
+            self._missed = self._missed or not fits
+        if not fits and pending == 0 and self.max_redo == math.inf and not late:
+            self._due[preferred] = spent + needed / limit if limit > 0 else math.inf
+        return fits
+
+    def waits(self, now: float, *, preferred: bool) -> bool:
+        """Whether `wants` would refuse for what is known already, so that nothing need be measured to ask."""
+        return now < self._due[preferred]
+
+    def _adapt(self) -> None:
+        self._due = {True: -math.inf, False: -math.inf}
+        wanted = max(SPACING, self._persist, 2 * self.cost / self.limit if self.limit else math.inf)
+        if wanted > self.interval:
+            self.interval = wanted
+        elif wanted < 0.7 * self.interval:
+            self.interval = max(wanted, 0.8 * self.interval)
+
+    def decision(self) -> Decision | None:
+        """What to tell, if it differs enough from what was told last."""
+        changed = not self._told / 2 < self.interval < 2 * self._told
+        missed, self._missed = self._missed, False
+        if not changed and not missed:
+            return None
+        self._told = self.interval
+        text = f"an image costs {1e3 * self.cost:.3g} ms: inner boundaries {self.interval:.3g} s apart"
+        if missed:
+            text += f"; every {self.max_redo:g} s would cost more than {self.overhead:.2%}"
+            self.max_redo = math.inf if self.limit <= 0 else max(2 * self.max_redo, self.cost / self.limit)
+        data = {
+            "interval": self.interval, "stall": self._stall, "persist": self._persist, "share": self.share,
+            "limit": self.limit, "restore": self._restored, "max_redo": self.max_redo,
+        }  # fmt: skip
+        return Decision(text, data)
+
+
+def _expected(before: float, newest: float) -> float:
+    """The cost to expect next: recent ones averaged, never less than the newest."""
+    return max(newest, before + _RECENT * (newest - before))
