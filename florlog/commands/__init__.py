@@ -17,7 +17,7 @@ from typing import Protocol
 
 from florlog_wal import WalError
 
-from ..errors import FlorlogError
+from ..errors import DivergedError, FlorlogError
 from . import diff, explain, export, gc, inspect, record, replay, resume, runs, verify
 
 
@@ -68,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.rest = rest[1:] if rest[:1] == ["--"] else rest
     try:
         return COMMANDS[options.command].run(options)
+    except DivergedError as error:
+        print(f"florlog: {error}", file=sys.stderr)
+        return 1
     except (FlorlogError, WalError, FileExistsError) as error:
         print(f"florlog: {error}", file=sys.stderr)
         return 2

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from florlog_recovery import RunTree
+from florlog_wal import Path as IterationPath
 from florlog_wal import Store
 
 from .. import _budget
@@ -43,6 +45,15 @@ def size(text: str) -> int:
         return _budget.size(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def place(text: str) -> IterationPath:
+    """An iteration's address, such as ``epoch=3, step=17``, outermost loop first."""
+    found = [re.fullmatch(r"\s*([^=,]*[^=,\s])\s*=\s*(\d+)\s*", part) for part in text.split(",")]
+    steps = tuple((match[1].strip(), int(match[2])) for match in found if match is not None)
+    if len(steps) < len(found):
+        raise argparse.ArgumentTypeError(f"cannot read {text!r}: write an iteration as 'epoch=3, step=17'")
+    return steps
 
 
 def run_of_script(store: Store, options: argparse.Namespace) -> RunTree:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Literal
 
-from .._reader import Log
+from .._found import where
+from .._reader import Log, RunView
 from .._session import open_store, store_path
+from .._state_at import state_at
 from ..export.mlflow import write_mlflow
+from ..export.state import write_state, writer_of
 from ..export.tensorboard import write_tensorboard
 from ..export.values import FORMATS, write_values
+from ._arguments import place
 
-HELP = "Write a run's values for other tools: files, TensorBoard, MLflow."
+HELP = "Write a run's values or a state for other tools: files, TensorBoard, MLflow, safetensors."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +35,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     flow.add_argument("--uri", help="MLflow's tracking URI (default: as MLflow finds it)")
     flow.add_argument("--experiment", default="florlog", help="the experiment's name (default: florlog)")
+    state = what.add_parser(
+        "state",
+        help="the state at an iteration, as safetensors or for torch.load",
+        description="Write the state at an iteration: tensors by name, other values in the metadata (safetensors), "
+        "or a file that torch.load reads with weights_only=True. Where no image stands the recorded script is "
+        "executed from the nearest one on; exit code 1 if that does not give what was recorded.",
+    )
+    state.add_argument("run", metavar="RUN", nargs="?", help="the run (default: the newest)")
+    state.add_argument(
+        "--at", metavar="PLACE", type=place, required=True, help="the iteration, such as 'epoch=3, step=17'"
+    )
+    state.add_argument("--end", action="store_true", help="the iteration's end instead of its start")
+    state.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, required=True, help="ends in .safetensors, .pt or .pth"
+    )
     for sub in (values, board, flow):
         sub.add_argument("--run", metavar="ID", help="the run (default: the newest)")
 
@@ -44,6 +64,22 @@ def run(options: argparse.Namespace) -> int:
         elif options.what == "tensorboard":
             count = write_tensorboard(view, options.output)
             print(f"{count} values of run {view.id} below {options.output}")
+        elif options.what == "state":
+            print(_state(view, options))
         else:
             print(f"run {view.id} is MLflow run {write_mlflow(view, options.uri, options.experiment)}")
     return 0
+
+
+def _state(view: RunView, options: argparse.Namespace) -> str:
+    at: Literal["start", "end"] = "end" if options.end else "start"
+    writer_of(options.output)  # before anything is executed
+    state = state_at(view._store, view.tree(), options.at, at)
+    about = {"run": view.id, "path": dict(options.at), "at": at, "trust": state.trust, "detail": state.detail}
+    tensors, left_out = write_state(state, about, options.output)
+    doubt = f" ({state.detail})" if state.detail else ""
+    missing = f"; left out, as the format has nothing for them: {', '.join(left_out)}" if left_out else ""
+    return (
+        f"{tensors} tensors of run {view.id}, {at} of {where(options.at)}, in {options.output}: "
+        f"{state.trust}{doubt}, {state.redone} iterations redone{missing}"
+    )

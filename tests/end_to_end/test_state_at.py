@@ -3,6 +3,7 @@ script since."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import florlog
 from florlog._tree import flatten
 
-from .harness import Nursery
+from .harness import Nursery, flor
 from .programs import write
 
 NOTING = """
@@ -270,13 +271,17 @@ def test_nothing_behind_the_boundary_is_executed(stopping: Path) -> None:
 
 def test_a_state_that_is_not_the_recorded_one_is_never_given(stopping: Path) -> None:
     (stopping / "data.txt").write_text("2.5")
-    with (
-        florlog.open(stopping / "store") as log,
-        pytest.raises(florlog.DivergedError, match=r"norm \(line 24\) was .* at step=0, and is .* now"),
-    ):
-        log.state_at(step=3)
+    file = stopping / "state.safetensors"
+    done = flor(stopping / "store", "export", "state", "--at", "step=3", "-o", file, check=False)
+    assert done.returncode == 1
+    assert re.search(
+        r"^florlog: norm \(line 24\) was .* at step=0, and is .* now$", done.stderr, re.MULTILINE
+    )
+    assert not file.exists()
     # The first difference ends it.
     assert [path.name for path in stopping.glob("at*")] == ["at0"]
+    with florlog.open(stopping / "store") as log, pytest.raises(florlog.DivergedError, match="at step=0"):
+        log.state_at(step=1)
 
 
 def test_a_place_that_the_run_does_not_have_is_answered_in_one_line(kept: dict[str, Kept]) -> None:
