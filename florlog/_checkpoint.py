@@ -6,9 +6,11 @@ the policy wants one; while it follows a plan it restores them, and gives the st
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Container, Iterable
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
@@ -21,7 +23,7 @@ from ._checks import Variables
 from ._data import loader_generators, passed_over
 from ._derived import Derived
 from ._fingerprint import StateFingerprint
-from ._frames import Carried
+from ._frames import Carried, binding
 from ._image import Imager, SavedState
 from ._journal import Journal, Site
 from ._open import OpenLoop
@@ -86,6 +88,7 @@ class Checkpointer:
         self._derived = Derived(self._random, self._warn)
         self._carried = Carried()
         self._warned: set[str] = set()
+        self._untaken: set[str] = set()
         self._withheld = False
         self._obstacles: dict[Site, str] = {}
 
@@ -208,6 +211,7 @@ class Checkpointer:
         try:
             self._derived.check(self._tracked)
             trees = self.imaged(loop)
+            self._tell_untaken()
             copy = self._imager.snapshot(trees, outermost=loop.depth == 1, wait=wait, flat=trees.flat)
         except Exception as error:  # whatever an object's state_dict() raises: the training goes on
             self._warn(f"no image could be taken, later replays must start earlier: {error}")
@@ -226,6 +230,19 @@ class Checkpointer:
         self.policy.took(now=started - self._started, stall=cost, size=size)
         if (decision := self.policy.decision()) is not None:
             self._journal.append(Note("policy", decision.text, decision.data), self._journal.session)
+
+    def _tell_untaken(self) -> None:
+        """Report, once each, what may change and cannot be captured."""
+        for place, (kind, file, first) in self._carried.untaken.items():
+            variable = re.sub(r"\[\d+\]", "[...]", place)  # once for all items of a list
+            if variable in self._untaken:
+                continue
+            self._untaken.add(variable)
+            where = f" ({Path(file).name}:{binding(file, first, place)})" if file else ""
+            self._warn(
+                f"images leave out {variable}, a {kind}{where}: if the loop changes it, a replay or resume that starts "
+                "from an image differs; give it state_dict()/load_state_dict(), or florlog.register its type"
+            )
 
     def restore(self, store: Store, loop: OpenLoop, index: int, image: Image) -> None:
         """Put back the state at a boundary, and the loop's data position with it."""

@@ -9,8 +9,10 @@ their values is state.  When the image is restored they are put back into the ru
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import linecache
+import re
 import sys
 from collections.abc import Collection, Container, Iterable, Mapping
 from types import CodeType, FrameType, ModuleType
@@ -51,6 +53,8 @@ class Carried:
         self._names: dict[tuple[CodeType, int], frozenset[str]] = {}
         self._modules: dict[str, tuple[ModuleType, frozenset[str], frozenset[str]]] = {}
         self._seen: set[str] = set()  # the modules that were imported when these were looked up
+        self.untaken: dict[str, tuple[str, str, int]] = {}
+        """What the last capture had to leave out: place -> type, file, line that binds the name."""
 
     def _carried(self, code: CodeType, line: int) -> frozenset[str]:
         key = (code, line)
@@ -95,6 +99,7 @@ class Carried:
         found: dict[str, dict[str, Any]] = {}
         held = {name: walk.capture(target, f"tracked {name}") for name, target in objects.items()}
         found["locals tracked"] = {name: tree for name, tree in held.items() if tree[-1] is not None}
+        self.untaken = {place: (kind, "", 0) for place, kind in walk.untaken.items()}
         at_module_level: set[str] = set()
         for code, line in places.items():
             frame = frame_of(code)
@@ -105,14 +110,21 @@ class Carried:
                 at_module_level |= names
             key = f"locals {code.co_qualname}"
             found[key] = _captured(walk, frame.f_locals, names if only is None else only.get(key, ()))
+            self._note(walk, code.co_filename, code.co_firstlineno)
         for module, names, bound in self._shared():
             left = names - at_module_level if module.__name__ == "__main__" else names
             key = f"locals module {module.__name__}"
             if only is not None:
                 left = frozenset(only.get(key, ()))
             found[key] = _captured(walk, vars(module), left & bound)
+            self._note(walk, module.__file__ or "", 1)
             found[key] |= _captured(walk, vars(module), left - bound, data=True)
         return found
+
+    def _note(self, walk: Walk, file: str, first: int) -> None:
+        """What the walk has newly left out is of names that are bound in a file from line ``first`` on."""
+        for place in walk.untaken.keys() - self.untaken.keys():
+            self.untaken[place] = (walk.untaken[place], file, first)
 
     def restore(
         self,
@@ -138,6 +150,22 @@ class Carried:
             values = saved.get(f"locals module {module.__name__}")
             if values:
                 _put(walk, vars(module), values, objects)
+
+
+def binding(file: str, first: int, place: str) -> int:
+    """The line, from ``first`` on, that first binds the variable with which a place begins; ``first`` if none does."""
+    name = re.split(r"[.\[]", place)[0]
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return first
+    lines = [
+        node.lineno
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == name)
+        or (isinstance(node, ast.arg) and node.arg == name)
+    ]
+    return min((line for line in lines if line >= first), default=first)
 
 
 def _captured(

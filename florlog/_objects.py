@@ -14,23 +14,25 @@ RNG, an averaged model that was not given to ``run.track``.  `Walk.capture` turn
     tracked  an object given to ``run.track``
 
 An iterator's position cannot be taken: `Unencodable`, and no image is taken there.  What is left, objects of library
-classes without ``state_dict``, is left as the replayed code made it; fingerprints tell if it mattered.
+classes without ``state_dict``, is left as the replayed code made it; `Walk.untaken` names it, and fingerprints tell
+if it mattered.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import io
 import sys
 from collections import deque
 from collections.abc import Container, Iterator, Mapping
-from types import FunctionType, GeneratorType, MethodType
+from types import FunctionType, GeneratorType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from florlog_wal import Unencodable
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ._environment import is_local, is_own, main_script
 from ._inplace import put_back
@@ -43,6 +45,12 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _LIMIT = 100_000  # entries of one container that is looked into
 _LARGE = 1 << 20  # bytes of a data set's array, which is data and not state
 _DEEPEST = 8
+_QUIET = frozenset({
+    "_io", "_thread", "argparse", "asyncio", "concurrent", "contextlib", "ctypes", "functools", "http", "logging",
+    "matplotlib", "multiprocessing", "queue", "re", "rich", "select", "socket", "sqlite3", "ssl", "subprocess",
+    "tempfile", "textwrap", "threading", "tqdm", "typing", "unittest", "urllib", "warnings", "weakref", "zipfile",
+})  # fmt: skip
+"""Top-level modules whose objects are tools, and decide nothing that training computes."""
 _MODULE = ("_parameters", "_buffers", "_modules", "training", "_non_persistent_buffers_set")
 
 
@@ -60,6 +68,8 @@ class Walk:
         self._known: dict[int, str] = {}
         self._kept: list[Any] = []  # so that no id is used twice
         self._places: dict[str, Any] = {}
+        self.untaken: dict[str, str] = {}
+        """Place -> type of what was met and could not be captured."""
 
     # -- capture -----------------------------------------------------------------------------------
 
@@ -75,8 +85,10 @@ class Walk:
             return self._array(value, place, data)
         if (place_before := self._known.get(id(value))) is not None:
             return ("same", place_before)
-        if isinstance(value, (type, *_IGNORED)) or is_own(kind.__module__) or depth > _DEEPEST:
+        if isinstance(value, (type, *_IGNORED)) or is_own(kind.__module__):
             return None
+        if depth > _DEEPEST:
+            return self._leave(value, place, data)
         if isinstance(value, Iterator) and not _is_user_object(value):
             return self._iterator(value, place)
         if self._is_value(value, place):
@@ -93,7 +105,13 @@ class Walk:
                 return None
             if isinstance(value, torch.nn.Parameter):
                 return None
-        return ("value", value) if _flattens(value, place) else None
+        return ("value", value) if _flattens(value, place) else self._leave(value, place, data)
+
+    def _leave(self, value: Any, place: str, data: bool) -> None:
+        """Leave a value alone, and remember that unless it is data or a tool."""
+        kind = type(value)
+        if not data and kind.__module__.partition(".")[0] not in _QUIET and not isinstance(value, _DATA):
+            self.untaken[place] = kind.__qualname__
 
     def _iterator(self, value: Any, place: str) -> Tree:
         if self._fresh or isinstance(value, io.IOBase):
@@ -117,11 +135,11 @@ class Walk:
         inner = functools.partial(self.capture, data=data, depth=depth)
         if isinstance(value, (list, tuple, deque)):
             if len(value) > _LIMIT:
-                return None
+                return self._leave(value, place, data)
             return ("items", [inner(item, f"{place}[{i}]") for i, item in enumerate(value)])
         if isinstance(value, dict):
             if len(value) > _LIMIT or not all(type(key) in _PLAIN for key in value):
-                return None
+                return self._leave(value, place, data)
             return ("pairs", [(key, inner(item, f"{place}[{key!r}]")) for key, item in value.items()])
         if isinstance(value, functools.partial):
             return ("items", [inner(value.func, f"{place}.func")])
@@ -149,7 +167,7 @@ class Walk:
         if _is_user_object(value):
             data = data or isinstance(value, Dataset)
             return ("object", self._attributes(value, place, _attributes_of(value), depth, data=data))
-        return None
+        return self._leave(value, place, data)
 
     def _function(self, value: FunctionType, place: str, depth: int) -> Tree:
         if not value.__closure__ or not is_user_file(value.__code__.co_filename):
@@ -298,6 +316,8 @@ class Walk:
 _MISSING: Any = type("Missing", (), {"__repr__": lambda self: "nothing"})()
 MISSING = _MISSING
 _IGNORED = (type(sys), type(len), io.IOBase)
+_DATA = (Dataset, Sampler)
+_NAMESPACES = (SimpleNamespace, argparse.Namespace)
 
 
 def is_stateful(value: Any) -> bool:
@@ -320,7 +340,7 @@ def is_stateful(value: Any) -> bool:
 
 def _is_user_object(value: Any) -> bool:
     kind: Any = type(value)
-    return is_user_class(kind)
+    return kind in _NAMESPACES or is_user_class(kind)
 
 
 @functools.cache
