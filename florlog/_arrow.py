@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ._columns import Columns
+from ._columns import TRUST, Column, Columns
 from ._extras import need
 from ._render import jsonable
 
@@ -20,22 +20,29 @@ def arrow(columns: Columns, run: str | None = None) -> Any:
     pa = need("pyarrow", "frame")
     data: dict[str, Any] = {}
     if run is not None:
-        data["run"] = pa.array([run] * len(columns.trust), pa.string())
+        data["run"] = _repeated(pa, [0] * len(columns), [run])
     for name, column in columns.loops.items():
-        data[name] = pa.array(column, pa.int64())
-    for name, values in columns.names.items():
-        data[name if name not in data else f"{name}_value"] = _array(pa, values)
-    data["trust"] = pa.array(columns.trust, pa.string())
+        data[name] = pa.array(column.values, pa.int64(), mask=~column.present)
+    for name, column in columns.names.items():
+        data[name if name not in data else f"{name}_value"] = _array(pa, column)
+    data["trust"] = _repeated(pa, columns.trust, list(TRUST))
     return pa.table(data)
 
 
-def _array(pa: Any, values: list[Any]) -> Any:
+def _repeated(pa: Any, codes: Any, texts: list[str]) -> Any:
+    """A column of few different texts."""
+    held = pa.array(texts, pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), held).dictionary_decode()
+
+
+def _array(pa: Any, column: Column) -> Any:
+    if column.values.dtype != object:
+        return pa.array(column.values, mask=~column.present)
+    values = column.objects()
     kinds = {type(value) for value in values if value is not None}
-    if kinds <= {int, float} and float in kinds:
-        return pa.array(values, pa.float64())
-    if len(kinds) == 1 and kinds <= {int, bool}:
+    if kinds == {int, float}:
         try:
-            return pa.array(values)
+            return pa.array([None if value is None else float(value) for value in values], pa.float64())
         except OverflowError:
             pass
     texts = [

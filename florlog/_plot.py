@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import html
-import math
 from typing import TYPE_CHECKING, Any
 
-from ._columns import RECORDED, Columns
+import numpy as np
+from numpy import typing as npt
+
+from ._columns import RECORDED, TRUST, Columns
 from ._extras import need
 from .errors import FlorlogError
 
 if TYPE_CHECKING:
     from ._reader import RunView
+
+Rows = npt.NDArray[np.int64]
 
 
 def plot(columns: Columns, names: tuple[str, ...], x: str | None, axes: Any) -> Any:
@@ -19,41 +23,42 @@ def plot(columns: Columns, names: tuple[str, ...], x: str | None, axes: Any) -> 
     pyplot = need("matplotlib.pyplot", "plot")
     known = {**columns.names, **columns.loops}
     for name in (*names, *([x] if x else [])):
-        if name not in known or not any(value is not None for value in known[name]):
+        if name not in known or not known[name].present.any():
             raise FlorlogError(f"nothing was logged as {name!r}; there are: {', '.join(known)}")
     if axes is None:
         axes = pyplot.subplots()[1]
+    at = np.arange(len(columns)) if x is None else known[x].numbers()
+    # One curve for each iteration around the loop that x is of: what lies inside would overlay itself.
+    around = [c.values for loop, c in columns.loops.items() if loop != x] if x in columns.loops else []
     for name in names:
-        groups: dict[Any, tuple[list[float], list[float], list[str]]] = {}
-        for row, value in enumerate(columns.names[name]):
-            at = row if x is None else known[x][row]
-            if not isinstance(value, int | float) or at is None:
-                continue
-            outer = (
-                tuple(c[row] for loop, c in columns.loops.items() if loop != x) if x in columns.loops else ()
-            )
-            # One curve for each iteration around the loop that x is of: what lies inside would overlay itself.
-            group = groups.setdefault(outer, ([], [], []))
-            group[0].append(at)
-            group[1].append(value)
-            group[2].append(columns.trust[row])
-        for number, (xs, ys, trust) in enumerate(groups.values()):
-            hindsight = any(label != RECORDED for label in trust)
-            label = (f"{name} ({min(trust)})" if hindsight else name) if number == 0 else None
-            axes.plot(xs, ys, "o--" if hindsight else "-", markersize=3, linewidth=1, label=label)
+        values = columns.names[name].numbers()
+        drawn = np.flatnonzero(~np.isnan(values) & ~np.isnan(at))
+        for number, rows in enumerate(_groups(drawn, around)):
+            least = TRUST[columns.trust[rows].min()]
+            label = (name if least == RECORDED else f"{name} ({least})") if number == 0 else None
+            style = "-" if least == RECORDED else "o--"
+            axes.plot(at[rows], values[rows], style, markersize=3, linewidth=1, label=label)
     axes.set_xlabel(x or "iteration")
     axes.legend()
     return axes
 
 
+def _groups(rows: Rows, around: list[Rows]) -> list[Rows]:
+    """Rows that are equal in every column of ``around``, together."""
+    if not around or not len(rows):
+        return [rows] if len(rows) else []
+    _, group = np.unique(np.stack([column[rows] for column in around]), axis=1, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    return np.split(rows[order], np.flatnonzero(np.diff(group[order])) + 1)
+
+
 def svg(columns: Columns, width: int = 260, height: int = 60) -> str:
     """The numeric names as small curves in SVG."""
-    parts = []
-    for name, values in list(columns.names.items())[:6]:
-        numbers = [
-            float(v) for v in values if isinstance(v, float | int) and abs(v) < 1e300 and math.isfinite(v)
-        ]
-        if len(numbers) < 2:
+    parts: list[str] = []
+    for name, column in columns.names.items():
+        found = column.numbers()
+        numbers = found[~np.isnan(found)].tolist()
+        if len(numbers) < 2 or len(parts) == 6:
             continue
         step = -(-len(numbers) // 500)
         numbers = numbers[::step]

@@ -19,9 +19,10 @@ from florlog_wal import Commit, Entry, Hindsight, LoopBegin, RunEnd, Statement, 
 from florlog_wal import Path as IterationPath
 
 from ._arrow import arrow, sql
-from ._columns import RECORDED, Columns, columns_of, frame
+from ._columns import RECORDED, Columns, frame
 from ._session import newest_run, open_store, sessions_of, store_path, tree_of
 from ._state_at import State, state_at
+from ._table import table_of
 from ._tree import readable
 from .errors import NoSuchRunError
 
@@ -112,14 +113,15 @@ class RunView:
     def values(self, *names: str) -> pd.DataFrame:
         """One row per iteration that logged any of ``names`` (default: all).
 
-        Columns: one per loop (NA for loops that are not around the iteration), one per name, and ``trust``,
-        the least trust of the row's values.  A name logged several times in an iteration gives a list.
+        Columns: one per loop (NA for loops that are not around the iteration), one per name, and ``trust``, an
+        ordered category: the least trust of the row's values.  Numbers are float64 or int64, truth values bool,
+        with gaps Int64 and boolean.  A name logged several times in an iteration gives a list.
         """
         return frame(self.columns(*names))
 
     def columns(self, *names: str) -> Columns:
         """What `values` and `to_arrow` make a table of."""
-        return columns_of(self.logged(), (), names)
+        return table_of(self._store, self.id, names)
 
     @property
     def params(self) -> dict[str, Any]:

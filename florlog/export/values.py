@@ -25,20 +25,21 @@ def write_values(columns: Columns, path: Path, fmt: str | None) -> int:
         raise FlorlogError(f"cannot tell the format of {path}: end its name in .csv, .parquet or .jsonl")
     if kind == "parquet":
         need("pyarrow.parquet", "frame").write_table(arrow(columns), path)
-        return len(columns.trust)
+        return len(columns)
     heads = [*columns.loops, *columns.names, "trust"]
-    rows = zip(*columns.loops.values(), *columns.names.values(), columns.trust, strict=True)
+    held = [column.objects() for column in (*columns.loops.values(), *columns.names.values())]
+    rows = zip(*held, columns.labels(), strict=True)
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         if kind == "jsonl":
             for row in rows:
-                held = {h: jsonable(v) for h, v in zip(heads, row, strict=True) if v is not None}
-                file.write(json.dumps(held) + "\n")
+                cells = {h: jsonable(v) for h, v in zip(heads, row, strict=True) if v is not None}
+                file.write(json.dumps(cells) + "\n")
         else:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(heads)
             for row in rows:
                 writer.writerow(["" if v is None else _cell(v) for v in row])
-    return len(columns.trust)
+    return len(columns)
 
 
 def _cell(value: object) -> object:

@@ -1,5 +1,6 @@
 """The log manager: records, codec, write-ahead log and page store over LMDB."""
 
+from florlog_wal.columns import Batch, LoggedColumn
 from florlog_wal.compact import CompactReport, compact
 from florlog_wal.directory import LockHolder
 from florlog_wal.errors import (
@@ -58,12 +59,13 @@ from florlog_wal.values import decode_value, encode_value
 from florlog_wal.verify import Problem, VerifyReport, verify
 
 __all__ = [
-    "DIGEST_SIZE", "PAGE_SIZE", "RECORD_TYPES", "Abort", "Array", "Begin", "CheckpointBegin", "CheckpointEnd",
-    "Commit", "CompactReport", "CorruptPage", "CorruptRecord", "CorruptStore", "CorruptValue", "Entry",
-    "Failure", "Forked", "Frame", "GcReport", "Hindsight", "Lineage", "LockHolder", "LogStopped",
-    "LoggedValues", "LoopBegin", "LoopEnd", "MissingPage", "NetworkFilesystem", "NoSuchRecord", "NotAStore",
-    "Note", "PageEntry", "PageTable", "PagesFailed", "Path", "Problem", "PutResult", "ReadOnlyStore",
-    "Record", "RunBegin", "RunEnd", "SessionInfo", "Statement", "Store", "StoreClosed", "StoreFailed",
-    "StoreLocked", "Thinned", "Unencodable", "UnsupportedFormat", "Values", "VerifyReport", "WalError", "compact",
-    "decode_table", "decode_value", "encode_table", "encode_value", "gc", "page_digest", "thin", "verify",
+    "DIGEST_SIZE", "PAGE_SIZE", "RECORD_TYPES", "Abort", "Array", "Batch", "Begin", "CheckpointBegin",
+    "CheckpointEnd", "Commit", "CompactReport", "CorruptPage", "CorruptRecord", "CorruptStore",
+    "CorruptValue", "Entry", "Failure", "Forked", "Frame", "GcReport", "Hindsight", "Lineage", "LockHolder",
+    "LogStopped", "LoggedColumn", "LoggedValues", "LoopBegin", "LoopEnd", "MissingPage",
+    "NetworkFilesystem", "NoSuchRecord", "NotAStore", "Note", "PageEntry", "PageTable", "PagesFailed",
+    "Path", "Problem", "PutResult", "ReadOnlyStore", "Record", "RunBegin", "RunEnd", "SessionInfo",
+    "Statement", "Store", "StoreClosed", "StoreFailed", "StoreLocked", "Thinned", "Unencodable",
+    "UnsupportedFormat", "Values", "VerifyReport", "WalError", "compact", "decode_table", "decode_value",
+    "encode_table", "encode_value", "gc", "page_digest", "thin", "verify",
 ]  # fmt: skip

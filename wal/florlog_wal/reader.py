@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from florlog_wal import log, tail
 from florlog_wal.btree import Damage, Snapshot
 from florlog_wal.codec import check, decode, decode_checked, lsn_key
+from florlog_wal.columns import Batch, batch_of
 from florlog_wal.directory import read_end
 from florlog_wal.environment import Environment
 from florlog_wal.errors import CorruptRecord, CorruptStore, NoSuchRecord
@@ -26,6 +27,7 @@ from florlog_wal.records import Entry, Record, RunBegin
 from florlog_wal.sessions import SessionInfo, Summary, add_records, info
 
 BATCH: Final = 1024
+COLUMN: Final = 170  # of two lists each: more would set off the garbage collector for every batch
 
 
 class _Look(NamedTuple):
@@ -170,6 +172,18 @@ class LogReader:
                 kind, owner, prev = check(lsn, data)
                 if (numbers is None or kind in numbers) and (session is None or (owner or lsn) == session):
                     yield decode_checked(lsn, data, kind, owner, prev)
+
+    def batches(self, start: int, stop: int | None, session: int | None) -> Iterator[Batch]:
+        """See `Store.batches`."""
+        look = self._look()
+        start = max(start, look.first)
+        stop = look.end + 1 if stop is None else min(stop, look.end + 1)
+        while start < stop:
+            high = min(stop, start + BATCH)
+            stored = self._batch(start, high)
+            for at in range(0, len(stored), COLUMN):
+                yield batch_of(stored[at : at + COLUMN], session)
+            start = high
 
     def _batch(self, start: int, stop: int) -> list[tuple[int, bytes]]:
         """The stored records of a range that lies within the log."""

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from florlog_wal import directory, environment, log, pages
 from florlog_wal.codec import encode_body, encode_commit_body
+from florlog_wal.columns import Batch
 from florlog_wal.directory import LockHolder, WriterLock
 from florlog_wal.errors import Forked, LogStopped, PagesFailed, ReadOnlyStore, StoreClosed, StoreFailed
 from florlog_wal.lineage import Lineage
@@ -208,6 +209,13 @@ class Store:
         """
         self._check()
         return self._reader.scan(start, stop, types, session, reverse)
+
+    def batches(
+        self, start: int = 1, stop: int | None = None, *, session: int | None = None
+    ) -> Iterator[Batch]:
+        """The same records as `scan` gives, with the commits of each batch by column: for tables of values."""
+        self._check()
+        return self._reader.batches(start, stop, session)
 
     def sessions(self) -> list[SessionInfo]:
         """All sessions, oldest first, from their summary rows."""

@@ -1,0 +1,132 @@
+"""The table of a run's values, read from its log in one pass.
+
+The rules are those of `florlog.RunView.logged`: what an aborted iteration logged does not count, a segment that a
+resume executed again counts once, and of what replays found for an iteration at one statement's place the newest
+counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from florlog_wal import (
+    Abort,
+    Array,
+    Hindsight,
+    LoopBegin,
+    Path,
+    RunEnd,
+    SessionInfo,
+    Statement,
+    Store,
+    Values,
+)
+
+from ._columns import Columns, Table
+from ._session import sessions_of
+from ._tree import readable
+
+_AFTER = 2**62  # behind every LSN: what replays found stands behind what was recorded
+_PLAIN = frozenset({float, int, str, bool, type(None), bytes})
+_CONTAINERS = frozenset({Array, list, tuple, set, frozenset, dict})
+
+
+def table_of(store: Store, run: str, names: Sequence[str] = ()) -> Columns:
+    """The values of ``names`` (default: all)."""
+    reading = _Reading(store, Table(names))
+    sessions = sessions_of(store, run)
+    for session in sessions:
+        if session.begin.kind != "replay":
+            reading.recorded(session)
+    reading.end_of_recorded()
+    for session in sessions:
+        if session.begin.kind == "replay" and session.counts.get(RunEnd):  # else it was killed: no answer
+            reading.replayed(session)
+    reading.end_of_replayed()
+    return reading.table.columns()
+
+
+class _Reading:
+    def __init__(self, store: Store, table: Table) -> None:
+        self.table = table
+        self._store = store
+        self._segments: dict[tuple[int, int, int], tuple[int, list[tuple[int, str, Any]]]] = {}
+        self._found: dict[tuple[str, str, Path], tuple[str, list[Any]]] = {}
+
+    def recorded(self, session: SessionInfo) -> None:
+        """Take in what a recording logged."""
+        table = self.table
+        known = {0: 0}
+        for batch in self._store.batches(session.lsn, session.last_lsn + 1, session=session.lsn):
+            for entry in batch.others:
+                record = entry.record
+                if isinstance(record, LoopBegin):
+                    known[entry.lsn] = table.loop(record.path, record.name)
+                elif isinstance(record, Values):
+                    self._values(session.lsn, known[record.loop], entry.lsn, record)
+                elif isinstance(record, Abort):
+                    table.abort(known[record.loop], record.index, entry.lsn)
+            columns = [column for column in batch.logged if table.wants(column.name)]
+            if columns:
+                loops: Any = set(batch.loops)
+                loops = known[loops.pop()] if len(loops) == 1 else [known[loop] for loop in batch.loops]
+                first = table.entries(loops, batch.indices, batch.lsns, undoable=True)
+                for column in columns:
+                    at = [first + position for position in column.commits]
+                    table.cells(column.name, at, _read(column.values))
+
+    def _values(self, session: int, loop: int, lsn: int, record: Values) -> None:
+        """A segment's values, in place of those that an earlier session had of it."""
+        key = (loop, record.index, record.segment)
+        logged = [(lsn, name, value) for _, name, value in record.values if self.table.wants(name)]
+        held = self._segments.get(key)
+        if held is not None and held[0] == session:
+            held[1].extend(logged)
+        else:
+            self._segments[key] = (session, logged)
+
+    def end_of_recorded(self) -> None:
+        """Put in what iterations with loops of their own logged before their commit."""
+        for (loop, index, _), (_, logged) in self._segments.items():
+            for lsn, name, value in logged:
+                at = self.table.entries(loop, [index], lsn)
+                self.table.cells(name, [at], _read([value]))
+
+    def replayed(self, session: SessionInfo) -> None:
+        """Take in what a replay found."""
+        places: dict[int, str] = {}
+        fresh: dict[tuple[str, str, Path], tuple[str, list[Any]]] = {}
+        for entry in self._store.scan(
+            session.lsn, session.last_lsn + 1, types=(Statement, Hindsight), session=session.lsn
+        ):
+            record = entry.record
+            if isinstance(record, Statement):
+                places[record.id] = record.qualname
+            elif isinstance(record, Hindsight):
+                for statement, name, value in record.values:
+                    if self.table.wants(name):
+                        key = (places[statement], name, record.path)
+                        fresh.setdefault(key, (record.trust, []))[1].append(value)
+        self._found |= fresh
+
+    def end_of_replayed(self) -> None:
+        """Put in what replays found."""
+        cells: dict[tuple[str, str], tuple[list[int], list[int], list[Any]]] = {}
+        for (_, name, path), (trust, values) in self._found.items():
+            loop, index = (self.table.loop(path[:-1], path[-1][0]), path[-1][1]) if path else (0, 0)
+            for value in values:
+                column = cells.setdefault((name, trust), ([], [], []))
+                column[0].append(loop)
+                column[1].append(index)
+                column[2].append(value)
+        for (name, trust), (loops, indices, values) in cells.items():
+            first = self.table.entries(loops, indices, _AFTER)
+            self.table.cells(name, range(first, first + len(values)), _read(values), trust)
+
+
+def _read(values: Sequence[Any]) -> Sequence[Any]:
+    """Logged values as readers get them."""
+    if _PLAIN.issuperset(map(type, values)):
+        return values
+    return [readable(value) if type(value) in _CONTAINERS else value for value in values]
