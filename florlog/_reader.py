@@ -85,15 +85,13 @@ class RunView:
                 path = loop.path(record.index) if loop is not None else ()
                 for statement, name, value in record.values:
                     yield Value(name, path, readable(value), statements[statement], RECORDED)
-        yield from self._hindsight(tree)
+        yield from self.hindsight()
 
-    def _hindsight(self, tree: RunTree) -> Iterator[Value]:
+    def hindsight(self) -> Iterator[Value]:
         """What replays found; for a name and iteration the newest replay counts."""
         found: dict[tuple[str, str, IterationPath], list[Value]] = {}
         for session in sessions_of(self._store, self.id):
-            if session.lsn not in tree.replays:
-                continue
-            if not session.counts.get(RunEnd):
+            if session.begin.kind != "replay" or not session.counts.get(RunEnd):
                 continue  # a replay that was killed while it stored its values: they are no answer
             table: dict[int, Statement] = {}
             fresh: dict[tuple[str, str, IterationPath], list[Value]] = {}

@@ -7,6 +7,7 @@ counts.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,7 +53,7 @@ class _Reading:
         self.table = table
         self._store = store
         self._segments: dict[tuple[int, int, int], tuple[int, list[tuple[int, str, Any]]]] = {}
-        self._found: dict[tuple[str, str, Path], tuple[str, list[Any]]] = {}
+        self._found: dict[tuple[str, str, Path], list[tuple[str, Any]]] = {}  # trust and value
 
     def recorded(self, session: SessionInfo) -> None:
         """Take in what a recording logged."""
@@ -96,7 +97,7 @@ class _Reading:
     def replayed(self, session: SessionInfo) -> None:
         """Take in what a replay found."""
         places: dict[int, str] = {}
-        fresh: dict[tuple[str, str, Path], tuple[str, list[Any]]] = {}
+        fresh: dict[tuple[str, str, Path], list[tuple[str, Any]]] = {}
         for entry in self._store.scan(
             session.lsn, session.last_lsn + 1, types=(Statement, Hindsight), session=session.lsn
         ):
@@ -107,22 +108,21 @@ class _Reading:
                 for statement, name, value in record.values:
                     if self.table.wants(name):
                         key = (places[statement], name, record.path)
-                        fresh.setdefault(key, (record.trust, []))[1].append(value)
+                        fresh.setdefault(key, []).append((record.trust, value))
         self._found |= fresh
 
     def end_of_replayed(self) -> None:
         """Put in what replays found."""
-        cells: dict[tuple[str, str], tuple[list[int], list[int], list[Any]]] = {}
-        for (_, name, path), (trust, values) in self._found.items():
+        cells: dict[tuple[str, str], list[tuple[int, int, int, Any]]] = {}
+        order = itertools.count(_AFTER)
+        for (_, name, path), values in self._found.items():
             loop, index = (self.table.loop(path[:-1], path[-1][0]), path[-1][1]) if path else (0, 0)
-            for value in values:
-                column = cells.setdefault((name, trust), ([], [], []))
-                column[0].append(loop)
-                column[1].append(index)
-                column[2].append(value)
-        for (name, trust), (loops, indices, values) in cells.items():
-            first = self.table.entries(loops, indices, _AFTER)
-            self.table.cells(name, range(first, first + len(values)), _read(values), trust)
+            for trust, value in values:
+                cells.setdefault((name, trust), []).append((loop, index, next(order), value))
+        for (name, trust), rows in cells.items():
+            loops, indices, lsns, found = zip(*rows, strict=True)
+            first = self.table.entries(loops, indices, lsns)
+            self.table.cells(name, range(first, first + len(found)), _read(found), trust)
 
 
 def _read(values: Sequence[Any]) -> Sequence[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Any, Final
 
 from florlog_wal import Entry, Path
@@ -28,6 +29,9 @@ COLOURS: Final = {
 }
 """A colour of the terminal's sixteen for each record type."""
 
+SHORT: Final = {"CheckpointBegin": "CkptBegin", "CheckpointEnd": "CkptEnd"}
+"""Shorter names of the types for a narrow screen."""
+
 TRUST_COLOURS: Final = {
     "RECORDED": "green",
     "PROVEN": "cyan",
@@ -47,7 +51,7 @@ _SGR: Final = {
 _DETAILS: Final[dict[str, Callable[[Any], str]]] = {
     "RunBegin": lambda r: f"{r.kind} of {r.script}",
     "RunEnd": lambda r: f"{r.status} after {r.seconds:.2f} s" + _failure(r.failure),
-    "Statement": lambda r: f"#{r.id} {r.kind} {', '.join(r.names)} at {r.file}:{r.line}",
+    "Statement": lambda r: f"#{r.id} {r.kind} {', '.join(r.names)} at {PurePath(r.file).name}:{r.line}",
     "LoopBegin": lambda r: f"{r.name} length={r.length} start={r.start}",
     "LoopEnd": lambda r: f"count={r.count} left={r.left}",
     "Commit": lambda r: f"{_values(r.values)} {duration(r.seconds)}".lstrip(),
@@ -59,7 +63,7 @@ _DETAILS: Final[dict[str, Callable[[Any], str]]] = {
         f"stall {duration(r.snapshot_seconds)}, persist {duration(r.persist_seconds)}"
     ),
     "Hindsight": lambda r: f"{_values(r.values)} {r.trust} {r.detail}".rstrip(),
-    "Note": lambda r: f"{r.kind}: {r.text}",
+    "Note": lambda r: f"{r.kind}: {r.text or brief(r.data, 200)}",
 }
 
 

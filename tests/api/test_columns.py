@@ -163,6 +163,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 @example(
     [([("a", 1)], [[("a", 3)]], [("a", 2)], "abort")], True, [([("p", "a", 0, 0, 7, "DIVERGED")], True)], ()
 )
+@example([], False, [([("p", "a", 0, 0, 0, "DIVERGED"), ("p", "a", 1, 0, 0, "UNVERIFIED"),
+                      ("p", "a", 1, 0, None, "DIVERGED")], True)], ())  # fmt: skip
 def test_the_table_is_that_of_single_values(
     store: Store, epochs: list[Any], cut: bool, replays: list[Any], names: tuple[str, ...]
 ) -> None:

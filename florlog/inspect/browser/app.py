@@ -6,16 +6,11 @@ import shlex
 from typing import ClassVar
 
 from florlog_wal import Store
-from rich.text import Text
-from textual.app import App, ComposeResult
+from textual.app import App
 from textual.binding import Binding
-from textual.screen import Screen
-from textual.widgets import Footer, OptionList
-from textual.widgets.option_list import Option
 
-from ..._reader import Log
-from ..._render import printable, size
 from ..selection import Selection
+from .runlist import Runs
 from .runscreen import RunScreen
 
 
@@ -24,18 +19,32 @@ class Browser(App[None]):
 
     TITLE = "florlog"
     ENABLE_COMMAND_PALETTE = False
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - textual's way
+        (0, "-narrow"),
+        (100, "-wide"),
+    ]
     CSS = """
-    #tree { width: 30; border-right: solid $primary; }
-    #detail { height: 9; border-top: solid $primary; }
-    #curves { height: 1fr; }
-    #status { height: 1; background: $primary; color: $text; }
-    RecordList, SourceView { height: 1fr; }
+    Screen { scrollbar-size: 1 1; }
+    #status { height: 1; background: $primary-darken-2; color: $text; text-style: bold; }
+    #head { height: 1; color: $text-muted; }
+    IterationTree { width: 27; border-right: solid $surface-lighten-2; scrollbar-size: 0 1; padding: 0; }
+    .-wide IterationTree { width: 38; }
+    RecordList, SourceView, RunList, Curves { height: 1fr; }
+    #detail { height: 38%; border-top: solid $surface-lighten-2; scrollbar-size: 0 1; padding: 0 1; }
+    #detail:focus { border-top: solid $primary; }
+    IterationTree:focus { border-right: solid $primary; }
     Ask, Prompt, Page { align: center middle; }
-    .dialog { width: 95%; max-width: 120; height: 90%; border: solid $accent; background: $surface; padding: 0 1; }
-    Prompt .dialog { height: 7; }
-    #place { height: 5; }
+    .dialog { width: 96%; max-width: 120; border: round $accent; background: $surface; padding: 0 1; }
+    Prompt .dialog { height: auto; }
+    Ask .dialog, Page .dialog { height: 92%; }
+    .hint { color: $text-muted; }
+    #place { height: 4; margin: 0 0 1 0; }
+    #answer-box { height: 1fr; margin: 1 0 0 0; scrollbar-size: 0 1; }
     """
-    BINDINGS: ClassVar = [Binding("q", "quit", "quit"), Binding("ctrl+c", "quit", show=False)]
+    BINDINGS: ClassVar = [
+        Binding("q", "quit", "quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
+    ]
 
     def __init__(self, store: Store, run: str | None, selection: Selection) -> None:
         super().__init__()
@@ -53,37 +62,3 @@ class Browser(App[None]):
         line = shlex.join(["florlog", "inspect", *words, "--store", str(self.store.path)])
         self.copy_to_clipboard(line)
         return line
-
-
-class Runs(Screen[None]):
-    """The runs of the store, the newest chosen."""
-
-    BINDINGS: ClassVar = [Binding("enter", "choose", "open", show=True)]
-
-    def __init__(self, store: Store, selection: Selection) -> None:
-        super().__init__()
-        self._store, self._selection = store, selection
-
-    def compose(self) -> ComposeResult:
-        """The list."""
-        sessions = self._store.sessions()
-        options = []
-        for view in Log(self._store).runs:
-            mine = [s for s in sessions if s.begin.run == view.id]
-            begin = mine[0].begin
-            count = sum(sum(s.counts.values()) for s in mine)
-            nbytes = size(sum(s.nbytes for s in mine))
-            label = f"{view.id:<40} {begin.name:<16} {count:>9} records {nbytes:>9}  {begin.script}"
-            options.append(Option(Text(printable(label), no_wrap=True), id=None))
-        self._runs = [view.id for view in Log(self._store).runs]
-        yield OptionList(*options, id="runs")
-        yield Footer()
-
-    def on_mount(self) -> None:
-        """Choose the newest."""
-        runs = self.query_one("#runs", OptionList)
-        runs.highlighted = len(self._runs) - 1 if self._runs else None
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Open a run."""
-        self.app.push_screen(RunScreen(self._store, self._runs[event.option_index], self._selection))

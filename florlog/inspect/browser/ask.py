@@ -40,12 +40,17 @@ class Ask(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         """The dialog."""
-        with Vertical(classes="dialog"):
-            yield Label("What was ... ?   Enter asks, Tab changes the field, ctrl+up/down moves the place")
+        with Vertical(classes="dialog") as dialog:
+            dialog.border_title = "Hindsight: what was ... ?"
+            dialog.border_subtitle = (
+                "enter asks   tab next field   ctrl+\u2191\u2193 moves the place   escape leaves"
+            )
             yield Static("", id="place", markup=False)
-            yield Input(placeholder="expression, or name=expression", id="expression")
-            yield Input(self._where, placeholder="iterations: 7, epoch=7, epoch >= 5; empty: all", id="where")
-            with VerticalScroll():
+            yield Label("an expression, or name=expression", classes="hint")
+            yield Input(id="expression", compact=True)
+            yield Label("in which iterations: 7, epoch=7, epoch >= 5; empty: all", classes="hint")
+            yield Input(self._where, id="where", compact=True)
+            with VerticalScroll(id="answer-box"):
                 yield Static("", id="answer", markup=False)
 
     def on_mount(self) -> None:
@@ -63,7 +68,7 @@ class Ask(ModalScreen[bool]):
             here = number == self._line
             text.append(f"{number:>5} {self._source.lines[number - 1]}\n", "bold" if here else "dim")
             if here:
-                text.append("      + the expression is evaluated here\n", "green")
+                text.append("    + your expression is evaluated here\n", "green")
         self.query_one("#place", Static).update(text)
 
     def on_input_submitted(self) -> None:

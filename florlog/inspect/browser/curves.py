@@ -1,101 +1,200 @@
-"""Curves of logged and hindsight values, drawn with braille dots; a second run beside the first."""
+"""Curves of logged and hindsight values, their trust told by colour; a second run beside the first."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
+from florlog_recovery import RunTree
+from florlog_wal import Statement, Store
+from rich.style import Style
 from rich.text import Text
+from textual.binding import Binding
 from textual.widgets import Static
 
-from ..._reader import Value
-from ..._render import printable
-from ..forms import TRUST_COLOURS
+from ..._columns import TRUST, Columns
+from ..._reader import Log, RunView
+from ..._render import brief, printable
+from ..._session import sessions_of
+from ..forms import TRUST_COLOURS, place
+from .braille import Dots, drawn
 
-Series = list[tuple[float, float, str]]  # position, value, colour
+_OTHER = "bright_black"
 
 
-def series(values: list[Value], name: str, colour: str | None = None) -> Series:
-    """The finite numbers logged as a name, in order of iteration; coloured by trust, or all in one colour."""
-    found = [v for v in values if v.name == name and isinstance(v.value, int | float)]
-    found.sort(key=lambda v: [index for _, index in v.path])
-    return [
-        (float(at), float(v.value), colour or TRUST_COLOURS.get(v.trust, "white"))
-        for at, v in enumerate(found)
-        if not isinstance(v.value, int) or v.value.bit_length() < 1000
-        if math.isfinite(v.value)
+@dataclass(slots=True)
+class Other:
+    """The run that this one is compared with."""
+
+    view: RunView
+    params: list[tuple[str, str, str]]  # name, here, there: those that differ
+    columns: dict[str, Columns] = field(default_factory=dict)
+
+
+class Curves(Static, can_focus=True):
+    """The curve of one name.  What it shows is read when it is shown, one name at a time."""
+
+    BINDINGS = [  # noqa: RUF012 - textual's way
+        Binding("n,right", "turn(1)", show=False),
+        Binding("N,left", "turn(-1)", show=False),
     ]
 
-
-def drawn(curves: list[Series], width: int, height: int) -> Text:
-    """Curves as text of ``width`` x ``height`` characters."""
-    points = [point for curve in curves for point in curve]
-    if not points or width < 12 or height < 2:
-        return Text("no numbers to draw")
-    left, right = min(p[0] for p in points), max(p[0] for p in points)
-    low, high = min(p[1] for p in points), max(p[1] for p in points)
-    columns = width - 10
-    dots: dict[tuple[int, int], int] = {}
-    colours: dict[tuple[int, int], str] = {}
-    for x, y, colour in points:
-        column = round((x - left) / ((right - left) or 1) * (2 * columns - 1))
-        row = round((high - y) / ((high - low) or 1) * (4 * height - 1))
-        cell = (row // 4, column // 2)
-        dots[cell] = dots.get(cell, 0) | _DOT[column % 2][row % 4]
-        colours[cell] = colour
-    text = Text(no_wrap=True)
-    for row in range(height):
-        label = f"{high:.4g}" if row == 0 else f"{low:.4g}" if row == height - 1 else ""
-        text.append(f"{label:>9} ", "dim")
-        for column in range(columns):
-            bits = dots.get((row, column), 0)
-            text.append(chr(0x2800 + bits) if bits else " ", colours.get((row, column), ""))
-        text.append("\n")
-    return text
-
-
-_DOT = ((1, 2, 4, 64), (8, 16, 32, 128))
-
-
-class Curves(Static):
-    """The curve of one name, with the trust of its values told by colour."""
-
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - textual's name
+    def __init__(self, store: Store, run: str, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__("", id=id, markup=False)
-        self.values: list[Value] = []
-        self.other: list[Value] = []
-        self.notes: list[str] = []  # differences of parameters
-        self.name_index = 0
+        self._store, self._run = store, run
+        self._tree: RunTree | None = None
+        self._names: list[str] = []
+        self._columns: dict[str, Columns] = {}
+        self._at = 0
+        self._other: Other | None = None
+        self._others = 0
 
-    def names(self) -> list[str]:
-        """The names that have numbers."""
-        return list(dict.fromkeys(v.name for v in self.values if isinstance(v.value, int | float)))
+    def show_run(self, tree: RunTree) -> None:
+        """A run has been analysed, or has grown."""
+        self._tree = tree
+        self._names = names_of(self._store, tree)
+        self._columns.clear()
+        if self.display and self.size.height:
+            self.draw()
 
-    def next_name(self, by: int = 1) -> None:
-        """Draw the next name."""
-        self.name_index += by
+    def on_show(self) -> None:
+        """Draw when it comes into view."""
         self.draw()
 
     def on_resize(self) -> None:
         """Draw in the new size."""
         self.draw()
 
+    def action_turn(self, by: int) -> None:
+        """Another name."""
+        self.action_pick(self._at + by)
+
+    def action_pick(self, number: int) -> None:
+        """The name that was clicked."""
+        if self._names:
+            self._at = number % len(self._names)
+            self.draw()
+
+    def compare(self) -> None:
+        """Another run beside this one; after the last, none."""
+        others = [view for view in Log(self._store).runs if view.id != self._run]
+        self._others = (self._others + 1) % (len(others) + 1)
+        self._other = None
+        if self._others:
+            view = others[-self._others]
+            mine, theirs = RunView(self._store, self._run).params, view.params
+            self._other = Other(
+                view,
+                [
+                    (printable(str(key)[:30]), brief(mine.get(key), 20), brief(theirs.get(key), 20))
+                    for key in {**mine, **theirs}
+                    if brief(mine.get(key), 200) != brief(theirs.get(key), 200)
+                ],
+            )
+        self.draw()
+
     def draw(self) -> None:
-        """Draw the curve again."""
-        names = self.names()
-        if not names:
-            self.update("no numbers were logged")
+        """Draw again; read first what is not there yet."""
+        if self._tree is None:
+            self.update("reading ...")
             return
-        name = names[self.name_index % len(names)]
-        mine = series(self.values, name)
-        other = series(self.other, name, "bright_black") if self.other else []
-        text = Text(f"{printable(name)}  ({len(mine)} values; n/N another name, v another run)  ", "bold")
-        for trust in dict.fromkeys(v.trust for v in self.values if v.name == name):
-            text.append(f"{trust} ", TRUST_COLOURS.get(trust, ""))
-        if self.other:
-            text.append("other run", "bright_black")
+        if not self._names:
+            self.update("nothing was logged")
+            return
+        name = self._names[self._at % len(self._names)]
+        held = self._other
+        if name in self._columns and (held is None or name in held.columns):
+            self.update(self._drawing(name, self._columns[name], held))
+            return
+        self.update(f"reading {printable(name)} ...")
+
+        def work() -> None:
+            mine = self._columns.get(name) or RunView(self._store, self._run).columns(name)
+            theirs = held.view.columns(name) if held is not None and name not in held.columns else None
+            self.app.call_from_thread(self._read, name, mine, held, theirs)
+
+        self.run_worker(work, thread=True, exclusive=True, group="curves")
+
+    def _read(self, name: str, mine: Columns, other: Other | None, theirs: Columns | None) -> None:
+        self._columns[name] = mine
+        if other is not None and theirs is not None:
+            other.columns[name] = theirs
+        self.draw()
+
+    # -- the drawing -------------------------------------------------------------------------------
+
+    def _drawing(self, name: str, mine: Columns, other: Other | None) -> Text:
+        text = Text(no_wrap=True, overflow="ellipsis")
+        for number, known in enumerate(self._names):
+            style = "bold reverse" if known == name else "dim"
+            text.append(
+                f" {printable(known[:24])} ", Style.parse(style) + Style(meta={"@click": f"pick({number})"})
+            )
+            text.append(" ")
         text.append("\n")
-        height = max(2, self.size.height - 2 - len(self.notes))
-        text.append_text(drawn([other, mine], self.size.width, height))
-        for note in self.notes:
-            text.append(note + "\n", "yellow")
-        self.update(text)
+        curves = [_dots(mine, name)]
+        self._legend(text, mine, name, curves[0], other)
+        foot = self._foot(other)
+        if other is not None:
+            curves.insert(0, _dots(other.columns[name], name, _OTHER))
+        width, height = self.size.width, self.size.height - 4 - len(foot)
+        body = drawn(curves, width, height)
+        if body is None:
+            text.append("\n  no numbers to draw", "dim")
+            return text
+        text.append_text(body)
+        text.append(_axis(mine, width), "dim")
+        for line, style in foot:
+            text.append("\n" + line, style)
+        return text
+
+    def _legend(self, text: Text, mine: Columns, name: str, dots: Dots, other: Other | None) -> None:
+        text.append(f" {len(dots.x)} numbers  ")
+        codes = np.unique(mine.trust[mine.names[name].present]).tolist() if name in mine.names else []
+        for code in reversed(codes):
+            text.append(f"■ {TRUST[code]} ", TRUST_COLOURS[TRUST[code]])
+        if other is not None:
+            text.append(f"■ {printable(other.view.id)}", _OTHER)
+        text.append("\n")
+
+    @staticmethod
+    def _foot(other: Other | None) -> list[tuple[str, str]]:
+        if other is None:
+            return []
+        lines = [(f" {'parameter':<24}{'here':<24}there", "bold")]
+        lines += [(f" {name:<24}{here:<24}{there}", "yellow") for name, here, there in other.params[:6]]
+        return lines if other.params else [(" the parameters are equal", "dim")]
+
+
+def names_of(store: Store, tree: RunTree) -> list[str]:
+    """The names that a run and its replays logged, in that order."""
+    tables = [table.values() for table in tree.statements.values()]
+    for session in sessions_of(store, tree.run):
+        if session.begin.kind == "replay":
+            scan = store.scan(session.lsn, session.last_lsn + 1, types=(Statement,), session=session.lsn)
+            tables.append([entry.record for entry in scan if isinstance(entry.record, Statement)])  # type: ignore[arg-type]
+    return list(dict.fromkeys(name for table in tables for s in table if s.kind == "log" for name in s.names))
+
+
+def _dots(columns: Columns, name: str, colour: str | None = None) -> Dots:
+    """A name's finite numbers in order of iteration."""
+    if name not in columns.names:
+        return Dots(np.empty(0), np.empty(0), [], np.empty(0, dtype=np.int8))
+    values = columns.names[name].numbers()
+    rows = np.flatnonzero(~np.isnan(values))
+    palette = [colour or TRUST_COLOURS[trust] for trust in TRUST]
+    return Dots(np.arange(len(rows), dtype=np.float64), values[rows], palette, columns.trust[rows])
+
+
+def _axis(columns: Columns, width: int) -> str:
+    """The first and the last iteration, below the drawing."""
+    if not len(columns):
+        return ""
+
+    def label(row: int) -> str:
+        around: list[Any] = [(n, int(c.values[row])) for n, c in columns.loops.items() if c.present[row]]
+        return place(tuple(around))
+
+    left, right = label(0), label(len(columns) - 1)
+    return f"{'':10}{left}{right:>{max(1, width - 10 - len(left))}}"

@@ -46,6 +46,7 @@ class IterationTree(Tree[Item | None]):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - textual's name
         super().__init__("reading ...", id=id)
+        self.guide_depth = 2
         self.overlay: Overlay | None = None
         self._run_tree: RunTree | None = None
 
@@ -53,7 +54,7 @@ class IterationTree(Tree[Item | None]):
         """Show an analysed run."""
         self._run_tree = tree
         self.clear()
-        self.root.set_label(f"{tree.status}, {tree.innermost_iterations()} iterations")
+        self.root.set_label(Text("run", "bold"))
         self._loops(self.root, tree.root)
         self.root.expand()
         if self.root.children:
@@ -89,17 +90,22 @@ class IterationTree(Tree[Item | None]):
         seconds = duration(sum(loop.seconds[item.first : item.last + 1]))
         if item.whole:
             state = loop_state(self._run_tree, loop)
-            return Text(
-                f"{printable(loop.name)} x{loop.count} {seconds}" + ("" if state == "ended" else f" {state}")
-            )
+            text = Text(f"{printable(loop.name)} ")
+            text.append(f"\u00d7{loop.count} {seconds}", "dim")
+            if state != "ended":
+                text.append(f" {state}", "yellow")
+            return text
         if item.first != item.last:
-            return Text(f"{item.first}..{item.last} {seconds}")
+            text = Text(f"{item.first}..{item.last} ")
+            text.append(seconds, "dim")
+            return text
         state = node_state(self._run_tree, loop, item.first)
-        text = Text(f"{printable(loop.name)}={item.first} {seconds}")
+        text = Text(f"{printable(loop.name)}={item.first} ")
+        text.append(seconds, "dim")
         if state != "committed":
             text.append(f" {state}", "red" if state == "aborted" else "yellow")
         if item.first in loop.images:
-            text.append(" image", "magenta")
+            text.append(" \u25c6", "magenta")  # an image stands at its start
         if self.overlay is not None and loop.path(item.first) in self.overlay:
             text.stylize("black on yellow")
         return text

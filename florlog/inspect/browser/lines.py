@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rich.style import Style
+from typing import ClassVar
+
 from rich.text import Text
 from textual import events
 from textual.binding import Binding
@@ -15,6 +16,12 @@ from textual.strip import Strip
 class Lines(ScrollView, can_focus=True):
     """Lines with a cursor; a subclass gives ``line``."""
 
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"lines--cursor"}
+    DEFAULT_CSS = """
+    Lines { scrollbar-size: 0 1; }
+    Lines > .lines--cursor { background: $surface-lighten-1; }
+    Lines:focus > .lines--cursor { background: $primary-muted; text-style: bold; }
+    """
     BINDINGS = [  # noqa: RUF012 - textual's way
         Binding("up,k", "move(-1)", show=False),
         Binding("down,j", "move(1)", show=False),
@@ -36,10 +43,15 @@ class Lines(ScrollView, can_focus=True):
             """The list."""
             return self.lines
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - textual's name
+    class Chosen(Moved):
+        """Enter, or a second click: the line at the cursor is meant."""
+
+    def __init__(self, *, id: str | None = None, width: int = 0) -> None:  # noqa: A002 - textual's name
+        """``width``: of the longest line, as far as one may scroll to the right."""
         super().__init__(id=id)
         self.count = 0
         self.cursor = 0
+        self.longest = width
 
     def line(self, row: int) -> Text:
         """The text of a line."""
@@ -48,7 +60,7 @@ class Lines(ScrollView, can_focus=True):
     def set_count(self, count: int) -> None:
         """Tell how many lines there are."""
         self.count = count
-        self.virtual_size = Size(400, count)
+        self.virtual_size = Size(self.longest, count)
         self.cursor = max(0, min(self.cursor, count - 1))
         self.refresh()
 
@@ -76,6 +88,8 @@ class Lines(ScrollView, can_focus=True):
         row = self.scroll_offset.y + event.y
         if row < self.count:
             self.move_to(row)
+            if event.chain == 2:
+                self.post_message(self.Chosen(self, row))
 
     def render_line(self, y: int) -> Strip:
         """textual's call for one line of the screen."""
@@ -84,5 +98,6 @@ class Lines(ScrollView, can_focus=True):
             return Strip.blank(width, self.rich_style)
         strip = Strip(self.line(row).render(self.app.console, end=""))
         strip = strip.crop_extend(self.scroll_offset.x, self.scroll_offset.x + width, self.rich_style)
-        strip = strip.apply_style(self.rich_style)
-        return strip.apply_style(Style(reverse=True)) if row == self.cursor else strip
+        if row == self.cursor:
+            return strip.apply_style(self.get_component_rich_style("lines--cursor"))
+        return strip.apply_style(self.rich_style)

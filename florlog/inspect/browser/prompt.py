@@ -1,4 +1,4 @@
-"""Small dialogs: one line to type, and a page of help."""
+"""Small dialogs: one line to type, and a page to read."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ class Prompt(ModalScreen[str | None]):
 
     BINDINGS = [Binding("escape", "dismiss(None)")]  # noqa: RUF012 - textual's way
 
-    def __init__(self, title: str, value: str = "") -> None:
+    def __init__(self, title: str, hint: str, value: str = "") -> None:
         super().__init__()
-        self._title, self._value = title, value
+        self._title, self._hint, self._value = title, hint, value
 
     def compose(self) -> ComposeResult:
         """The dialog."""
-        with Vertical(classes="dialog"):
-            yield Label(self._title, markup=False)
-            yield Input(self._value, id="prompt")
+        with Vertical(classes="dialog") as dialog:
+            dialog.border_title = self._title
+            dialog.border_subtitle = "enter  does it    escape  leaves"
+            yield Label(self._hint, classes="hint", markup=False)
+            yield Input(self._value, id="prompt", compact=True)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter."""
@@ -34,11 +36,13 @@ class Page(ModalScreen[None]):
 
     BINDINGS = [Binding("escape,q,enter,question_mark", "dismiss(None)")]  # noqa: RUF012
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, title: str, text: str) -> None:
         super().__init__()
-        self._text = text
+        self._title, self._text = title, text
 
     def compose(self) -> ComposeResult:
         """The page."""
-        with VerticalScroll(classes="dialog"):
+        with VerticalScroll(classes="dialog") as dialog:
+            dialog.border_title = self._title
+            dialog.border_subtitle = "escape  leaves"
             yield Static(self._text, markup=False)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-from florlog_wal import Entry, Path, SessionInfo, Store
+from florlog_wal import Entry, Path, Record, SessionInfo, Store
 from rich.text import Text
 
 from ..._session import sessions_of
-from ..forms import COLOURS, detail, place
+from ..forms import COLOURS, SHORT, detail, place
 from ..paths import Paths
 from ..records import selected
 from ..redo import Overlay
@@ -17,6 +19,7 @@ from ..selection import Selection
 from .lines import Lines
 
 _PAGE = 128
+_NARROW = 72  # columns, below which the type's name is shortened
 
 
 class RecordList(Lines):
@@ -36,6 +39,7 @@ class RecordList(Lines):
         self._found: array[int] | None = None
         self._paths = Paths(store)
         self._pages: dict[int, list[Entry]] = {}
+        self._digits = 1
 
     def on_mount(self) -> None:
         """Show the run."""
@@ -45,6 +49,7 @@ class RecordList(Lines):
         """Look again at how far the log reaches."""
         sessions = sessions_of(self._store, self._run)
         dense = all(sum(s.counts.values()) == s.last_lsn - s.lsn + 1 for s in sessions)
+        self._digits = len(str(sessions[-1].last_lsn))
         self._pages.clear()
         if self.selection.everything and dense:
             self._found = None
@@ -88,16 +93,44 @@ class RecordList(Lines):
         """The path of a record."""
         return self._paths.of(entry)
 
+    def after(
+        self,
+        lsn: int,
+        by: int,
+        types: tuple[type[Record], ...] | None = None,
+        wanted: Callable[[Entry, Path], bool] = lambda entry, path: True,
+        most: int = 2**62,
+    ) -> Iterator[int]:
+        """LSNs of records that are shown and meant, from the one behind ``lsn`` on; backwards if ``by`` < 0.
+
+        ``most``: how many LSNs are looked at.
+        """
+        held = self.selection
+        if held.types is not None:
+            types = held.types if types is None else tuple(kind for kind in types if kind in held.types)
+        first, last = (lsn + 1, lsn + most) if by > 0 else (lsn - most, lsn - 1)
+        meant = replace(
+            held,
+            start=max(first, held.start or 0),
+            stop=last if held.stop is None else min(last, held.stop),
+            types=types,
+        )
+        for entry, path in selected(self._store, self._run, meant, reverse=by < 0):
+            if wanted(entry, path):
+                yield entry.lsn
+
     def line(self, row: int) -> Text:
         """One record."""
         entry = self.entry(row)
         name, path = type(entry.record).__name__, self.path(entry)
         redone = self.overlay is not None and path in self.overlay
+        narrow = self.size.width < _NARROW
         text = Text(no_wrap=True)
-        text.append("*" if entry.lsn in self.marks else " ", "bold yellow")
-        text.append(f"{entry.lsn:>8} ", "dim")
-        text.append(f"{name:<15} ", COLOURS[name])
-        text.append(f"{place(path):<20} ", "black on yellow" if redone else "")
+        text.append("●" if entry.lsn in self.marks else " ", "bold yellow")
+        text.append(f"{entry.lsn:>{self._digits}}  ", "dim")
+        text.append(f"{SHORT.get(name, name):<9}  " if narrow else f"{name:<15}  ", COLOURS[name])
+        text.append(place(path) if path else "·", "black on yellow" if redone else "" if path else "dim")
+        text.append(" " * max(1, (18 if narrow else 24) - len(place(path) if path else "·")))
         text.append(detail(entry, 200))
         return text
 

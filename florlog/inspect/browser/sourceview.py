@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from florlog_recovery import RunTree
 from florlog_wal import Path, Store
+from rich.syntax import Syntax
 from rich.text import Text
 
 from ..._reader import Value
 from ..._render import brief, printable
+from ..beside import Place, values_beside
 from ..sources import Recorded, mark, sources_of
 from .lines import Lines
+
+_LONGEST = 400
+_HIGHLIGHTED = 1_000_000  # characters of a file that is coloured
 
 
 class SourceView(Lines):
     """All recorded files, one after another."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - textual's name
-        super().__init__(id=id)
+    def __init__(self, store: Store, *, id: str | None = None) -> None:  # noqa: A002 - textual's name
+        super().__init__(id=id, width=_LONGEST)
         self.sources: list[Recorded] = []
+        self._store = store
+        self._tree: RunTree | None = None
         self._lines: list[tuple[Recorded, int]] = []  # line 0: the file's head
-        self._values: list[Value] = []
+        self._coloured: dict[str, list[Text]] = {}
+        self._found: list[Value] = []
         self._path: Path = ()
+        self._beside: dict[Place, dict[str, Any]] = {}
 
-    def show_run(self, store: Store, tree: RunTree, values: list[Value]) -> None:
-        """Show a run's source."""
-        self.sources, self._values = sources_of(store, tree), values
+    def show_run(self, tree: RunTree, found: list[Value]) -> None:
+        """Show a run's source; ``found``: what replays found."""
+        fresh = self._tree is None
+        self.sources, self._tree, self._found = sources_of(self._store, tree), tree, found
         self._lines = [(s, number) for s in self.sources for number in range(len(s.lines) + 1)]
         self.set_count(len(self._lines))
-        first = next((row for row, (s, n) in enumerate(self._lines) if s.statements.get(n)), 0)
-        self.move_to(max(0, first))
+        self.choose(self._path)
+        if fresh:
+            first = (
+                row
+                for row, (s, n) in enumerate(self._lines)
+                for held in s.statements.get(n, ())
+                if held.kind == "log"
+            )
+            self.move_to(next(first, 0))
+            self.scroll_to(y=max(0, self.cursor - 8), animate=False)
 
     def choose(self, path: Path) -> None:
         """The iteration whose values are shown."""
         self._path = path
+        if self._tree is not None:
+            self._beside = values_beside(self._store, self._tree, path, self._found)
         self.refresh()
 
     def place(self) -> tuple[Recorded, int] | None:
@@ -43,19 +65,28 @@ class SourceView(Lines):
         """A line of a file."""
         source, number = self._lines[row]
         if number == 0:
-            return Text(printable(source.path), "bold reverse", no_wrap=True)
+            return Text(f" {printable(source.path)}", "bold", no_wrap=True)
         held = source.statements.get(number)
-        text = Text(f"{'>' if held else ' '}{number:>4} ", "green" if held else "dim", no_wrap=True)
-        text.append(source.lines[number - 1])
+        text = Text(f"{'▸' if held else ' '}{number:>4} ", "green" if held else "dim", no_wrap=True)
+        text.append_text(self._code(source)[number - 1])
         if held:
-            logged = self._logged(source.path, number)
-            text.append(f"   <- {logged or mark(held)}", "green")
+            logged = self._beside.get((source.path, number))
+            shown = ", ".join(
+                f"{printable(name)} = {brief(value, 30)}" for name, value in (logged or {}).items()
+            )
+            text.append(f"   ◂ {shown or mark(held)}", "bold green" if shown else "dim green")
         return text
 
-    def _logged(self, file: str, number: int) -> str:
-        shown: dict[str, str] = {}
-        for value in self._values:
-            inside = value.path[: len(self._path)] == self._path
-            if inside and value.statement.file == file and value.statement.line == number:
-                shown[value.name] = f"{printable(value.name)} = {brief(value.value, 30)}"
-        return ", ".join(shown.values())
+    def _code(self, source: Recorded) -> list[Text]:
+        """A file's lines, coloured as Python."""
+        if source.path not in self._coloured:
+            lines = source.lines
+            text = "\n".join(lines)
+            if len(text) < _HIGHLIGHTED:
+                coloured = (
+                    Syntax("", "python", theme="ansi_dark").highlight(text).split("\n", allow_blank=True)
+                )
+                if [line.plain for line in coloured][: len(lines)] == lines:
+                    self._coloured[source.path] = list(coloured)
+            self._coloured.setdefault(source.path, [Text(line) for line in lines])
+        return self._coloured[source.path]
