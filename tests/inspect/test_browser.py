@@ -19,8 +19,11 @@ from textual.widgets import Static
 from florlog._session import open_store
 from florlog.inspect.browser.app import Browser
 from florlog.inspect.browser.ask import Ask
+from florlog.inspect.browser.iterations import IterationTree
 from florlog.inspect.browser.recordlist import RecordList
+from florlog.inspect.browser.runlist import Runs
 from florlog.inspect.browser.runscreen import RunScreen
+from florlog.inspect.browser.sourceview import SourceView
 from florlog.inspect.selection import Selection
 
 from .stores import evil, train
@@ -123,26 +126,107 @@ def test_keys_lead_through_the_records(store: Path, size: tuple[int, int]) -> No
     browse(store, drive, size=size)
 
 
-def test_search_plan_curves_comparison_and_copy(store: Path) -> None:
+def test_search_finds_in_its_own_run_only(store: Path) -> None:
     async def drive(pilot: Pilot[None], screen: RunScreen) -> None:
         records = screen.records
         await typed(pilot, "slash", "epoch 2")
-        await until(pilot, lambda: "epoch 2" in str(records.line(records.cursor)))
-        await pilot.press("tab", "shift+tab")
-        await pilot.press("P")
-        assert records.overlay is not None
-        await pilot.press("P", "v")
-        await pilot.pause()
-        curves = str(screen.query_one("#curves", Static).render())
-        assert "lr: 0.1 here, 0.01 there" in curves
-        await pilot.press("s", "y")
+        assert "epoch 2" in str(records.line(records.cursor))
+        where = records.cursor
+        await pilot.press("n")
+        await pilot.pause(0.3)
+        assert records.cursor == where  # the newer run, which begins behind this one, has one too
+        await typed(pilot, "g", "3")
+        assert records.lsn(records.cursor) == 3
+        await pilot.press("N", "left_square_bracket")
+        await pilot.pause(0.3)
+        assert records.lsn(records.cursor) == 3
+
+    with open_store(store, "r") as opened:
+        first = next(iter(opened.scan())).record.run  # type: ignore[union-attr]
+    browse(store, drive, run=first)
+
+
+def test_curves_show_a_name_at_a_time_and_another_run_beside(store: Path) -> None:
+    async def drive(pilot: Pilot[None], screen: RunScreen) -> None:
+        def curves() -> str:
+            return shown(screen, "#curves")
+
+        await pilot.press("c")
+        await until(pilot, lambda: "12 numbers  ■ RECORDED" in curves())
+        assert "epoch=0, step=0" in curves()
+        await pilot.press("N", "N")
+        await until(pilot, lambda: "no numbers to draw" in curves())  # a note
+        await pilot.press("n", "n", "n")
+        await until(pilot, lambda: "12 numbers" in curves())
+        await pilot.press("v")
+        await until(pilot, lambda: "0.1                     0.01" in curves())
+        with open_store(store, "r") as opened:
+            first = next(iter(opened.scan())).record.run  # type: ignore[union-attr]
+        assert f"■ {first}" in curves()
+        assert any(0x2800 < ord(char) < 0x2900 for char in curves())
+        await pilot.press("y")
+        assert screen.app.clipboard.startswith("florlog inspect values looked-at-")
+
+    browse(store, drive, size=(120, 40))
+
+
+def test_the_tree_chooses_what_the_source_and_the_plan_show(store: Path) -> None:
+    async def drive(pilot: Pilot[None], screen: RunScreen) -> None:
+        source = screen.query_one(SourceView)
+        line = next(
+            row
+            for row, (s, n) in enumerate(source._lines)
+            if any("note" in h.names for h in s.statements.get(n, ()))
+        )
+        assert "epoch 2" in str(source.line(line))
+        tree = screen.query_one(IterationTree)
+        tree.focus()
+        await pilot.press("down", "down", "down")  # run, epoch, epoch=0, epoch=1
+        await until(pilot, lambda: (item := screen.chosen()) is not None and item.at == "epoch=1")
+        await pilot.press("enter", "P")
+        assert "epoch=1" in str(screen.records.line(screen.records.cursor))
+        overlay = screen.records.overlay
+        assert overlay is not None
+        assert (("epoch", 1), ("step", 2)) in overlay
+        assert (("epoch", 0),) not in overlay
+        await pilot.press("y")
+        assert screen.app.clipboard.startswith("florlog inspect plan looked-at-")
+        assert "'epoch=1'" in screen.app.clipboard or "epoch=1" in screen.app.clipboard
+        await pilot.press("P", "s")
+        assert screen.records.overlay is None
+        assert "epoch 1" in str(source.line(line))
+        await pilot.press("y")
         assert screen.app.clipboard.startswith("florlog inspect source looked-at-")
         await pilot.press("question_mark")
         assert screen.app.screen is not screen
         await pilot.press("escape", "escape")
-        assert screen.app.screen is not screen
+        assert isinstance(screen.app.screen, Runs)
 
     browse(store, drive)
+
+
+def test_the_mouse_chooses_runs_records_and_names(store: Path) -> None:
+    async def go() -> None:
+        with open_store(store, "r") as opened:
+            app = Browser(opened, None, Selection())
+            async with app.run_test(size=(80, 24)) as pilot:
+                await pilot.pause()
+                await pilot.double_click("#runs", offset=(3, 0))
+                await until(
+                    pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.run_tree is not None
+                )
+                screen = app.screen
+                assert isinstance(screen, RunScreen)
+                assert screen.run_tree is not None
+                assert screen.run_tree.begin.params["lr"] == 0.01  # the first line is the oldest run
+                await pilot.click("#list", offset=(5, 4))
+                assert screen.records.cursor == 4
+                await pilot.press("c")
+                await until(pilot, lambda: "12 numbers" in shown(screen, "#curves"))
+                await pilot.click("#curves", offset=(14, 0))  # the third name, which has three values
+                await until(pilot, lambda: "0 numbers" in shown(screen, "#curves"))
+
+    asyncio.run(go())
 
 
 def test_the_gradient_norm_in_epoch_7_takes_five_keystrokes_and_an_expression(tmp_path: Path) -> None:
@@ -162,7 +246,8 @@ def test_the_gradient_norm_in_epoch_7_takes_five_keystrokes_and_an_expression(tm
         assert answer.count("PROVEN") == 5
         assert "epoch=7, step=4" in answer
         await pilot.press("escape")
-        await until(pilot, lambda: any(value.name == "norm" for value in screen._values))
+        await pilot.press("c", "N")
+        await until(pilot, lambda: "5 numbers  ■ PROVEN" in shown(screen, "#curves"))
 
     browse(tmp_path / "store", drive)
 
@@ -245,6 +330,14 @@ def test_in_a_real_terminal_it_opens_shows_and_leaves(store: Path) -> None:
     child.send("\r")
     wait_for("RunBegin")
     wait_for("complete, 12 iterations")
+    child.send("\x1b[<0;40;6M\x1b[<0;40;6m")  # a click, as xterm reports it
+    wait_for("5/")
+    child.send("f")
+    wait_for("--type Commit")
+    child.send("--type RunEnd\r")
+    wait_for("1/1")
+    child.send("s")
+    wait_for("loss = ")
     child.send("q")
     child.expect(pexpect.EOF)
     child.close()

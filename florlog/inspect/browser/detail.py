@@ -26,12 +26,13 @@ def record_detail(entry: Entry, path: Path) -> Text:
         f"LSN {entry.lsn}, {entry.nbytes} bytes, session {entry.session}, previous {entry.prev_lsn}\n"
     )
     text.append(f"at {place(path)}\n")
+    for line, style in _values(getattr(entry.record, "values", ())):
+        text.append(line + "\n", style)
     for field in dataclasses.fields(entry.record):
         value = getattr(entry.record, field.name)
         if field.name == "values":
-            for line in _values(value):
-                text.append(line + "\n")
-        elif isinstance(value, bytes):
+            continue
+        if isinstance(value, bytes):
             text.append(f"{field.name}: {value.hex() or '-'}\n")
         elif isinstance(value, dict):
             text.append(f"{field.name}:\n")
@@ -44,17 +45,18 @@ def record_detail(entry: Entry, path: Path) -> Text:
     return text
 
 
-def _values(values: tuple[tuple[int, str, object], ...]) -> Iterator[str]:
+def _values(values: tuple[tuple[int, str, object], ...]) -> Iterator[tuple[str, str]]:
+    """Lines and their styles."""
     for statement, name, value in values[:64]:
-        yield f"  {printable(name[:60])} = {brief(value, 200)}   (statement {statement})"
+        yield f"  {printable(name[:60])} = {brief(value, 200)}   (statement {statement})", "bold"
         if isinstance(value, Array):
-            yield "    " + tensor_summary(value)
+            yield "    " + tensor_summary(value), ""
         try:
             data = encode_value(value)
         except Unencodable:
             continue
         shown = data[:_HEX_BYTES].hex(" ")
-        yield f"    hex {shown}" + (f" ... {len(data)} bytes" if len(data) > _HEX_BYTES else "")
+        yield f"    hex {shown}" + (f" ... {len(data)} bytes" if len(data) > _HEX_BYTES else ""), "dim"
 
 
 def tensor_summary(array: Array) -> str:

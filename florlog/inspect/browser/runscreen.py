@@ -132,7 +132,7 @@ class RunScreen(Screen[None]):
         if tree is not None:
             parts.append(f"{tree.status}, {tree.innermost_iterations()} iterations, {size(tree.bytes)}")
         if records.count:
-            parts.append(f"{records.cursor + 1} of {records.count} records")
+            parts.append(f"{records.cursor + 1}/{records.count}")
         if not records.selection.everything:
             parts.append(printable(str(records.selection)))
         self.query_one("#status", Static).update(" " + "   ".join(parts))

@@ -67,14 +67,16 @@ class SourceView(Lines):
         if number == 0:
             return Text(f" {printable(source.path)}", "bold", no_wrap=True)
         held = source.statements.get(number)
-        text = Text(f"{'▸' if held else ' '}{number:>4} ", "green" if held else "dim", no_wrap=True)
+        text = Text(no_wrap=True)
+        text.append(f"{'▸' if held else ' '}{number:>4} ", "bold green" if held else "dim")
         text.append_text(self._code(source)[number - 1])
         if held:
-            logged = self._beside.get((source.path, number))
-            shown = ", ".join(
-                f"{printable(name)} = {brief(value, 30)}" for name, value in (logged or {}).items()
-            )
-            text.append(f"   ◂ {shown or mark(held)}", "bold green" if shown else "dim green")
+            logged = self._beside.get((source.path, number)) or {}
+            shown = ", ".join(f"{printable(name)} = {brief(value, 30)}" for name, value in logged.items())
+            note = f"  ◂ {shown or mark(held)}"
+            if not self.scroll_offset.x:  # beside the line, however narrow the screen is
+                text.truncate(max(30, self.size.width - len(note)), overflow="ellipsis")
+            text.append(note, "bold green" if shown else "dim green")
         return text
 
     def _code(self, source: Recorded) -> list[Text]:
