@@ -291,7 +291,8 @@ class Checkpointer:
 
     def _thinned(self, text: str, data: dict[str, Any]) -> None:
         assert self._journal is not None
-        self._journal.append(Note("policy", text, data), self._journal.session)
+        session = self._journal.session  # not through the journal, which is the training thread's
+        self._journal.store.append(Note("policy", text, data), session=session, prev=session)
         self.policy.apart = data["apart"]
         if data["full"]:
             self.withhold()

@@ -44,6 +44,7 @@ Put = Callable[[Sequence[memoryview], Sequence[str]], Sequence[bytes]]
 
 def page_table(copy: Snapshot, put: Put) -> PageTable:
     """The page table of a snapshot."""
+    copy.wait()
     views: list[memoryview] = []
     keys: list[str] = []
     shapes: list[tuple[str, str, str, tuple[int, ...], int, int]] = []

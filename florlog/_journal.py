@@ -11,11 +11,13 @@ import linecache
 import sys
 import time
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from types import CodeType
 from typing import Any, TypeAlias
 
 from florlog_wal import (
+    Commit,
     Failure,
     LogStopped,
     Note,
@@ -25,9 +27,11 @@ from florlog_wal import (
     RunEnd,
     Statement,
     Store,
+    Values,
 )
 
 from ._environment import local_sources
+from ._later import Line, arrived
 from .source.calls import log_calls
 from .source.syntax import SourceError
 
@@ -41,6 +45,8 @@ class Journal:
     def __init__(self, store: Store, begin: RunBegin) -> None:
         self.store = store
         self.stopped = False
+        self.late = False  # whether values have been logged that were still on a GPU
+        self._line = Line(self._commit)
         self._sites: dict[tuple[str, Site], int] = {}
         self._places: dict[tuple[str, int, str, tuple[str, ...]], int] = {}
         self._hashes: dict[str, dict[int, bytes]] = {}
@@ -53,6 +59,10 @@ class Journal:
         """Append a record; its LSN, or 0 once the log has stopped."""
         if self.stopped:
             return 0
+        if self.late:
+            self._line.settle()
+            if isinstance(record, (Commit, Values)):
+                record = replace(record, values=tuple(arrived(record.values)))
         try:
             return self.store.append(record, session=self.session, prev=prev)
         except LogStopped as error:
@@ -66,8 +76,19 @@ class Journal:
         """Append a `Commit`; its values are such as `florlog_wal.encode_value` takes."""
         if self.stopped:
             return
+        if self.late:
+            self._line.put(values, (prev, loop, index, segment, seconds, prints, left))
+            return
         try:
             self.store.commit(self.session, prev, loop, index, segment, values, seconds, *prints, left)
+        except LogStopped as error:
+            self.stop(error)
+
+    def _commit(self, values: Iterable[tuple[int, str, Any]], rest: tuple[Any, ...]) -> None:
+        prev, loop, index, segment, seconds, prints, left = rest
+        try:
+            if not self.stopped:
+                self.store.commit(self.session, prev, loop, index, segment, values, seconds, *prints, left)
         except LogStopped as error:
             self.stop(error)
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
+import torch
 from florlog_recovery import Image
 from florlog_recovery.costs import KIND
 from florlog_wal import (
@@ -44,6 +45,7 @@ from ._fingerprint import Pace, item_fingerprint, rng_fingerprint
 from ._frames import call_stack, frame_of
 from ._guide import Guide
 from ._journal import Journal, Site
+from ._later import later
 from ._open import OpenIteration, OpenLoop
 from ._policy import Policy
 from ._skip import SkipRest
@@ -167,8 +169,10 @@ class Run:
             self._statements[use] = statement
         return statement
 
-    @staticmethod
-    def _encodable(name: str, value: Any) -> Any:
+    def _encodable(self, name: str, value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and value.is_cuda and self._journal and self._guide is None:
+            self._journal.late = True
+            return later(value)
         held = plain(value)
         if type(held) not in _SCALARS:
             try:

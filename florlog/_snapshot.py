@@ -3,13 +3,17 @@
 Tensors are copied into preallocated buffers by one `_foreach_copy_`; of host values, the skeletons are frozen
 with `marshal`, in C, and encoded later on another thread.  What training changes a microsecond later is not in
 the copy.
+
+From a GPU the copy goes into pinned memory on a stream of its own, behind what the training's stream has been given,
+and whatever that is given next, the optimizer's step too, comes behind the copy: the order is the device's business,
+the training thread does not wait.  `Snapshot.wait` does, on the thread that persists.
 """
 
 from __future__ import annotations
 
 import functools
 import marshal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +35,12 @@ class Snapshot:
     frozen: dict[str, Frozen]
     tensors: dict[str, torch.Tensor]
     buffers: Buffers | None = None
+    copies: Sequence[torch.cuda.Event] = ()  # of what comes from GPUs
+
+    def wait(self) -> None:
+        """Wait until the copy is complete."""
+        for copied in self.copies:
+            copied.synchronize()
 
     @functools.cached_property
     def hosts(self) -> dict[str, bytes]:
@@ -83,19 +93,48 @@ class Buffers:
     held: dict[str, torch.Tensor] = field(default_factory=dict)
     frozen: dict[str, Frozen] = field(default_factory=dict)
 
-    def fill(self, sources: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def fill(
+        self, sources: dict[str, torch.Tensor]
+    ) -> tuple[dict[str, torch.Tensor], Sequence[torch.cuda.Event]]:
         """Copy the tensors; memory is allocated only for keys whose dtype or shape is new."""
         held = {}
         for key, source in sources.items():
             buffer = self.held.get(key)
             if buffer is None or buffer.dtype != source.dtype or buffer.shape != source.shape:
-                buffer = torch.empty(source.shape, dtype=source.dtype, device="cpu")
+                buffer = torch.empty(
+                    source.shape, dtype=source.dtype, device="cpu", pin_memory=source.is_cuda
+                )
             held[key] = buffer
         self.held = held
-        if held:
+        pairs = list(zip(held.values(), sources.values(), strict=True))
+        near = [pair for pair in pairs if not pair[1].is_cuda]
+        copies = [] if len(near) == len(pairs) else _copy_from_gpus(pairs)
+        if near:
             with torch.no_grad():
-                torch._foreach_copy_(list(held.values()), list(sources.values()))
-        return held
+                torch._foreach_copy_([to for to, _ in near], [source for _, source in near])
+        return held, copies
+
+
+@functools.cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _copy_from_gpus(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.cuda.Event]:
+    copies = []
+    for device in {source.device for _, source in pairs if source.is_cuda}:
+        training, stream = torch.cuda.current_stream(device), _stream(device)
+        stream.wait_stream(training)
+        with torch.no_grad(), torch.cuda.stream(stream):
+            some = [pair for pair in pairs if pair[1].device == device]
+            torch._foreach_copy_([to for to, _ in some], [source for _, source in some], non_blocking=True)
+            copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            copied.record(stream)
+        training.wait_event(
+            copied
+        )  # also keeps the memory of a source that training frees from being used again
+        copies.append(copied)
+    return copies
 
 
 def snapshot(trees: Mapping[str, Any], buffers: Buffers | None = None, flat: Flat | None = None) -> Snapshot:
@@ -113,4 +152,5 @@ def snapshot(trees: Mapping[str, Any], buffers: Buffers | None = None, flat: Fla
         frozen[name] = Frozen(skeleton, target.frozen.get(name))
         tensors.update(leaves)
     target.frozen = frozen
-    return Snapshot(frozen, target.fill(tensors), buffers)
+    held, copies = target.fill(tensors)
+    return Snapshot(frozen, held, buffers, copies)
