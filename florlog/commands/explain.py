@@ -7,16 +7,28 @@ import json
 
 from .._plan_view import plan_text
 from .._session import open_store, store_path
-from ._question import add_question as arguments
-from ._question import planned
+from ._effects import show_effects
+from ._question import add_question, planned
 
 __all__ = ["HELP", "arguments", "run"]
 
 HELP = "Show the plan of a replay and its predicted cost; execute nothing."
 
 
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """A question, or ``--effects``."""
+    add_question(parser)
+    parser.add_argument(
+        "--effects",
+        action="store_true",
+        help="instead: what each loop of SCRIPT may change, beside its source; no run is needed",
+    )
+
+
 def run(options: argparse.Namespace) -> int:
-    """Print the plan."""
+    """Print the plan, or the effects."""
+    if options.effects:
+        return show_effects(options.script, as_json=options.format == "json")
     with open_store(store_path(options.store), "r") as store:
         question, _, view = planned(store, options)
     if options.format == "json":

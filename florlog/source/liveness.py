@@ -119,6 +119,21 @@ class _Frame:
         live = self._captured.union(*(self._liveness.before[s] for s in here))
         return differs & live & self._own
 
+    def changed_by(self, loop: ast.stmt) -> Names:
+        """The names that a pass of a loop may change."""
+        return self._changed_in([loop], whole=True) & self._own
+
+    def changes(self, node: ast.AST) -> Names:
+        """The names that a node by itself rebinds or may change."""
+        return (self._rebound_by(node) | self._touched_by(node)) & self._own
+
+    def live_around(self, loop: ast.stmt) -> Names:
+        """The names that may be read after a pass of a loop: in the next one, behind it, or by code defined here."""
+        return self._liveness.before[loop] | self._liveness.after[loop] | self._heads(loop) | self._captured
+
+    def _heads(self, loop: ast.stmt) -> Names:
+        return self._liveness.before[loop.body[0]]  # type: ignore[attr-defined]
+
     def _body_path(self, statement: ast.stmt) -> list[ast.AST]:
         """The statements around a statement, outermost first, itself last."""
 
@@ -225,11 +240,14 @@ class _Frame:
         return builtin and self._scopes.origins(call.func) == {"builtin"}
 
     def _names_handed_out(self) -> Names:
-        """Names given to a call for its effect: somebody may have kept the object."""
-        calls = (n.value for n in ast.walk(self._scope.node) if isinstance(n, ast.Expr))
-        return (
-            self._reads(c for c in calls if isinstance(c, ast.Call) and not self._is_plain(c)) - self._quiet
-        )
+        """Names whose object somebody may have kept: a call for its effect, or a function as a default."""
+        kept: list[ast.AST] = []
+        for node in ast.walk(self._scope.node):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                kept += [] if self._is_plain(node.value) else [node.value]
+            elif node is not self._scope.node and isinstance(node, (*FUNCTIONS, ast.Lambda)):
+                kept += [d for d in (*node.args.defaults, *node.args.kw_defaults) if d is not None]
+        return self._reads(kept) - self._quiet
 
     def _related_names(self) -> dict[str, Names]:
         """For each name, the names that may share a part of its object by some assignment or call."""
