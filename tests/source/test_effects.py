@@ -169,7 +169,7 @@ def test_the_changeset_holds_everything_that_a_random_program_changed(body: list
 
 def test_what_is_bound_anew_in_each_pass_is_scoped_and_what_is_read_later_is_not() -> None:
     program = (
-        "a = total = 1\nfor i in range(3):\n    y = a * 2\n    total += y\n    last = y\nprint(total, last)\n"
+        "total = 1\nfor i in range(3):\n    y = i * 2\n    total += y\n    last = y\nprint(total, last)\n"
     )
     (found,) = loop_effects({"program.py": program})
     assert found.changeset == ("last", "total")
