@@ -129,10 +129,9 @@ class _Frame:
 
     def live_around(self, loop: ast.stmt) -> Names:
         """The names that may be read after a pass of a loop: in the next one, behind it, or by code defined here."""
-        return self._liveness.before[loop] | self._liveness.after[loop] | self._heads(loop) | self._captured
-
-    def _heads(self, loop: ast.stmt) -> Names:
-        return self._liveness.before[loop.body[0]]  # type: ignore[attr-defined]
+        target = _targets([loop.target]) if isinstance(loop, (ast.For, ast.AsyncFor)) else NOTHING
+        again = self._liveness.before[loop.body[0]] - target  # type: ignore[attr-defined]
+        return again | self._liveness.before[loop] | self._liveness.after[loop] | self._captured
 
     def _body_path(self, statement: ast.stmt) -> list[ast.AST]:
         """The statements around a statement, outermost first, itself last."""
