@@ -109,6 +109,10 @@ class Checkpointer:
         """Take no more images: something changes whose state cannot be taken."""
         self._withheld = True
 
+    def disown(self) -> None:
+        """In a forked child: the log and the thread that persists are the parent's."""
+        self._journal = self._imager = None
+
     def busy(self) -> float:
         """CPU seconds of persisting so far."""
         return 0.0 if self._imager is None else self._imager.busy()

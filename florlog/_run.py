@@ -139,6 +139,12 @@ class Run:
         if self._guide is not None and self._guide.leaves(self._stack[-1], file, line):
             raise SkipRest
 
+    def disown(self) -> None:
+        """In a forked child, such as a loader's worker: loops run and nothing is recorded."""
+        self._journal = self._guide = None
+        self._recording = False
+        self._states.disown()
+
     # -- logging -----------------------------------------------------------------------------------
 
     def _log(self, frame: FrameType, values: dict[str, Any]) -> None:

@@ -324,3 +324,11 @@ def _resumed_from(plan: Plan | None) -> int:
 def _new_id(name: str) -> str:
     slug = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-") or "run"
     return f"{slug}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+
+
+def _after_fork_in_child() -> None:
+    for opened in _current:
+        opened.disown()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

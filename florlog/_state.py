@@ -65,6 +65,11 @@ class _Module:
             "grads": {name: p.grad for name, p in parameters if p.grad is not None},
             "frozen": [name for name, p in parameters if not p.requires_grad],
             "training": {name: child.training for name, child in self.module.named_modules()},
+            "metrics": {
+                name: {attribute: vars(child)[attribute] for attribute in _metric(child)}
+                for name, child in self.module.named_modules()
+                if _metric(child)
+            },
         }
 
     def restore(self, tree: Tree) -> None:
@@ -77,6 +82,8 @@ class _Module:
             parameter.grad = None if saved is None else saved.to(parameter.device)
         for name, child in self.module.named_modules():
             child.training = tree["training"][name]
+            for attribute, value in tree["metrics"].get(name, {}).items():
+                setattr(child, attribute, put_back(vars(child).get(attribute), value))
 
     def _load(self, saved: Tree) -> None:
         """`load_state_dict`, except for expanded tensors, into which torch does not copy."""
@@ -88,6 +95,15 @@ class _Module:
                 del state[name]
         state._metadata = live._metadata  # type: ignore[attr-defined]
         self.module.load_state_dict(state, strict=len(state) == len(saved))
+
+
+def _metric(module: torch.nn.Module) -> list[str]:
+    """The attributes in which a metric keeps what it has seen, as torchmetrics' do: no ``state_dict`` has them."""
+    held = vars(module)
+    states = held.get("_defaults")
+    if not isinstance(states, dict) or "_update_count" not in held:
+        return []
+    return [name for name in (*states, "_update_count", "_computed") if name in held]
 
 
 class _Optimizer:

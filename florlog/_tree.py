@@ -9,6 +9,7 @@ host value.  Every node is a pair ``(tag, payload)``:
     d  dict (pairs)    o  OrderedDict    c  Counter    m  defaultdict (factory, pairs)
     t  a dense tensor (key)              w  a tensor of another memory order, or expanded (key, order, shape)
     s  a sparse tensor                       r  a tensor that requires a gradient (tensor, gradient)
+    z  a quantized tensor (integers, scale, zero point, axis or None)
     n  a NumPy array (key, dtype, shape, order)
     g  a NumPy scalar (dtype, bytes)
     x  an object with a codec (name, state)    y  an enumeration's member, dataclass, named tuple (name, fields)
@@ -125,6 +126,9 @@ class _Flattener:
                 self._tensor(node._values(), f"{key}.values"),
             )
             return ("s", (*parts, tuple(node.shape), node.is_coalesced()))
+        if node.is_quantized and node.layout is torch.strided and (parameters := _quantizer(node)):
+            integers = self._tensor(node.int_repr(), f"{key}.integers")
+            return ("z", (integers, *(self.walk(held, f"{key}.{i}", 0) for i, held in enumerate(parameters))))
         if problem := _refusal(node):
             raise Unencodable(problem, key)
         if node.is_contiguous():
@@ -149,6 +153,17 @@ class _Flattener:
         ):  # big-endian, text, a date: torch has no such dtype, its bytes will do
             held = torch.from_numpy(flat.reshape(-1).view(np.uint8))
         return ("n", (self._keep(key, held), node.dtype.str, turned.shape, order))
+
+
+def _quantizer(node: torch.Tensor) -> tuple[Any, Any, int | None] | None:
+    """Scale, zero point and axis of a quantized tensor whose integers are bytes or words; else None."""
+    if node.dtype not in (torch.qint8, torch.quint8, torch.qint32):
+        return None
+    if node.qscheme() is torch.per_tensor_affine:
+        return node.q_scale(), node.q_zero_point(), None
+    if node.qscheme() in (torch.per_channel_affine, torch.per_channel_affine_float_qparams):
+        return node.q_per_channel_scales(), node.q_per_channel_zero_points(), node.q_per_channel_axis()
+    return None
 
 
 def _refusal(node: torch.Tensor) -> str:
@@ -234,7 +249,7 @@ class _Unflattener:
                 return decode(payload[0], self.build(payload[1]))
             case "y":
                 return with_fields(payload[0], self._pairs(payload[1]))
-            case "w" | "s" | "r":
+            case "w" | "s" | "r" | "z":
                 return self._special(tag, payload)
         raise ValueError(f"unknown skeleton tag {tag!r}")
 
@@ -250,6 +265,11 @@ class _Unflattener:
             indices, values, shape, coalesced = payload
             parts = self.build(indices), self.build(values)
             return torch.sparse_coo_tensor(*parts, shape, is_coalesced=coalesced, check_invariants=False)
+        if tag == "z":
+            integers, scale, zero, axis = (self.build(part) for part in payload)
+            if axis is None:
+                return torch._make_per_tensor_quantized_tensor(integers, scale, zero)
+            return torch._make_per_channel_quantized_tensor(integers, scale, zero, axis)
         data, grad = payload
         trained: torch.Tensor = self.build(data).requires_grad_()
         trained.grad = None if grad is None else self.build(grad)
@@ -277,10 +297,10 @@ def tensor_from(dtype: str, shape: tuple[int, ...], data: bytes | bytearray) -> 
 
 
 def tensor_bytes(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a contiguous CPU tensor, without a copy."""
+    """The bytes of a contiguous CPU tensor, without a copy unless it is a lazy conjugate or negative."""
     if tensor.numel() == 0:
         return memoryview(b"")
-    return tensor.reshape(-1).view(torch.uint8).numpy().data
+    return tensor.resolve_conj().resolve_neg().reshape(-1).view(torch.uint8).numpy().data
 
 
 def plain(value: Any) -> Any:

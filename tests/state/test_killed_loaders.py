@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from florlog_wal import LoopBegin, Store, verify
+
+import florlog
 
 from ..end_to_end.harness import Nursery, logged
 
@@ -97,3 +100,46 @@ def test_killed_in_mid_epoch_and_resumed(kind: str, workers: int, nursery: Nurse
         assert killed
         nursery.run(store, "florlog", "resume", *command)
         assert logged(store) == expected
+
+
+FORKED = """
+import torch
+from torch.utils.data import DataLoader, Dataset
+import florlog
+
+class Busy(Dataset):
+    def __len__(self):
+        return 8
+    def __getitem__(self, index):
+        florlog.log(worker=index)
+        for number in florlog.loop(f"inner{index}", range(2)):
+            florlog.log(number=number)
+        return torch.tensor([float(index)])
+
+with florlog.run("forked", overhead=float("inf")) as run:
+    weight = torch.zeros(1000)
+    run.track(weight=weight)
+    for step in run.loop("epoch", range(2)):
+        for batch in run.loop("step", DataLoader(Busy(), 2, num_workers=2)):
+            weight += batch.sum()
+            run.log(total=weight[0])
+"""
+
+
+def test_workers_that_log_while_the_store_is_open_neither_write_nor_break_their_parent(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(FORKED)
+    nursery.run(tmp_path / "store", script)
+    assert not verify(tmp_path / "store").problems
+    with florlog.open(tmp_path / "store") as log:
+        run = log.runs[-1]
+        assert list(run.values("total")["total"].dropna()) == [1, 6, 15, 28, 29, 34, 43, 56]
+    with Store.open(tmp_path / "store") as store:
+        loops = [
+            entry.record.name
+            for entry in store.scan(types=[LoopBegin])
+            if isinstance(entry.record, LoopBegin)
+        ]
+        assert sorted(set(loops)) == ["epoch", "step"]

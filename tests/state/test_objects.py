@@ -241,6 +241,49 @@ def test_averaged_models_and_the_scaler_are_exact() -> None:
     assert [state_bits(target) for target in objects] == expected
 
 
+class Mean(nn.Module):
+    """A metric as torchmetrics makes them: its state is in attributes that ``state_dict`` leaves out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._defaults = {"total": torch.zeros(()), "seen": []}
+        self.total, self.seen = torch.zeros(()), [torch.ones(1)]
+        self._update_count, self._computed = 0, None
+
+    def update(self, value: float) -> None:
+        self.total = self.total + value
+        self.seen.append(torch.tensor([value]))
+        self._update_count += 1
+
+
+def test_a_metric_keeps_what_it_has_seen() -> None:
+    metric = nn.ModuleDict({"mean": Mean()})
+    metric["mean"].update(2.5)
+    state, before = saved(metric), state_bits(metric)
+    metric["mean"].update(1.0)
+    assert state_bits(metric) != before
+    fresh = nn.ModuleDict({"mean": Mean()})
+    for target in (metric, fresh):
+        restore(target, state)
+        assert state_bits(target) == before
+        assert target["mean"].total == 2.5
+        assert [held.item() for held in target["mean"].seen] == [1.0, 2.5]
+
+
+def test_a_quantized_module_is_exact() -> None:
+    def make() -> nn.Module:
+        model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+        quantized: nn.Module = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+        return quantized
+
+    x, model, other = torch.randn(3, 4), make(), make()
+    state, expected = saved(model), model(x)
+    assert not torch.equal(other(x), expected)
+    restore(other, state)
+    assert torch.equal(other(x), expected)
+    assert state_bits(other) == state_bits(model)
+
+
 def test_a_module_brings_gradients_flags_and_which_parameters_are_frozen() -> None:
     model = Net()
     model(torch.randn(4, 4)).sum().backward()
