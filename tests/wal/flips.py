@@ -90,12 +90,14 @@ def random_bits(path: Path, choose: random.Random, count: int) -> Iterator[Flip]
         yield name, choose.randrange(sizes[name]), choose.randrange(8)
 
 
-def try_flips(path: Path, digests: list[bytes], flips: Iterable[Flip]) -> Counter[str]:
+def try_flips(
+    path: Path, digests: list[bytes], flips: Iterable[Flip], names: tuple[str, ...] = FILES
+) -> Counter[str]:
     """Count the outcomes; raises on the first that is neither right nor an error."""
     right = contents(path, digests)
     assert not any(isinstance(answer, WalError) for answer in right)
     counts: Counter[str] = Counter()
-    files = {name: os.open(path / name, os.O_RDWR) for name in FILES}
+    files = {name: os.open(path / name, os.O_RDWR) for name in names}
     for name, byte, bit in flips:
         old = os.pread(files[name], 1, byte)
         os.pwrite(files[name], bytes([old[0] ^ 1 << bit]), byte)

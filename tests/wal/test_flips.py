@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import struct
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
-from florlog_wal import CorruptRecord, CorruptStore, Store, btree, verify
+from florlog_wal import CorruptRecord, CorruptStore, Store, WalError, btree, filecheck, verify
 
 from tests.wal import flips
 from tests.wal.samples import commit, run_begin
@@ -109,7 +111,7 @@ def test_the_walk_agrees_with_lmdb(tmp_path: Path) -> None:
                     txn.delete(key, db=database)
                     del items[key]
         fd = os.open(folder / "data.mdb", os.O_RDONLY)
-        btree.check_size(fd)
+        filecheck.check_file(fd)
         snapshot = btree.Snapshot(fd, None)
         ordered = sorted(items.items())
         assert [item for leaf in snapshot.leaves("some") for item in leaf] == ordered
@@ -122,6 +124,56 @@ def test_the_walk_agrees_with_lmdb(tmp_path: Path) -> None:
             assert later == [item for item in ordered if item[0] >= key]
         assert snapshot.get("some", b"no such key, it is too long") is None
         os.close(fd)
+
+
+def test_a_writer_refuses_a_damaged_structure_and_its_interpreter_lives(
+    small: tuple[Path, list[bytes]], tmp_path: Path
+) -> None:
+    """What the engine changes it trusts; a flip is refused, or harmless, or an error afterwards."""
+    path, _ = small
+    with Store.open(path) as store:
+        before = list(store.scan())
+    choose = random.Random(seed := random.randrange(10**6))
+    print(f"seed {seed}")
+    known = [("log/data.mdb", 4096 + 44, 2), ("log/data.mdb", 8 * 4096 + 17, 7)]  # an assertion, a SIGBUS
+    for name, byte, bit in [*known, *choose.sample(list(flips.head_bits(path)), 60)]:
+        copy = tmp_path / "copy"
+        shutil.copytree(path, copy)
+        data = bytearray((copy / name).read_bytes())
+        data[byte] ^= 1 << bit
+        (copy / name).write_bytes(data)
+
+        def go_on(copy: Path = copy) -> Counter[str]:
+            try:
+                with Store.open(copy, mode="w", window=3600) as store:
+                    store.append(commit(0), session=store.append(run_begin()))
+                    store.put_pages([os.urandom(9000) for _ in range(3)])
+            except WalError:
+                return Counter(refused=1)
+            return Counter(written=1)
+
+        if in_child(go_on)["written"]:
+            with contextlib.suppress(WalError), Store.open(copy) as store:
+                assert list(store.scan())[:-2] == before
+        shutil.rmtree(copy)
+
+
+def test_a_flip_in_the_tail_ends_the_log_there(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s", mode="w", window=3600) as store:
+        session = store.append(run_begin())
+        store.sync()  # the next filling begins in the other segment
+        for index in range(5):
+            store.append(commit(index), session=session)
+        shutil.copytree(tmp_path / "s", tmp_path / "killed")
+    tails = [tmp_path / "killed" / name for name in ("tail.0", "tail.1")]
+    tail = next(tail for tail in tails if b"loss" in tail.read_bytes())
+    whole = tail.read_bytes()
+    first, third = whole.index(b"loss"), [m.start() for m in re.finditer(b"loss", whole)][2]
+    for at, last in ((first, 1), (third, 3)):
+        tail.write_bytes(whole[:at] + b"m" + whole[at + 1 :])
+        with Store.open(tmp_path / "killed") as store:
+            assert [entry.lsn for entry in store.scan()] == list(range(1, last + 1))
+        assert verify(tmp_path / "killed").ok
 
 
 def set_newest_transaction(data: Path, change: int) -> None:
@@ -144,19 +196,29 @@ def test_meta_pages_that_cannot_follow_each_other_are_damage(tmp_path: Path, cha
         Store.open(tmp_path / "s")
 
 
-def test_an_older_tree_that_looks_sound_is_seen_by_the_last_clean_close(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "s", mode="w") as store:
-        for index in range(6):
-            store.append(commit(index), session=store.append(run_begin()) if index == 0 else 1)
+@pytest.mark.parametrize("commits", (4, 5, 6, 7, 11))
+def test_no_flip_in_a_meta_page_hides_the_last_commit_even_after_a_power_cut(
+    tmp_path: Path, commits: int
+) -> None:
+    """Of the two meta pages one is newer by its number alone, and nothing else tells what was last."""
+    path = tmp_path / "s"
+    with Store.open(path, mode="w", window=3600) as store:
+        session = store.append(run_begin())
+        for index in range(commits):
+            store.append(commit(index), session=session)
             store.sync()
-    set_newest_transaction(tmp_path / "s" / "log" / "data.mdb", -2)
-    with Store.open(tmp_path / "s") as store:
-        with pytest.raises(CorruptRecord, match="LSN 7"):
-            store.last_lsn  # noqa: B018
-        assert store.record(6).record == commit(4)
-    with pytest.raises(CorruptRecord):
-        Store.open(tmp_path / "s", mode="w")
-    assert not verify(tmp_path / "s").ok
+    (path / "end").unlink()
+    numbers = [
+        *range(88, 96),
+        *range(128, 144),
+    ]  # of the meta page: the tree's root; last page and transaction
+    some = [("log/data.mdb", page + byte, bit) for page in (0, 4096) for byte in numbers for bit in range(8)]
+    files = ("log/data.mdb",)
+    assert in_child(lambda: flips.try_flips(path, [], some, files)).total() == len(some)
+    set_newest_transaction(path / "log" / "data.mdb", -2)
+    with Store.open(path, mode="w") as store:
+        assert store.durable_lsn == commits + 1
+    assert verify(path).ok
 
 
 def test_an_older_tree_in_a_killed_store_is_seen_or_made_good_by_the_tail(tmp_path: Path) -> None:

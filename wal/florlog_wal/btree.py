@@ -21,17 +21,21 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
 
 _META: Final = struct.Struct("<16xIIQQ")  # page header; magic, version, address, map size
 _DB: Final = struct.Struct("<IHHQQQQQ")  # pad, flags, depth, branch, leaf and overflow pages, entries, root
 _META_END: Final = struct.Struct("<QQ")  # last page, transaction
 _META_SIZE: Final = _META.size + 2 * _DB.size + _META_END.size
-_PAGE: Final = struct.Struct("<QHHHH")  # number, pad, flags, lower, upper
+PAGE: Final = struct.Struct("<QHHHH")  # number, pad, flags, lower, upper
 _NODE: Final = struct.Struct("<HHHH")  # size or child: low, high; flags; key size
+_NUMBER: Final = np.dtype("<u8")
 _MAGIC: Final = 0xBEEFC0DE
-_BRANCH, _LEAF, _OVERFLOW = 1, 2, 4
+BRANCH, LEAF, _OVERFLOW = 1, 2, 4
 _BIG, _SUBDATA = 1, 2
+_INTEGER_KEYS: Final = 8
 _NO_PAGE: Final = 2**64 - 1
 _MAX_DEPTH: Final = 32  # LMDB's own limit
 
@@ -54,7 +58,8 @@ class Meta:
     """One of the two meta pages."""
 
     page_size: int
-    main: Tree
+    free: Tree  # transaction -> the pages that it has freed, and no later one has taken yet
+    main: Tree  # name -> tree
     last_page: int
     txn: int
 
@@ -84,22 +89,18 @@ def _meta(data: bytes) -> Meta:
     if page_size < 512 or page_size > 65536 or page_size & (page_size - 1):
         raise Damage(f"a page size of {page_size}")
     last_page, txn = _META_END.unpack_from(data, _META.size + 2 * _DB.size)
-    return Meta(page_size, _tree(data, _META.size + _DB.size), last_page, txn)
+    free = _tree(data, _META.size, _INTEGER_KEYS)
+    main = _tree(data, _META.size + _DB.size)
+    return Meta(page_size, free, main, last_page, txn)
 
 
-def _tree(data: bytes, at: int) -> Tree:
-    _, _, depth, _, _, _, entries, root = _DB.unpack_from(data, at)
+def _tree(data: bytes, at: int, kind: int = 0) -> Tree:
+    _, flags, depth, _, _, _, entries, root = _DB.unpack_from(data, at)
+    if flags != kind:
+        raise Damage(f"a tree with flags {flags}")
     if depth > _MAX_DEPTH or (root == _NO_PAGE) != (depth == 0):
         raise Damage(f"a tree of depth {depth} with root {root}")
     return Tree(depth, entries, root)
-
-
-def check_size(fd: int) -> None:
-    """Refuse a file shorter than its newest meta page says, before the engine maps it."""
-    newest = max(read_metas(fd), key=lambda meta: meta.txn)
-    need, size = (newest.last_page + 1) * newest.page_size, os.fstat(fd).st_size
-    if size < need:
-        raise Damage(f"it has {size} bytes and needs {need}: it was cut off")
 
 
 class Snapshot:
@@ -113,16 +114,26 @@ class Snapshot:
         if not wanted:
             raise LookupError(txn)
         meta = max(wanted, key=lambda meta: meta.txn)
-        self._main, self._page_size = meta.main, meta.page_size
+        self.meta, self._page_size = meta, meta.page_size
         self._trees: dict[str, Tree] = {}
         self._branch_pages: dict[int, tuple[bytes, tuple[int, ...]]] = {}
         self._branches: dict[int, list[tuple[bytes, int]]] = {}
+
+    def other(self) -> Snapshot:
+        """What the other meta page leads to; raises `LookupError` if it was replaced."""
+        return Snapshot(self._fd, min(read_metas(self._fd), key=lambda meta: meta.txn).txn)
+
+    def names(self) -> list[str]:
+        """The names of the trees."""
+        main = self.meta.main
+        pages = self._walk(main.root, main.depth, b"") if main.depth else ()
+        return [key.decode("latin-1") for page in pages for key in self._keys(page)]
 
     def tree(self, name: str) -> Tree:
         """A named tree."""
         found = self._trees.get(name)
         if found is None:
-            data = self._lookup(self._main, name.encode())
+            data = self._lookup(self.meta.main, name.encode())
             if data is None or len(data) != _DB.size:
                 raise Damage(f"the database {name} is missing")
             found = self._trees[name] = _tree(data, 0)
@@ -148,11 +159,14 @@ class Snapshot:
         tree = self.tree(name)
         if tree.depth:
             for number in self._walk(tree.root, tree.depth, b""):
-                page, pointers = self._page(number, _LEAF)
+                page, pointers = self.page(number, LEAF)
                 try:
                     for at in pointers:
-                        low, high, _, size = _NODE.unpack_from(page, at)
-                        yield page[at + 8 : at + 8 + size], low | high << 16
+                        low, high, flags, size = _NODE.unpack_from(page, at)
+                        key, at = page[at + 8 : at + 8 + size], at + 8 + size
+                        if flags == _BIG:
+                            self._big_head(int.from_bytes(page[at : at + 8], "little"), low | high << 16)
+                        yield key, low | high << 16
                 except struct.error:
                     raise Damage(f"page {number} has a node beyond its end") from None
 
@@ -162,6 +176,17 @@ class Snapshot:
         if tree.depth:
             for page in self._walk(tree.root, tree.depth, start):
                 yield self._items(page)
+
+    def free_pages(self) -> Iterator[tuple[int, np.ndarray[Any, np.dtype[np.uint64]]]]:
+        """For each transaction that has freed pages, its number and theirs, as far as they are still free."""
+        if not self.meta.free.depth:
+            return
+        for leaf in self._walk(self.meta.free.root, self.meta.free.depth, b""):
+            for key, value in self._items(leaf):
+                numbers = np.frombuffer(value, _NUMBER) if len(value) % 8 == 0 else np.empty(0, _NUMBER)
+                if len(key) != 8 or not len(numbers) or numbers[0] != len(numbers) - 1:
+                    raise Damage(f"page {leaf} has a list of free pages that cannot be")
+                yield int.from_bytes(key, "little"), numbers[1:]
 
     def last(self, name: str) -> Item | None:
         """The last item."""
@@ -187,7 +212,7 @@ class Snapshot:
                 page, pointers = self._branch_page(number)
                 low, high, top, _ = _NODE.unpack_from(page, pointers[_search(page, pointers, key, 1)])
                 number = low | high << 16 | top << 32
-            page, pointers = self._page(number, _LEAF)
+            page, pointers = self.page(number, LEAF)
             at = pointers[_search(page, pointers, key, 0)]
             low, high, flags, size = _NODE.unpack_from(page, at)
         except struct.error:
@@ -200,7 +225,7 @@ class Snapshot:
         """A branch page, read once: a few of them lie above every leaf."""
         found = self._branch_pages.get(number)
         if found is None:
-            found = self._branch_pages[number] = self._page(number, _BRANCH)
+            found = self._branch_pages[number] = self.page(number, BRANCH)
         return found
 
     def _walk(self, page: int, depth: int, start: bytes) -> Iterator[int]:
@@ -232,7 +257,7 @@ class Snapshot:
 
     def _keys(self, number: int) -> list[bytes]:
         """The keys of a leaf page."""
-        page, pointers = self._page(number, _LEAF)
+        page, pointers = self.page(number, LEAF)
         try:
             sizes = [(at + 8, _NODE.unpack_from(page, at)[3]) for at in pointers]
         except struct.error:
@@ -241,7 +266,7 @@ class Snapshot:
 
     def _items(self, number: int) -> list[Item]:
         """The items of a leaf page."""
-        page, pointers = self._page(number, _LEAF)
+        page, pointers = self.page(number, LEAF)
         items = []
         unpack = _NODE.unpack_from
         try:
@@ -265,24 +290,32 @@ class Snapshot:
             raise Damage(f"page {number} has a node with flags {flags}")
         return page[at : at + size]
 
-    def _page(self, number: int, kind: int) -> tuple[bytes, tuple[int, ...]]:
-        """A page and the offsets of its nodes."""
+    def page(self, number: int, kind: int) -> tuple[bytes, tuple[int, ...]]:
+        """A page, of a branch or a leaf, and the offsets of its nodes."""
         size = self._page_size
         page = self._read(number, size)
-        found, _, flags, lower, upper = _PAGE.unpack_from(page)
-        count = (lower - _PAGE.size) // 2
-        if found != number or flags != kind or not _PAGE.size < lower <= upper <= size or lower % 2:
+        found, _, flags, lower, upper = PAGE.unpack_from(page)
+        count = (lower - PAGE.size) // 2
+        if found != number or flags != kind or not PAGE.size < lower <= upper <= size or lower % 2:
             raise Damage(f"page {number} says it is page {found} with flags {flags}, {count} nodes")
-        return page, struct.unpack_from(f"<{count}H", page, _PAGE.size)
+        return page, struct.unpack_from(f"<{count}H", page, PAGE.size)
 
     def _big(self, number: int, size: int) -> bytes:
         """A value on pages of its own."""
-        head = self._read(number, _PAGE.size)
-        found, _, flags, low, high = _PAGE.unpack_from(head)
-        room = (low | high << 16) * self._page_size - _PAGE.size
-        if found != number or flags != _OVERFLOW or size > min(room, os.fstat(self._fd).st_size):
+        self._big_head(number, size)
+        return self._read(number, size, PAGE.size)
+
+    def _big_head(self, number: int, size: int) -> None:
+        """Check that a value of a size begins on a page."""
+        found, _, flags, low, high = PAGE.unpack_from(self._read(number, PAGE.size))
+        if found != number or flags != _OVERFLOW or low | high << 16 != self.pages_of(size):
             raise Damage(f"page {number} does not hold a value of {size} bytes")
-        return self._read(number, size, _PAGE.size)
+        if size > os.fstat(self._fd).st_size:
+            raise Damage(f"page {number} has a value larger than the file")
+
+    def pages_of(self, size: int) -> int:
+        """How many pages a large value takes."""
+        return (PAGE.size + size - 1) // self._page_size + 1
 
     def _read(self, number: int, size: int, skip: int = 0) -> bytes:
         offset = number * self._page_size + skip

@@ -28,8 +28,9 @@ from typing import Any, Final, TypeVar
 
 import lmdb
 
-from florlog_wal.btree import Damage, Snapshot, check_size
+from florlog_wal.btree import Damage, Snapshot
 from florlog_wal.errors import CorruptStore, Forked, StoreFailed
+from florlog_wal.filecheck import check_file, check_structure
 
 T = TypeVar("T")
 _UNREADABLE: Final = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError, lmdb.NotFoundError)
@@ -79,9 +80,9 @@ class Environment:
     """One LMDB environment with its named databases, shared by the Stores of this process."""
 
     def __init__(
-        self, path: Path, names: tuple[str, ...], map_size: int, *, writable: bool, create: bool
+        self, path: Path, names: tuple[str, ...], growing: str, map_size: int, *, writable: bool, create: bool
     ) -> None:
-        self.path, self._names = path, names
+        self.path, self._names, self._growing = path, names, growing
         self._map_size, self._writable = map_size, writable
         self._gate = _Gate()
         self.users = 0
@@ -102,7 +103,9 @@ class Environment:
         except FileNotFoundError:
             raise CorruptStore(str(data), "the file is missing") from None
         try:
-            check_size(self._fd)
+            check_file(self._fd)
+            if self._writable:
+                check_structure(Snapshot(self._fd, None), self._growing)
             self._map_size = max(self._map_size, os.fstat(self._fd).st_size * 2)
             self._env = self._open_engine(data) if self._writable or _can_lock(self.path) else None
         except Damage as error:
@@ -248,17 +251,26 @@ class Environment:
 
 
 def acquire(
-    path: Path, names: tuple[str, ...], map_size: int, *, writable: bool, create: bool = False
+    path: Path,
+    names: tuple[str, ...],
+    map_size: int,
+    *,
+    growing: str = "",
+    writable: bool,
+    create: bool = False,
 ) -> Environment:
     """The process's environment at a path; `release` it after use.
 
-    It is made only with ``create``: elsewhere a missing file is a loss, not a beginning.
+    ``growing`` is the database to which keys are added at the end only.  The environment is made only with
+    ``create``: elsewhere a missing file is a loss, not a beginning.
     """
     key = os.path.realpath(path)
     with _registry_lock:
         env = _registry.get(key)
         if env is None:
-            env = _registry[key] = Environment(path, names, map_size, writable=writable, create=create)
+            env = _registry[key] = Environment(
+                path, names, growing, map_size, writable=writable, create=create
+            )
         elif env.forked:
             raise Forked(str(path))
         elif writable:

@@ -10,12 +10,13 @@ a record which is missing without one is known to be lost.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, Final
 
 from florlog_wal import directory, environment, tail
 from florlog_wal.btree import Damage, Snapshot
-from florlog_wal.codec import lsn_key
+from florlog_wal.codec import check, lsn_key
 from florlog_wal.environment import Environment
 from florlog_wal.errors import CorruptRecord, CorruptStore
 from florlog_wal.sessions import Summary, add_records
@@ -29,7 +30,9 @@ MAP_SIZE: Final = 1 << 28
 def acquire(path: Path, map_size: int, *, writable: bool, create: bool = False) -> Environment:
     """The environment of a store's log."""
     names = (RECORDS, SESSIONS, REMOVED)
-    return environment.acquire(path / directory.LOG, names, map_size, writable=writable, create=create)
+    return environment.acquire(
+        path / directory.LOG, names, map_size, growing=RECORDS, writable=writable, create=create
+    )
 
 
 def extent(snapshot: Snapshot) -> tuple[int, bool]:
@@ -58,6 +61,26 @@ def last_durable(env: Environment) -> int:
     if not certain:
         raise CorruptRecord(last, "the log's last record and its count disagree")
     return last
+
+
+def unlisted(env: Environment) -> dict[int, bytes]:
+    """Records of a commit that LMDB does not count, as its meta page says that it is the older one.
+
+    Either a flipped bit has changed the number of one of the two transactions, or the meta page could not be
+    written, upon which LMDB puts back an earlier number.  In both cases the commit's pages were synced before,
+    so its records count as those of the tail do.
+    """
+    found: dict[int, bytes] = {}
+    with env.read() as snapshot:
+        last = extent(snapshot)[0]
+        with contextlib.suppress(Damage, CorruptRecord, LookupError):
+            for leaf in snapshot.other().leaves(RECORDS, lsn_key(last + 1)):
+                for key, data in leaf:
+                    lsn = int.from_bytes(key, "big")
+                    if lsn > last:
+                        check(lsn, data)
+                        found[lsn] = data
+    return found
 
 
 def removed_range(item: tuple[bytes, bytes]) -> tuple[int, int]:
@@ -143,7 +166,7 @@ def recover_tail(env: Environment, path: Path) -> int:
     """Move into LMDB what a killed writer left in the tail; the last LSN afterwards."""
     last = last_durable(env)
     reader = tail.TailReader(path)
-    left = tail.following(reader.frames(last), last)
+    left = tail.following({**unlisted(env), **reader.frames(last)}, last)
     if last + len(left) < reader.floor:
         raise CorruptRecord(last + len(left) + 1, f"the log once reached {reader.floor} and ends before")
     return write_records(env, left) if left else last

@@ -62,6 +62,7 @@ class LogReader:
         self._tail = tail.TailReader(directory)
         self._floor = 0  # LMDB has everything up to here
         self._lock = threading.Lock()
+        self._unlisted = log.unlisted(env)
         try:
             self._closed_at = read_end(directory)
         except CorruptStore:
@@ -73,7 +74,7 @@ class LogReader:
             if not self._floor:
                 with self._env.read() as snapshot:
                     self._floor = log.extent(snapshot)[0]
-            return dict(self._tail.frames(self._floor))
+            return {**self._unlisted, **self._tail.frames(self._floor)}
 
     @property
     def _reached(self) -> int:

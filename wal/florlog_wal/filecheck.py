@@ -1,0 +1,125 @@
+"""Whether an LMDB file may be trusted: by its engine, which checks nothing, and as the newest there is.
+
+* A file shorter than its meta page says would be SIGBUS when the engine maps it.
+* Trees of earlier transactions lie in the file whole until their pages are used again, so a flipped bit in
+  the root's page number may lead to one and hide commits.  But each transaction notes the pages that it
+  replaces, so the root of an earlier tree is among the free pages.  (Where a transaction's number has rotted,
+  see `log.unlisted`.)
+* A flipped bit in a page that the engine changes may make it write outside of the page, or over pages that
+  are in use.  So before it may write, the pages that it will walk over are checked: every node lies in its
+  page, next to the other, every child in the file, and no page of a tree among the free ones.
+
+bbolt has the same as `bolt check`.  What the nodes hold is not looked at: that has checksums of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+import numpy as np
+
+from florlog_wal.btree import BRANCH, LEAF, Damage, Snapshot, Tree, read_metas
+
+_BIG: Final = 1
+_NODE_HEAD: Final = 8
+_FIRST_PAGE: Final = 2  # behind the meta pages
+
+
+def check_file(fd: int) -> None:
+    """Refuse a file that was cut off, or whose newest tree is an older one; beside a live writer too."""
+    metas = read_metas(fd)
+    newest = max(metas, key=lambda meta: meta.txn)
+    try:
+        free = Snapshot(fd, newest.txn).free_pages()
+        if any(newest.main.root in pages for _, pages in free):
+            raise Damage(f"the root of transaction {newest.txn} is a page that was freed")
+    except (Damage, LookupError):
+        if read_metas(fd) == metas:
+            raise  # else a live writer took pages away meanwhile, and it has seen the file sound
+    newest = max(read_metas(fd), key=lambda meta: meta.txn)
+    need, size = (newest.last_page + 1) * newest.page_size, os.fstat(fd).st_size
+    if size < need:
+        raise Damage(f"it has {size} bytes and needs {need}: it was cut off")
+
+
+def check_structure(snapshot: Snapshot, growing: str = "") -> None:
+    """Raise `Damage` if the engine could go wrong on the trees of a snapshot, which must be the newest.
+
+    Of the tree ``growing``, to which keys are added at the end only, no leaf is read but the last.
+    """
+    used: list[tuple[int, int]] = []  # the first page and the number of pages
+    _check_tree(snapshot, snapshot.meta.free, used)
+    _check_tree(snapshot, snapshot.meta.main, used)
+    for name in snapshot.names():
+        _check_tree(snapshot, snapshot.tree(name), used, last_only=name == growing)
+    free = np.concatenate([np.empty(0, np.uint64), *(pages for _, pages in snapshot.free_pages())])
+    taken = np.array(used, np.uint64).reshape(-1, 2)
+    starts = np.concatenate([taken[:, 0], free])
+    ends = np.concatenate([taken.sum(axis=1, dtype=np.uint64), free + np.uint64(1)])
+    order = np.argsort(starts)
+    starts, ends = starts[order], ends[order]
+    if len(starts) and (starts[0] < _FIRST_PAGE or ends.max() > snapshot.meta.last_page + 1):
+        raise Damage("a page number is outside of the file")
+    twice = np.flatnonzero(ends[:-1] > starts[1:])
+    if len(twice):
+        raise Damage(f"page {starts[twice[0] + 1]} is in use twice, or free and in use")
+
+
+def _check_tree(
+    snapshot: Snapshot, tree: Tree, used: list[tuple[int, int]], *, last_only: bool = False
+) -> None:
+    level = [tree.root] if tree.depth else []
+    for _ in range(tree.depth - 1):
+        used += [(number, 1) for number in level]
+        below: list[int] = []
+        for number in level:
+            below += _children(snapshot, number)
+        level = below
+    used += [(number, 1) for number in level]
+    for number in level[-1:] if last_only else level:
+        used += _large_values(snapshot, number)
+
+
+def _children(snapshot: Snapshot, number: int) -> list[int]:
+    """The pages below a branch page, which is sound."""
+    page, at = _nodes(snapshot, number, BRANCH)
+    low, high, top, key = (page[at + i].astype(np.uint64) for i in range(4))
+    _check_packed(page, number, at, key)
+    children = low | high << np.uint64(16) | top << np.uint64(32)
+    return [int(child) for child in children]
+
+
+def _large_values(snapshot: Snapshot, number: int) -> list[tuple[int, int]]:
+    """The pages that the large values of a leaf page take, which is sound."""
+    page, at = _nodes(snapshot, number, LEAF)
+    low, high, flags, key = (page[at + i].astype(np.uint64) for i in range(4))
+    size = low | high << np.uint64(16)
+    large = flags == _BIG
+    _check_packed(page, number, at, key + np.where(large, np.uint64(8), size))
+    raw = page.tobytes()
+    found = []
+    for i in np.flatnonzero(large):
+        start = 2 * int(at[i]) + _NODE_HEAD + int(key[i])
+        first = int.from_bytes(raw[start : start + 8], "little")
+        found.append((first, snapshot.pages_of(int(size[i]))))
+    return found
+
+
+def _nodes(snapshot: Snapshot, number: int, kind: int) -> tuple[Any, Any]:
+    """A page as words of 16 bits, and the positions of its nodes in them."""
+    page, pointers = snapshot.page(number, kind)
+    at = np.array(pointers)
+    if (at % 2).any() or at.max() + _NODE_HEAD > len(page):
+        raise Damage(f"page {number} has a node beyond its end")
+    return np.frombuffer(page, "<u2"), at // 2
+
+
+def _check_packed(page: Any, number: int, at: Any, contents: Any) -> None:
+    """Nodes fill a page's end without a gap: that any of them reached outside would show."""
+    order = np.argsort(at)
+    starts = 2 * at[order].astype(np.uint64)
+    ends = starts + (_NODE_HEAD + contents[order] + 1) // 2 * 2
+    upper = int(page[7])
+    if starts[0] != upper or ends[-1] != 2 * len(page) or (ends[:-1] != starts[1:]).any():
+        raise Damage(f"page {number} has nodes that overlap, or lie outside")
