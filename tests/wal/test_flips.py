@@ -196,7 +196,7 @@ def test_meta_pages_that_cannot_follow_each_other_are_damage(tmp_path: Path, cha
         Store.open(tmp_path / "s")
 
 
-@pytest.mark.parametrize("commits", (4, 5, 6, 7, 11))
+@pytest.mark.parametrize("commits", [4, 5, 6, 7, 11])
 def test_no_flip_in_a_meta_page_hides_the_last_commit_even_after_a_power_cut(
     tmp_path: Path, commits: int
 ) -> None:
