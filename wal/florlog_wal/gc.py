@@ -23,6 +23,7 @@ from typing import Any
 
 from florlog_wal import log, pages
 from florlog_wal.codec import lsn_key
+from florlog_wal.filecheck import check_structure
 from florlog_wal.records import CheckpointEnd, Commit, Entry, RunBegin
 from florlog_wal.sessions import Summary
 from florlog_wal.store import Store
@@ -84,6 +85,8 @@ def gc(
     if keep_last is not None and keep_last < 1:
         raise ValueError(f"keep_last is {keep_last}: at least one run stays")
     with Store.open(path, mode="w", allow_network=allow_network) as store:
+        with store._log.read() as snapshot:
+            check_structure(snapshot)  # to the end: a writer has looked at the log's last leaf only
         contents = _read(store, also)
         with store._pages.read() as snapshot:
             sizes = {**dict(snapshot.sizes(pages.FULL)), **dict(snapshot.sizes(pages.DELTAS))}

@@ -11,7 +11,9 @@ from typing import Any
 
 from florlog_wal import pages
 from florlog_wal.directory import read_end
+from florlog_wal.environment import Environment
 from florlog_wal.errors import CorruptRecord, CorruptValue, WalError
+from florlog_wal.filecheck import check_structure
 from florlog_wal.records import CheckpointBegin, CheckpointEnd, Entry, RunBegin
 from florlog_wal.sessions import Summary
 from florlog_wal.store import Store
@@ -77,8 +79,17 @@ class _Check:
             read_end(self._store.path)
         except WalError as error:
             self._report.add("", str(error))
+        for env in (self._store._log, self._store._pages):
+            self._check_structure(env)
         self._check_pages()
         self._check_log()
+
+    def _check_structure(self, env: Environment) -> None:
+        try:
+            with env.read() as snapshot:
+                check_structure(snapshot)
+        except WalError as error:
+            self._report.add("", str(error))
 
     def _check_pages(self) -> None:
         for name in (pages.FULL, pages.DELTAS):
