@@ -2,7 +2,8 @@
 
 Whoever can open the page can run code (hindsight evaluates what is typed).  So the server listens on the
 loopback address only, wants the secret of the printed link (kept as a cookie afterwards), and refuses
-requests that another site's page sends: their Host or Origin is not this server.
+requests that another site's page sends: their Host or Origin is not this server.  The page is kept from asking
+other sites for anything.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from typing import Any
 from ..errors import FlorlogError
 
 HOST = "127.0.0.1"
+_PRIVATE = {
+    # The page of textual-serve asks another site for a font; and its address holds the secret.
+    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' data: blob:; connect-src 'self' ws:",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def command(store: Path, run: str | None) -> str:
@@ -40,6 +46,8 @@ def guard(secret: str, port: int) -> Any:
         if not hmac.compare_digest(given.encode(), secret.encode()):
             raise web.HTTPForbidden(text="open the link that florlog inspect --web printed")
         response = await handler(request)
+        if not response.prepared:
+            response.headers.update(_PRIVATE)
         if "secret" in request.query and not response.prepared:
             response.set_cookie("florlog", secret, httponly=True, samesite="Strict")
         return response
