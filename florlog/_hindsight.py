@@ -38,6 +38,7 @@ from .handsfree.reading import Reading, reading
 from .source.calls import LogCall
 from .source.diff import SourceDiff
 from .source.exposure import exposed_names
+from .source.observation import changing
 from .source.regions import Exit, Location, Program
 
 
@@ -75,6 +76,7 @@ class Question:
     )  # loop, file, line of a statement
     notes: list[str] = field(default_factory=list)
     shown: dict[str, str] = field(default_factory=dict)  # present file -> what to call it, where that differs
+    altering: tuple[str, ...] = ()  # added code that does more than observe, as far as its form tells
     changes: tuple[str, ...] = ()  # what else differs, and what that may invalidate
     changed: ChangedCode | None = None  # the same, where the question is put nonetheless
     reading: Reading | None = None  # how a script that was recorded hands-free is read
@@ -132,6 +134,11 @@ def ask(
     question = Question(tree, script, added, diffs, recorded, places)
     if tree.begin.environment.get("hands_free"):
         question.reading = _reading(old_texts, diffs)
+    question.altering = tuple(
+        f"{Path(file.present).name}, line {line}: {what}"
+        for file in files
+        for line, what in changing(file.old, file.diff, file.present)
+    )
     with read_in(question.reading):
         program = Program(texts, script)
     changed = ChangedCode(tree, files, script, program, question.reading)

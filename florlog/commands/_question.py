@@ -56,6 +56,8 @@ def planned(store: Store, options: argparse.Namespace) -> tuple[Question, Plan, 
         raise
     for change in question.changes:
         report(f"changed: {change}")
+    for text in question.altering:
+        report(f"added code should only observe: {text}")
     plan = plan_for(question)
     view = plan_view(
         plan,

@@ -2,7 +2,8 @@
 
 A loop is taken when a pass of it may train: something below its body calls ``backward``, ``step``,
 ``partial_fit``, ..., directly or through functions of the program, which are followed by name.  So are loops
-over something named as a loader.  A program without any of these has the loops that print taken.
+over something named as a loader.  A program without any of these has the loops taken that tell values
+(`reading.spoken`).
 
 The choice is a function of the recorded text alone, so a replay makes it again from the recording and carries
 it to the present text by line.  A loop is called after its target: ``for epoch in ...`` is ``epoch``, a target
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from florlog.source.syntax import FUNCTIONS, LOOPS, own_nodes, parse
+
+from .reading import spoken
 
 _TRAINS = {"backward", "step", "partial_fit", "train_on_batch", "zero_grad"}
 _DATA = re.compile(r"loader|batches|\bdl\b|_dl\b", re.IGNORECASE)
@@ -39,7 +42,7 @@ def choose(texts: Mapping[str, str]) -> Choice:
     training = _training_functions(trees.values())
     taken: dict[str, dict[int, str]] = {}
     left: list[str] = []
-    for wanted in (_Trains(training), _Prints()):
+    for wanted in (_Trains(training), _Tells()):
         for file, tree in trees.items():
             for loop in _loops(tree):
                 if not wanted(loop):
@@ -63,9 +66,10 @@ class _Trains:
         return not isinstance(loop, ast.While) and bool(_DATA.search(ast.unparse(loop.iter)))
 
 
-class _Prints:
+class _Tells:
     def __call__(self, loop: ast.For | ast.AsyncFor | ast.While) -> bool:
-        return "print" in set(_called(loop.body))
+        nodes = (node for statement in loop.body for node in ast.walk(statement))
+        return any(isinstance(node, ast.Call) and spoken(node) for node in nodes)
 
 
 def _loops(tree: ast.AST) -> Iterator[ast.For | ast.AsyncFor | ast.While]:

@@ -23,6 +23,8 @@ NAMES = sorted(
     path.name for path in SCRIPTS.iterdir() if path.suffix == ".py" or (path / "train.py").exists()
 )
 REFUSED: dict[str, str] = {}
+TABLE = Path(__file__).parents[2] / "docs" / "hindsight.md"
+HEADER = "| script | captured | refused with reason | replayed equal |\n|---|---|---|---|\n"
 KILLS = 1
 
 Values = dict[tuple[str, tuple[tuple[str, int], ...]], list[Any]]
@@ -90,6 +92,17 @@ def check(nursery: Nursery, store: Path, script: Path, truth: Values, already: V
     return next(label for label in ("UNVERIFIED", "CONSISTENT", "PROVEN") if label in labels)
 
 
+def row(name: str) -> str:
+    """A script's line of the table in the docs: what `test_hands_free_a_script_...` holds it to."""
+    refused = REFUSED.get(name)
+    return f"| {name} | yes | {refused or '-'} | {'no' if refused else 'yes'} |\n"
+
+
+def test_the_table_in_the_docs_is_what_the_tests_hold_the_scripts_to() -> None:
+    assert HEADER + "".join(map(row, NAMES)) in TABLE.read_text()
+    assert len(NAMES) == len(TABLE.read_text().split(HEADER)[1].split("\n\n")[0].splitlines())
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_hands_free_a_script_is_resumed_and_asked_afterwards(
     name: str, nursery: Nursery, tmp_path: Path
@@ -107,6 +120,10 @@ def test_hands_free_a_script_is_resumed_and_asked_afterwards(
 
     asked = placed(name, tmp_path / "asked")
     places = add(asked)
+    if name in REFUSED:
+        nursery.run(store, "florlog", "replay", asked, code=2)
+        assert REFUSED[name] in (nursery.directory / "output.txt").read_text()
+        return
     truth_store = tmp_path / "truth" / "s"
     truth_store.parent.mkdir()
     nursery.run(truth_store, "florlog", "record", asked)

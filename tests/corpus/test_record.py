@@ -110,3 +110,49 @@ def test_a_record_of_nothing_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "there is no script" in done.stderr
     assert not (tmp_path / "store").exists()
+
+
+TOLD = """\
+import logging
+
+from tqdm import tqdm
+
+from .part import double
+
+log = logging.getLogger("train")
+for epoch in range(2):
+    bar = tqdm(range(3))
+    for step in bar:
+        loss = double(step)
+        # ADD
+        bar.set_postfix(loss=loss, best=min(loss, 1))
+        bar.set_description(f"step {step}")
+    log.warning("epoch %d ended at %.1f", epoch, loss)
+    print(f"sum: {epoch + loss}")
+"""
+
+
+def test_print_logging_and_progress_bars_of_a_module_are_statements(nursery: Nursery, tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "part.py").write_text("def double(x):\n    return 2 * x\n")
+    (package / "train.py").write_text(TOLD)
+    store = tmp_path / "store"
+    nursery.run(store, "florlog", "record", "-m", "package.train")
+    with florlog.open(store) as log:
+        told = {(v.name, v.path): v.value for v in log.run().logged()}
+    for epoch in range(2):
+        assert told["sum", (("epoch", epoch),)] == epoch + 4
+        assert told["loss", (("epoch", epoch),)] == 4
+        for step in range(3):
+            path = (("epoch", epoch), ("step", step))
+            assert [told[name, path] for name in ("loss", "best", "step")] == [
+                2 * step,
+                min(2 * step, 1),
+                step,
+            ]
+    (package / "train.py").write_text(TOLD.replace("# ADD", "bar.set_postfix(half=loss / 4)"))
+    nursery.run(store, "florlog", "replay", package / "train.py", "--format", "json")
+    answer = (nursery.directory / "output.txt").read_text()
+    assert answer.count('"name": "half"') == 6

@@ -265,3 +265,26 @@ def test_two_distant_edits_in_a_long_flat_script_are_found_quickly() -> None:
     assert time.perf_counter() - start < 5
     assert [c.old for c in result.changed] == ["x2900 = f(2900)"]
     assert [a.line for a in result.added] == [1, 102, 3003]
+
+
+def test_a_renamed_variable_is_named_in_each_statement_that_uses_it() -> None:
+    result = diff(TRAIN, TRAIN.replace("loss", "error"))
+    assert [(c.kind, c.new_line) for c in result.changed] == [("altered", 18), ("altered", 19)]
+    assert result.added == ()
+
+
+@pytest.mark.parametrize(
+    ("header", "statement"),
+    [
+        ("from florlog import log as L", "L(x=x)"),
+        ("import florlog as f", "f.log(x=x)"),
+        ("import florlog\nr = florlog.run\nwith r('a') as q:\n    k = q", "k.log(x=x)"),
+        ("import florlog\nL = florlog.log", "L(x=x)"),
+    ],
+)
+def test_florlog_is_known_by_binding_under_any_name(header: str, statement: str) -> None:
+    old = f"{header}\nfor x in y:\n    pass\n"
+    added = diff(old, f"{header}\nfor x in y:\n    {statement}\n").added
+    assert [call.names for a in added for call in a.log_calls] == [("x",)]
+    foreign = diff(f"from math import log as L\n{old}", f"from math import log as L\n{old}L(x)\n").added
+    assert [a.log_calls for a in foreign] == [()]
