@@ -2,7 +2,9 @@
 
 It reads its order from stdin as JSON and writes messages to its stdout, framed as a replay worker's
 (`florlog._worker`).  An order for a state names a boundary; the messages are the state's pages, ``["page", digest,
-bytes]``, and ``["state", digest of the page table, trust, detail, iterations redone]``.  Instead of that may come
+bytes]``, and ``["state", digest of the page table, trust, detail, iterations redone]``.  An order for the first place
+names a condition and a range of `florlog._bisect.boundaries`; the message is ``["found", its number, terms, trust,
+detail, iterations redone]``, or ``["none", iterations redone]`` and ``["end"]``.  Instead of that may come
 ``["differs", text]``, ``["unusable", why images cannot be restored]`` or ``["error", text]``.
 """
 
@@ -15,9 +17,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from florlog_recovery import Loop, Plan, Request, RunTree, boundary_request, plan_redo
+from florlog_recovery import Condition, Loop, Plan, Request, RunTree, WhereError, boundary_request, plan_redo
 from florlog_wal import Store, WalError, encode_table, page_digest
 
+from ._bisect import Boundary, boundaries, looked_at
 from ._costs import costs_of
 from ._environment import changes, environment
 from ._found import where
@@ -47,18 +50,34 @@ class Explorer:
         os._exit(0)
 
     def run(self) -> None:
-        """Run the program to the boundary that the order names."""
+        """Run the program to the boundaries that the order names."""
         with open_store(Path(self._order["store"]), "r") as store:
             tree = tree_of(store, self._order["run"])
             program = RecordedProgram(store, tree)
-            loop = self._loop(tree)
-            request = boundary_request([(loop, self._order["index"])])
+            searching = self._order["what"] == "first"
+            wanted = self._wanted(tree)
+            request = boundary_request(wanted)
             plan = self._plan(store, tree, request)
+            changed = changes(tree.begin.environment, environment())
+            condition = self._condition(tree) if searching else None
 
             def look(loop: Loop, index: int, trees: Callable[[], dict[str, Any]]) -> None:
-                changed = changes(tree.begin.environment, environment())
-                trust = guide.trust(loop, index, changed)
-                self.finish("state", self._send_state(trees()), *trust, guide.redone)
+                state = trees()
+                if condition is None:
+                    trust = guide.trust(loop, index, changed)
+                    self.finish("state", self._send_state(state), *trust, guide.redone)
+                try:  # here: the script must not catch it
+                    values = looked_at(condition, (loop, index), state.__getitem__)
+                    holds = condition(values)
+                except (FlorlogError, WhereError) as error:
+                    self.finish("error", str(error))
+                if holds:
+                    trust = guide.trust(loop, index, changed)
+                    place = boundaries(tree).index((loop, index))
+                    self.finish("found", place, condition.terms(values), *trust, guide.redone)
+                elif (loop, index) == wanted[-1]:
+                    self.tell("none", guide.redone)
+                    self.finish("end")
 
             guide = Lookout(
                 store,
@@ -75,15 +94,23 @@ class Explorer:
                 if self._order["unusable"]:
                     raise
                 self.finish("unusable", str(error))
-        place = where(loop.path(self._order["index"]))
+        loop, index = wanted[-1]
+        place = where(loop.path(index))
         raise FlorlogError(f"the script ended and did not come to {place}, where it was when recorded")
 
-    def _loop(self, tree: RunTree) -> Loop:
+    def _wanted(self, tree: RunTree) -> list[Boundary]:
+        """The boundaries to look at, in the order of the run."""
+        if self._order["what"] == "first":
+            part = boundaries(tree)[self._order["start"] : self._order["stop"]]
+            return [(loop, index) for loop, index in part if index not in loop.images]
         place = tree.locate(tuple((name, index) for name, index in self._order["parent"]))
         node = tree.root if place is None else place[0].nodes[place[1]]
         loop = node.find(self._order["loop"])
         assert loop is not None
-        return loop
+        return [(loop, self._order["index"])]
+
+    def _condition(self, tree: RunTree) -> Condition:
+        return Condition(self._order["condition"], {loop.name for loop in tree.loops()}, state=True)
 
     def _plan(self, store: Store, tree: RunTree, request: Request) -> Plan:
         unusable = {

@@ -48,6 +48,11 @@ class RunView:
         self._store = store
         self.id = run
 
+    @property
+    def store(self) -> Store:
+        """The store that holds it."""
+        return self._store
+
     def tree(self) -> RunTree:
         """The run tree, analysed afresh."""
         return tree_of(self._store, self.id)

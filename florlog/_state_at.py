@@ -44,7 +44,7 @@ class State(dict[str, Any]):
 
     def __init__(self, saved: SavedState, trust: str, detail: str = "", redone: int = 0) -> None:
         super().__init__(
-            {name: _public(saved.tree(name)) for name in saved.names() if not name.startswith("/")}
+            {name: public(saved.tree(name)) for name in saved.names() if not name.startswith("/")}
         )
         self.generators = saved.tree("/rng")
         self.trust = trust
@@ -174,7 +174,7 @@ def _variables(tree: RunTree) -> dict[str, str]:
     return held | dict(tree.begin.environment.get("variables", {}))
 
 
-def _public(tree: Any) -> Any:
+def public(tree: Any) -> Any:
     """A module's state as its state dict, a tensor's as the tensor; other states as they are."""
     if isinstance(tree, dict) and {"state", "loose", "grads", "training"} <= tree.keys():
         return tree["state"]

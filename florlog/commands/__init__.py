@@ -18,7 +18,7 @@ from typing import Protocol
 from florlog_wal import WalError
 
 from ..errors import DivergedError, FlorlogError
-from . import diff, explain, export, gc, inspect, record, replay, resume, runs, verify
+from . import bisect, diff, explain, export, gc, inspect, record, replay, resume, runs, verify
 
 
 class Command(Protocol):
@@ -44,6 +44,7 @@ COMMANDS: dict[str, Command] = {
     "gc": gc,
     "export": export,
     "diff": diff,
+    "bisect": bisect,
 }
 _PASS_ON = {"resume"}  # what they do not know is for the script
 

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
 def _state(view: RunView, options: argparse.Namespace) -> str:
     at: Literal["start", "end"] = "end" if options.end else "start"
     writer_of(options.output)  # before anything is executed
-    state = state_at(view._store, view.tree(), options.at, at)
+    state = state_at(view.store, view.tree(), options.at, at)
     about = {"run": view.id, "path": dict(options.at), "at": at, "trust": state.trust, "detail": state.detail}
     tensors, left_out = write_state(state, about, options.output)
     doubt = f" ({state.detail})" if state.detail else ""

@@ -14,7 +14,7 @@ from .plan import (
 from .request import boundary_request
 from .split import Atoms, split
 from .tree import Image, Loop, Node, RunTree
-from .where import Condition, WhereError
+from .where import Condition, WhereError, state_name
 
 __all__ = [
     "Atoms",
@@ -37,4 +37,5 @@ __all__ = [
     "plan_redo",
     "resume_request",
     "split",
+    "state_name",
 ]

@@ -107,13 +107,16 @@ def boundary_request(boundaries: Iterable[tuple[Loop, int]]) -> Request:
     Raises ValueError for a boundary that its loop does not have.
     """
     request = Request()
+    leaves: dict[Loop, list[int]] = {}
     for loop, index in boundaries:
         if not 0 <= index <= loop.count:
             raise ValueError(f"loop {loop.name} has no boundary {index}")
         if index in loop.nodes:
             request.add_segment(loop.nodes[index], 0, 0.0)
         else:
-            request.add_leaves(loop, [index], 0.0)
+            leaves.setdefault(loop, []).append(index)
+    for loop, indices in leaves.items():
+        request.add_leaves(loop, indices, 0.0)
     return request
 
 

@@ -20,7 +20,7 @@ import operator
 import tokenize
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,9 @@ _FUNCTIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {  # 
     "isinf": (math.isinf, np.isinf),
     "isnan": (math.isnan, np.isnan),
 }
+REDUCTIONS = frozenset({"norm", "min", "max", "mean"})
+"""Functions of ``state[...]`` alone."""
+
 _SPANS = {"range": 3, "slice": 3}  # most arguments
 
 
@@ -73,19 +76,40 @@ class _Span:
         return inside if self.stop is None else inside & (value < self.stop)
 
 
+class Elements(Protocol):
+    """The numbers that ``state['model.weight']`` stands for."""
+
+    def single(self) -> Any:
+        """The number, where there is just one; else raises ValueError."""
+
+    def reduce(self, function: str) -> Any:
+        """A function of all of them."""
+
+
+def state_name(key: str) -> str:
+    """The name under which the values of a condition have the `Elements` of ``state[key]``."""
+    return f"state[{key!r}]"
+
+
 class Condition:
-    """A parsed condition over the names ``loops`` and ``logged``.
+    """A parsed condition over the names ``loops`` and ``logged``, and with ``state`` over ``state['model.weight']``.
 
     Raises `WhereError` for anything that it does not know.
     """
 
-    def __init__(self, text: str, loops: Collection[str], logged: Collection[str] = ()) -> None:
+    def __init__(
+        self, text: str, loops: Collection[str], logged: Collection[str] = (), *, state: bool = False
+    ) -> None:
         self.text = text
+        self._state = state
         try:
             self._tree = ast.parse(_sliced(text.strip()), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError) as error:
             raise WhereError(f"cannot read the condition {text!r}: {error}") from None
-        called = {node.func for node in ast.walk(self._tree) if isinstance(node, ast.Call)}
+        called: set[ast.expr] = {node.func for node in ast.walk(self._tree) if isinstance(node, ast.Call)}
+        terms = [node for node in ast.walk(self._tree) if isinstance(node, ast.Subscript) and state]
+        called.update(node.value for node in terms)
+        self.keys = frozenset(self._key(node) for node in terms)  # of state[...]
         self.names = frozenset(
             node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name) and node not in called
         )
@@ -166,8 +190,35 @@ class Condition:
                         raise self._forbidden(node)
             case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]) if name in _FUNCTIONS:
                 self._check(argument)
+            case ast.Call(func=ast.Name(id=name), args=[ast.Subscript() as argument], keywords=[]) if (
+                name in REDUCTIONS and self._state
+            ):
+                self._check(argument)
+            case ast.Subscript() if self._state:
+                pass  # its key has been read
             case _:
                 raise self._forbidden(node)
+
+    def _key(self, node: ast.Subscript) -> str:
+        match node:
+            case ast.Subscript(value=ast.Name(id="state"), slice=ast.Constant(value=str(key))):
+                return key
+        raise self._forbidden(node)
+
+    def terms(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What the condition's names, and functions of states, come to: text -> value."""
+        found: dict[str, Any] = {}
+        pending = [self._tree]
+        while pending:
+            node = pending.pop(0)
+            match node:
+                case ast.Name() | ast.Subscript() | ast.Call(args=[ast.Subscript()]):
+                    found[ast.unparse(node)] = self._value(node, values)
+                case _:
+                    pending.extend(
+                        child for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)
+                    )
+        return {name: value for name, value in found.items() if name not in _FUNCTIONS}
 
     def _check_container(self, node: ast.expr) -> None:
         match node:
@@ -186,11 +237,15 @@ class Condition:
                     f"{ast.unparse(node)!r} cannot stand behind 'in': use (3, 7), range(10, 20) or [10:20]"
                 )
 
-    @staticmethod
-    def _forbidden(node: ast.expr) -> WhereError:
+    def _more(self) -> str:
+        if not self._state:
+            return ""
+        return f", state['model.weight'], and {', '.join(sorted(REDUCTIONS))} of that"
+
+    def _forbidden(self, node: ast.expr) -> WhereError:
         return WhereError(
             f"{ast.unparse(node)!r} is not allowed in a condition: use names of loops and logged values, numbers, "
-            f"comparisons, + - * / // %, in, and, or, not, {', '.join(sorted(_FUNCTIONS))}"
+            f"comparisons, + - * / // %, in, and, or, not, {', '.join(sorted(_FUNCTIONS))}{self._more()}"
         )
 
     def _value(self, node: ast.expr, values: Mapping[str, Any]) -> Any:
@@ -210,6 +265,12 @@ class Condition:
                 return ~_truth_array(value) if isinstance(value, np.ma.MaskedArray) else not value
             case ast.BinOp(left=left, op=op, right=right):
                 return _binary(op, self._value(left, values), self._value(right, values))
+            case ast.Subscript():
+                held: Elements | None = values.get(state_name(self._key(node)))
+                return None if held is None else held.single()
+            case ast.Call(func=ast.Name(id=name), args=[ast.Subscript() as argument]):
+                held = values.get(state_name(self._key(argument)))
+                return None if held is None else held.reduce(name)
             case ast.Call(func=ast.Name(id=name), args=[argument]):
                 value = self._value(argument, values)
                 if value is None:
