@@ -1,10 +1,11 @@
 """The log's writer: append on any thread in microseconds, group commit behind it.
 
 `append` encodes without the lock, then takes the next LSN, completes the checksum and copies the frame into
-the active tail segment; when it returns, the record survives the death of the process.  The first append
-after a commit wakes the background thread, which waits the group window, turns the segments round and
-commits what the other one holds in one LMDB transaction.  So a power cut costs at most the window and the
-commit on its way.
+the active tail segment; when it returns, the record survives the death of the process.  Once in a group
+window the background thread turns the segments round and commits what the other one holds in one LMDB
+transaction.  So a power cut costs at most the window and the commit on its way.  After a window without
+records it sleeps until an append wakes it; while records come none has to, as each waking makes the
+training thread wait for the GIL.
 
 Nobody spins.  An append waits only if both segments are full, that is, if the disk is megabytes behind.
 
@@ -55,6 +56,7 @@ class LogWriter:
         self._failure: str | None = None  # of the last attempt
         self._stopped: str | None = None  # for good
         self._closing = False
+        self._idle = True  # the thread waits for the next append
         self._thread = threading.Thread(target=self._run, name="florlog-log", daemon=True)
         self._thread.start()
 
@@ -83,7 +85,8 @@ class LogWriter:
             data = checksum(body, lsn).to_bytes(8, "big") + body
             frame = lsn_key(lsn) + data
             at, end = self._at, self._at + len(frame)
-            if not self._filling:
+            if self._idle:
+                self._idle = False
                 self._armed.set()  # the thread waits for the lock
             # No call from here on, so no signal handler can raise in between.
             self._segments[self._active][at:end] = frame
@@ -165,7 +168,8 @@ class LogWriter:
     def _run(self) -> None:
         delay = FIRST_RETRY
         while True:
-            self._armed.wait()
+            if self._idle:
+                self._armed.wait()
             self._urgent.wait(self._window)
             with self._lock:
                 self._urgent.clear()
@@ -174,6 +178,7 @@ class LogWriter:
                 self._active ^= 1
                 self._at = tail.FIRST_FRAME
                 batch = self._draining
+                self._idle = not batch
             while batch:
                 failure = self._attempt(batch)
                 with self._lock:
