@@ -20,29 +20,39 @@ NORM = "grad_norm=nn.utils.get_total_norm([p.grad for p in model.parameters()])"
 
 
 async def shoot(path: Path) -> None:
-    """Record, source, curve, and the answer to a question."""
+    """Records, source and plan; then the question of the tutorial key by key, and the answer's curve."""
     with open_store(path, "r") as store:
         app = Browser(store, None, Selection())
-        async with app.run_test(size=(110, 32)) as pilot:
+        async with app.run_test(size=(100, 28)) as pilot:
+
+            async def picture(name: str) -> None:
+                await pilot.pause(0.5)
+                app.save_screenshot(f"{name}.svg", str(IMAGES))
+
+            await picture("runs")
             await pilot.press("enter")
             while not (isinstance(app.screen, RunScreen) and app.screen.run_tree):
                 await pilot.pause(0.1)
             await pilot.press(*["right_square_bracket"] * 3)
-            await pilot.pause()
-            app.save_screenshot("records.svg", str(IMAGES))
-            for key, name in (("s", "source"), ("c", "curves")):
-                await pilot.press(key)
-                await pilot.pause(0.2)
-                app.save_screenshot(f"{name}.svg", str(IMAGES))
+            await picture("records")
+            await pilot.press("s")
+            await picture("source")
+            await pilot.press("c")
+            await picture("curves")
             await pilot.press("r", "h")
             await pilot.pause()
             ask = app.screen
             assert isinstance(ask, Ask)
-            await pilot.press(*NORM, "tab", "7", "enter")
+            await pilot.press(*NORM, "tab", "7")
+            await picture("asking")
+            await pilot.press("enter")
             while ask._busy:
                 await pilot.pause(0.2)
-            await pilot.pause(0.2)
-            app.save_screenshot("hindsight.svg", str(IMAGES))
+            await picture("hindsight")
+            await pilot.press("escape", "c")
+            await pilot.pause(1)
+            await pilot.press("N")
+            await picture("answer")
 
 
 if __name__ == "__main__":
