@@ -103,7 +103,12 @@ def rank() -> tuple[int, int]:
 def main_script() -> str:
     """Absolute path of the running script, or "" in an interactive interpreter."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
-    return str(Path(file).absolute()) if file else ""
+    return _absolute(file, os.getcwd()) if file else ""  # noqa: PTH109 - asked once for each module
+
+
+@functools.cache
+def _absolute(file: str, directory: str) -> str:
+    return str(Path(directory, file).absolute())
 
 
 def is_local(file: str, script: str) -> bool:
