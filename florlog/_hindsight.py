@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +141,7 @@ def ask(
         for line, what in changing(file.old, file.diff, file.present)
     )
     with read_in(question.reading):
-        program = Program(texts, script)
+        program = Program(texts, script) if question.reading else program_of(tuple(texts.items()), script)
     changed = ChangedCode(tree, files, script, program, question.reading)
     if changed:
         question.changes = tuple(changed.described())
@@ -164,6 +165,12 @@ def ask(
         raise FlorlogError(f"no recorded iteration that was asked for reaches the added statement: {listed}")
     _exclude_images(question, old_texts, texts)
     return question
+
+
+@lru_cache(maxsize=4)
+def program_of(texts: tuple[tuple[str, str], ...], script: str) -> Program:
+    """The analysis of a program, kept by its content: the next question in this process has it."""
+    return Program(dict(texts), script)
 
 
 def _refused(question: Question) -> SourceChangedError:

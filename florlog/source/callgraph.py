@@ -50,6 +50,12 @@ class CallGraph:
         self.local = {
             part for file in code.trees for part in (PurePath(file).stem, PurePath(file).parent.name)
         }
+        self._modules: dict[str, list[Function]] = defaultdict(list)  # by the last word of their names
+        for file, tree in code.trees.items():
+            path = PurePath(file)
+            words = {path.stem, path.parent.name, ""} if path.stem == "__init__" else {path.stem}
+            for word in words:
+                self._modules[word].append(code.function_at[tree])
         self._named: dict[str, list[Function]] = defaultdict(list)
         self._properties: dict[str, list[Function]] = defaultdict(list)
         self._classes: dict[str, list[Function]] = defaultdict(list)
@@ -304,12 +310,7 @@ class CallGraph:
         words = {part for alias in statement.names for part in alias.name.split(".")}
         if isinstance(statement, ast.ImportFrom):
             words |= set((statement.module or "").split("."))
-        return {
-            self._code.function_at[tree]
-            for file, tree in self._code.trees.items()
-            if {PurePath(file).stem, PurePath(file).parent.name if PurePath(file).stem == "__init__" else ""}
-            & words
-        }
+        return {module for word in words for module in self._modules.get(word, ())}
 
     def _iterated(self, expr: ast.expr, scopes: Scopes) -> frozenset[Node]:
         plain = isinstance(expr, (ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set))

@@ -23,7 +23,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from florlog.source.callgraph import CallGraph
+from florlog.source.callgraph import CallGraph, Node
 from florlog.source.calls import is_log_call, loop_call
 from florlog.source.liveness import _Frame
 from florlog.source.program import Code, Function
@@ -91,6 +91,8 @@ class _Reader:
         self._graph = CallGraph(code)
         self._frames: dict[Scope, _Frame] = {}
         self._out_of_sight: dict[Function, set[str]] = {}
+        self._below: dict[frozenset[Node], set[str]] = {}
+        self._runs: dict[Function, set[str]] = {}
 
     def loops(self) -> Iterator[tuple[ast.stmt, Function]]:
         """The loops to tell of, in the order of the text, the script first."""
@@ -136,10 +138,8 @@ class _Reader:
             for node in header_nodes(statement):
                 names |= {_precisely(node, name) for name in frame.changes(node) - self._ours(function)}
         hidden = set(self._hidden(statement, scopes))
-        for callee in (
-            self._graph.reached_from([statement], set()) if hidden or self._calls(statement) else ()
-        ):
-            hidden |= self._hidden_in(callee)
+        if hidden or self._calls(statement):
+            hidden |= self._hidden_below(statement)
         return Effect(
             statement.lineno,
             one_line(statement),
@@ -150,18 +150,29 @@ class _Reader:
 
     def _ours(self, function: Function) -> set[str]:
         """Names of florlog's own objects: a run is no state of the script."""
+        if function in self._runs:
+            return self._runs[function]
         scopes = self._code.scopes[function.file]
         scope = scopes.inner.get(function.node, scopes.root)
-        return {
+        self._runs[function] = {
             name
             for name, bindings in scope.bound.items()
             if bindings
             and all(isinstance(b, ast.expr) and scopes.origins(b) == {"run"} for b in bindings)
         }  # fmt: skip
+        return self._runs[function]
 
     @staticmethod
     def _calls(statement: ast.stmt) -> bool:
         return any(isinstance(node, ast.Call) for node in header_nodes(statement))
+
+    def _hidden_below(self, statement: ast.stmt) -> set[str]:
+        """What the functions do out of sight that a statement may run."""
+        called = self._graph.callees(statement)
+        if called not in self._below:
+            reached = self._graph.reached_from([statement], set())
+            self._below[called] = set().union(*map(self._hidden_in, reached))
+        return self._below[called]
 
     def _hidden_in(self, function: Function) -> set[str]:
         if function not in self._out_of_sight:
