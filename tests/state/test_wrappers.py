@@ -70,7 +70,7 @@ def test_what_counts_for_itself_is_taken_along(wrap: Callable[[Any], Any]) -> No
 
 
 SCRIPT = """
-import os, pathlib, signal, sys
+import os, pathlib, signal, sys, time
 import torch
 import florlog
 
@@ -82,6 +82,7 @@ with florlog.run("zipped", overhead=float("inf")) as run:
     for epoch in run.loop("epoch", range(2)):
         for step, beside in zip(run.loop("step", range(6)), range(100, 200)):
             weight += torch.rand(3) * beside
+            time.sleep(0.05)  # dearer than a restore
             run.log(beside=beside, sum=weight.sum())
             if epoch == 1 and step == at and not mark.exists():
                 mark.touch()
