@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from florlog_wal import (
     CheckpointBegin,
     CheckpointEnd,
     CorruptPage,
+    CorruptStore,
     NoSuchRecord,
     Note,
     PageEntry,
@@ -197,3 +199,26 @@ def test_an_image_is_unreachable_before_its_pages_go(path: Path, monkeypatch: py
     assert verify(path).ok
     assert gc(path).pages > 0
     assert verify(path).ok
+
+
+def test_a_file_that_ends_before_pages_that_are_free_is_whole(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        env = store._pages
+
+        def work(txn: Any) -> None:
+            for index in range(30):
+                txn.put(bytes([index]) * 16, bytes(100_000), db=env.dbs["full"])
+            for index in range(30):
+                txn.delete(bytes([index]) * 16, db=env.dbs["full"])
+
+        env.write(work)  # takes pages at the file's end and never writes them, as a sweep may
+    data = path / "pages" / "data.mdb"
+    size = data.stat().st_size
+    assert not verify(path).problems
+    with Store.open(path, mode="w") as store:
+        record_run(store, "d", 1)
+    assert not verify(path).problems
+    with data.open("r+b") as file:
+        file.truncate(size - 4096 * 8)
+    with pytest.raises(CorruptStore, match="cut off"):
+        Store.open(path)

@@ -30,15 +30,21 @@ def check_file(fd: int) -> None:
     """Refuse a file that was cut off, or whose newest tree is an older one; beside a live writer too."""
     metas = read_metas(fd)
     newest = max(metas, key=lambda meta: meta.txn)
+    free: list[tuple[int, Any]] = []
     try:
-        free = Snapshot(fd, newest.txn).free_pages()
+        free = list(Snapshot(fd, newest.txn).free_pages())
         if any(newest.main.root in pages for _, pages in free):
             raise Damage(f"the root of transaction {newest.txn} is a page that was freed")
     except (Damage, LookupError):
         if read_metas(fd) == metas:
             raise  # else a live writer took pages away meanwhile, and it has seen the file sound
     newest = max(read_metas(fd), key=lambda meta: meta.txn)
-    need, size = (newest.last_page + 1) * newest.page_size, os.fstat(fd).st_size
+    last, size = newest.last_page, os.fstat(fd).st_size
+    if size < (last + 1) * newest.page_size:
+        freed = {page for _, pages in free for page in pages}
+        while last in freed:  # taken and freed again in one transaction: LMDB never wrote it
+            last -= 1
+    need = (last + 1) * newest.page_size
     if size < need:
         raise Damage(f"it has {size} bytes and needs {need}: it was cut off")
 
