@@ -15,7 +15,7 @@ STAMP := $(VENV)/.installed
 test crash: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types crash fuzz bench docs clean
+.PHONY: help demo test lint types crash flips fuzz bench docs clean
 
 help:
 	@echo 'make demo    record, kill, resume and ask afterwards: a guided tour in under two minutes'
@@ -23,6 +23,7 @@ help:
 	@echo 'make lint    ruff: rules and formatting'
 	@echo 'make types   mypy --strict over the packages'
 	@echo 'make crash   kill writers at random instants, check what is left'
+	@echo 'make flips   flip every bit of a store with images, read it each time (half an hour)'
 	@echo 'make fuzz    the decoders, led by coverage (atheris); make fuzz ARGS="--seconds 600"'
 	@echo 'make bench   the benchmarks'
 	@echo 'make docs    check the documentation: links, commands, examples'
@@ -57,6 +58,9 @@ types: $(STAMP)
 crash: $(STAMP)
 	$(BIN)/python -m tests.wal.crash $(ARGS)
 	$(BIN)/python -m pytest -n $(JOBS) -m crash
+
+flips: $(STAMP)
+	$(BIN)/python -m tests.wal.flips $(ARGS)
 
 fuzz: $(STAMP)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check 'atheris>=2.3'

@@ -16,15 +16,18 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from florlog_wal import Lineage, Store, WalError, page_digest
+from florlog_wal import CheckpointBegin, Lineage, PageEntry, Store, WalError, encode_table, page_digest
 
 from tests.wal import workload
+from tests.wal.progress import Progress
+from tests.wal.samples import checkpoint_end, commit, run_begin
 
 FILES = ("log/data.mdb", "pages/data.mdb", "FLORLOG", "end")
+SHARES = 1000
 
 
 def make(path: Path, steps: int) -> list[bytes]:
@@ -37,6 +40,22 @@ def make(path: Path, steps: int) -> list[bytes]:
             for changed in (page, page[:320] + bytes(8) + page[328:]):
                 digests += store.put_pages([changed], lineages=[lineage]).digests
     return digests
+
+
+def make_small(path: Path) -> list[bytes]:
+    """One run with two images, as few bytes as they can be; its pages' digests."""
+    pages: list[bytes] = []
+    with Store.open(path, mode="w", window=3600) as store:
+        session = store.append(run_begin())
+        for index in range(2):
+            store.append(commit(index), session=session)
+            begin = store.append(CheckpointBegin(0, index + 1), session=session)
+            some = store.put_pages([b"shared" * 50, bytes([index]) * 3000]).digests
+            entry = PageEntry("tensor", "uint8", (3300,), 3300, tuple(some))
+            table = store.put_pages([encode_table({"w": entry})]).digests[0]
+            store.append(checkpoint_end(begin, table), session=session)
+            pages += [*some, table]
+    return list(dict.fromkeys(pages))
 
 
 def contents(path: Path, digests: list[bytes]) -> list[Any]:
@@ -117,28 +136,44 @@ def try_flips(
     return counts
 
 
-def share(steps: int, every: int, number: int, shares: int) -> Counter[str]:
-    """One worker's part of every K-th flip, on a store of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "store"
-        digests = make(path, steps)
-        return try_flips(path, digests, all_bits(path, start=number * every, every=shares * every))
+@dataclass(frozen=True)
+class Share:
+    """The flips ``number``, ``number + of``, ... of a store."""
+
+    small: bool
+    number: int
+    of: int
+
+    @property
+    def name(self) -> str:
+        return f"{'images' if self.small else 'long'} {self.number}/{self.of}"
+
+    def run(self) -> Counter[str]:
+        """Try them, on a store of its own."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "store"
+            digests = make_small(path) if self.small else make(path, 3)
+            return try_flips(path, digests, all_bits(path, start=self.number, every=self.of))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.wal.flips", description="Flip every bit of a store."
+        prog="python -m tests.wal.flips", description="Flip every bit of two stores, both with images."
     )
-    parser.add_argument("--steps", type=int, default=3, help="iterations of each of the workload's two runs")
-    parser.add_argument("--every", type=int, default=1, help="try every K-th flip only")
+    parser.add_argument("--every", type=int, default=1, help="try about one flip in K")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--progress", metavar="FILE", help="note what is done in FILE, and go on from it")
     options = parser.parse_args()
+    progress = Progress(options.progress)
+    shares = [Share(small, n, SHARES) for small in (True, False) for n in range(0, SHARES, options.every)]
+    counts = sum((found for share in shares if (found := progress.get(share.name))), Counter[str]())
+    left = [share for share in shares if progress.get(share.name) is None]
     with ProcessPoolExecutor(options.jobs) as pool:
-        parts = pool.map(
-            partial(share, options.steps, options.every, shares=options.jobs), range(options.jobs)
-        )
-        counts = sum(parts, Counter[str]())
-    print(f"{counts.total()} flips: {dict(counts)}, no other value and no dead interpreter")
+        for share, found in zip(left, pool.map(Share.run, left), strict=True):
+            progress.note(share.name, found)
+            counts += found
+    right, errors = counts["the right contents"], counts["an error"]
+    print(f"{counts.total()} flips: {right} right, {errors} errors, 0 wrong, 0 dead interpreters")
     return 0
 
 

@@ -249,3 +249,38 @@ def test_a_file_size_limit_ends_the_recording_and_not_the_training(tmp_path: Pat
     command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "s")]
     out = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit)
     judge_full_disk(out, tmp_path / "s")
+
+
+MAP_LIMIT = """
+import resource, sys
+from florlog_wal import LogStopped, Store
+from tests.wal.samples import commit, run_begin
+store = Store.open(sys.argv[1], mode="w", window=0.001, log_map_size=1 << 25)
+session = store.append(run_begin())
+store.sync()
+used = int(open("/proc/self/statm").read().split()[0]) * 4096
+resource.setrlimit(resource.RLIMIT_AS, (used + (24 << 20), resource.RLIM_INFINITY))
+appended, reason = 0, None
+for index in range(6000):
+    appended = store.append(commit(index, value=b"v" * 6000), session=session)
+    reason = reason or store.failure
+    if reason:
+        break
+assert store.record(1).record == run_begin()
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(appended, store.sync(), reason)
+store.close()
+"""
+
+
+def test_a_map_that_cannot_grow_leaves_all_readable_and_recording_resumes(tmp_path: Path) -> None:
+    out = subprocess.run(
+        [sys.executable, "-c", MAP_LIMIT, str(tmp_path / "s")], capture_output=True, text=True, check=False
+    )
+    assert out.returncode == 0, out.stderr
+    appended, durable, reason = out.stdout.split(" ", 2)
+    assert appended == durable
+    assert "map cannot grow" in reason
+    report = verify(tmp_path / "s")
+    assert report.ok
+    assert report.records == int(appended)

@@ -31,6 +31,7 @@ from florlog_wal import (
     StoreClosed,
     StoreFailed,
     StoreLocked,
+    TooManyReaders,
     Unencodable,
     UnsupportedFormat,
     page_digest,
@@ -445,6 +446,32 @@ def test_the_slot_of_a_killed_reader_is_cleared_when_a_writer_opens(path: Path) 
         assert out.stdout.strip() in store._log._env.readers()
         with Store.open(path, mode="w"):
             assert out.stdout.strip() not in store._log._env.readers()
+
+
+def test_with_all_reader_slots_taken_a_reader_is_told_and_the_dead_make_room(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("florlog_wal.environment._READERS", 3)
+    with Store.open(path, mode="w") as store:
+        session = store.append(run_begin())
+    code = (
+        f"import time; from florlog_wal import Store; store = Store.open({str(path)!r})\n"
+        "with store._log.read(): print('in', flush=True); time.sleep(100)"
+    )
+    with Store.open(path, mode="w") as store:
+        command = [sys.executable, "-c", code]
+        readers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        assert [reader.stdout.readline() for reader in readers if reader.stdout] == ["in\n"] * 3
+        with pytest.raises(TooManyReaders, match="no reader slot left"):
+            store.record(session)
+        late = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "TooManyReaders" in late.stderr
+        store.append(commit(0), session=session)
+        assert store.sync() == 2  # the writer needs no slot
+        for reader in readers:
+            reader.kill()
+            reader.communicate()
+        assert store.record(session).record == run_begin()
 
 
 def test_a_read_error_is_an_error_of_this_layer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from florlog_wal.errors import (
     StoreClosed,
     StoreFailed,
     StoreLocked,
+    TooManyReaders,
     Unencodable,
     UnsupportedFormat,
     WalError,
@@ -65,7 +66,8 @@ __all__ = [
     "LogStopped", "LoggedColumn", "LoggedValues", "LoopBegin", "LoopEnd", "MissingPage",
     "NetworkFilesystem", "NoSuchRecord", "NotAStore", "Note", "PageEntry", "PageTable", "PagesFailed",
     "Path", "Problem", "PutResult", "ReadOnlyStore", "Record", "RunBegin", "RunEnd", "SessionInfo",
-    "Statement", "Store", "StoreClosed", "StoreFailed", "StoreLocked", "Thinned", "Unencodable",
+    "Statement", "Store", "StoreClosed", "StoreFailed", "StoreLocked", "Thinned", "TooManyReaders",
+    "Unencodable",
     "UnsupportedFormat", "Values", "VerifyReport", "WalError", "compact", "decode_table", "decode_value",
     "encode_table", "encode_value", "gc", "page_digest", "thin", "verify",
 ]  # fmt: skip

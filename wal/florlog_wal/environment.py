@@ -29,7 +29,7 @@ from typing import Any, Final, TypeVar
 import lmdb
 
 from florlog_wal.btree import Damage, Snapshot
-from florlog_wal.errors import CorruptStore, Forked, StoreFailed
+from florlog_wal.errors import CorruptStore, Forked, StoreFailed, TooManyReaders
 from florlog_wal.filecheck import check_file, check_structure
 
 T = TypeVar("T")
@@ -89,9 +89,9 @@ class Environment:
         self.forked = False
         self._env: Any = None
         self._fd = -1
-        self._open(create)
+        self._open(create, room=2)
 
-    def _open(self, create: bool = False) -> None:
+    def _open(self, create: bool = False, room: int = 1) -> None:
         data = self.path / "data.mdb"
         if create:
             self.path.mkdir()
@@ -106,7 +106,7 @@ class Environment:
             check_file(self._fd)
             if self._writable:
                 check_structure(Snapshot(self._fd, None), self._growing)
-            self._map_size = max(self._map_size, os.fstat(self._fd).st_size * 2)
+            self._map_size = max(self._map_size, os.fstat(self._fd).st_size * room)
             self._env = self._open_engine(data) if self._writable or _can_lock(self.path) else None
         except Damage as error:
             self._close()
@@ -124,6 +124,8 @@ class Environment:
             )  # fmt: skip
         except _UNREADABLE as error:
             raise CorruptStore(str(data), str(error)) from None
+        except lmdb.ReadersFullError:
+            raise TooManyReaders(str(self.path)) from None
         except lmdb.Error as error:
             raise StoreFailed(str(data), str(error)) from None
         if self._writable:
@@ -172,8 +174,8 @@ class Environment:
                 continue
             except lmdb.ReadersFullError:
                 self._gate.leave()
-                if not self._env or not self._env.reader_check():
-                    raise
+                if not self._env.reader_check():
+                    raise TooManyReaders(str(self.path)) from None
                 continue
             except lmdb.Error as error:
                 self._gate.leave()
@@ -222,13 +224,17 @@ class Environment:
 
     def _grow(self) -> None:
         with self._gate.alone():
-            self._map_size = 2 * max(self._map_size, self._env.info()["map_size"])
+            before = self._env.info()["map_size"]
+            self._map_size = 2 * max(self._map_size, before)
             try:
                 self._env.set_mapsize(self._map_size)
             except (lmdb.Error, OverflowError) as error:
-                raise StoreFailed(
-                    str(self.path), f"its map cannot grow to {self._map_size} bytes ({error})"
-                ) from None
+                reason = f"its map cannot grow to {self._map_size} bytes ({error})"
+                # The call has closed the old map before it failed to make the new one.
+                self._map_size = before
+                self._close()
+                self._open()
+                raise StoreFailed(str(self.path), reason) from None
 
     def _adopt_size(self) -> None:
         with self._gate.alone():

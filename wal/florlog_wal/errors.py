@@ -50,6 +50,16 @@ class StoreLocked(WalError):
         super().__init__(f"{path} is in use by process {pid} on {host}: wait for it, or use another store")
 
 
+class TooManyReaders(WalError):
+    """All of LMDB's reader slots are taken by processes that live."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(
+            f"{path} has no reader slot left: end some of the processes that read it, then try again"
+        )
+
+
 class ReadOnlyStore(WalError):
     """A writing method was called on a store opened for reading."""
 
