@@ -5,12 +5,14 @@
   the environment is opened again for both.
 * A full map aborts the whole transaction.  So a write is a function: it is run again after the map has
   doubled.  Only the store's writer grows it; readers of other processes see MapResized and adopt the size.
-  Resizing kills open transactions of the process, hence `_Gate`: it waits until none is open.
+  Resizing kills open transactions of the process, hence `_Gate`: it waits until none is open.  A resize that
+  fails has closed the map, so the environment is opened again.
 * A reader killed inside a transaction leaves its slot, which keeps pages from reuse: slots of the dead are
   cleared when a writer opens, and when slots run out.
 * Reading does not go through the engine, which trusts its file (see `btree`); a reader only holds the
   engine's slot for its snapshot, so that a writer elsewhere does not reuse the pages under it.
-* A data file shorter than its meta page says would be SIGBUS at the first access; it is measured before.
+* The engine trusts its file.  What could be a signal, or overwrite what is in use, is refused before (see
+  `filecheck`).
 * An environment must not cross a fork.  In the child every use raises `Forked`, and the handle is leaked on
   purpose, because closing it there would run LMDB's exit code on the parent's lock file.
 * Read-only media cannot hold LMDB's lock file; there nobody writes either, so no engine is needed.
