@@ -187,7 +187,8 @@ class Checkpointer:
             return False
         wanted = first or self.policy.wants(
             now=now,
-            own=self._stalled + self.kept,
+            own=self._stalled,
+            kept=self.kept,
             persisted=self._imager.busy(),
             pending=self._imager.pending,
             preferred=preferred,

@@ -13,9 +13,10 @@ cost of restoring an image relative to taking it: as this run's restores were, e
 ones (`florlog_recovery.costs`).  `GRACE` seconds
 come on top, so that a short run gets its first images; no more, because a run of seconds pays them in full.
 As much again is allowed for the first image, with what is done once in it; beyond that everything is
-charged, so after a dear one the next waits until it has been earned.  Images aim at `AIM` of the overhead.
-The rest is for what no image causes, the bookkeeping of steps and opening the store, and for costs that turn
-out higher than they were.
+charged, so after a dear one the next waits until it has been earned.  Images and the bookkeeping of steps
+together aim at `AIM` of the overhead; the rest is for opening the store, and for costs that turn out higher than they
+were.  Where steps are so short that their bookkeeping takes more, images get `LEAST` of that aim still: without
+them, nothing could be restored.
 
 **Boundaries are not of equal worth.**  The outermost loop's, and the ends of the loops directly inside it, are
 where most questions are answered by restoring alone, so they may use the whole budget.  Those deeper inside
@@ -36,6 +37,7 @@ from typing import Any
 
 GRACE = 0.05
 AIM = 0.5
+LEAST = 0.25
 SPACING = 2.0
 RESTORE_FACTOR = 1.38  # Flor's, as long as no restore has been measured
 _RECENT = 0.2  # weight of the newest cost
@@ -183,11 +185,13 @@ class Policy:
         """What images have cost, those still on their way included."""
         return own + self.share * (persisted + pending * self._persist)
 
-    def wants(self, *, now: float, own: float, persisted: float, pending: int, preferred: bool) -> bool:
+    def wants(
+        self, *, now: float, own: float, persisted: float, pending: int, preferred: bool, kept: float = 0.0
+    ) -> bool:
         """Whether to take an image now.
 
-        ``own``: seconds that florlog has held up the training thread; ``persisted``: seconds of persisting so
-        far; ``pending``: images that are still being persisted.
+        ``own``: seconds that images have held up the training thread; ``persisted``: seconds of persisting so
+        far; ``pending``: images that are still being persisted; ``kept``: seconds of the bookkeeping of steps.
         """
         if now - self._last < self.apart:
             return False
@@ -202,9 +206,11 @@ class Policy:
         part = 1.0 if preferred or late else 0.5
         allowance = GRACE + self._first if self.overhead > 0 and part == 1.0 else 0.0
         needed = self.charged(own, persisted, pending) + self.cost - allowance
-        spent = own + self.share * persisted
-        limit = part * self.limit
-        fits = needed <= limit * max(0.0, now - spent)
+        spent = own + kept + self.share * persisted
+        computed = max(0.0, now - spent)
+        beside = kept / computed if computed else 0.0
+        limit = part * max(self.limit - beside, LEAST * self.limit)
+        fits = needed <= limit * computed
         if late:
             self._missed = self._missed or not fits
         if not fits and pending == 0 and self.max_redo == math.inf and not late:

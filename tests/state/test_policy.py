@@ -32,6 +32,8 @@ class Training:
     whole: list[float] = field(default_factory=list)
     taken: list[tuple[float, bool]] = field(default_factory=list)
     dearest: float = 0.0
+    keeping: float = 0.0  # seconds of a step's bookkeeping
+    kept: float = 0.0
 
     def run(self, steps: int, inner: int, noise: float = 0.05, seed: int = 1) -> None:
         draw = random.Random(seed)
@@ -53,7 +55,8 @@ class Training:
                 self.policy.persisted(self.whole.pop(0))
         extra = self.slowdown * busy
         self.lost += extra
-        self.now += seconds + extra
+        self.now += seconds + extra + self.keeping
+        self.kept += self.keeping
         self.policy.step("step", seconds + extra, busy)
 
     def boundary(self, done: float, *, preferred: bool) -> None:
@@ -62,8 +65,9 @@ class Training:
         if self.policy.waits(self.now, preferred=preferred):
             return
         wants = self.policy.wants(
-            now=self.now, own=self.own, persisted=self.persisted, pending=len(self.left), preferred=preferred
-        )
+            now=self.now, own=self.own, persisted=self.persisted, pending=len(self.left), preferred=preferred,
+            kept=self.kept,
+        )  # fmt: skip
         if not wants:
             return
         stall, persist = self.stall(done), self.persist(done)
@@ -130,6 +134,23 @@ def test_what_is_done_once_is_charged_so_that_the_overhead_holds_from_when_it_is
         if training.now * 0.02 > first + 2 * GRACE + 0.05:
             assert training.lost <= 0.02 * (training.now - training.lost)
     assert len(training.taken) > 10
+
+
+@pytest.mark.parametrize("keeping", [0.0, 5e-6, 15e-6, 25e-6])
+def test_images_and_the_bookkeeping_of_steps_stay_within_the_overhead_together(keeping: float) -> None:
+    training = Training(Policy(0.02), constant(0.002), constant(0.003), constant(0.01), 0.5, keeping=keeping)
+    training.run(100_000, inner=50)
+    computed = training.now - training.lost - training.kept
+    slack = 2 * GRACE + 3 * training.dearest
+    assert training.lost + training.kept <= 0.02 * computed + slack
+    assert training.lost <= max(0.01 * computed - training.kept, 0.0025 * computed) + slack
+
+
+def test_steps_whose_bookkeeping_takes_the_whole_overhead_get_images_still() -> None:
+    training = Training(Policy(0.02), constant(0.001), constant(0.003), constant(0.01), 0.5, keeping=30e-6)
+    training.run(100_000, inner=50)
+    assert 10 < len(training.taken) < 100
+    assert training.lost <= 0.0025 * training.now + 2 * GRACE + 3 * training.dearest
 
 
 def test_a_persist_that_costs_nothing_leads_to_more_images_than_one_that_costs_its_time() -> None:
