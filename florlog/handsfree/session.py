@@ -14,6 +14,7 @@ from florlog_wal import RunBegin
 from florlog import _environment
 from florlog._journal import report
 from florlog._session import run as open_run
+from florlog.source.effects import loop_effects
 from florlog.source.execution import LocalModuleFinder, run_as_main
 from florlog.source.syntax import parse, read_as
 
@@ -136,7 +137,13 @@ class _Announcement:
             for file in self._files
             for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8")))
         )
-        left = [*self._choice.left, *(f"the state of {text}" for text in runtime.opaque)]
+        texts = {file: Path(file).read_text(encoding="utf-8") for file in self._choice.loops}
+        unknown = dict.fromkeys(
+            f"{Path(loop.file).name}:{effect.line} what `{effect.text}` changes"
+            for loop in loop_effects(texts)
+            for effect in loop.unknown
+        )
+        left = [*self._choice.left, *unknown, *(f"the state of {text}" for text in runtime.opaque)]
         report(f"recording run {runtime.run.id} into {self._store}")
         report(f"loops: {_listed(loops) or 'none found, the run is one transaction'}")
         report(f"tracked: {_listed(list(runtime.tracked)) or 'nothing by name'}; and what the loops carry")

@@ -156,3 +156,16 @@ def test_print_logging_and_progress_bars_of_a_module_are_statements(nursery: Nur
     nursery.run(store, "florlog", "replay", package / "train.py", "--format", "json")
     answer = (nursery.directory / "output.txt").read_text()
     assert answer.count('"name": "half"') == 6
+
+
+def test_a_statement_whose_changes_cannot_be_known_is_named_at_the_start(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "def train(callback, seen):\n    for step in range(3):\n        callback(seen)\n"
+        "        print(step, len(seen))\n\ntrain(lambda seen: seen.append(1), [])\n"
+    )
+    nursery.run(tmp_path / "store", "florlog", "record", script)
+    said = (nursery.directory / "output.txt").read_text()
+    assert "florlog: not understood: train.py:3 what `callback(seen)` changes\n" in said
