@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 from florlog_recovery import Image
-from florlog_wal import CheckpointBegin, Note, Store
+from florlog_wal import CheckpointBegin, Commit, Note, Store
 
 from ._budget import Room
 from ._checks import Variables
-from ._data import loader_generators, passed_over
+from ._data import can_restart, loader_generators, passed_over
 from ._derived import Derived
-from ._fingerprint import StateFingerprint
+from ._fingerprint import StateFingerprint, rng_fingerprint
 from ._frames import Carried, binding
 from ._image import Imager, SavedState
 from ._journal import Journal, Site
@@ -290,6 +290,39 @@ class Checkpointer:
             loop.entry = self.entry(loop.cursor.iterable if loop.cursor else None)
         self.policy.restored(time.perf_counter() - started)
 
+    def skip(self, loop: OpenLoop, last: Commit) -> str:
+        """Go to the end of a loop without running it, drawing what its data draw; ``last``: its last commit.
+
+        Where the fingerprints of that commit are others than those now, nothing is changed, and the answer says
+        what differs; "" means that it was done.
+        """
+        cursor = loop.cursor
+        if cursor is None or loop.recorded is None or not can_restart(cursor.iterable):
+            return "its data cannot be passed over"
+        if any(map(_may_change_buffers, self._objects.values())):
+            return "a model with buffers is in training mode"
+        before = self.entry(cursor.iterable)
+        cursor.seek(last.index + 1)
+        why = ""
+        if rng_fingerprint() != last.rng:
+            why = "it draws random numbers"
+        elif last.state and self.sampled() != last.state:
+            why = "it changes parameters"
+        elif not loop.recorded.left:
+            try:
+                cursor.next()  # a sampler may draw once more behind the last item
+                why = "it has more items than were recorded"
+            except StopIteration:
+                pass
+        if why:
+            self._random.restore(before["rng"])
+            for generator, state in zip(
+                loader_generators(cursor.iterable), before["generators"], strict=True
+            ):
+                generator.set_state(state)
+            cursor.rewind()
+        return why
+
     def tracked_or_raise(self) -> None:
         """Raise `ChangedError` if something that a restored image has was not tracked again."""
         _tracked_or_raise(self.awaited)
@@ -312,6 +345,15 @@ class Checkpointer:
             self._warned.add(text)
             told = f"{text}: {why}" if why else text
             warnings.warn(f"florlog: {told}", RuntimeWarning, stacklevel=2)
+
+
+def _may_change_buffers(target: Any) -> bool:
+    """Whether to call an object may change it, as a batch normalisation in training mode changes its averages."""
+    if not isinstance(target, torch.nn.Module):
+        return False
+    return any(
+        child.training and any(True for _ in child.buffers(recurse=False)) for child in target.modules()
+    )
 
 
 def _tracked_or_raise(missing: set[str]) -> None:

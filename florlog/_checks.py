@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from florlog_recovery import RunTree
+from florlog_recovery import Loop, RunTree
 from florlog_wal import Commit, Frame, Store, Values, decode_value, encode_value
 
 from ._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found, where
@@ -19,6 +19,7 @@ from ._image import SavedState, differing, digests_only, page_table, state_diges
 from ._inplace import bits
 from ._open import Expected, OpenIteration, OpenLoop
 from ._snapshot import snapshot
+from .source.skipping import Skipped
 
 Variables = Mapping[str, Collection[str]]
 """Frame -> names of variables."""
@@ -55,6 +56,12 @@ class Checks:
         self._compared = 0
         self._closed = 0  # comparisons of what an iteration, or a state, was as a whole
         self._pending: list[Found] = []
+        self._skips: list[str] = []  # loops skipped since the state was last known to be the recorded one
+        self._told: set[tuple[str, int]] = set()  # recorded log statements that told what is stale
+        self._stale: set[tuple[str, str]] = set()  # variables that are not as recorded
+        self.mistaken = ""  # a difference that may come from a loop that was skipped
+        self.settled: tuple[Loop, int] | None = None  # the last boundary with the recorded state
+        self.before = 0, 0  # values and differences found before that
 
     @property
     def unchecked(self) -> bool:
@@ -97,7 +104,9 @@ class Checks:
         if then is not None and iteration.expected is not None:
             queue = iteration.expected.get((*then, name))
             if queue:
-                self._compare(iteration, line, name, queue.popleft(), value)
+                recorded = queue.popleft()
+                if (file, line) not in self._told:
+                    self._compare(iteration, line, name, recorded, value)
                 return
             if self._has_name(*then, name):
                 loop = iteration.loop
@@ -191,15 +200,29 @@ class Checks:
                 shared = []
             elif shared:
                 self._differ(f"state differs at {here}: {', '.join(shared[:4])}")
-            elif local := _local_difference(saved, trees(_variables(saved))):
+            elif local := _local_difference(saved, trees(_variables(saved)), self._stale):
                 self._local = f"variable {local} differs at {here}"
+                self._suspect(self._local)
+        if not shared and not self._local:
+            self._skips = []
         self._label()
         # What differs here goes on differing: what follows does not start from the recorded state.
         if not shared and not self._local:
-            self._settle()
+            self._settle(loop.recorded, index)
         self._base = "image"
 
+    def skipped(self, what: str, left: Skipped) -> None:
+        """A loop was not run; ``left``: what is not as recorded then, until an image is restored."""
+        self._skips.append(what)
+        self._told |= left.told
+        self._stale |= left.stale
+
+    def _suspect(self, text: str) -> None:
+        if self._skips and not self.mistaken:
+            self.mistaken = f"{text}, and {self._skips[-1]} had been skipped"
+
     def _differ(self, text: str) -> None:
+        self._suspect(text)
         self.differences.append(text)
         self._difference = self._difference or text
         self.alarm(text)
@@ -220,6 +243,10 @@ class Checks:
                 found.trust, found.detail = DIVERGED, self._difference
             elif self._base == "image":
                 doubt = self._local
+                if not doubt and self._skips:
+                    doubt = (
+                        f"{self._skips[-1]} was skipped, and no image that was reached afterwards confirms it"
+                    )
                 if not doubt and found.closed == self._closed:
                     doubt = _UNSTEADY if not found.steady else "" if found.received else _UNREAD
                 found.trust, found.detail = (CONSISTENT, doubt) if doubt else (PROVEN, "")
@@ -227,14 +254,16 @@ class Checks:
                 found.trust = CONSISTENT if self._compared else UNVERIFIED
         self._pending = []
 
-    def _settle(self) -> None:
+    def _settle(self, loop: Loop, index: int) -> None:
         """Everything up to here is labelled; what follows starts from a known state."""
         self._label()
         self._difference = self._local = ""
+        self.settled, self.before = (loop, index), (len(self.found), len(self.differences))
 
-    def restored(self) -> None:
+    def restored(self, loop: Loop, index: int) -> None:
         """An image is in place: everything up to here is labelled, what follows starts from a known state."""
-        self._settle()
+        self._settle(loop, index)
+        self._skips, self._told, self._stale = [], set(), set()
         self._base = "image"
 
     def end(self) -> None:
@@ -262,10 +291,14 @@ def _variables(saved: SavedState) -> Variables:
     return {name.removeprefix("/"): saved.tree(name).keys() for name in names}
 
 
-def _local_difference(saved: SavedState, trees: dict[str, Any]) -> str:
+def _local_difference(
+    saved: SavedState, trees: dict[str, Any], stale: Collection[tuple[str, str]] = ()
+) -> str:
     for name in _variables(saved):
         then, now = saved.tree(f"/{name}"), trees.get(f"/{name}", {})
         for variable in then.keys() & now.keys():
+            if (name.removeprefix("locals "), variable) in stale:
+                continue
             if _differ(then[variable], now[variable]):
                 return str(variable)
     return ""

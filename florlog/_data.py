@@ -122,6 +122,13 @@ def needs_entry_state(iterable: Any) -> bool:
     return not _is_indexed(iterable)
 
 
+def can_restart(iterable: Any) -> bool:
+    """Whether its items can be passed over unloaded, and yet be had from the first on."""
+    if isinstance(iterable, DataLoader):
+        return not isinstance(iterable.dataset, IterableDataset) and not _is_stateful(iterable)
+    return _is_indexed(iterable)
+
+
 def length_of(iterable: Any) -> int:
     """The number of items, or -1 when the iterable does not tell."""
     try:
@@ -182,6 +189,10 @@ class Cursor:
             raise ImageError("the data cannot go back to where an image was taken")
         self._items = _continued(iterable, index - done, position)
         self._taken = index
+
+    def rewind(self) -> None:
+        """Start again with the first item, of an iterable that can."""
+        self._items, self._taken = None, 0
 
     def next(self) -> Any:
         """The next item; raises StopIteration at the end."""

@@ -34,7 +34,8 @@ _NUMERIC = ("python", "implementation", "torch", "machine", "deterministic", "cu
 def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What may change numbers and is not as it was recorded, as text.
 
-    Threads are not among it: a replay takes the recorded number.  A library counts if both have it.
+    A replay takes the recorded number of torch's threads; those of NumPy's libraries follow the variables and the
+    cores.  A library counts if both have it.
     """
     found = []
     for key in _NUMERIC:
@@ -49,11 +50,19 @@ def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
             found += [
                 f"{name} was {then[key].get(name, 'not set')}, and is {now[key].get(name, 'not set')}"
                 for name in sorted(names)
-                if then[key].get(name) != now[key].get(name) and not name.endswith("_NUM_THREADS")
+                if then[key].get(name) != now[key].get(name)
             ]
         else:
             found.append(f"{key} was {then[key]}, and is {now[key]}")
+    if then.get("cpus", 0) != now.get("cpus", 0) and not thread_variables(then):
+        found.append(f"the number of processors was {then.get('cpus')}, and is {now.get('cpus')}")
     return found
+
+
+def thread_variables(environment: dict[str, Any]) -> dict[str, str]:
+    """The variables that tell libraries how many threads to take."""
+    variables: dict[str, str] = environment.get("variables", {})
+    return {name: value for name, value in variables.items() if name.endswith("_NUM_THREADS")}
 
 
 def _libraries() -> dict[str, str]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from florlog_recovery import Image, Loop, Measured, Node, NodePlan, Plan, RunTree
-from florlog_wal import Frame, Store
+from florlog_wal import Commit, Frame, Store
 
 from ._checks import Checks
 from ._data import check
@@ -24,6 +24,10 @@ from ._open import OpenIteration, OpenLoop
 from ._skip import SkipRest
 from .errors import ChangedError
 from .source.regions import Exit
+from .source.skipping import Skipped
+
+Restore = Callable[[OpenLoop, int, Image], None]
+Skip = Callable[[OpenLoop, Commit], str]
 
 
 class Guide:
@@ -42,6 +46,7 @@ class Guide:
         frontier: tuple[Node, int | Loop] | None = None,
         exits: Mapping[Loop | tuple[Node, int], Exit] | None = None,
         unsteady: Collection[tuple[Frame | None, str, int]] = (),
+        skippable: Mapping[Loop, Skipped] | None = None,
     ) -> None:
         self.store = store
         self.tree = tree
@@ -49,6 +54,8 @@ class Guide:
         self.resuming = frontier is not None
         self._frontier = frontier
         self._exits = exits or {}
+        self._skippable = skippable or {}
+        self.ran: list[str] = []  # loops that the plan skips and that were run, and why
         self._arrived = False
         self.checks = Checks(store, tree, lines, unsteady, resuming=self.resuming)
         self.redone = 0  # innermost iterations executed
@@ -123,18 +130,33 @@ class Guide:
             return False
         return loop.count == recorded.count
 
-    def next_index(self, loop: OpenLoop, restore: Callable[[OpenLoop, int, Image], None]) -> int | None:
-        """The iteration to run now, None at the planned end; calls ``restore`` where the plan says so."""
-        index = self._planned_index(loop, restore)
+    def next_index(self, loop: OpenLoop, restore: Restore, skip: Skip) -> int | None:
+        """The iteration to run now, None at the planned end; calls ``restore`` and ``skip`` where the plan says so.
+
+        ``skip`` answers what speaks against it; the loop is run then.
+        """
+        if self.checks.mistaken:
+            self._give_up(loop)
+        index = self._planned_index(loop, restore, skip)
         self._arrived = self._arrived or self._at_frontier(loop)
         return index
 
-    def _planned_index(self, loop: OpenLoop, restore: Callable[[OpenLoop, int, Image], None]) -> int | None:
+    def _give_up(self, loop: OpenLoop) -> None:
+        """Something was skipped that should not have been: leave the script."""
+        around: OpenIteration | None = loop.parent
+        while around is not None:
+            self.abandon(around)
+            around = None if around.loop is None else around.loop.parent
+        raise SkipRest
+
+    def _planned_index(self, loop: OpenLoop, restore: Restore, skip: Skip) -> int | None:
         plan = loop.plan
         if plan is None or not self.navigating:
             return loop.count
         if loop.parent.abandoned:
             raise SkipRest
+        if plan.skipped and loop.count == 0 and self._skip(loop, skip):
+            return None
         if loop.stretch > 0 and loop.count <= plan.stretches[loop.stretch - 1].last:
             return loop.count
         if loop.stretch < len(plan.stretches):
@@ -153,7 +175,20 @@ class Guide:
         self.abandon(loop.parent)
         raise SkipRest
 
-    def _restore(self, loop: OpenLoop, index: int, restore: Callable[[OpenLoop, int, Image], None]) -> None:
+    def _skip(self, loop: OpenLoop, skip: Skip) -> bool:
+        recorded = loop.recorded
+        assert recorded is not None
+        last = self.store.record(recorded.commits[-1]).record
+        assert isinstance(last, Commit)
+        what = f"loop {loop.name!r} of {where(loop.parent.path)}"
+        if why := skip(loop, last):
+            self.ran.append(f"{what} was run, not skipped: {why}")
+            return False
+        loop.count = recorded.count
+        self.checks.skipped(what, self._skippable[recorded])
+        return True
+
+    def _restore(self, loop: OpenLoop, index: int, restore: Restore) -> None:
         assert loop.recorded is not None
         image, started = loop.recorded.images[index], time.perf_counter()
         self._next_span(started)
@@ -161,7 +196,7 @@ class Guide:
         loop.restored = index
         self.measured.restored(image.state_bytes, time.perf_counter() - started)
         self.restored += 1
-        self.checks.restored()
+        self.checks.restored(loop.recorded, index)
 
     def _next_span(self, now: float) -> None:
         self.spans.append(now - self._span)

@@ -41,6 +41,7 @@ from .source.diff import SourceDiff
 from .source.exposure import exposed_names
 from .source.observation import changing
 from .source.regions import Exit, Location, Program
+from .source.skipping import Skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Question:
     chosen: Chosen | None = None  # the iterations asked for; None: all
     exits: dict[Loop | tuple[Node, int], Exit] = field(default_factory=dict)  # where they can be left early
     unusable: set[tuple[Loop, int]] = field(default_factory=set)  # images that lack a variable now needed
+    skippable: dict[Loop, Skipped] = field(default_factory=dict)  # loops on which nothing asked for depends
     keys: dict[Place, bytes] = field(default_factory=dict)  # identities of the added statements
     answered: list[Found] = field(default_factory=list)  # what earlier replays found
     reasons: dict[Loop | tuple[Node, int], list[str]] = field(default_factory=dict)  # names asked for there
@@ -156,7 +158,10 @@ def ask(
         selection = Selection(store, tree, _condition(tree, where))
         question.keys = statement_keys(diffs, recorded)
         found = known(store, tree, question.keys)
-        _Requester(question, program, selection, found).collect(first, last)
+        requester = _Requester(question, program, selection, found)
+        requester.collect(first, last)
+        if question.reading is None and question.changed is None:
+            requester.skippable()
     except WhereError as error:
         raise FlorlogError(str(error)) from None
     question.costs = costs_of(store, tree)
@@ -185,7 +190,9 @@ def _refused(question: Question) -> SourceChangedError:
 
 def plan_for(question: Question) -> Plan:
     """The cheapest plan that answers a question."""
-    return plan_redo(question.tree, question.request, question.costs, question.unusable)
+    return plan_redo(
+        question.tree, question.request, question.costs, question.unusable, question.skippable.keys()
+    )
 
 
 def _exclude_images(question: Question, old_texts: dict[str, str], texts: dict[str, str]) -> None:
@@ -276,6 +283,24 @@ class _Requester:
         self.question.chosen = Chosen(nodes, leaves)
         self._request(nodes, leaves)
         self._answered()
+
+    def skippable(self) -> None:
+        """Find the loops on which nothing that is asked for depends."""
+        added: dict[str, set[int]] = {}
+        for file, diff in self.question.diffs.items():
+            for new in diff.added:
+                added.setdefault(file, set()).update(range(new.line, new.end_line + 1))
+        skipping = self.program.skipping({file: frozenset(lines) for file, lines in added.items()})
+        answers: dict[Frame, Skipped | None] = {}
+        for loop in self.question.tree.loops():
+            if loop.form != "for" or not loop.ended or not loop.count:
+                continue
+            frame = self._frame(loop.site)
+            if frame not in answers:
+                found = self.program.loop(frame)
+                answers[frame] = None if found is None else skipping.skipped(found)
+            if (skipped := answers[frame]) is not None:
+                self.question.skippable[loop] = skipped
 
     def _answered(self) -> None:
         tree = self.question.tree

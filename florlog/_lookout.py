@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from florlog_recovery import Image, Loop, Plan, Request, RunTree
+from florlog_recovery import Loop, Plan, Request, RunTree
 from florlog_wal import Store
 
-from ._guide import Guide
+from ._guide import Guide, Restore, Skip
 from ._open import OpenLoop
 
 Look = Callable[[Loop, int, Callable[[], dict[str, Any]]], None]
@@ -46,12 +46,12 @@ class Lookout(Guide):
         if loop.recorded is not None and not loop.parent.abandoned and self._asked(loop.recorded, index):
             self._look(loop.recorded, index, trees)
 
-    def next_index(self, loop: OpenLoop, restore: Callable[[OpenLoop, int, Image], None]) -> int | None:
+    def next_index(self, loop: OpenLoop, restore: Restore, skip: Skip) -> int | None:
         """As `Guide.next_index`, without iterations at whose start nothing but the state was asked for."""
-        index = super().next_index(loop, restore)
+        index = super().next_index(loop, restore, skip)
         while index is not None and self._ends_before(loop, index):
             loop.count = index + 1
-            index = super().next_index(loop, restore)
+            index = super().next_index(loop, restore, skip)
         return index
 
     def trust(self, loop: Loop, index: int, changes: Collection[str] = ()) -> tuple[str, str]:

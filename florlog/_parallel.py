@@ -8,10 +8,11 @@ outside it.  An atom between two parts may be executed by both; its values are t
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -41,10 +42,12 @@ def redo_in_parallel(
     parts: Sequence[tuple[int, int]],
     atoms: int,
     progress: Callable[[int], None] | None,
+    variables: Mapping[str, str],
 ) -> tuple[list[Found], list[str]]:
     """Have every part redone by a process; values and differences in the order of the run.
 
-    ``argv``: the arguments of ``florlog replay``.  Raises `FlorlogError` when a part's script fails, or its worker
+    ``argv``: the arguments of ``florlog replay``; ``variables``: of the workers' environment, beside this one's.
+    Raises `FlorlogError` when a part's script fails, or its worker
     dies again and again.
     """
     work = [_Part(part) for part in parts]
@@ -56,7 +59,7 @@ def redo_in_parallel(
                 progress(done)
 
     threads = [
-        threading.Thread(target=_lead, args=(part, argv, atoms, told, number == 0), daemon=True)
+        threading.Thread(target=_lead, args=(part, argv, atoms, told, number == 0, variables), daemon=True)
         for number, part in enumerate(work)
     ]
     for thread in threads:
@@ -71,10 +74,17 @@ def redo_in_parallel(
     if error := next((part.error for part in work if part.error), ""):
         raise FlorlogError(error)
     differences = list(dict.fromkeys(text for part in work for text in part.differences))
-    return _merged([part.values for part in work]), differences
+    return merged([part.values for part in work]), differences
 
 
-def _lead(part: _Part, argv: Sequence[str], atoms: int, told: Callable[[], None], heard: bool) -> None:
+def _lead(
+    part: _Part,
+    argv: Sequence[str],
+    atoms: int,
+    told: Callable[[], None],
+    heard: bool,
+    variables: Mapping[str, str],
+) -> None:
     """Start a worker for a part, and another where it dies."""
     order = json.dumps({"argv": list(argv), "part": part.atoms, "atoms": atoms}).encode()
     while True:
@@ -83,6 +93,7 @@ def _lead(part: _Part, argv: Sequence[str], atoms: int, told: Callable[[], None]
             [sys.executable, "-m", "florlog._worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env={**os.environ, **variables},
             stderr=None if heard else subprocess.DEVNULL,  # what the script says need not be said N times
         )
         assert process.stdin is not None
@@ -129,7 +140,7 @@ def _found(
     return made
 
 
-def _merged(parts: list[list[Found]]) -> list[Found]:
+def merged(parts: list[list[Found]]) -> list[Found]:
     """The values of all parts in order; an atom's are those of the first part that executed it."""
     taken: dict[tuple[object, ...], int] = {}
     merged: list[Found] = []

@@ -18,7 +18,8 @@ Redo = TypedDict("Redo", {"from": dict[str, int], "to": dict[str, int], "part": 
 """Iterations executed in a row.
 
 ``part``: "full"; "prefix" for an iteration that is left behind its last requested statement; "outer-only" for
-an iteration's own code around its loops.  ``asked``: the names that are asked for there; none: it is on the way.
+an iteration's own code around its loops; "skipped" for a loop that is not run, as nothing asked for depends on it.
+``asked``: the names that are asked for there; none: it is on the way.
 """
 
 
@@ -81,6 +82,8 @@ class _Viewer:
                 self.loop(plan.loops[segment])
 
     def loop(self, plan: LoopPlan) -> None:
+        if plan.skipped:
+            self._redo(plan.loop.path(0), plan.loop.path(plan.loop.count - 1), "skipped")
         for stretch in plan.stretches:
             if stretch.restore:
                 self._restore(plan.loop, stretch.first)
@@ -213,6 +216,8 @@ def _segment_lines(segment: Segment) -> list[str]:
 def _redo_text(item: Redo) -> str:
     first, last = tuple(item["from"].items()), tuple(item["to"].items())
     asked = f", for {', '.join(dict.fromkeys(item['asked']))}" if item["asked"] else ", on the way"
+    if item["part"] == "skipped":
+        return f"skip {where(first)} to {last[-1][1]}, as nothing asked for depends on it"
     if item["part"] == "outer-only":
         return f"run {where(first)} around its loops{asked}"
     if item["part"] == "prefix":

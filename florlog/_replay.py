@@ -15,13 +15,13 @@ from florlog_wal import Hindsight, Note, RunBegin, Store, WalError
 from florlog_wal import Path as IterationPath
 
 from ._changes import ChangedCode
-from ._environment import changes, environment
+from ._environment import changes, environment, thread_variables
 from ._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found
 from ._guide import Guide
 from ._hindsight import Question, plan_for
 from ._journal import Journal, report
 from ._known import asked
-from ._parallel import redo_in_parallel
+from ._parallel import merged, redo_in_parallel
 from ._rerun import rerunning
 from .errors import ImageError
 from .handsfree.session import replay_hands_free
@@ -61,12 +61,13 @@ def answer(
         return Answer(_with_answered(question, []), [], time.perf_counter() - started, stored=True)
     atoms = Atoms(question.tree, question.request)
     parts = (
-        split(question.tree, question.request, workers, question.costs, question.unusable)
+        split(question.tree, question.request, workers, question.costs, question.unusable, question.skippable)
         if workers > 1
         else []
     )
     if len(parts) > 1:
-        done = Redone(*redo_in_parallel(argv, parts, len(atoms), progress))
+        variables = thread_variables(question.tree.begin.environment)
+        done = Redone(*redo_in_parallel(argv, parts, len(atoms), progress, variables))
     else:
         done = redo(store, question, plan, progress)
     seconds = time.perf_counter() - started
@@ -97,8 +98,23 @@ def redo(
             question.unusable.update((loop, index) for index in loop.images if index or loop.depth > 1)
         guide = _guide(store, question, plan_for(question))
         _follow(question, guide, progress)
+    found, differences = guide.checks.found, guide.checks.differences
+    if guide.ran:
+        report(guide.ran[0] + (f" (and {len(guide.ran) - 1} more)" if len(guide.ran) > 1 else ""))
+    if guide.checks.mistaken:
+        report(f"{guide.checks.mistaken}: from there on all is redone in full")
+        known, told = guide.checks.before
+        before, said = found[:known], differences[:told]
+        if (place := guide.checks.settled) is not None:
+            atoms = Atoms(question.tree, question.request)
+            question.request = atoms.part(atoms.before(*place), len(atoms))
+        question.skippable = {}
+        guide = _guide(store, question, plan_for(question))
+        _follow(question, guide, progress)
+        found = merged([before, guide.checks.found])
+        differences = [*said, *guide.checks.differences]
     sites = {(added.file, added.call.line) for added in question.added}
-    values = [f for f in guide.checks.found if (f.file, f.line) in sites and question.wants(f.path)]
+    values = [f for f in found if (f.file, f.line) in sites and question.wants(f.path)]
     changed = changes(question.tree.begin.environment, environment())
     if changed:
         report(f"the environment differs from the recording's: {'; '.join(changed)}")
@@ -107,7 +123,7 @@ def redo(
                 value.trust, value.detail = CONSISTENT, changed[0]
     if question.changed is not None:
         _doubt(values, question.changed, question.changes[0])
-    return Redone(values, guide.checks.differences, guide.spans, guide.measured.data)
+    return Redone(values, differences, guide.spans, guide.measured.data)
 
 
 def _doubt(values: list[Found], changed: ChangedCode, first: str) -> None:
@@ -141,7 +157,15 @@ def _with_answered(question: Question, values: list[Found]) -> list[Found]:
 
 
 def _guide(store: Store, question: Question, plan: Plan) -> Guide:
-    return Guide(store, question.tree, plan, question.lines, exits=question.exits, unsteady=question.unsteady)
+    return Guide(
+        store,
+        question.tree,
+        plan,
+        question.lines,
+        exits=question.exits,
+        unsteady=question.unsteady,
+        skippable=question.skippable,
+    )
 
 
 def _follow(question: Question, guide: Guide, progress: Callable[[int], None] | None) -> None:

@@ -334,7 +334,7 @@ class Run:
         if self._guide.checks.unchecked and loop.depth == 1 and loop.count == 0:
             self._guide.checks.arrive(loop, 0, lambda only: self._states.trees(loop, only))
         before, restored = loop.count, loop.restored
-        index = self._guide.next_index(loop, self._restore)
+        index = self._guide.next_index(loop, self._restore, self._states.skip)
         if self._record_from_here() and index is not None:
             self._log_loop(loop, start=index)
         if index is not None and loop.restored == restored and before != self._length(loop):

@@ -55,11 +55,11 @@ def _redo(order: dict[str, Any], stream: BinaryIO) -> None:
     from ._replay import redo
     from ._session import open_store, store_path
     from .commands import parser
-    from .commands._question import planned
+    from .commands._question import asked
 
     options = parser().parse_args(order["argv"])
     with open_store(store_path(options.store), "r") as store:
-        question, _, _ = planned(store, options)
+        question = asked(store, options)
         atoms = Atoms(question.tree, question.request)
         if len(atoms) != order["atoms"]:
             raise FlorlogError("the run or the script changed during the replay: ask again")

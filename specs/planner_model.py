@@ -6,7 +6,7 @@ every position, as ``specs/planner.md`` defines them.  Tests compare the two.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -58,7 +58,9 @@ def timeline(tree: RunTree, request: Request) -> list[Event]:
     return events
 
 
-def cheapest(tree: RunTree, request: Request, costs: CostModel) -> float:
+def cheapest(
+    tree: RunTree, request: Request, costs: CostModel, skippable: Collection[Loop] = frozenset()
+) -> float:
     """The least cost of any walk that executes every requested atom, by exhaustive search."""
     events = timeline(tree, request)
     opened = {event.loop: place for place, event in enumerate(events) if event.kind == "enter"}
@@ -98,6 +100,10 @@ def cheapest(tree: RunTree, request: Request, costs: CostModel) -> float:
         )
         if not forced:
             ways.append(event.cost + best(place + 1))
+        if event.kind == "enter" and event.loop is not None and event.loop in skippable and place > 1:
+            end = closed.get(event.loop)
+            if end is not None and all(inner.share is None for inner in events[place:end]):
+                ways.append(best(end + 1))
         if event.share is not None:  # leave the atom behind what is asked for
             after = [0.0] if place + 1 == len(events) else list(restores(place, place + 1))
             ways.extend(event.share * event.cost + way for way in after)

@@ -37,8 +37,8 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     add_format(parser)
 
 
-def planned(store: Store, options: argparse.Namespace) -> tuple[Question, Plan, PlanView]:
-    """The question, the cheapest plan that answers it, and what to show of that."""
+def asked(store: Store, options: argparse.Namespace) -> Question:
+    """The question that the arguments make."""
     script = str(Path(options.script).absolute())
     try:
         question = ask(
@@ -58,6 +58,12 @@ def planned(store: Store, options: argparse.Namespace) -> tuple[Question, Plan, 
         report(f"changed: {change}")
     for text in question.altering:
         report(f"added code should only observe: {text}")
+    return question
+
+
+def planned(store: Store, options: argparse.Namespace) -> tuple[Question, Plan, PlanView]:
+    """The question, the cheapest plan that answers it, and what to show of that."""
+    question = asked(store, options)
     plan = plan_for(question)
     view = plan_view(
         plan,

@@ -100,6 +100,10 @@ class CallGraph:
             pending.extend(group for group, members in self._members.items() if node in members)
         return frozenset(found)
 
+    def may_be_called_unseen(self, function: Function) -> bool:
+        """Whether a function may be called where its name does not stand."""
+        return any(function in members for members in self._members.values())
+
     def reached_from(self, statements: Iterable[ast.AST], without: set[Function]) -> set[Function]:
         """The functions that statements may run, by any chain of calls outside florlog loops and ``without``."""
         found: set[Function] = set()

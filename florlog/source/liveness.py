@@ -133,6 +133,10 @@ class _Frame:
         again = self._liveness.before[loop.body[0]] - target  # type: ignore[attr-defined]
         return again | self._liveness.before[loop] | self._liveness.after[loop] | self._captured
 
+    def read_first(self, block: Iterable[ast.AST]) -> Names:
+        """The names that a block may read before it binds them."""
+        return _Liveness(self._reads, NOTHING).block(block, NOTHING)
+
     def _body_path(self, statement: ast.stmt) -> list[ast.AST]:
         """The statements around a statement, outermost first, itself last."""
 

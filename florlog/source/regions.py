@@ -25,6 +25,8 @@ from typing import TypeAlias
 
 from florlog.source.callgraph import CallGraph, Node
 from florlog.source.program import Code, Function, Loop, enclosing_plain_loop
+from florlog.source.skipping import Skipping
+from florlog.source.staleness import Lines
 from florlog.source.steadiness import Steadiness
 from florlog.source.syntax import COMPREHENSIONS, LOOPS, blocks, header_parts, own_nodes
 
@@ -106,6 +108,14 @@ class Program:
         if key not in self._exits:
             self._exits[key] = self._exit(*key)
         return self._exits[key]
+
+    def skipping(self, added: Lines) -> Skipping:
+        """Which loops can be skipped, given the lines that the recording does not have."""
+        return Skipping(self._code, self._graph, added)
+
+    def loop(self, frame: Frame) -> Loop | None:
+        """The florlog loop whose call a frame is in."""
+        return self._code.loop(*frame)
 
     def steady(self, site: Location, loop: Frame | None) -> bool:
         """Whether an iteration's body, up to a statement, gives the same in every process (`steadiness`)."""

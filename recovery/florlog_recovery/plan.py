@@ -7,6 +7,8 @@ cost.  A boundary of L cannot be reached from outside L otherwise than through L
 frames around L must have executed the segments before it.  A plan is a walk from the run's start that
 executes every requested atom, and the best is the one of least total cost.
 
+A loop may be *skipped*, at no cost, where somebody knows that nothing requested depends on it.
+
 Of a requested atom only a share may be needed.  A walk that restores next, or ends, leaves the atom there
 and pays the share; one that runs on pays the rest.
 
@@ -57,6 +59,7 @@ class LoopPlan:
     nodes: dict[int, NodePlan] = field(default_factory=dict)  # iterations with loops of their own
     restore_end: bool = False  # restore the image at the loop's end instead of running the rest
     finished: bool = False  # execution goes on after the loop; if not, the iteration around it is left
+    skipped: bool = False  # execution goes on after the loop without running it
 
 
 @dataclass(slots=True)
@@ -89,12 +92,14 @@ def plan_redo(
     request: Request,
     costs: CostModel | None = None,
     unusable: Collection[tuple[Loop, int]] = frozenset(),
+    skippable: Collection[Loop] = frozenset(),
 ) -> Plan:
     """The cheapest plan that executes every requested atom; an empty request needs nothing.
 
-    ``unusable`` are boundaries whose images must not be restored, because they lack something.
+    ``unusable`` are boundaries whose images must not be restored, because they lack something; ``skippable`` loop
+    executions need not be run unless something in them is requested.
     """
-    walk = _Walk(request, costs or CostModel(), unusable)
+    walk = _Walk(request, costs or CostModel(), unusable, skippable)
     if not request:
         return Plan(tree, NodePlan(tree.root), 0.0, _cost(tree.root))
     try:
@@ -103,7 +108,7 @@ def plan_redo(
         pass
     return Plan(
         tree=tree,
-        root=_Build(request, walk.jumps).node(tree.root, early=True),
+        root=_Build(request, walk.jumps, walk.skips).node(tree.root, early=True),
         seconds=walk.total,
         rerun_seconds=_cost(tree.root),
     )
@@ -119,24 +124,36 @@ class _Finished(Exception):  # noqa: N818 - not an error
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """A way from the last requested atom to a position: its cost and the restores on it, last first."""
+    """A way from the last requested atom to a position: its cost and the restores on it, last first.
+
+    The index `_SKIP` stands for a skipped loop.
+    """
 
     cost: float
     jumps: tuple[_Way, Loop, int] | None = None
 
 
 _HERE = _Way(0.0)
+_SKIP = -1
 
 
 class _Walk:
     """Goes over the timeline once, carrying the best way to the current position."""
 
-    def __init__(self, request: Request, costs: CostModel, unusable: Collection[tuple[Loop, int]]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        costs: CostModel,
+        unusable: Collection[tuple[Loop, int]],
+        skippable: Collection[Loop],
+    ) -> None:
         self.request = request
+        self.skippable = skippable
         self.costs = costs
         self.unusable = unusable
         self.total = 0.0
         self.jumps: dict[Loop, list[int]] = {}
+        self.skips: set[Loop] = set()
         self.way = _HERE
         self.hits = 0
         self.remaining = sum(len(segments) for segments in request.segments.values()) + sum(
@@ -153,6 +170,9 @@ class _Walk:
 
     def loop(self, loop: Loop) -> None:
         entry, hits = self.way, self.hits
+        if loop in self.skippable and self._may_skip(loop):
+            self.way = _Way(entry.cost, (entry, loop, _SKIP))
+            return
         if loop.parent.loop is None and loop.order == 0 and 0 in loop.images:
             # The set-up before the first loop gives the frames, not the state: that comes from the image.
             restore = self.costs.restore(loop.images[0])
@@ -164,6 +184,11 @@ class _Walk:
             first = index + 1
         if first <= loop.count:
             self._leaves(loop, first, loop.count, entry if self.hits == hits else _HERE)
+
+    def _may_skip(self, loop: Loop) -> bool:
+        """Whether nothing in a loop is asked for; the run's first one also tells whether its state is the recorded."""
+        first = loop.parent.loop is None and loop.order == 0
+        return not first and self.request.last_index(loop) < 0
 
     def _atom(self, cost: float, share: float | None) -> None:
         """An atom; ``share``: how much of it is requested, None for nothing."""
@@ -182,7 +207,10 @@ class _Walk:
         jumps = self.way.jumps
         while jumps is not None:
             before, loop, index = jumps
-            self.jumps.setdefault(loop, []).append(index)
+            if index == _SKIP:
+                self.skips.add(loop)
+            else:
+                self.jumps.setdefault(loop, []).append(index)
             jumps = before.jumps
         self.way = _Way(rest)
         self.hits += 1
@@ -277,8 +305,9 @@ class _Run:
 class _Build:
     """Turns the restores of the best walk into what each loop execution has to do."""
 
-    def __init__(self, request: Request, jumps: dict[Loop, list[int]]) -> None:
+    def __init__(self, request: Request, jumps: dict[Loop, list[int]], skips: Collection[Loop]) -> None:
         self.request = request
+        self.skips = skips
         self.jumps = {loop: sorted(indices) for loop, indices in jumps.items()}
 
     def node(self, node: Node, *, early: bool) -> NodePlan:
@@ -301,6 +330,8 @@ class _Build:
         return plan
 
     def loop(self, loop: Loop, *, early: bool) -> LoopPlan:
+        if loop in self.skips:
+            return LoopPlan(loop, finished=True, skipped=True)
         plan = LoopPlan(loop, finished=not early)
         end = self.request.last_index(loop) if early else loop.count - 1
         jumps = self.jumps.get(loop, [])

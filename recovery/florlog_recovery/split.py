@@ -45,6 +45,18 @@ class Atoms:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
+    def before(self, loop: Loop, index: int) -> int:
+        """How many of the atoms lie before a boundary."""
+        place = (*_place(loop.parent), (loop.order, index))
+        count = 0
+        for held, numbers in self._runs:
+            if isinstance(held, Node):
+                count += (*_place(held), (int(numbers[0]), -1)) < place
+            else:
+                around = _place(held.parent)
+                count += sum((*around, (held.order, int(number))) < place for number in numbers)
+        return count
+
     def part(self, first: int, stop: int) -> Request:
         """A request for the atoms ``first`` to ``stop`` - 1."""
         request = Request()
@@ -84,12 +96,18 @@ class Atoms:
             first = index + 1
 
 
+def _place(node: Node) -> tuple[tuple[int, int], ...]:
+    """Where an iteration lies on the timeline: places compare as their beginnings do."""
+    return () if node.loop is None else (*_place(node.loop.parent), (node.loop.order, node.index))
+
+
 def split(
     tree: RunTree,
     request: Request,
     parts: int,
     costs: CostModel | None = None,
     unusable: Collection[tuple[Loop, int]] = frozenset(),
+    skippable: Collection[Loop] = frozenset(),
 ) -> list[tuple[int, int]]:
     """Cut the request's atoms into at most ``parts`` ranges ``(first, stop)`` with the least makespan."""
     atoms = Atoms(tree, request)
@@ -97,7 +115,7 @@ def split(
     cuts = np.unique(np.linspace(0, count, min(count, CUTS) + 1).astype(np.int64))
 
     def seconds(first: int, stop: int) -> float:
-        return plan_redo(tree, atoms.part(first, stop), costs, unusable).seconds
+        return plan_redo(tree, atoms.part(first, stop), costs, unusable, skippable).seconds
 
     whole = seconds(0, count)
 

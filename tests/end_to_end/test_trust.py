@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import florlog
 
-from .harness import Nursery, flor, python
+from .harness import Nursery, environment, flor, python
 from .programs import write
 
 PROGRAM = """
@@ -63,6 +65,32 @@ KINDS = {
     "mutated global": (
         "SCALE = [0.0]\n\n\ndef grow():\n    SCALE[0] += random.SystemRandom().random()\n    return SCALE[0]\n",
         "grow()",
+    ),
+}
+KINDS |= {
+    "thread races": (
+        (
+            "import threading\n\n\n"
+            "def work(number, done):\n"
+            "    time.sleep(random.SystemRandom().random() * 0.01)\n"
+            "    done.append(number)\n\n\n"
+            "def race():\n"
+            "    done = []\n"
+            "    threads = [threading.Thread(target=work, args=(i, done)) for i in range(6)]\n"
+            "    [t.start() for t in threads]\n"
+            "    [t.join() for t in threads]\n"
+            "    return sum(number * 6**place for place, number in enumerate(done))\n"
+        ),
+        "race()",
+    ),
+    "atomics, whose sums depend on the order": (
+        (
+            "def total():\n"
+            "    parts = list(torch.linspace(0.1, 1e4, 300) ** 2)\n"
+            "    random.SystemRandom().shuffle(parts)\n"
+            "    return sum(parts)\n"
+        ),
+        "total()",
     ),
 }
 RESTORED = {"data read before the run"}  # a global that is in the images: the recorded value comes back
@@ -209,3 +237,88 @@ def test_a_step_whose_item_has_no_fingerprint_is_executed_to_its_end(
     answer = json.loads(next(line for line in output if line.startswith("{")))
     (value,) = answer["values"]
     assert value["trust"] == trust
+
+
+LIBRARY = """
+__version__ = "{version}"
+
+
+def grow(x):
+    return x + {step}
+
+
+def measure(x):
+    return x * {step}
+"""
+
+USING = """
+import stepper
+import torch
+
+import florlog
+
+with florlog.run("using", overhead=float("inf")) as run:
+    w = torch.zeros(3)
+    run.track(w=w)
+    for step in run.loop("step", range(4)):
+        w.copy_(stepper.grow(w))
+        # ADD
+        run.log(total=w.sum())
+"""
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_changed_library_leaves_nothing_proven_also_where_what_was_recorded_comes_out_equal(
+    version: str, tmp_path: Path
+) -> None:
+    library, store = tmp_path / "libraries" / "stepper.py", tmp_path / "script" / "store"
+    library.parent.mkdir()
+    store.parent.mkdir()
+    script = write(store.parent / "train.py", USING)
+    library.write_text(LIBRARY.format(version="1.0", step=1.25))
+    began = _run(store, [script], PYTHONPATH=str(library.parent))
+    assert began.returncode == 0, began.stderr
+    # The new version computes the recorded values as before, and what is asked for otherwise.
+    if version == "1.1":
+        library.write_text(LIBRARY.format(version=version, step=1.25).replace("x * 1.25", "x * 1.5"))
+    write(script, USING.replace("# ADD", "run.log(added=stepper.measure(w))"))
+    done = _run(
+        store, ["-m", "florlog", "replay", script, "--format", "json"], PYTHONPATH=str(library.parent)
+    )
+    assert done.returncode == 0, done.stderr
+    labels = {value["trust"] for value in json.loads(done.stdout)["values"]}
+    if version == "1.0":
+        assert "PROVEN" in labels
+        assert "stepper was" not in done.stderr
+    else:
+        assert labels == {"CONSISTENT"}
+        assert "stepper was 1.0, and is 1.1" in done.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_another_number_of_threads_is_told_or_not_taken(workers: str, tmp_path: Path) -> None:
+    text = USING.replace("import stepper\n", "").replace("stepper.grow(w)", "w + torch.get_num_threads()")
+    store, script = tmp_path / "store", write(tmp_path / "train.py", text)
+    began = _run(store, [script], OMP_NUM_THREADS="2")
+    assert began.returncode == 0, began.stderr
+    write(script, text.replace("# ADD", "run.log(added=w[0])"))
+    command = ["-m", "florlog", "replay", script, "--format", "json", "--workers", workers]
+    done = _run(store, command, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)["values"]
+    assert [value["value"] for value in values] == [2.0, 4.0, 6.0, 8.0]
+    # One process has NumPy's libraries started with their threads; workers are started with the recorded number.
+    assert {value["trust"] for value in values} == {"CONSISTENT" if workers == "1" else "PROVEN"}
+    assert ("OMP_NUM_THREADS was 2, and is 1" in done.stderr) is (workers == "1")
+
+
+def _run(store: Path, command: list[str | Path], **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        env={**environment(store), **variables},
+        cwd=store.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

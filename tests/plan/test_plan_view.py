@@ -18,7 +18,9 @@ COSTS = CostModel(fixed=1.0, bandwidth=1.0)
 def test_the_view_counts_what_the_plan_executes(data: st.DataObject) -> None:
     tree = data.draw(trees())
     request = data.draw(requests(tree))
-    plan = plan_redo(tree, request, COSTS)
+    plan = plan_redo(
+        tree, request, COSTS, skippable={loop for loop in tree.loops() if data.draw(st.booleans())}
+    )
     view = plan_view(plan, request, COSTS)
     walked = Walked(plan, request)
     iterations = [atom for atom in walked.atoms if isinstance(atom[0], Loop)]

@@ -1,0 +1,268 @@
+"""Which loops a replay may skip, because nothing that is asked for depends on what they make.
+
+A validation pass often makes nothing but a number that is logged.  Whether that is so is decided in two steps.
+
+What the loop's body *writes*: the names that it binds, and local containers that it fills.  A body that writes into
+anything else (an attribute, a global, an object that it was given, a file), by itself or in a function of the program
+that it may call, is not skipped; nor is one that draws from Python's or NumPy's generators, whose state no iteration's
+fingerprint holds.
+
+Where that *flows*: `staleness` follows it through the function, and through what calls it where it returns such a
+value.  Anything that may do more than compute, log or print keeps the loop from being skipped.
+
+That a call of an object leaves no trace in it (``model(x)``) is assumed, not shown: the fingerprints after the loop
+and the next image tell (`florlog._checks`).  Names that nested functions use are taken to be read anywhere.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from florlog.source.callgraph import CallGraph
+from florlog.source.calls import is_log_call, loop_call
+from florlog.source.liveness import NOTHING, Names, _Frame
+from florlog.source.program import Code, Function, Loop
+from florlog.source.scopes import Scopes, root_module
+from florlog.source.staleness import CHANGING, Lines, Needed, Staleness
+from florlog.source.syntax import FUNCTIONS
+
+FORBIDDEN = {"open", "exec", "eval", "setattr", "delattr", "input", "globals", "locals", "vars"}
+FRESH = (
+    ast.List,
+    ast.Dict,
+    ast.Set,
+    ast.ListComp,
+    ast.DictComp,
+    ast.SetComp,
+    ast.Call,
+    ast.Constant,
+    ast.BinOp,
+)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What is not as in the recording behind a skipped loop."""
+
+    told: frozenset[tuple[str, int]] = frozenset()  # recorded log statements, by file and line
+    stale: frozenset[tuple[str, str]] = frozenset()  # variables, by qualified name of their code and name
+
+
+@dataclass
+class _Flow:
+    told: set[tuple[str, int]] = field(default_factory=set)
+    stale: set[tuple[str, str]] = field(default_factory=set)
+
+
+class Skipping:
+    """Answers for the loops of one program; ``added`` are the lines that the recording does not have."""
+
+    def __init__(self, code: Code, graph: CallGraph, added: Lines) -> None:
+        self._code, self._graph, self._added = code, graph, added
+        self._clean: dict[Function, bool] = {}
+        self._asked = frozenset(self._names_asked())
+
+    def skipped(self, loop: Loop) -> Skipped | None:
+        """What skipping a loop makes stale; None: it cannot be skipped."""
+        statement = loop.body
+        if not isinstance(statement, ast.For) or not loop.call.certain or statement.orelse:
+            return None
+        flow = _Flow()
+        try:
+            written = self._written(statement, loop.function)
+            self._check_called(statement)
+            self._follow(loop.function, statement, written, frozenset(), flow, set())
+        except Needed:
+            return None
+        return Skipped(frozenset(flow.told), frozenset(flow.stale))
+
+    # -- what a body writes ------------------------------------------------------------------------
+
+    def _written(self, loop: ast.For, function: Function) -> Names:
+        scopes = self._code.scopes[function.file]
+        names = written_by(loop.target)
+        if any(
+            not isinstance(n, (ast.Name, ast.Tuple, ast.List, ast.expr_context))
+            for n in ast.walk(loop.target)
+        ):
+            raise Needed
+        nodes = [node for part in loop.body for node in ast.walk(part)]
+        filled = self._writes(nodes, scopes)
+        if self._doubtful(nodes, scopes) & self._asked - self._tracked:
+            raise Needed
+        for node in ast.walk(function.node):  # an object that is filled may be known by another name already
+            read = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in filled
+            if read and node.lineno < loop.lineno:  # type: ignore[attr-defined]
+                raise Needed
+        return frozenset(names | filled | self._bound(nodes, scopes))
+
+    def _bound(self, nodes: Iterable[ast.AST], scopes: Scopes) -> set[str]:
+        bound = set()
+        for node in nodes:
+            if isinstance(
+                node, (ast.Return, ast.Yield, ast.YieldFrom, ast.Await, ast.Import, ast.ImportFrom)
+            ):
+                raise Needed
+            if isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Global, ast.Nonlocal)):
+                raise Needed
+            if isinstance(node, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del)):
+                if node.id in scopes.of[node].outer:
+                    raise Needed
+                bound.add(node.id)
+        return bound
+
+    def _doubtful(self, nodes: Iterable[ast.AST], scopes: Scopes) -> Names:
+        """Names of objects that are called, or given to what is called: their state may have changed."""
+        found: set[str] = set()
+        for node in nodes:
+            if isinstance(node, ast.Call) and not self._of_florlog(node, scopes):
+                origins = scopes.origins(node.func)
+                if origins <= {"builtin", "def"} or all(map(root_module, origins)):
+                    continue
+                parts = [node.func, *node.args, *(keyword.value for keyword in node.keywords)]
+                found.update(n.id for part in parts for n in ast.walk(part) if isinstance(n, ast.Name))
+        return frozenset(found)
+
+    def _writes(self, nodes: Iterable[ast.AST], scopes: Scopes) -> set[str]:
+        """The local objects that code writes into; raises where it may write into anything else."""
+        filled = set()
+        for node in nodes:
+            target: ast.expr | None = None
+            if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(
+                node.ctx, (ast.Store, ast.Del)
+            ):
+                target = node.value
+            elif isinstance(node, ast.Call) and not self._of_florlog(node, scopes):
+                target = self._changed_by(node, scopes)
+            if target is None:
+                continue
+            if not isinstance(target, ast.Name) or not self._is_fresh(target, scopes):
+                raise Needed
+            filled.add(target.id)
+        return filled
+
+    def _of_florlog(self, call: ast.Call, scopes: Scopes) -> bool:
+        return is_log_call(call, scopes) or loop_call(call, scopes) is not None
+
+    def _changed_by(self, call: ast.Call, scopes: Scopes) -> ast.expr | None:
+        """The object that a call changes as its name says."""
+        for origin in scopes.origins(call.func):
+            root = root_module(origin)
+            if root in ("random", "secrets") or (root == "numpy" and ".random" in origin):
+                raise Needed
+            if origin == "builtin" and getattr(call.func, "id", "") in FORBIDDEN:
+                raise Needed
+            last = origin.rpartition(".")[2]
+            if root and (last in CHANGING or last.endswith("_")):
+                raise Needed  # torch.save, nn.init.zeros_
+        if any(keyword.arg == "out" for keyword in call.keywords):
+            raise Needed
+        if not isinstance(call.func, ast.Attribute):
+            return None
+        name = call.func.attr
+        library = any(map(root_module, scopes.origins(call.func)))
+        in_place = name.endswith("_") and not name.startswith("_")
+        return call.func.value if not library and (name in CHANGING or in_place) else None
+
+    def _is_fresh(self, name: ast.Name, scopes: Scopes) -> bool:
+        """Whether a local name holds an object that its own function made."""
+        scope = scopes.of[name]
+        holder = scope.holder(name.id)
+        if holder is None or (holder.kind == "module" and scope.kind != "module") or name.id in scope.outer:
+            return False
+        return all(isinstance(value, FRESH) for value in holder.bound[name.id])
+
+    def _check_called(self, loop: ast.For) -> None:
+        statements = list(self._statements(loop.body))
+        for called in self._graph.reached_from(statements, set()):
+            if not self._is_clean(called):
+                raise Needed
+
+    def _statements(self, block: Iterable[ast.AST]) -> Iterator[ast.AST]:
+        """The statements of a block, those of florlog loops in it included."""
+        for part in block:
+            for node in ast.walk(part):
+                if node in self._code.function_of:
+                    yield node
+
+    def _is_clean(self, function: Function) -> bool:
+        """Whether a function of the program writes into nothing but what it made itself."""
+        if function not in self._clean:
+            self._clean[function] = True  # for a call of itself
+            nodes = [node for part in function.block for node in ast.walk(part)]
+            scopes = self._code.scopes[function.file]
+            clean = not any(isinstance(node, (ast.Global, ast.Nonlocal)) for node in nodes)
+            if isinstance(function.node, (ast.Module, ast.ClassDef)):
+                clean = False
+            try:
+                self._writes(nodes, scopes)
+            except Needed:
+                clean = False
+            self._clean[function] = clean
+        return self._clean[function]
+
+    # -- where it flows ----------------------------------------------------------------------------
+
+    def _follow(
+        self, function: Function, source: ast.AST, written: Names, given: frozenset[ast.AST], flow: _Flow,
+        seen: set[ast.AST],
+    ) -> None:  # fmt: skip
+        """Follow names that a loop wrote, or values that calls gave."""
+        if source in seen:
+            return
+        seen.add(source)
+        scopes = self._code.scopes[function.file]
+        if not isinstance(function.node, (*FUNCTIONS, ast.Module)):
+            raise Needed
+        frame = _Frame(scopes, scopes.inner.get(function.node, scopes.root))
+        exposed = NOTHING
+        if isinstance(source, ast.For) and not given:
+            exposed = frame.read_first(source.body) - written_by(source.target)
+        stale = Staleness(function, scopes, self._added, source, written, exposed, given)
+        stale.block(function.block, frozenset())
+        if stale.everything & frame.captured:
+            raise Needed
+        flow.told |= stale.told
+        flow.stale.update((function.qualname, name) for name in stale.everything)
+        if stale.returned:
+            for caller, statement in self._calls(function):
+                given = frozenset(n for n, callees in self._graph.events(statement) if function in callees)
+                self._follow(caller, statement, frozenset(), given, flow, seen)
+
+    def _calls(self, function: Function) -> list[tuple[Function, ast.AST]]:
+        """The statements that call a function."""
+        if self._graph.may_be_called_unseen(function):
+            raise Needed
+        return [
+            (caller, statement)
+            for statement, caller in self._code.function_of.items()
+            if any(function in callees for _, callees in self._graph.events(statement))
+        ]
+
+    @cached_property
+    def _tracked(self) -> Names:
+        """Names of objects that the program gives to ``run.track``."""
+        return frozenset(
+            name.id if isinstance(name, ast.Name) else name.attr
+            for tree in self._code.trees.values()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "track"
+            for keyword in node.keywords
+            if isinstance(name := keyword.value, (ast.Name, ast.Attribute))
+        )
+
+    def _names_asked(self) -> Iterator[str]:
+        for file, tree in self._code.trees.items():
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Name) and node.lineno in self._added.get(file, ()):
+                    yield node.id
+
+
+def written_by(target: ast.expr) -> Names:
+    """The plain names in a loop's target."""
+    return frozenset(node.id for node in ast.walk(target) if isinstance(node, ast.Name))

@@ -1,0 +1,186 @@
+"""Where stale values go: names that may hold something other than in the recording, as a loop was not run.
+
+A forward pass over a function, from the loop on or from calls that give stale values.  What is recorded as logged or
+printed from stale names does no harm, as the log has it; nor does the assignment of a plain name, which is stale then.
+Anything else does: a condition, a call that may keep or change something, an added statement.  Jumps are not followed:
+a name is stale behind a loop or a ``try`` if it was so anywhere in it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+
+from florlog.source.calls import is_log_call
+from florlog.source.known import PLAIN_BUILTINS
+from florlog.source.liveness import Names
+from florlog.source.program import Function
+from florlog.source.scopes import Scopes, root_module
+from florlog.source.steadiness import STEADY_LIBRARIES
+from florlog.source.syntax import FUNCTIONS, LOOPS, WITHS, header_parts
+
+Lines = Mapping[str, frozenset[int]]
+"""File -> lines."""
+
+CHANGING = {
+    "add", "append", "appendleft", "apply_", "backward", "clear", "discard", "dump", "extend", "extendleft", "fill",
+    "insert", "load_state_dict", "pop", "popitem", "put", "register_buffer", "register_forward_hook", "remove",
+    "requires_grad_", "reset", "reverse", "save", "savefig", "send", "setdefault", "shuffle", "sort", "step", "update",
+    "write", "writelines",
+}  # fmt: skip
+FUNCTIONAL = PLAIN_BUILTINS - {"delattr", "input", "open"} | {
+    "all", "any", "dict", "enumerate", "filter", "list", "map", "max", "min", "reversed", "sorted", "sum", "tuple",
+    "zip",
+}  # fmt: skip
+
+
+class Needed(Exception):  # noqa: N818 - an answer
+    """Something depends on the loop, or may."""
+
+
+class Staleness:
+    """One pass over a function, from a loop that is not run, or from calls that give stale values."""
+
+    def __init__(
+        self, function: Function, scopes: Scopes, added: Lines, source: ast.AST, written: Names,
+        exposed: Names, given: frozenset[ast.AST],
+    ) -> None:  # fmt: skip
+        self._file, self._scopes = function.file, scopes
+        self._added = added.get(function.file, frozenset())
+        self._source, self._given = source, given
+        self._written, self._exposed = written, exposed  # by the loop: names bound, names read from before
+        self._open: list[set[str]] = []  # of each loop and try around: names that were stale anywhere in it
+        self.everything: Names = frozenset()
+        self.told: set[tuple[str, int]] = set()
+        self.returned = False
+
+    def block(self, block: Iterable[ast.AST], stale: Names) -> Names:
+        """The names that are stale behind a block."""
+        for statement in block:
+            stale = self._statement(statement, stale)
+            self.everything |= stale
+            for around in self._open:
+                around |= stale
+        return stale
+
+    def _statement(self, node: ast.AST, stale: Names) -> Names:
+        if node is self._source and not self._given:
+            self._refuse_if(stale & self._exposed)  # it may be run the next time
+            return stale | self._written
+        if isinstance(node, LOOPS):
+            return self._loop(node, stale)
+        if isinstance(node, (ast.Try, ast.TryStar)):
+            around = set(stale)
+            self._open.append(around)
+            ended = self.block(node.body, stale)
+            self._open.pop()
+            ended = self.block(node.orelse, ended)
+            for handler in node.handlers:
+                ended |= self.block(handler.body, frozenset(around))
+            return self.block(node.finalbody, ended | frozenset(around))
+        if isinstance(node, (ast.If, *WITHS)):
+            self._refuse_if(self._uses(header_parts(node), stale))
+            if isinstance(node, ast.If):
+                return self.block(node.body, stale) | self.block(node.orelse, stale)
+            return self.block(node.body, stale)
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom)):
+            return stale
+        if self._uses([node], stale):
+            return self._using(node, stale)
+        return stale - self._bound(node) if isinstance(node, (ast.Assign, ast.AnnAssign)) else stale
+
+    def _using(self, node: ast.AST, stale: Names) -> Names:
+        """A simple statement that reads something stale."""
+        self._refuse_if(getattr(node, "lineno", 0) in self._added)
+        if isinstance(node, ast.Return):
+            assert node.value is not None
+            self._check_value(node.value, stale)
+            self.returned = True
+            return stale
+        if isinstance(node, ast.Expr):
+            call = node.value
+            if call in self._given and not self._uses(ast.iter_child_nodes(call), stale):
+                return stale  # what it returns is dropped
+            known = isinstance(call, ast.Call) and (self._tells(call) or self._prints(call))
+            self._refuse_if(not known)
+            assert isinstance(call, ast.Call)
+            for argument in [*call.args, *(keyword.value for keyword in call.keywords)]:
+                self._check_value(argument, stale)
+            if self._tells(call):
+                lines = range(call.lineno, (call.end_lineno or call.lineno) + 1)
+                self.told.update((self._file, line) for line in lines)
+            return stale
+        if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [name for target in targets for name in ast.walk(target)]
+            plain = (ast.Name, ast.Tuple, ast.List, ast.expr_context)
+            self._refuse_if(not all(isinstance(name, plain) for name in names))
+            self._check_value(node.value, stale)
+            bound = self._bound(node)
+            self._refuse_if(any(self._scopes.of[n].outer.get(n.id) for n in names if isinstance(n, ast.Name)))
+            return stale | bound
+        raise Needed
+
+    def _loop(self, node: ast.For | ast.AsyncFor | ast.While, stale: Names) -> Names:
+        around = set(stale)
+        self._open.append(around)
+        while True:
+            before = frozenset(around)
+            header = [node.test] if isinstance(node, ast.While) else [node.iter]
+            self._refuse_if(self._uses(header, before))
+            bound = frozenset[str]() if isinstance(node, ast.While) else self._bound(node.target)
+            around |= self.block(node.body, before - bound)
+            if frozenset(around) == before:
+                break
+        self._open.pop()
+        return self.block(node.orelse, frozenset(around)) | frozenset(around)
+
+    @staticmethod
+    def _refuse_if(condition: object) -> None:
+        if condition:
+            raise Needed
+
+    def _uses(self, nodes: Iterable[ast.AST], stale: Names) -> bool:
+        """Whether code reads a stale name, or has a call that gives a stale value."""
+        for part in nodes:
+            for node in ast.walk(part):
+                if node in self._given:
+                    return True
+                if isinstance(node, ast.AugAssign):
+                    node = node.target
+                elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    continue
+                if isinstance(node, ast.Name) and node.id in stale:
+                    return True
+        return False
+
+    @staticmethod
+    def _bound(node: ast.AST) -> Names:
+        return frozenset(
+            n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+        )
+
+    def _tells(self, call: ast.Call) -> bool:
+        return is_log_call(call, self._scopes)
+
+    def _prints(self, call: ast.Call) -> bool:
+        return isinstance(call.func, ast.Name) and call.func.id == "print"
+
+    def _check_value(self, value: ast.expr, stale: Names) -> None:
+        """Refuse an expression that may do more with a stale value than compute from it."""
+        for node in ast.walk(value):
+            if isinstance(node, (ast.NamedExpr, ast.Lambda, ast.Yield, ast.YieldFrom, ast.Await)):
+                raise Needed
+            if not isinstance(node, ast.Call):
+                continue
+            if node in self._given:
+                self._refuse_if(self._uses(ast.iter_child_nodes(node), stale))
+                continue
+            if any(self._uses([part], stale) for part in [*node.args, *(k.value for k in node.keywords)]):
+                origins = self._scopes.origins(node.func)
+                builtin = origins == {"builtin"} and getattr(node.func, "id", "") in FUNCTIONAL
+                library = all(root_module(o) in STEADY_LIBRARIES - {"florlog"} for o in origins)
+                named = isinstance(node.func, ast.Attribute) and node.func.attr in CHANGING
+                self._refuse_if(named or not (builtin or library))
+            elif self._uses([node.func], stale):
+                self._refuse_if(not isinstance(node.func, ast.Attribute) or node.func.attr in CHANGING)
