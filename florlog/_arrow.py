@@ -22,16 +22,19 @@ def arrow(columns: Columns, run: str | None = None) -> Any:
     if run is not None:
         data["run"] = _repeated(pa, [0] * len(columns), [run])
     for name, column in columns.loops.items():
-        data[name] = pa.array(column.values, pa.int64(), mask=~column.present)
+        data[_text(name)] = pa.array(column.values, pa.int64(), mask=~column.present)
     for name, column in columns.names.items():
-        data[name if name not in data else f"{name}_value"] = _array(pa, column)
+        key = _text(name)
+        while key in data or key == "trust":
+            key += "_value"
+        data[key] = _array(pa, column)
     data["trust"] = _repeated(pa, columns.trust, list(TRUST))
     return pa.table(data)
 
 
 def _repeated(pa: Any, codes: Any, texts: list[str]) -> Any:
     """A column of few different texts."""
-    held = pa.array(texts, pa.string())
+    held = pa.array([_text(text) for text in texts], pa.string())
     return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), held).dictionary_decode()
 
 
@@ -48,9 +51,12 @@ def _array(pa: Any, column: Column) -> Any:
     texts = [
         value if value is None or isinstance(value, str) else json.dumps(jsonable(value)) for value in values
     ]
-    return pa.array(
-        [text if text is None else text.encode(errors="replace").decode() for text in texts], pa.string()
-    )
+    return pa.array([text if text is None else _text(text) for text in texts], pa.string())
+
+
+def _text(text: str) -> str:
+    """Text that Arrow can hold: half a letter, which Python allows, becomes a question mark."""
+    return text.encode(errors="replace").decode()
 
 
 def sql(log: Log, query: str) -> pd.DataFrame:
@@ -64,9 +70,13 @@ def sql(log: Log, query: str) -> pd.DataFrame:
         for key, value in view.params.items()
     ]
     with duckdb.connect() as connection:
-        connection.register("runs", pa.Table.from_pylist([view.summary() for view in views]))
+        summaries = [
+            {key: _text(value) if isinstance(value, str) else value for key, value in view.summary().items()}
+            for view in views
+        ]
+        connection.register("runs", pa.Table.from_pylist(summaries))
         columns = ("run", "name", "value")
-        by_column = {name: [row[i] for row in params] for i, name in enumerate(columns)}
+        by_column = {name: [_text(row[i]) for row in params] for i, name in enumerate(columns)}
         connection.register("params", pa.table({n: pa.array(c, pa.string()) for n, c in by_column.items()}))
         connection.register("iterations", _joined(pa, tables))
         return connection.sql(query).df()  # type: ignore[no-any-return]

@@ -10,6 +10,7 @@ from numpy import typing as npt
 
 from ._columns import RECORDED, TRUST, Columns
 from ._extras import need
+from ._render import printable
 from .errors import FlorlogError
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def plot(columns: Columns, names: tuple[str, ...], x: str | None, axes: Any) -> 
         drawn = np.flatnonzero(~np.isnan(values) & ~np.isnan(at))
         for number, rows in enumerate(_groups(drawn, around)):
             least = TRUST[columns.trust[rows].min()]
-            label = (name if least == RECORDED else f"{name} ({least})") if number == 0 else None
+            shown = printable(name).replace("$", r"\$")  # which would begin a formula
+            label = (shown if least == RECORDED else f"{shown} ({least})") if number == 0 else None
             style = "-" if least == RECORDED else "o--"
             axes.plot(at[rows], values[rows], style, markersize=3, linewidth=1, label=label)
     axes.set_xlabel(x or "iteration")

@@ -43,6 +43,11 @@ def jsonable(value: Any) -> Any:
     return str(value)
 
 
+def fits_float(value: Any) -> bool:
+    """Whether a value is a number that a float can hold: a logged integer may have any number of digits."""
+    return isinstance(value, float) or (isinstance(value, int) and value.bit_length() < 1024)
+
+
 def printable(text: str) -> str:
     """Text without control characters: a log may hold a terminal's escape sequences, or half a letter."""
     if text.isprintable():

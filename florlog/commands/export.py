@@ -8,6 +8,7 @@ from typing import Literal
 
 from .._found import where
 from .._reader import Log, RunView
+from .._render import printable
 from .._session import open_store, store_path
 from .._state_at import state_at
 from ..export.mlflow import write_mlflow
@@ -60,14 +61,16 @@ def run(options: argparse.Namespace) -> int:
         view = log.run(options.run)
         if options.what == "values":
             count = write_values(view.columns(*(options.name or ())), options.output, options.format)
-            print(f"{count} rows of run {view.id} in {options.output}")
+            print(f"{count} rows of run {printable(view.id)} in {options.output}")
         elif options.what == "tensorboard":
             count = write_tensorboard(view, options.output)
-            print(f"{count} values of run {view.id} below {options.output}")
+            print(f"{count} values of run {printable(view.id)} below {options.output}")
         elif options.what == "state":
             print(_state(view, options))
         else:
-            print(f"run {view.id} is MLflow run {write_mlflow(view, options.uri, options.experiment)}")
+            print(
+                f"run {printable(view.id)} is MLflow run {write_mlflow(view, options.uri, options.experiment)}"
+            )
     return 0
 
 
@@ -80,6 +83,6 @@ def _state(view: RunView, options: argparse.Namespace) -> str:
     doubt = f" ({state.detail})" if state.detail else ""
     missing = f"; left out, as the format has nothing for them: {', '.join(left_out)}" if left_out else ""
     return (
-        f"{tensors} tensors of run {view.id}, {at} of {where(options.at)}, in {options.output}: "
+        f"{tensors} tensors of run {printable(view.id)}, {at} of {where(options.at)}, in {options.output}: "
         f"{state.trust}{doubt}, {state.redone} iterations redone{missing}"
     )

@@ -7,7 +7,7 @@ from collections import Counter
 from .._columns import RECORDED
 from .._extras import need
 from .._reader import RunView
-from .._render import brief
+from .._render import brief, fits_float
 
 _BATCH = 500
 
@@ -32,7 +32,7 @@ def write_mlflow(view: RunView, uri: str | None, experiment: str) -> str:
     steps: Counter[str] = Counter()
     batch = []
     for value in view.logged():
-        if isinstance(value.value, int | float):
+        if fits_float(value.value):
             key = value.name if value.trust == RECORDED else f"{value.name}.{value.trust}"
             batch.append(entities.Metric(key, float(value.value), 0, steps[key]))
             steps[key] += 1

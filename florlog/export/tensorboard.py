@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
 from .._columns import RECORDED
 from .._extras import need
 from .._reader import RunView
+from .._render import fits_float, printable
 
 
 def write_tensorboard(view: RunView, folder: Path) -> int:
@@ -19,13 +21,17 @@ def write_tensorboard(view: RunView, folder: Path) -> int:
     from torch.utils.tensorboard import SummaryWriter
 
     steps: Counter[str] = Counter()
-    values = [v for v in view.logged() if isinstance(v.value, int | float)]
+    values = [v for v in view.logged() if fits_float(v.value)]
     values.sort(
         key=lambda v: (v.trust != RECORDED, [index for _, index in v.path] if v.trust != RECORDED else [])
     )
-    with SummaryWriter(str(folder / view.id)) as writer:
+    inside = (
+        re.sub(r"[^A-Za-z0-9._-]", "_", view.id).lstrip(".") or "run"
+    )  # an id made by somebody may be a path
+    with SummaryWriter(str(folder / inside)) as writer:
         for value in values:
-            tag = value.name if value.trust == RECORDED else f"{value.name} ({value.trust})"
+            name = printable(value.name)
+            tag = name if value.trust == RECORDED else f"{name} ({value.trust})"
             writer.add_scalar(tag, float(value.value), steps[tag])
             steps[tag] += 1
     return steps.total()

@@ -45,4 +45,5 @@ def write_values(columns: Columns, path: Path, fmt: str | None) -> int:
 def _cell(value: object) -> object:
     if isinstance(value, float):
         return repr(value)  # every digit: what is read back is the same number
-    return value if isinstance(value, int | str) else json.dumps(jsonable(value))
+    held = jsonable(value)
+    return held if isinstance(held, int | str) else json.dumps(held)

@@ -131,18 +131,73 @@ def test_diff_names_the_first_iteration_whose_values_differ(
     assert "every recorded value is equal" in capsys.readouterr().out
 
 
-def test_importing_florlog_imports_none_of_the_heavy_libraries() -> None:
-    code = (
-        "import sys, florlog, florlog.commands\n"
-        "heavy = {'pandas', 'textual', 'pyarrow', 'duckdb', 'matplotlib', 'tensorboard', 'mlflow', 'rich'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 def test_what_is_not_installed_is_named_in_one_line() -> None:
     from florlog._extras import need
 
     with pytest.raises(florlog.FlorlogError, match=r"pip install 'florlog\[frame\]'"):
         need("a_library_that_nobody_has", "frame")
+
+
+def test_a_malicious_run_goes_out_as_data_and_nothing_of_it_to_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run in evil(tmp_path / "store"):
+        for ending in ("csv", "jsonl", "parquet"):
+            file = tmp_path / f"{ending}.{ending}"
+            assert (
+                main(["export", "--store", str(tmp_path / "store"), "values", "--run", run, "-o", str(file)])
+                == 0
+            )
+            assert file.stat().st_size > 0
+        board = [
+            "export",
+            "--store",
+            str(tmp_path / "store"),
+            "tensorboard",
+            "--run",
+            run,
+            "-o",
+            str(tmp_path / "tb"),
+        ]
+        assert main(board) == 0
+        printed = capsys.readouterr()
+        assert (printed.out + printed.err).replace("\n", "").isprintable()
+    with florlog.open(tmp_path / "store") as log:
+        assert log.sql("select count(*) as n from runs")["n"].tolist() == [2]
+
+
+def test_a_plot_takes_no_name_for_a_formula(tmp_path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    name = "$\\frac\x1b"
+    with florlog.run("formula", store=tmp_path / "store") as run:
+        for i in run.loop("i", range(3)):
+            run.log(**{name: i})
+    with florlog.open(tmp_path / "store") as log:
+        axes = log.run().plot(name)
+        axes.figure.savefig(tmp_path / "plot.png")  # which reads every text
+
+
+def test_importing_florlog_is_small_and_has_no_side_effect(tmp_path: Path) -> None:
+    code = """
+import os, random, signal, sys, threading
+import torch, numpy
+def world():
+    return (os.getcwd(), dict(os.environ), sys.path[:], sys.argv[:], sys.excepthook, sys.gettrace(), sys.getprofile(),
+            [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)], threading.enumerate(), os.listdir("."),
+            random.getstate(), torch.get_rng_state().tolist(), str(numpy.random.get_state()), torch.get_num_threads(),
+            torch.is_grad_enabled(), sys.meta_path[:], sys.stdout, sys.stderr)
+before, modules = world(), set(sys.modules)
+import florlog, florlog.commands
+assert world() == before
+new = set(sys.modules) - modules
+heavy = {'pandas', 'textual', 'pyarrow', 'duckdb', 'matplotlib', 'tensorboard', 'mlflow', 'rich', 'asyncio'}
+assert not heavy & new, heavy & new
+foreign = sorted(name for name in new if not name.startswith('florlog'))
+assert len(foreign) < 60, foreign
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
