@@ -43,8 +43,8 @@ _OURS: Final = frozenset({LOCK, LOG, PAGES, f"{MANIFEST}.new"})
 _NETWORK: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs",
      "ncpfs", "ocfs2", "gfs2", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.rclone",
-     "fuse.juicefs", "fuse.blobfuse2", "fuse.mount-s3", "fuse.vmhgfs-fuse", "vboxsf", "prl_fs", "coda", "panfs", "pvfs2",
-     "orangefs", "wekafs"}
+     "fuse.juicefs", "fuse.blobfuse2", "fuse.mount-s3", "fuse.vmhgfs-fuse", "vboxsf", "prl_fs", "coda", "panfs",
+     "pvfs2", "orangefs", "wekafs"}
 )  # fmt: skip
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux
 
