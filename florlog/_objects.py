@@ -37,7 +37,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ._environment import is_local, is_own, main_script
 from ._inplace import put_back
 from ._state import adapter, loader_generators
-from ._tree import flatten
+from ._tree import Pending, flatten
 from .errors import ImageError, TrackError
 
 Tree = Any
@@ -372,6 +372,8 @@ def _attributes_of(value: Any) -> dict[str, Any]:
 def _flattens(value: Any, place: str) -> bool:
     try:
         flatten(value, place)
+    except Pending:
+        raise
     except (Unencodable, RuntimeError, TypeError, RecursionError):
         return False
     return True

@@ -34,6 +34,15 @@ from ._types import codec_of, decode, fields_of, with_fields
 
 Skeleton = tuple[str, Any]
 
+
+class Pending(Unencodable):
+    """A tensor from which a backward pass may still go: its value without the computation is not its state."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__("computation", where)
+        self.args = (f"{where or 'it'} is a computation whose gradient is still to be computed",)
+
+
 _DEEPEST = 30  # levels of a tree; the value codec takes 100, and a level of a skeleton is three
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
 _FACTORIES: dict[Any, str] = {None: "", list: "list", dict: "dict", set: "set", int: "int", float: "float"}
@@ -45,10 +54,46 @@ _ARRAYS = "biufcmMSU"
 def flatten(tree: Any, prefix: str) -> tuple[Skeleton, list[tuple[str, torch.Tensor]]]:
     """The skeleton of ``tree``, and its tensors with their keys, which start with ``prefix``.
 
-    Raises `florlog_wal.Unencodable` for a leaf that cannot be captured.
+    Raises `florlog_wal.Unencodable` for a leaf that cannot be captured, `Pending` for one with a gradient to come.
     """
     flattener = _Flattener()
     return flattener.walk(tree, prefix, 0), list(flattener.tensors.items())
+
+
+_SAVED: dict[type, tuple[str, ...]] = {}
+_NODES = 256  # of a computation that are looked at: the first few tell in all that was met
+
+
+def awaits_gradient(function: Any) -> bool:
+    """Whether a backward pass can still go through a tensor's ``grad_fn``.
+
+    A pass frees the tensors that the computation saved, and reading one then raises; so does one that was overwritten,
+    as by an optimizer's step.  A computation that saved none can be gone through again, so it counts as pending.
+    """
+    seen, ahead = {function}, deque([function])
+    while ahead and len(seen) < _NODES:
+        node = ahead.popleft()
+        try:
+            held = [getattr(node, name) for name in _saved(type(node))]
+        except RuntimeError:
+            return False
+        if any(isinstance(part, torch.Tensor) or (isinstance(part, tuple) and part) for part in held):
+            return True
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                ahead.append(following)
+    return True
+
+
+def _saved(kind: type) -> tuple[str, ...]:
+    """The attributes of a kind of ``grad_fn`` that give saved tensors."""
+    names = _SAVED.get(kind)
+    if names is None:
+        raw = (name.removeprefix("_raw") for name in dir(kind) if name.startswith("_raw_saved_"))
+        # A function written in Python has no underscore there.
+        names = _SAVED[kind] = tuple(name if hasattr(kind, name) else name[1:] for name in raw)
+    return names
 
 
 class _Flattener:
@@ -119,6 +164,8 @@ class _Flattener:
         if node.requires_grad and node.is_leaf:
             grad = None if node.grad is None else self._tensor(node.grad.detach(), f"{key}.grad")
             return ("r", (self._tensor(node.detach(), key), grad))
+        if node.grad_fn is not None and awaits_gradient(node.grad_fn):
+            raise Pending(key)
         node = node.detach()
         if node.layout is torch.sparse_coo:
             parts = (

@@ -70,7 +70,9 @@ def test_a_runs_images_stay_within_the_budget_and_spread_over_its_time(tmp_path:
     freed = gc(tmp_path / "store")  # thinning left no page that nobody names
     assert freed.pages == 0
     pages = (tmp_path / "store" / "pages" / "data.mdb").stat().st_size
-    assert pages < 2 * (4 + 7) * STATE  # of 64 that were written; freed pages are used again a few commits later
+    assert (
+        pages < 2 * (4 + 7) * STATE
+    )  # of 64 that were written; freed pages are used again a few commits later
 
 
 def test_a_budget_below_two_states_keeps_the_images_that_fit_and_says_so(tmp_path: Path) -> None:
