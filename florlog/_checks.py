@@ -58,6 +58,7 @@ class Checks:
         self._pending: list[Found] = []
         self._skips: list[str] = []  # loops skipped since the state was last known to be the recorded one
         self._told: set[tuple[str, int]] = set()  # recorded log statements that told what is stale
+        self._untold: set[tuple[str, int]] = set()  # these as they were when recorded
         self._stale: set[tuple[str, str]] = set()  # variables that are not as recorded
         self.mistaken = ""  # a difference that may come from a loop that was skipped
         self.settled: tuple[Loop, int] | None = None  # the last boundary with the recorded state
@@ -170,8 +171,8 @@ class Checks:
             self._print(name, iteration, now, then)
         if record.rng or record.state:
             self._closed += 1
-        for (_, line, name), left in (iteration.expected or {}).items():
-            if left:
+        for (file, line, name), left in (iteration.expected or {}).items():
+            if left and (file, line) not in self._untold:
                 self._differ(f"{name} (line {line}) was logged at {where(iteration.path)}, and is not now")
 
     # -- boundaries --------------------------------------------------------------------------------
@@ -215,7 +216,18 @@ class Checks:
         """A loop was not run; ``left``: what is not as recorded then, until an image is restored."""
         self._skips.append(what)
         self._told |= left.told
+        self._untold |= {then for place in left.told if (then := self._then(*place)) is not None}
         self._stale |= left.stale
+
+    @property
+    def stale(self) -> bool:
+        """Whether variables may lack what a skipped loop would have made."""
+        return bool(self._stale)
+
+    def failed(self, text: str) -> bool:
+        """The script failed; whether that may come from a loop that was skipped."""
+        self._suspect(text)
+        return bool(self.mistaken)
 
     def _suspect(self, text: str) -> None:
         if self._skips and not self.mistaken:
@@ -263,7 +275,7 @@ class Checks:
     def restored(self, loop: Loop, index: int) -> None:
         """An image is in place: everything up to here is labelled, what follows starts from a known state."""
         self._settle(loop, index)
-        self._skips, self._told, self._stale = [], set(), set()
+        self._skips, self._told, self._untold, self._stale = [], set(), set(), set()
         self._base = "image"
 
     def end(self) -> None:

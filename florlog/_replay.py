@@ -26,7 +26,7 @@ from ._rerun import rerunning
 from .errors import ImageError
 from .handsfree.session import replay_hands_free
 from .source.execution import LocalModuleFinder, run_as_main
-from .source.instrument import isolate, leave_behind
+from .source.instrument import excuse, isolate, leave_behind
 
 
 @dataclass(slots=True)
@@ -185,6 +185,7 @@ def _execute(question: Question, guide: Guide) -> None:
     files = set(question.diffs)
     leave_behind(question.exits.values())
     isolate(question.apart)
+    excuse(place for skipped in question.skippable.values() for place in skipped.may_fail)
     finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files, question.places)
     try:
         with rerunning(begin, guide, question.script, files):

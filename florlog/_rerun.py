@@ -23,7 +23,8 @@ def rerunning(begin: RunBegin, guide: Guide, script: str, files: Collection[str]
     """While the body runs ``script``, its first run of the recorded name follows ``guide``.
 
     What it prints is dropped, what it writes goes to an overlay, and leaving early is no error.  Raises
-    `FlorlogError` for what it raises, with the place in ``files``, and when it opens no such run.
+    `FlorlogError` for what it raises, with the place in ``files``, unless a skipped loop may have made it fail,
+    and when it opens no such run.
     """
     threads = begin.environment.get("threads")
     if isinstance(threads, int) and threads != torch.get_num_threads():
@@ -40,7 +41,9 @@ def rerunning(begin: RunBegin, guide: Guide, script: str, files: Collection[str]
     except FlorlogError:
         raise
     except Exception as error:
-        raise FlorlogError(f"the replayed script raised {_located(error, files)}") from error
+        text = f"the replayed script raised {_located(error, files)}"
+        if not guide.checks.failed(text):
+            raise FlorlogError(text) from error
     finally:
         _session.command = None
     if not replay.taken:

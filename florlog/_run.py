@@ -139,6 +139,11 @@ class Run:
         if self._guide is not None and self._guide.leaves(self._stack[-1], file, line):
             raise SkipRest
 
+    @property
+    def misses(self) -> bool:
+        """Whether variables may lack what a skipped loop would have made."""
+        return self._guide is not None and self._guide.checks.stale
+
     def disown(self) -> None:
         """In a forked child, such as a loader's worker: loops run and nothing is recorded."""
         self._journal = self._guide = None

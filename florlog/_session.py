@@ -31,6 +31,7 @@ from ._policy import Policy
 from ._run import Run
 from ._tree import plain
 from .errors import FlorlogError, LogValueError, NoRunError, NoSuchRunError, StoreError
+from .source.instrument import is_instrumented
 
 
 @dataclass(slots=True)
@@ -68,6 +69,19 @@ def leave(file: str, line: int) -> None:
     """Instrumented code stands behind the statement at a line, the last of its iteration that a replay asks for."""
     if _current:
         _current[-1].leave(file, line)
+
+
+def excuse() -> None:
+    """A statement failed that reads what a loop makes: raise that again, unless the loop was skipped.
+
+    What the program's own functions raise is excused where it arises, or not at all.
+    """
+    trace = sys.exc_info()[2]
+    inner = None if trace is None else trace.tb_next
+    while inner is not None and not is_instrumented(inner.tb_frame.f_code.co_filename):
+        inner = inner.tb_next
+    if inner is not None or not _current or not _current[-1].misses:
+        raise
 
 
 def store_path(store: str | os.PathLike[str] | None) -> Path:

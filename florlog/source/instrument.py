@@ -14,6 +14,9 @@ iteration when nothing more of it is planned:  ``__florlog_leave__(FILE, LINE)``
 Around each run of added statements (`isolate`) stands ``with __florlog_isolated__(FILE, LINE):``, which lets them draw
 random numbers without the recorded code noticing.
 
+A statement that reads what a skipped loop would have made (`excuse`) stands in a ``try`` whose handler calls
+``__florlog_excuse__()``, which raises again unless such a loop was skipped; a ``return`` returns None then.
+
 The change is made in the tree and each new node takes the position of the code that it stands for, so
 tracebacks, ``f_lineno`` and ``inspect.getsource`` show the user's file.  ``break``, ``continue``,
 ``return`` and ``else:`` mean what they meant.  The name is bound at the head of the module, after docstring
@@ -41,11 +44,13 @@ from florlog.source.syntax import FUNCTIONS, blocks, reread
 SKIP_NAME = "__florlog_skip__"
 LEAVE_NAME = "__florlog_leave__"
 ISOLATED_NAME = "__florlog_isolated__"
+EXCUSE_NAME = "__florlog_excuse__"
 DECLARATIONS = (*FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
 
 _wrapped: dict[str, frozenset[int]] = {}
 _points: dict[str, dict[tuple[int, int], int]] = {}
 _apart: dict[str, frozenset[tuple[int, int]]] = {}
+_excused: dict[str, set[tuple[int, int]]] = {}
 
 
 class Leaving(Protocol):
@@ -72,6 +77,13 @@ def isolate(places: Mapping[str, frozenset[tuple[int, int]]]) -> None:
     _apart.update(places)
 
 
+def excuse(places: Iterable[tuple[str, int, int]]) -> None:
+    """From now on, statements at these files, lines and columns may fail behind a skipped loop, and no others."""
+    _excused.clear()
+    for file, line, column in places:
+        _excused.setdefault(file, set()).add((line, column))
+
+
 @dataclass(frozen=True)
 class Instrumented:
     """A compiled module and the lines of the loop calls whose bodies can be left early."""
@@ -83,17 +95,25 @@ class Instrumented:
 def instrument(source: str, filename: str) -> Instrumented:
     """Compiles a module's text with the bodies of its florlog loops wrapped."""
     tree = reread(ast.parse(source, filename), filename)
+    excused = _excuse(tree, _excused.get(filename, set()))
     isolated = _isolate(tree, filename, _apart.get(filename, frozenset()))
     wrapped = _wrap_loops(tree)
     if wrapped:
         _insert_leaving(tree, filename, _points.get(filename, {}))
         _import(tree, SkipRest.__module__, SkipRest.__name__, SKIP_NAME)
         _import(tree, "florlog._session", "leave", LEAVE_NAME)
+    if excused:
+        _import(tree, "florlog._session", "excuse", EXCUSE_NAME)
     if isolated:
         _import(tree, "florlog._isolation", "Isolated", ISOLATED_NAME)
     code = compile(tree, filename, "exec", dont_inherit=True)
     _wrapped[filename] = wrapped
     return Instrumented(code, wrapped)
+
+
+def is_instrumented(filename: str) -> bool:
+    """Whether a file's code was compiled here."""
+    return filename in _wrapped
 
 
 def wrapped_at(filename: str, line: int) -> bool:
@@ -157,6 +177,31 @@ def _apart_from(statements: list[ast.stmt], filename: str) -> ast.stmt:
     for node in ast.walk(call):
         ast.copy_location(node, first)
     return ast.copy_location(_Isolated([ast.withitem(call)], statements), first)
+
+
+class _Excused(ast.Try):
+    """The ``try`` around a statement that may fail behind a skipped loop."""
+
+
+def _excuse(tree: ast.Module, places: set[tuple[int, int]]) -> bool:
+    """Let the statements at ``places`` fail; whether there was one."""
+    found = False
+    for node in list(ast.walk(tree)) if places else ():
+        for _, block in blocks(node):
+            for place, statement in enumerate(block):
+                if _place(statement) in places and isinstance(statement, ast.stmt):
+                    found = True
+                    block[place] = _failing(statement)
+    return found
+
+
+def _failing(statement: ast.stmt) -> ast.stmt:
+    call = ast.Expr(ast.Call(ast.Name(EXCUSE_NAME, ast.Load()), [], []))
+    body: list[ast.stmt] = [call, ast.Return()] if isinstance(statement, ast.Return) else [call]
+    handler = ast.ExceptHandler(ast.Name("Exception", ast.Load()), None, body)
+    for node in ast.walk(handler):
+        ast.copy_location(node, statement)
+    return ast.copy_location(_Excused([statement], [handler], [], []), statement)
 
 
 def _place(node: ast.AST) -> tuple[int, int]:

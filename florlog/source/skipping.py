@@ -49,11 +49,13 @@ class Skipped:
 
     told: frozenset[tuple[str, int]] = frozenset()  # recorded log statements, by file and line
     stale: frozenset[tuple[str, str]] = frozenset()  # variables, by qualified name of their code and name
+    may_fail: frozenset[tuple[str, int, int]] = frozenset()  # statements that read them: file, line, column
 
 
 @dataclass
 class _Flow:
     told: set[tuple[str, int]] = field(default_factory=set)
+    may_fail: set[tuple[str, int, int]] = field(default_factory=set)
     stale: set[tuple[str, str]] = field(default_factory=set)
 
 
@@ -77,7 +79,7 @@ class Skipping:
             self._follow(loop.function, statement, written, frozenset(), flow, set())
         except Needed:
             return None
-        return Skipped(frozenset(flow.told), frozenset(flow.stale))
+        return Skipped(frozenset(flow.told), frozenset(flow.stale), frozenset(flow.may_fail))
 
     # -- what a body writes ------------------------------------------------------------------------
 
@@ -226,6 +228,7 @@ class Skipping:
         if stale.everything & frame.captured:
             raise Needed
         flow.told |= stale.told
+        flow.may_fail.update((function.file, *place) for place in stale.may_fail)
         flow.stale.update((function.qualname, name) for name in stale.everything)
         if stale.returned:
             for caller, statement in self._calls(function):

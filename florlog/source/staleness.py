@@ -2,6 +2,8 @@
 
 A forward pass over a function, from the loop on or from calls that give stale values.  What is recorded as logged or
 printed from stale names does no harm, as the log has it; nor does the assignment of a plain name, which is stale then.
+That such a statement may fail (an empty list is concatenated, a count of none divided by) does no harm either: what it
+would have made is stale anyway, so where the loop was skipped it may (`Staleness.may_fail`).
 Anything else does: a condition, a call that may keep or change something, an added statement.  Jumps are not followed:
 a name is stale behind a loop or a ``try`` if it was so anywhere in it.
 """
@@ -52,6 +54,7 @@ class Staleness:
         self._open: list[set[str]] = []  # of each loop and try around: names that were stale anywhere in it
         self.everything: Names = frozenset()
         self.told: set[tuple[str, int]] = set()
+        self.may_fail: set[tuple[int, int]] = set()  # statements, by line and column
         self.returned = False
 
     def block(self, block: Iterable[ast.AST], stale: Names) -> Names:
@@ -91,7 +94,9 @@ class Staleness:
 
     def _using(self, node: ast.AST, stale: Names) -> Names:
         """A simple statement that reads something stale."""
-        self._refuse_if(getattr(node, "lineno", 0) in self._added)
+        assert isinstance(node, ast.stmt)
+        self._refuse_if(node.lineno in self._added)
+        self.may_fail.add((node.lineno, node.col_offset))
         if isinstance(node, ast.Return):
             assert node.value is not None
             self._check_value(node.value, stale)

@@ -26,16 +26,18 @@ import florlog
 
 def evaluate(run, model, loader):
     MODE
-    right, shown = 0, []
+    right, seen, shown = 0, 0, []
     with torch.no_grad():
         for x, y in run.loop("val", loader):
             scores = model(x)
             right += (scores.argmax(1) == y).sum().item()
+            seen += len(y)
             shown.append(scores[0])
             SECRET
             time.sleep(0.01)
     model.train()
-    return right / len(loader.dataset)
+    FAIL
+    return right / seen, torch.stack(shown)
 
 
 def main():
@@ -46,10 +48,11 @@ def main():
     val = DataLoader(TensorDataset(x, y), batch_size=16)
     model = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    pad = torch.zeros(3_000_000)  # a restore has to cost more than the code behind a loop, on a busy machine too
     best = 0.0
     # BEFORE
     with florlog.run("skip", overhead=float("inf")) as run:
-        run.track(model=model, optimizer=optimizer)
+        run.track(model=model, optimizer=optimizer, pad=pad)
         for epoch in run.loop("epoch", range(3)):
             # TICK
             for bx, by in run.loop("step", train):
@@ -59,9 +62,10 @@ def main():
                 optimizer.step()
                 # STEP
                 run.log(loss=loss)
-            accuracy = evaluate(run, model, val)
+            accuracy, shown = evaluate(run, model, val)
+            largest = shown.max().item()
             best = max(best, accuracy)
-            run.log(accuracy=accuracy, best=best)
+            run.log(accuracy=accuracy, best=best, largest=largest)
             # EPOCH
 
 
@@ -101,10 +105,11 @@ def ask(
     place: str = "STEP",
     mode: str = "model.eval()",
     secret: str = "pass",
+    fail: str = "pass",
     images: bool = True,
 ) -> Asked:
     """Record the program, and ask for a value; ``images``: at every boundary, or at the start alone."""
-    text = PROGRAM.replace("MODE", mode).replace("SECRET", secret)
+    text = PROGRAM.replace("MODE", mode).replace("SECRET", secret).replace("FAIL", fail)
     if not images:  # none can be taken while an iterator is carried
         text = text.replace("# BEFORE", "ticks = iter(range(99))").replace("# TICK", "next(ticks)")
     script = write(directory / "train.py", text)
@@ -125,6 +130,16 @@ def test_a_validation_loop_is_skipped_and_the_image_behind_it_confirms_that(
     assert asked.skipped > 0
     assert asked.labels == {"PROVEN"}
     assert "skipped" not in asked.said
+
+
+def test_what_fails_as_a_loop_was_skipped_is_redone_in_full(nursery: Nursery, tmp_path: Path) -> None:
+    secret = "np.copyto(model[1].num_batches_tracked.numpy(), 99)"
+    fail = "assert model[1].num_batches_tracked == 99"
+    asked = ask(nursery, tmp_path, MEAN, "--where", "epoch == 2", secret=secret, fail=fail, images=False)
+    assert asked.skipped == 2
+    assert "the replayed script raised AssertionError" in asked.said
+    assert "had been skipped: from there on all is redone in full" in asked.said
+    assert asked.labels <= {"PROVEN", "CONSISTENT"}
 
 
 def test_values_behind_a_skipped_loop_that_nothing_confirms_are_not_proven(
