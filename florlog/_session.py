@@ -51,6 +51,8 @@ class Resume:
     taken: bool = False
 
 
+WINDOW = 0.1
+"""Seconds of commits that a power cut may cost (docs/decisions/11-a-window-of-100-ms.md)."""
 _SESSIONS, _RECORDS = 16, 200  # how far back the log is asked what restores cost
 
 command: Replay | Resume | None = None
@@ -150,7 +152,7 @@ def run(
             redone; images are taken that often where ``overhead`` allows it.
         budget: bytes ("500M", "10GB") that this run's images may take: older ones are dropped, evenly over the
             run's time, and where even two states do not fit no more are taken; the log tells.
-        durability: "group" loses at most 20 ms of commits at a power cut, "sync" none; neither loses a
+        durability: "group" loses at most 100 ms of commits at a power cut, "sync" none; neither loses a
             committed iteration when the process is killed.
 
     Raises:
@@ -172,7 +174,7 @@ def run(
     except Unencodable as error:
         raise LogValueError(f"cannot keep params: {error}") from None
     distance, bound = _seconds(max_redo), _bytes(budget)
-    opened = open_store(path, "w", durability=durability)
+    opened = open_store(path, "w", durability=durability, window=WINDOW)
     try:
         return _record(opened, name, held, resume, overhead, distance, bound)
     except BaseException:
