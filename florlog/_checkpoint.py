@@ -196,16 +196,17 @@ class Checkpointer:
         if wanted:
             # Behind the outermost loop no training is held up, and the final state is worth having.
             wait = self.policy.overhead == float("inf") or (loop.depth == 1 and end)
-            self._image(loop, index, wait=wait)
+            self._image(loop, index, wait=wait, end=end)
         return wanted
 
-    def _image(self, loop: OpenLoop, index: int, *, wait: bool) -> None:
+    def _image(self, loop: OpenLoop, index: int, *, wait: bool, end: bool) -> None:
         assert self._journal is not None
         assert self._imager is not None
         if self._journal.stopped:
             return
         started, cpu = time.perf_counter(), time.thread_time()
-        if loop.count and loop.iterator is not None and index != loop.length:
+        # Behind its end a loop's iterator is not continued; where it was left by a break there is none any more.
+        if loop.count and loop.iterator is not None and not end:
             if loop.site not in self._obstacles:
                 self._obstacles[loop.site] = obstacle(loop.iterator())
             if what := self._obstacles[loop.site]:

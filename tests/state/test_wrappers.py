@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import florlog
 from florlog._wrappers import advance, counters, obstacle
 
 from ..end_to_end.harness import Nursery, logged
@@ -111,3 +112,13 @@ def test_a_loop_in_a_zip_is_killed_and_resumed(nursery: Nursery, tmp_path: Path)
     assert killed
     nursery.run(tmp_path / "store", "florlog", "resume", *command)
     assert logged(tmp_path / "store") == expected
+
+
+def test_nothing_is_searched_around_a_loop_that_was_left(tmp_path: Path) -> None:
+    with florlog.run("left", store=tmp_path / "store", overhead=float("inf")) as run:
+        for _ in run.loop("step", range(3)):
+            break
+        assert run._states._obstacles == {}  # the search goes through all objects, and would find those of None
+    with florlog.open(tmp_path / "store") as log:
+        (loop,) = log.run().tree().loops()
+        assert sorted(loop.images) == [0, 1]
