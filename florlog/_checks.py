@@ -57,6 +57,7 @@ class Checks:
         self._closed = 0  # comparisons of what an iteration, or a state, was as a whole
         self._pending: list[Found] = []
         self._skips: list[str] = []  # loops skipped since the state was last known to be the recorded one
+        self._skipped = ""  # the last loop skipped since an image was restored
         self._told: set[tuple[str, int]] = set()  # recorded log statements that told what is stale
         self._untold: set[tuple[str, int]] = set()  # these as they were when recorded
         self._stale: set[tuple[str, str]] = set()  # variables that are not as recorded
@@ -215,6 +216,7 @@ class Checks:
     def skipped(self, what: str, left: Skipped) -> None:
         """A loop was not run; ``left``: what is not as recorded then, until an image is restored."""
         self._skips.append(what)
+        self._skipped = what
         self._told |= left.told
         self._untold |= {then for place in left.told if (then := self._then(*place)) is not None}
         self._stale |= left.stale
@@ -222,11 +224,12 @@ class Checks:
     @property
     def stale(self) -> bool:
         """Whether variables may lack what a skipped loop would have made."""
-        return bool(self._stale)
+        return bool(self._skipped)
 
     def failed(self, text: str) -> bool:
         """The script failed; whether that may come from a loop that was skipped."""
-        self._suspect(text)
+        if self._skipped and not self.mistaken:
+            self.mistaken = f"{text}, and {self._skipped} had been skipped"
         return bool(self.mistaken)
 
     def _suspect(self, text: str) -> None:
@@ -275,7 +278,8 @@ class Checks:
     def restored(self, loop: Loop, index: int) -> None:
         """An image is in place: everything up to here is labelled, what follows starts from a known state."""
         self._settle(loop, index)
-        self._skips, self._told, self._untold, self._stale = [], set(), set(), set()
+        self._skips, self._skipped = [], ""
+        self._told, self._untold, self._stale = set(), set(), set()
         self._base = "image"
 
     def end(self) -> None:

@@ -15,7 +15,7 @@ from ._guide import Guide
 from ._overlay import Overlay
 from ._session import Replay
 from ._skip import SkipRest
-from .errors import FlorlogError
+from .errors import FlorlogError, ImageError
 
 
 @contextlib.contextmanager
@@ -36,10 +36,14 @@ def rerunning(begin: RunBegin, guide: Guide, script: str, files: Collection[str]
     except SkipRest:
         pass
     except SystemExit as leaving:
-        if leaving.code not in (None, 0):
-            raise FlorlogError(f"the replayed script exited with {leaving.code!r}") from None
-    except FlorlogError:
+        text = f"the replayed script exited with {leaving.code!r}"
+        if leaving.code not in (None, 0) and not guide.checks.failed(text):
+            raise FlorlogError(text) from None
+    except ImageError:
         raise
+    except FlorlogError as error:
+        if not guide.checks.failed(str(error)):
+            raise
     except Exception as error:
         text = f"the replayed script raised {_located(error, files)}"
         if not guide.checks.failed(text):

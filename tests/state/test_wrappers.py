@@ -118,7 +118,9 @@ def test_nothing_is_searched_around_a_loop_that_was_left(tmp_path: Path) -> None
     with florlog.run("left", store=tmp_path / "store", overhead=float("inf")) as run:
         for _ in run.loop("step", range(3)):
             break
-        assert run._states._obstacles == {}  # the search goes through all objects, and would find those of None
+        assert (
+            run._states._obstacles == {}
+        )  # the search goes through all objects, and would find those of None
     with florlog.open(tmp_path / "store") as log:
         (loop,) = log.run().tree().loops()
         assert sorted(loop.images) == [0, 1]
