@@ -23,7 +23,7 @@ help:
 	@echo 'make lint    ruff: rules and formatting'
 	@echo 'make types   mypy --strict over the packages'
 	@echo 'make crash   kill writers at random instants, check what is left'
-	@echo 'make flips   flip every bit of a store with images, read it each time (half an hour)'
+	@echo 'make flips   flip every bit of two small stores, read them each time (three quarters of an hour)'
 	@echo 'make fuzz    the decoders, led by coverage (atheris); make fuzz ARGS="--seconds 600"'
 	@echo 'make bench   the benchmarks'
 	@echo 'make docs    check the documentation: links, commands, examples'

@@ -7,7 +7,8 @@ import json
 
 from florlog_wal import verify
 
-from .._session import open_store, store_path
+from .._session import store_path
+from ..errors import StoreError
 from ._arguments import add_format as arguments
 
 __all__ = ["HELP", "arguments", "run"]
@@ -16,12 +17,13 @@ HELP = "Check every record and page of a store."
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what was checked and what is wrong."""
+    """Print what was checked and what is wrong; a store too damaged to be opened is a finding too."""
     path = store_path(options.store)
-    open_store(path, "r").close()
-    checked = verify(path)
-    if options.format == "json":
-        print(json.dumps(checked.as_json()))
-    else:
-        print(checked)
+    if not path.is_dir():
+        raise StoreError(f"there is no store at {path}: give one with --store or $FLORLOG_STORE")
+    try:
+        checked = verify(path)
+    except OSError as error:
+        raise StoreError(f"cannot open the store {path}: {error}") from None
+    print(json.dumps(checked.as_json()) if options.format == "json" else checked)
     return 0 if checked.ok else 1

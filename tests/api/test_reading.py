@@ -160,6 +160,14 @@ def test_verify_tells_a_damaged_page(store: Path, capsys: pytest.CaptureFixture[
     data.write_bytes(content.replace(page, bytes([page[0] ^ 1]) + page[1:]))
     assert main(["verify", "--store", str(store), "--format", "json"]) == 1
     assert json.loads(capsys.readouterr().out)["problems"]
+    assert main(["verify", "--store", str(store)]) == 1
+    *problems, counts = capsys.readouterr().out.splitlines()
+    assert f"page {image.table.hex()}: " in problems[0]
+    assert counts.startswith("sessions 1, records ")
+    assert counts.endswith(f", problems {len(problems)}")
+    data.write_bytes(content[:5000])  # too damaged to be opened
+    assert main(["verify", "--store", str(store), "--format", "json"]) == 1
+    assert "data.mdb is damaged" in json.loads(capsys.readouterr().out)["problems"][0]["text"]
 
 
 def test_tracking_and_logging_never_change_the_random_numbers(store: Path) -> None:

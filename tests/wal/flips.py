@@ -1,4 +1,4 @@
-"""Every single-bit flip of a store: `python -m tests.wal.flips` tries them all and prints counts.
+"""Every single-bit flip of two small stores, and random ones of a larger: `python -m tests.wal.flips`.
 
 Each flip is made in the file, the store is opened and read whole, and the flip undone.  The outcome must be
 the right contents or an error of this layer; another value, another exception or a dead interpreter is a
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from florlog_wal import CheckpointBegin, Lineage, PageEntry, Store, WalError, encode_table, page_digest
 
@@ -28,6 +28,7 @@ from tests.wal.samples import checkpoint_end, commit, run_begin
 
 FILES = ("log/data.mdb", "pages/data.mdb", "FLORLOG", "end")
 SHARES = 1000
+RANDOM_SHARES, RANDOM_FLIPS = 50, 200
 
 
 def make(path: Path, steps: int) -> list[bytes]:
@@ -138,42 +139,58 @@ def try_flips(
 
 @dataclass(frozen=True)
 class Share:
-    """The flips ``number``, ``number + of``, ... of a store."""
+    """The flips ``number``, ``number + SHARES``, ... of a small store, or so many random ones of the larger."""
 
-    small: bool
+    store: Literal["images", "long", "larger"]
     number: int
-    of: int
 
     @property
     def name(self) -> str:
-        return f"{'images' if self.small else 'long'} {self.number}/{self.of}"
+        return f"{self.store} {self.number}"
 
     def run(self) -> Counter[str]:
         """Try them, on a store of its own."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "store"
-            digests = make_small(path) if self.small else make(path, 3)
-            return try_flips(path, digests, all_bits(path, start=self.number, every=self.of))
+            if self.store == "larger":
+                digests = make(path, 150)
+                flips: Iterator[Flip] = random_bits(path, random.Random(self.number), RANDOM_FLIPS)
+            else:
+                digests = make_small(path) if self.store == "images" else make(path, 3)
+                flips = all_bits(path, start=self.number, every=SHARES)
+            return try_flips(path, digests, flips)
+
+
+def shares(every: int) -> Iterator[Share]:
+    """All the work, or about one flip in K of it."""
+    for number in range(0, RANDOM_SHARES, every):
+        yield Share("larger", number)
+    for number in range(0, SHARES, every):
+        yield Share("images", number)
+        yield Share("long", number)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.wal.flips", description="Flip every bit of two stores, both with images."
+        prog="python -m tests.wal.flips",
+        description="Flip every bit of two stores with images, random ones of a larger.",
     )
     parser.add_argument("--every", type=int, default=1, help="try about one flip in K")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--progress", metavar="FILE", help="note what is done in FILE, and go on from it")
     options = parser.parse_args()
     progress = Progress(options.progress)
-    shares = [Share(small, n, SHARES) for small in (True, False) for n in range(0, SHARES, options.every)]
-    counts = sum((found for share in shares if (found := progress.get(share.name))), Counter[str]())
-    left = [share for share in shares if progress.get(share.name) is None]
+    work = list(shares(options.every))
+    counts = {share: found for share in work if (found := progress.get(share.name)) is not None}
+    left = [share for share in work if share not in counts]
     with ProcessPoolExecutor(options.jobs) as pool:
         for share, found in zip(left, pool.map(Share.run, left), strict=True):
             progress.note(share.name, found)
-            counts += found
-    right, errors = counts["the right contents"], counts["an error"]
-    print(f"{counts.total()} flips: {right} right, {errors} errors, 0 wrong, 0 dead interpreters")
+            counts[share] = found
+    for store in ("images", "long", "larger"):
+        total = sum((found for share, found in counts.items() if share.store == store), Counter[str]())
+        right, errors = total["the right contents"], total["an error"]
+        print(f"{store}: {total.total()} flips, {right} right, {errors} errors, 0 wrong, 0 dead interpreters")
     return 0
 
 

@@ -201,6 +201,7 @@ class Machine(RuleBasedStateMachine):
             if isinstance(record, CheckpointEnd):
                 needed |= {record.table, *self.named(record.table)}
         self.pages = {digest: page for digest, page in self.pages.items() if digest in needed}
+        assert verify(self.path).pages == len(self.pages)  # nothing stays that nothing needs
 
     def named(self, table: bytes) -> list[bytes]:
         return [digest for entry in decode_table(self.pages[table]).values() for digest in entry.pages]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -350,6 +351,9 @@ def test_a_truncated_file_is_an_error_and_not_a_signal(path: Path) -> None:
         for mode in ("r", "w"):
             with pytest.raises(CorruptStore):
                 Store.open(path, mode=mode)  # type: ignore[arg-type]
+        report = verify(path)
+        assert not report.ok
+        assert "log/data.mdb is damaged" in str(report)
 
 
 def test_a_file_truncated_under_an_open_reader_is_an_error(path: Path) -> None:
@@ -506,6 +510,10 @@ def test_a_network_file_system_is_refused_unless_allowed(path: Path, monkeypatch
     with pytest.raises(NetworkFilesystem, match="nfs4"):
         Store.open(path, mode="w")
     Store.open(path, mode="w", allow_network=True).close()
+    for said, allowed in (("0", False), ("1", True)):
+        monkeypatch.setenv("FLORLOG_ALLOW_NETWORK", said)
+        with nullcontext() if allowed else pytest.raises(NetworkFilesystem, match="FLORLOG_ALLOW_NETWORK=1"):
+            Store.open(path).close()
 
 
 def test_the_file_system_is_that_of_the_deepest_mount(tmp_path: Path) -> None:

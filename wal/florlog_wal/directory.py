@@ -38,6 +38,7 @@ LOG: Final = "log"
 PAGES: Final = "pages"
 END: Final = "end"
 TAILS: Final = ("tail.0", "tail.1")
+ALLOW_NETWORK: Final = "FLORLOG_ALLOW_NETWORK"
 _OURS: Final = frozenset({LOCK, LOG, PAGES, f"{MANIFEST}.new"})
 
 _NETWORK: Final = frozenset(
@@ -140,9 +141,12 @@ def sync_directory(path: Path) -> None:
 
 
 def refuse_network(path: Path) -> None:
-    """Raise `NetworkFilesystem` if the path lies on one."""
+    """Raise `NetworkFilesystem` if the path lies on one, unless the environment allows it.
+
+    The environment's word is for programs that open stores and do not pass the choice on.
+    """
     kind = filesystem(path)
-    if kind in _NETWORK:
+    if kind in _NETWORK and os.environ.get(ALLOW_NETWORK) != "1":
         raise NetworkFilesystem(str(path), kind)
 
 

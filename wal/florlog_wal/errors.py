@@ -38,7 +38,8 @@ class NetworkFilesystem(WalError):
         self.path, self.kind = path, kind
         super().__init__(
             f"{path} lies on a network file system ({kind}), where LMDB is not safe: "
-            "use a local disk, or allow_network=True if only one machine ever opens it"
+            "use a local disk; if only one machine ever opens it, set FLORLOG_ALLOW_NETWORK=1 "
+            "(or give allow_network=True)"
         )
 
 

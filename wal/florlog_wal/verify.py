@@ -12,7 +12,7 @@ from typing import Any
 from florlog_wal import pages
 from florlog_wal.directory import read_end
 from florlog_wal.environment import Environment
-from florlog_wal.errors import CorruptRecord, CorruptValue, WalError
+from florlog_wal.errors import CorruptRecord, CorruptStore, CorruptValue, WalError
 from florlog_wal.filecheck import check_structure
 from florlog_wal.records import CheckpointBegin, CheckpointEnd, Entry, RunBegin
 from florlog_wal.sessions import Summary
@@ -26,6 +26,11 @@ class Problem:
 
     where: int | str
     text: str
+
+    def __str__(self) -> str:
+        if not self.where:
+            return self.text
+        return f"{'LSN' if isinstance(self.where, int) else 'page'} {self.where}: {self.text}"
 
 
 @dataclass(slots=True)
@@ -45,6 +50,10 @@ class VerifyReport:
     def add(self, where: int | str, text: str) -> None:
         self.problems.append(Problem(where, text))
 
+    def __str__(self) -> str:
+        counts = f"sessions {self.sessions}, records {self.records}, images {self.images}, pages {self.pages}"
+        return "\n".join([*map(str, self.problems), f"{counts}, problems {len(self.problems)}"])
+
     def as_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
         return {
@@ -60,7 +69,12 @@ class VerifyReport:
 def verify(path: str | os.PathLike[str], *, allow_network: bool = False) -> VerifyReport:
     """Check a store, beside a live writer too; raises only where there is no store to check."""
     report = VerifyReport()
-    with Store.open(path, allow_network=allow_network) as store:
+    try:
+        store = Store.open(path, allow_network=allow_network)
+    except CorruptStore as error:  # too damaged to be opened, and that is the finding
+        report.add("", str(error))
+        return report
+    with store:
         _Check(store, report).run()
     return report
 
