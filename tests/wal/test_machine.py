@@ -55,9 +55,12 @@ class Machine(RuleBasedStateMachine):
     def path(self) -> Path:
         return self.root / f"store{self.generation}"
 
-    @initialize()
-    def create(self) -> None:
+    @initialize(recorded=st.lists(st.booleans(), max_size=2))
+    def create(self, recorded: list[bool]) -> None:
+        """With up to two runs: what can be collected seldom comes about by single steps."""
         self.open()
+        for run, half in zip("ab", recorded, strict=False):
+            self.begin_run(run, ord(run), half)
 
     def teardown(self) -> None:
         for store in (self.store, self.reader):
@@ -92,9 +95,11 @@ class Machine(RuleBasedStateMachine):
         self.store, self.durable = None, self.last
 
     @writing
-    @rule(run=st.sampled_from("abcd"))
-    def begin_run(self, run: str) -> None:
+    @rule(run=st.sampled_from("abcd"), seed=st.integers(0, 200), half=st.booleans())
+    def begin_run(self, run: str, seed: int, half: bool) -> None:
+        """With an image of its own, or half of one."""
         self.session = self.append(run_begin(run))
+        self.checkpoint(seed, 500, half)
 
     @in_session
     @rule(count=st.integers(1, 40), value=st.one_of(st.floats(), st.text(), st.binary(max_size=3000)))
@@ -176,9 +181,11 @@ class Machine(RuleBasedStateMachine):
         self.log = {lsn: item for lsn, item in self.log.items() if lsn <= found}
         self.session = self.session if self.session in self.log else 0
 
-    @closed
+    @precondition(lambda self: self.log)
     @rule(keep=st.integers(1, 2), bound=st.none() | st.just(0.2))
     def collect(self, keep: int, bound: float | None) -> None:
+        if self.store is not None:
+            self.close()
         begins = [
             (lsn, record.run) for lsn, (_, record) in sorted(self.log.items()) if isinstance(record, RunBegin)
         ]
