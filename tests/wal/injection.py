@@ -7,6 +7,7 @@ pages and closes, or the log's background thread's, which commits.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -70,7 +71,8 @@ def run(work: Callable[[], None], thread: Thread, *options: str) -> int:
             assert strace.stderr is not None
             line = strace.stderr.readline()
             assert b"attached" in line, line + strace.stderr.read()
-        os.write(go_write, b"g")
+        with contextlib.suppress(BrokenPipeError):  # its first read may be the one that kills it
+            os.write(go_write, b"g")
         status = os.waitpid(child, 0)[1]
     finally:
         os.close(go_write)
