@@ -74,7 +74,7 @@ def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def status(url: str, **headers: str) -> int:
     request = urllib.request.Request(url, headers=headers)
     try:
-        with urllib.request.build_opener(NOTHING).open(request, timeout=30) as answer:
+        with urllib.request.build_opener(NOTHING).open(request, timeout=120) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -104,7 +104,7 @@ def test_a_web_browser_shows_the_same_application_and_its_keys_reach_it(link: st
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         try:
-            asyncio.run(asyncio.wait_for(_look(link, Path(profile)), 120))
+            asyncio.run(asyncio.wait_for(_look(link, Path(profile)), 400))
         finally:
             os.killpg(chromium.pid, signal.SIGKILL)
             chromium.wait()
