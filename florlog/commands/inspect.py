@@ -27,9 +27,12 @@ from ..inspect.selection import Selection, add_selection
 from ..inspect.sources import sources_of, sources_text
 from ..inspect.stats import stats_of, stats_text
 from ..inspect.valuelines import CSV_COLUMNS, value_line, values_of
+from ._arguments import number_of
 
 HELP = "Look at a run: the browser on a terminal, else its records, one a line."
 VIEWS = ("tree", "values", "images", "source", "plan")
+_TAKEN = {"tree": ("at",), "values": ("at", "name"), "images": ("at",), "source": (), "plan": ("at",)}
+_OF_RECORDS = ("start", "stop", "type", "at", "name", "reverse", "follow", "stats")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a view ({', '.join(VIEWS)}; default: the records) and a run id (default: the newest)",
     )
     add_selection(parser)
-    parser.add_argument("--limit", metavar="N", type=int, help="stop after N lines")
+    parser.add_argument("--limit", metavar="N", type=number_of("lines"), help="stop after N lines")
     parser.add_argument("--reverse", action="store_true", help="the newest record first")
     parser.add_argument("--follow", action="store_true", help="go on while the run is being recorded")
     parser.add_argument("--stats", action="store_true", help="figures instead of records")
@@ -57,6 +60,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show what was asked for."""
     view, name = _words(options.words)
+    _check(view, options)
     selection = Selection.of(options)
     if options.web:
         from ..inspect.web import serve
@@ -79,6 +83,8 @@ def run(options: argparse.Namespace) -> int:
             sys.stdout.flush()
             print(f"florlog: {error}; florlog verify checks the rest", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:  # how following ends, where the run does not
+            return 130
         sys.stdout.flush()
     return 0
 
@@ -92,6 +98,20 @@ def _words(words: list[str]) -> tuple[str | None, str | None]:
             f"there is no view {rest[0]!r}: write florlog inspect [VIEW] [RUN], VIEW one of {listed}"
         )
     return view, rest[0] if rest else None
+
+
+def _check(view: str | None, options: argparse.Namespace) -> None:
+    """Refuse what would be passed over."""
+    flags = {"start": "from", "stop": "to"}
+    given = [name for name in _OF_RECORDS if getattr(options, name) not in (None, False)]
+    if view and (extra := [flags.get(name, name) for name in given if name not in _TAKEN[view]]):
+        raise FlorlogError(f"the view {view} does not take --{extra[0]}")
+    if options.format == "csv" and (options.stats or view not in (None, "values")):
+        what = "--stats" if options.stats else f"the view {view}"
+        raise FlorlogError(f"{what} has no CSV form: use --format json")
+    for one, other in (("follow", "reverse"), ("follow", "stats"), ("reverse", "stats")):
+        if getattr(options, one) and getattr(options, other):
+            raise FlorlogError(f"--{one} and --{other} do not go together")
 
 
 def _wants_browser(options: argparse.Namespace) -> bool:
@@ -118,6 +138,7 @@ class _Shown:
         self.store, self.run, self.selection = store, run, selection
         self.format = options.format or "text"
         self.options = options
+        self.printed = 0  # records, or lines of a view
         self.colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
     def records(self) -> None:
@@ -140,11 +161,16 @@ class _Shown:
         if (notice := open_end(self.store, self.run)) is not None:
             sys.stdout.flush()
             print(f"florlog: {notice}", file=sys.stderr)
+        self._tell_if_nothing("record")
+
+    def _tell_if_nothing(self, what: str) -> None:
+        if not self.printed and not self.selection.everything:
+            sys.stdout.flush()
+            told = f"no {what} of {printable(self.run)} fits {printable(str(self.selection))}"
+            print(f"florlog: {told}", file=sys.stderr)
 
     def view(self, view: str) -> None:
         """One of the views."""
-        if self.format == "csv" and view != "values":
-            raise FlorlogError(f"the view {view} has no CSV form: use --format json")
         getattr(self, f"_{view}")()
 
     def _tree(self) -> None:
@@ -178,9 +204,11 @@ class _Shown:
             self._csv(CSV_COLUMNS, rows)
         else:
             self._lines(value_line(v, colour=self.colour) for v in found)
+        self._tell_if_nothing("value")
 
     def _images(self) -> None:
-        found = images_of(self.store, self.run)
+        at = self.selection.at
+        found = (image for image in images_of(self.store, self.run) if at is None or at(image.path))
         if self.format == "json":
             self._lines(
                 json.dumps(
@@ -240,4 +268,6 @@ class _Shown:
                 sys.stdout.flush()
 
     def _limited(self, items: Iterable[Any]) -> Iterator[Any]:
-        return iter(items) if self.options.limit is None else itertools.islice(items, self.options.limit)
+        for item in itertools.islice(items, self.options.limit):
+            self.printed += 1
+            yield item

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from florlog_wal import Entry, LoopBegin, LoopEnd, Path, Store, WalError
+from florlog_wal import CheckpointBegin, CheckpointEnd, Entry, LoopBegin, LoopEnd, Path, Store, WalError
 
 _KEPT = 4096  # loop executions remembered; one that was forgotten is read again
 
@@ -22,6 +22,9 @@ class Paths:
         if isinstance(record, LoopBegin):
             self._keep(entry.lsn, record)
             return record.path
+        if isinstance(record, CheckpointEnd):
+            begun = self._read(record.begin)
+            return self.of(begun) if begun is not None and isinstance(begun.record, CheckpointBegin) else ()
         loop = getattr(record, "loop", None)
         if loop is None:
             return getattr(record, "path", ())
@@ -33,13 +36,16 @@ class Paths:
 
     def _loop(self, lsn: int) -> tuple[Path, str] | None:
         if lsn not in self._loops and lsn:
-            try:
-                record = self._store.record(lsn).record
-            except WalError:  # it was removed, or is damaged: the record at hand can be shown all the same
-                return None
-            if isinstance(record, LoopBegin):
-                self._keep(lsn, record)
+            entry = self._read(lsn)
+            if entry is not None and isinstance(entry.record, LoopBegin):
+                self._keep(lsn, entry.record)
         return self._loops.get(lsn)
+
+    def _read(self, lsn: int) -> Entry | None:
+        try:
+            return self._store.record(lsn)
+        except WalError:  # it was removed, or is damaged: the record at hand can be shown all the same
+            return None
 
     def _keep(self, lsn: int, record: LoopBegin) -> None:
         while len(self._loops) >= _KEPT:

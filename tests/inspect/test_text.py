@@ -58,6 +58,9 @@ def test_filters_leave_exactly_the_records_that_are_meant(
         r["path"] for r in records(capsys, store, "--at", "epoch=1, step=1:3", "--type", "Commit")
     ] == inside
     assert len(inside) == 2
+    images = [r for r in everything if r["type"].startswith("Checkpoint") and r["path"].get("epoch") == 1]
+    assert records(capsys, store, "--at", "epoch=1", "--type", "CheckpointBegin,CheckpointEnd") == images
+    assert {r["type"] for r in images} == {"CheckpointBegin", "CheckpointEnd"}
     named = records(capsys, store, "--name", "not*", "--type", "Commit")
     assert [value for r in named for _, value, _ in r["values"]] == ["weight", "note"] * 3
 
@@ -140,6 +143,38 @@ def test_a_view_or_type_that_does_not_exist_is_wrong_use(
     assert "there is no view" in capsys.readouterr().err
     assert main(["inspect", "--store", str(store), "--type", "Commmit"]) == 2
     assert "no record type is called 'Commmit'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("tree --type Commit", "the view tree does not take --type"),
+        ("source --at epoch=1", "the view source does not take --at"),
+        ("images --from 3", "the view images does not take --from"),
+        ("values --follow", "the view values does not take --follow"),
+        ("tree --format csv", "the view tree has no CSV form"),
+        ("--stats --format csv", "--stats has no CSV form"),
+        ("--follow --reverse", "--follow and --reverse do not go together"),
+    ],
+)
+def test_what_would_be_passed_over_is_wrong_use(
+    words: str, told: str, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", "--store", str(store), *words.split()]) == 2
+    assert told in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["inspect", "--store", str(store), "--limit", "-1"])
+
+
+def test_a_filter_that_nothing_fits_is_told(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--at", "epcoh=1"], ["values", "--name", "los"]):
+        assert main(["inspect", "--store", str(store), *words]) == 0
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert f"fits {' '.join(words[-2:])}" in err
+    images = records(capsys, store, "images", "--at", "epoch=1")
+    assert images
+    assert all(image["path"]["epoch"] == 1 for image in images)
 
 
 def test_nothing_that_a_log_holds_reaches_the_terminal_raw(
