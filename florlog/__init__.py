@@ -61,6 +61,13 @@ def track(*, derived: dict[str, Callable[[], Any]] | None = None, **objects: Any
     _current_run("track").track(derived=derived, **objects)
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext florlog`` in a notebook: `florlog.notebook.magic` says what that gives."""
+    from .notebook.magic import load
+
+    load(shell)
+
+
 __all__ = [
     "ChangedError",
     "DivergedError",

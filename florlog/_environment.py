@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from . import _cells
+
 _OWN = {"florlog", "florlog_wal", "florlog_recovery"}
 _INSTALLED = ("site-packages", "dist-packages")
 _STDLIB = sysconfig.get_paths()["stdlib"]
@@ -23,6 +25,8 @@ _STDLIB = sysconfig.get_paths()["stdlib"]
 
 extra: dict[str, Any] = {}  # what a hands-free recording adds to its environment
 planned: dict[str, str] = {}  # local files, with module names, that will be imported
+CELLS = "notebook"
+"""The key under which a notebook's run keeps the facts of its cells."""
 VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_CBWR", "MKL_DYNAMIC", "KMP_BLOCKTIME",
     "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES",
@@ -94,6 +98,7 @@ def environment() -> dict[str, Any]:
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "pid": os.getpid(),
         **extra,
+        **({} if _cells.current is None else {CELLS: dict(_cells.current.facts)}),
     }
 
 
@@ -110,7 +115,9 @@ def rank() -> tuple[int, int]:
 
 
 def main_script() -> str:
-    """Absolute path of the running script, or "" in an interactive interpreter."""
+    """Absolute path of the running script, that of a notebook's program, or "" in an interactive interpreter."""
+    if stands := _cells.script():
+        return stands
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     return _absolute(file, os.getcwd()) if file else ""  # noqa: PTH109 - asked once for each module
 
@@ -145,6 +152,8 @@ def is_own(module: str) -> bool:
 def local_sources(script: str) -> list[tuple[str, str, str]]:
     """Absolute path, module name and text of the script and of every local module imported so far."""
     found: dict[str, tuple[str, str, str]] = {}
+    if _cells.current is not None:
+        found[script] = (script, "__main__", _cells.current.text)
     directory = os.getcwd()  # noqa: PTH109 - of every module; pathlib takes its time
     files = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
     for name, file in [*files, *((module, file) for file, module in planned.items())]:

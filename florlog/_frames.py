@@ -18,7 +18,8 @@ from collections.abc import Collection, Container, Iterable, Mapping
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-from ._environment import is_own
+from . import _cells
+from ._environment import is_own, main_script
 from ._objects import MISSING, Walk, is_user_file
 from .source.liveness import carried_names, shared_names
 
@@ -37,7 +38,8 @@ def call_stack(frame: FrameType, outermost: CodeType | None) -> tuple[tuple[str,
     current: FrameType | None = frame
     while current is not None:
         code = current.f_code
-        stack.append((code.co_filename, code.co_qualname, current.f_lineno))
+        file, line = _cells.placed(code.co_filename, current.f_lineno)
+        stack.append((file, code.co_qualname, line))
         if code is outermost:
             break
         if outermost is None and code.co_name == "<module>":
@@ -59,10 +61,11 @@ class Carried:
     def _carried(self, code: CodeType, line: int) -> frozenset[str]:
         key = (code, line)
         if key not in self._names:
-            text = "".join(linecache.getlines(code.co_filename))
+            file, at = _cells.placed(code.co_filename, line)
+            text = "".join(linecache.getlines(file))
             # What a running closure shares with code that has returned is not in the analysed scope.
             free = frozenset(code.co_freevars) - {"__class__"}
-            self._names[key] = carried_names(text, code.co_qualname, code.co_firstlineno, line) | free
+            self._names[key] = carried_names(text, code.co_qualname, _cells.first_line(code), at) | free
         return self._names[key]
 
     def _shared(self) -> list[tuple[ModuleType, frozenset[str], frozenset[str]]]:
@@ -70,8 +73,8 @@ class Carried:
         if len(self._seen) != len(sys.modules):
             for name in sys.modules.keys() - self._seen:
                 module = sys.modules[name]
-                file = getattr(module, "__file__", None)
-                if not isinstance(file, str) or is_own(name) or not is_user_file(file):
+                file = getattr(module, "__file__", None) if name != "__main__" else main_script()
+                if not isinstance(file, str) or not file or is_own(name) or not is_user_file(file):
                     continue
                 if all(module is not known for known, _, _ in self._modules.values()):
                     names = shared_names("".join(linecache.getlines(file)))
@@ -117,7 +120,7 @@ class Carried:
             if only is not None:
                 left = frozenset(only.get(key, ()))
             found[key] = _captured(walk, vars(module), left & bound)
-            self._note(walk, module.__file__ or "", 1)
+            self._note(walk, getattr(module, "__file__", None) or main_script(), 1)
             found[key] |= _captured(walk, vars(module), left - bound, data=True)
         return found
 

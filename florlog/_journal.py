@@ -30,6 +30,7 @@ from florlog_wal import (
     Values,
 )
 
+from . import _cells
 from ._environment import local_sources
 from ._later import Line, arrived
 from .source.calls import log_calls
@@ -105,8 +106,9 @@ class Journal:
         found = self._sites.get((kind, site))
         if found is None:
             code, line = site
+            file, line = _cells.placed(code.co_filename, line)
             found = self._sites[kind, site] = self.place(
-                code.co_filename, line, code.co_qualname, loops, names, kind=kind
+                file, line, code.co_qualname, loops, names, kind=kind
             )
         return found
 

@@ -34,6 +34,7 @@ import torch
 from florlog_wal import Unencodable
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from . import _cells
 from ._environment import is_local, is_own, main_script
 from ._inplace import put_back
 from ._state import adapter, loader_generators
@@ -352,9 +353,13 @@ def is_user_class(kind: type) -> bool:
     return isinstance(file, str) and not is_own(kind.__module__) and is_user_file(file)
 
 
-@functools.cache
 def is_user_file(file: str) -> bool:
-    """Whether a file is the script or a local module."""
+    """Whether a file is the script, a local module or a notebook's cell."""
+    return _cells.is_cell(file) or _is_local_file(file)
+
+
+@functools.cache
+def _is_local_file(file: str) -> bool:
     script = main_script()
     return file == script or is_local(file, script)
 

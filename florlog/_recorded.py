@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from florlog_recovery import Loop, RunTree
 from florlog_wal import Store
 
+from ._environment import CELLS
 from ._guide import Guide
 from ._rerun import rerunning
 from ._sources import recorded_sources
@@ -21,6 +22,7 @@ from .errors import FlorlogError
 from .handsfree.choice import choose
 from .handsfree.reading import reading
 from .handsfree.session import KEY, replay_hands_free
+from .notebook.execution import run_cells
 from .source.execution import RecordedFinder, run_as_main
 from .source.regions import Location, Program
 from .source.syntax import read_as
@@ -50,7 +52,9 @@ class RecordedProgram:
         text = self._texts[self.script]
         try:
             with rerunning(self._begin, guide, self.script, self._texts):
-                if self._reading is None:
+                if CELLS in self._begin.environment:
+                    run_cells(self.script, self._begin, self._reading, text)
+                elif self._reading is None:
                     run_as_main(self.script, self._begin.argv, instrumented=True, text=text)
                 else:
                     replay_hands_free(self.script, self._begin, self._reading, text)

@@ -15,7 +15,7 @@ from florlog_wal import Hindsight, Note, RunBegin, Store, WalError
 from florlog_wal import Path as IterationPath
 
 from ._changes import ChangedCode
-from ._environment import changes, environment, thread_variables
+from ._environment import CELLS, changes, environment, thread_variables
 from ._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found
 from ._guide import Guide
 from ._hindsight import Question, plan_for
@@ -25,6 +25,7 @@ from ._parallel import merged, redo_in_parallel
 from ._rerun import rerunning
 from .errors import ImageError
 from .handsfree.session import replay_hands_free
+from .notebook.execution import run_cells
 from .source.execution import LocalModuleFinder, run_as_main
 from .source.instrument import excuse, isolate, leave_behind
 
@@ -189,7 +190,9 @@ def _execute(question: Question, guide: Guide) -> None:
     finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files, question.places)
     try:
         with rerunning(begin, guide, question.script, files):
-            if question.reading is None:
+            if CELLS in begin.environment:
+                run_cells(question.script, begin, question.reading)
+            elif question.reading is None:
                 run_as_main(question.script, begin.argv, instrumented=True)
             else:
                 replay_hands_free(question.script, begin, question.reading)

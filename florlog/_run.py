@@ -37,6 +37,7 @@ from florlog_wal import (
     encode_value,
 )
 
+from . import _cells
 from ._budget import Room
 from ._checkpoint import Checkpointer, Tell
 from ._data import Cursor, identity, length_of, needs_entry_state
@@ -560,7 +561,8 @@ class Run:
         trace = error.__traceback__
         while trace is not None:
             code = trace.tb_frame.f_code
-            frames.append((code.co_filename, code.co_qualname, trace.tb_lineno, _source_line(trace)))
+            file, line = _cells.placed(code.co_filename, trace.tb_lineno)
+            frames.append((file, code.co_qualname, line, _source_line(trace)))
             trace = trace.tb_next
         path = self._left[0].path if self._left else self._stack[-1].path
         return Failure(type(error).__name__, str(error), path, tuple(frames))

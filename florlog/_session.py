@@ -21,6 +21,7 @@ from florlog_recovery import Plan, RunTree, analyse, plan_redo, resume_request
 from florlog_recovery.costs import KIND, fitted
 from florlog_wal import Note, RunBegin, SessionInfo, Store, Unencodable, WalError, encode_value
 
+from . import _cells
 from ._budget import Room, size
 from ._checkpoint import Tell
 from ._costs import costs_of
@@ -176,10 +177,28 @@ def run(
     distance, bound = _seconds(max_redo), _bytes(budget)
     opened = open_store(path, "w", durability=durability, window=WINDOW)
     try:
+        if not main_script():
+            _begin_in_notebook()
         return _record(opened, name, held, resume, overhead, distance, bound)
     except BaseException:
+        _leave()
         opened.close()
         raise
+
+
+def _begin_in_notebook() -> None:
+    """Outside a script: a cell of a notebook, where one runs, is what is recorded."""
+    if "IPython" in sys.modules:
+        from .notebook.history import running_program  # which imports IPython
+
+        if (program := running_program()) is not None:
+            _cells.begin(program)
+
+
+def _leave() -> None:
+    """No run is open any more."""
+    _current.clear()
+    _cells.end()
 
 
 def _replay(replay: Replay, name: str) -> Run:
@@ -237,7 +256,9 @@ def _record(
     )
     journal = Journal(store, begin)
     if resumed is None:  # what a replay has to do before the run begins, with florlog imported
-        journal.append(Note(KIND, "", {"setup": time.perf_counter() - _imported}), journal.session)
+        cells = _cells.current
+        setup = time.perf_counter() - _imported if cells is None else cells.seconds
+        journal.append(Note(KIND, "", {"setup": setup}), journal.session)
 
     restore = _restore_costs(store)
 
@@ -246,7 +267,7 @@ def _record(
         return Room(store, begin.run, budget, fresh=resumed is None, tell=tell)
 
     def close() -> None:
-        _current.clear()
+        _leave()
         try:
             store.close()
         except WalError as error:

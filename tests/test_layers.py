@@ -22,10 +22,11 @@ LAYERS = {
 ALLOWED = {
     "florlog_wal": {"lmdb", "msgpack", "numpy", "xxhash", "zstandard"},
     "florlog_recovery": {"florlog_wal", "numpy"},
-    # The browser's own (aiohttp comes with textual_serve) are extras, imported only where it runs.
+    # The browser's own (aiohttp comes with textual_serve) and the notebook's are extras, imported only where they run.
     "florlog": {
         "florlog_wal",
         "florlog_recovery",
+        "IPython",
         "numpy",
         "pandas",
         "torch",

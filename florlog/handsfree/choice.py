@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from florlog.source.cells import executed
 from florlog.source.syntax import FUNCTIONS, LOOPS, own_nodes, parse
 
 from .reading import spoken
@@ -38,7 +39,7 @@ class Choice:
 
 def choose(texts: Mapping[str, str]) -> Choice:
     """The loops of the training in a program's files."""
-    trees = {file: parse(text, file) for file, text in texts.items()}
+    trees = {file: parse(executed(text), file) for file, text in texts.items()}
     training = _training_functions(trees.values())
     taken: dict[str, dict[int, str]] = {}
     left: list[str] = []

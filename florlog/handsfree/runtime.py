@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from florlog_wal import Unencodable
 
+from florlog import _cells
 from florlog._objects import is_user_class, is_user_file
 from florlog._run import Run
 from florlog._tree import flatten
@@ -138,7 +139,9 @@ class Runtime:
         while current is not None:
             if is_user_file(current.f_code.co_filename):
                 frames.append(current)
-            current = current.f_back
+            # Around a notebook's cell are the shell's frames.
+            outermost = current.f_code.co_name == "<module>" and _cells.is_cell(current.f_code.co_filename)
+            current = None if outermost else current.f_back
         found: dict[str, Any] = {}
         seen: set[int] = set()
         for outer in reversed(frames):
@@ -163,7 +166,7 @@ class Runtime:
             self.run._states.withhold()
 
     def _consider(self, name: str, value: Any, found: dict[str, Any], seen: set[int], depth: int) -> None:
-        if name.startswith("__") or id(value) in seen:
+        if name.startswith("__") or id(value) in seen or (not depth and _cells.is_shells(name)):
             return
         kind: Any = type(value)
         if isinstance(value, torch.nn.Module):

@@ -14,6 +14,7 @@ from florlog_wal import RunBegin
 from florlog import _environment
 from florlog._journal import report
 from florlog._session import run as open_run
+from florlog.source.cells import executed
 from florlog.source.effects import loop_effects
 from florlog.source.execution import LocalModuleFinder, run_as_main
 from florlog.source.syntax import parse, read_as
@@ -25,13 +26,17 @@ from .runtime import Runtime
 KEY = "hands_free"
 
 
-def program_files(script: str, root: Path) -> dict[str, str]:
-    """The script and the local modules that it imports: file -> module name, found without running anything."""
+def program_files(script: str, root: Path, text: str | None = None) -> dict[str, str]:
+    """The script and the local modules that it imports: file -> module name, found without running anything.
+
+    ``text`` is the script's where there is no such file.
+    """
     found = {script: "__main__"}
     pending = [script]
     while pending:
         file = Path(pending.pop())
-        tree = parse(file.read_text(encoding="utf-8"), str(file))
+        source = text if text is not None and str(file) == script else file.read_text(encoding="utf-8")
+        tree = parse(source, str(file))
         for name, bases in _imports(tree, file, root):
             for base in bases:
                 stem = base.joinpath(*name.split(".")) if name else base
@@ -67,14 +72,15 @@ def execute(
     """Run a script as ``__main__`` with a run open around it; records, or resumes where that was commanded."""
     root = Path.cwd() if module else Path(script).parent
     files = program_files(script, root)
-    choice = choose({file: Path(file).read_text(encoding="utf-8") for file in files})
+    texts = {file: Path(file).read_text(encoding="utf-8") for file in files}
+    choice = choose(texts)
     _environment.extra = {KEY: True, "module": module or ""}
     _environment.planned = files
     finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files)
     try:
         with read_as(reading(choice.loops)):
             around = session(
-                name, store=store, announce=_Announcement(choice, store, files) if announce else None
+                name, store=store, announce=Announcement(choice, store, texts) if announce else None
             )
             run_as_main(script, argv, instrumented=True, around=around, module=module)
     finally:
@@ -92,14 +98,19 @@ def replay_hands_free(script: str, begin: RunBegin, how: Reading, text: str | No
 
 
 def session(
-    name: str, *, store: Path | None = None, announce: Callable[[Runtime], None] | None = None
+    name: str,
+    *,
+    store: Path | None = None,
+    announce: Callable[[Runtime], None] | None = None,
+    overhead: float = 0.02,
+    resume: str = "never",
 ) -> Callable[[], AbstractContextManager[None]]:
     """What opens the run, once the script's ``__main__`` is there."""
 
     @contextlib.contextmanager
     def opened() -> Iterator[None]:
         leaving: SystemExit | None = None
-        with open_run(name, store=store) as run:
+        with open_run(name, store=store, overhead=overhead, resume=resume) as run:
             runtime = Runtime(run)
             runtime.install()
             if announce is not None:
@@ -120,11 +131,11 @@ def session(
     return opened
 
 
-class _Announcement:
+class Announcement:
     """What was found, in five lines."""
 
-    def __init__(self, choice: Choice, store: Path, files: dict[str, str]) -> None:
-        self._choice, self._store, self._files = choice, store, files
+    def __init__(self, choice: Choice, store: Path, texts: dict[str, str]) -> None:
+        self._choice, self._store, self._texts = choice, store, texts
 
     def __call__(self, runtime: Runtime) -> None:
         loops = [
@@ -134,10 +145,10 @@ class _Announcement:
         ]
         told = sum(
             isinstance(node, ast.Call) and spoken(node)
-            for file in self._files
-            for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8")))
+            for text in self._texts.values()
+            for node in ast.walk(ast.parse(executed(text)))
         )
-        texts = {file: Path(file).read_text(encoding="utf-8") for file in self._choice.loops}
+        texts = {file: self._texts[file] for file in self._choice.loops}
         unknown = dict.fromkeys(
             f"{Path(loop.file).name}:{effect.line} what `{effect.text}` changes"
             for loop in loop_effects(texts)
@@ -147,7 +158,7 @@ class _Announcement:
         report(f"recording run {runtime.run.id} into {self._store}")
         report(f"loops: {_listed(loops) or 'none found, the run is one transaction'}")
         report(f"tracked: {_listed(list(runtime.tracked)) or 'nothing by name'}; and what the loops carry")
-        report(f"statements: {told} that tell values, in {len(self._files)} files")
+        report(f"statements: {told} that tell values, in {len(self._texts)} files")
         report(f"not understood: {_listed(left) or 'nothing'}")
 
 

@@ -94,12 +94,8 @@ class Instrumented:
 
 def instrument(source: str, filename: str) -> Instrumented:
     """Compiles a module's text with the bodies of its florlog loops wrapped."""
-    tree = reread(ast.parse(source, filename), filename)
-    excused = _excuse(tree, _excused.get(filename, set()))
-    isolated = _isolate(tree, filename, _apart.get(filename, frozenset()))
-    wrapped = _wrap_loops(tree)
+    tree, wrapped, isolated, excused = instrumented_tree(source, filename)
     if wrapped:
-        _insert_leaving(tree, filename, _points.get(filename, {}))
         _import(tree, SkipRest.__module__, SkipRest.__name__, SKIP_NAME)
         _import(tree, "florlog._session", "leave", LEAVE_NAME)
     if excused:
@@ -107,8 +103,19 @@ def instrument(source: str, filename: str) -> Instrumented:
     if isolated:
         _import(tree, "florlog._isolation", "Isolated", ISOLATED_NAME)
     code = compile(tree, filename, "exec", dont_inherit=True)
-    _wrapped[filename] = wrapped
     return Instrumented(code, wrapped)
+
+
+def instrumented_tree(source: str, filename: str) -> tuple[ast.Module, frozenset[int], bool, bool]:
+    """The tree that `instrument` compiles, without the imports at its head: with it, what makes them necessary."""
+    tree = reread(ast.parse(source, filename), filename)
+    excused = _excuse(tree, _excused.get(filename, set()))
+    isolated = _isolate(tree, filename, _apart.get(filename, frozenset()))
+    wrapped = _wrap_loops(tree)
+    if wrapped:
+        _insert_leaving(tree, filename, _points.get(filename, {}))
+    _wrapped[filename] = wrapped
+    return tree, wrapped, isolated, excused
 
 
 def is_instrumented(filename: str) -> bool:

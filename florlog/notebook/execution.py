@@ -1,0 +1,253 @@
+"""Running the cells of a notebook's program: the recorded one hands-free in the kernel, all of them in a replay.
+
+Hands-free, a cell's own tree is turned before it runs (`florlog.handsfree.reading`).  The functions that it calls were
+defined by earlier cells, or come from local modules that are imported already, and are turned while they live: for the
+duration of the run each gets the turned code in the place of its own, and its own back.  A function is turned only if
+its code is what its text compiles to; one whose file was edited since stays as it is.
+
+What turned code calls (`florlog.source.instrument`) is found among the builtins meanwhile, so nothing is left in the
+user's namespace.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import builtins
+import gc
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from florlog_wal import RunBegin
+
+from florlog import _cells, _environment, _session
+from florlog._cells import Program
+from florlog._isolation import Isolated
+from florlog._skip import SkipRest
+from florlog.errors import FlorlogError
+from florlog.handsfree.choice import choose
+from florlog.handsfree.reading import Reading, reading
+from florlog.handsfree.session import KEY, Announcement, program_files, session
+from florlog.source.cells import Part, parts, statements_in
+from florlog.source.execution import LocalModuleFinder
+from florlog.source.instrument import (
+    EXCUSE_NAME,
+    ISOLATED_NAME,
+    LEAVE_NAME,
+    SKIP_NAME,
+    instrument,
+    instrumented_tree,
+)
+from florlog.source.syntax import read_as
+
+Place = tuple[str, int, str]  # file, first line, qualified name
+
+
+def record_cell(
+    program: Program, namespace: dict[str, Any], *, name: str, store: Path, overhead: float, resume: str
+) -> None:
+    """Execute a program's recorded cell hands-free, with a run open around it; what it raises is raised."""
+    __tracebackhide__ = True
+    _cells.begin(program)
+    files = program_files(program.file, Path(program.file).parent, program.text)
+    texts = {
+        file: program.text if file == program.file else Path(file).read_text(encoding="utf-8")
+        for file in files
+    }
+    choice = choose(texts)
+    _environment.extra, _environment.planned = {KEY: True, "module": ""}, files
+    plain = [compile(text, file, "exec", dont_inherit=True) for file, text in texts.items()]
+    finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files)
+    opened = session(
+        name,
+        store=store,
+        announce=Announcement(choice, store, texts),
+        overhead=overhead,
+        resume=resume,
+    )
+    try:
+        with read_as(reading(choice.loops)), _helpers(), _turned(plain, texts), opened():
+            _execute_shown(program, namespace)
+    finally:
+        finder.uninstall()
+        _environment.extra, _environment.planned = {}, {}
+        _cells.end()
+
+
+def run_cells(script: str, begin: RunBegin, how: Reading | None, text: str | None = None) -> None:
+    """Run a notebook's program as ``__main__``, in the reading ``how`` of its recorded cell; a replay was commanded.
+
+    ``text`` is run in the place of what the file holds.
+    """
+    source = Path(script).read_text(encoding="utf-8") if text is None else text
+    main = ModuleType("__main__")
+    main.__dict__.update(__builtins__=builtins, display=_display)
+    before = sys.argv, sys.path[:], sys.modules["__main__"], _cells.current
+    sys.argv = ["", *begin.argv]
+    sys.path.insert(0, str(Path.cwd()))
+    sys.modules["__main__"] = main
+    _cells.begin(Program(script, source))
+    try:
+        with _helpers():
+            _run(script, source, begin, how, main)
+    finally:
+        sys.argv, sys.path[:], sys.modules["__main__"], _cells.current = before
+
+
+def _run(script: str, source: str, begin: RunBegin, how: Reading | None, main: ModuleType) -> None:
+    *setup, recorded = parts(source)
+    tree = ast.parse(source, script) if how else instrumented_tree(source, script)[0]
+    command = _session.command
+    assert isinstance(command, _session.Replay)
+    command.taken = True  # runs of earlier cells are not the one that is replayed
+    for part in setup:
+        _set_up(part, _compiled(statements_in(tree, part.lines), script, source), main.__dict__)
+    command.taken = False
+    if how is None:
+        exec(_compiled(statements_in(tree, recorded.lines), script, source), main.__dict__)
+        return
+    texts = {script: source} | {
+        file: Path(file).read_text(encoding="utf-8")
+        for module in list(sys.modules.values())
+        if isinstance(file := getattr(module, "__file__", None), str)
+        and _environment.is_local(file, script)
+        and not _environment.is_own(module.__name__)
+    }
+    # The set-up imported them instrumented, but not turned.
+    plain = [
+        compile(text, file, "exec", dont_inherit=True) if file == script else instrument(text, file).code
+        for file, text in texts.items()
+    ]
+    with read_as(how), _turned(plain, texts), session(begin.name)():
+        turned = instrumented_tree(source, script)[0]
+        exec(_compiled(statements_in(turned, recorded.lines), script, source), main.__dict__)
+
+
+def _set_up(part: Part, code: CodeType, namespace: dict[str, Any]) -> None:
+    """Execute a cell before the recorded one; it ends as it did."""
+    raised = ""
+    try:
+        exec(code, namespace)
+    except Exception as error:
+        if not part.raised:
+            raise
+        raised = type(error).__name__
+    if raised != part.raised:
+        raise FlorlogError(
+            f"cell In [{part.number}], which ran before the recorded one, raised {part.raised} then and "
+            f"{raised or 'nothing'} now: its effects cannot be repeated"
+        )
+
+
+def _display(*values: Any, **options: Any) -> None:
+    """IPython's ``display``, where nobody looks."""
+
+
+def _compiled(nodes: Iterable[ast.stmt], file: str, source: str) -> CodeType:
+    code: CodeType = compile(ast.Module(list(nodes), []), file, "exec", _flags(source), dont_inherit=True)
+    return code
+
+
+def _flags(source: str) -> int:
+    """Compiler flags of the future imports at a program's head, which hold for all its cells."""
+    head = source.split("\n", 2)[1]
+    names = [
+        alias.name
+        for node in ast.parse(head).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    return sum(getattr(__future__, name).compiler_flag for name in names)
+
+
+def _execute_shown(program: Program, namespace: dict[str, Any]) -> None:
+    """Execute the recorded cell; the value of an expression at its end is shown, as IPython does."""
+    __tracebackhide__ = True
+    tree = instrumented_tree(program.text, program.file)[0]
+    nodes = list(statements_in(tree, parts(program.text)[-1].lines))
+    shown = nodes.pop() if nodes and isinstance(nodes[-1], ast.Expr) else None
+    exec(_compiled(nodes, program.file, program.text), namespace)
+    if shown is not None:
+        flags = _flags(program.text)
+        code = compile(ast.Interactive([shown]), program.file, "single", flags, dont_inherit=True)
+        exec(code, namespace)
+
+
+@contextmanager
+def _helpers() -> Iterator[None]:
+    """Within, what instrumented code calls is there."""
+    names = {SKIP_NAME: SkipRest, LEAVE_NAME: _session.leave, EXCUSE_NAME: _session.excuse, ISOLATED_NAME: Isolated}
+    vars(builtins).update(names)
+    try:
+        yield
+    finally:
+        for name in names:
+            vars(builtins).pop(name, None)
+
+
+@contextmanager
+def _turned(plain: Iterable[CodeType], texts: Mapping[str, str]) -> Iterator[None]:
+    """Within, the living functions of a program have their turned code; the reading is in force.
+
+    ``plain``: the code of each file as its functions have it now.
+    """
+    had = _by_place(plain)
+    turned = _by_place(instrument(text, file).code for file, text in texts.items())
+    kept: list[tuple[FunctionType, CodeType]] = []
+    for function in gc.get_objects():
+        if type(function) is not FunctionType:
+            continue
+        code = function.__code__
+        file, line = _cells.placed(code.co_filename, code.co_firstlineno)
+        place = file, line, code.co_qualname
+        new, old = turned.get(place), had.get(place)
+        if new is not None and old is not None and code is not new and _same(code, old):
+            kept.append((function, code))
+            function.__code__ = new
+    try:
+        yield
+    finally:
+        for function, code in kept:
+            function.__code__ = code
+
+
+def _by_place(codes: Iterable[CodeType]) -> dict[Place, CodeType]:
+    """The code of functions by their places; two at one place cannot be told apart, and neither is taken."""
+    found: dict[Place, CodeType] = {}
+    twice: set[Place] = set()
+    pending = list(codes)
+    while pending:
+        code = pending.pop()
+        pending += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        place = code.co_filename, code.co_firstlineno, code.co_qualname
+        if place in found:
+            twice.add(place)
+        found[place] = code
+    return {place: code for place, code in found.items() if place not in twice}
+
+
+_PARTS: tuple[Callable[[CodeType], Any], ...] = (
+    lambda code: code.co_code,
+    lambda code: code.co_names,
+    lambda code: code.co_varnames,
+    lambda code: code.co_freevars,
+    lambda code: code.co_cellvars,
+)
+
+
+def _same(one: CodeType, other: CodeType) -> bool:
+    """Whether two codes do the same, wherever they stand."""
+    if any(part(one) != part(other) for part in _PARTS) or len(one.co_consts) != len(other.co_consts):
+        return False
+    return all(map(_same_constant, one.co_consts, other.co_consts))
+
+
+def _same_constant(one: Any, other: Any) -> bool:
+    if isinstance(one, CodeType) and isinstance(other, CodeType):
+        return _same(one, other)
+    # By repr, 0.0 is not -0.0, nor True 1; the order of a frozenset means nothing.
+    return bool(one == other) if isinstance(one, frozenset) else repr(one) == repr(other)

@@ -1,0 +1,272 @@
+"""``%%florlog``: a cell is recorded hands-free, or asked.
+
+    %%florlog [NAME] [--store DIR] [--overhead X] [--resume]
+    %%florlog replay  [--run ID] [--where CONDITION] [--first N] [--last N] [--workers N] [--force] [--store DIR]
+    %%florlog explain (the same)
+
+To ask, the user adds statements to the recorded cell and writes ``replay`` into its first line.  The cell takes the
+place of the recorded one in the recorded program, in a temporary file, and a process of its own replays that.  Which
+run: the newest that was recorded from the same cell, else the newest of the notebook.
+
+An earlier cell that was executed again since, with nothing but statements added, brings these along (front ends that
+name their cells, as Jupyter's do).  One that was changed otherwise is taken as it was recorded, with a line that says
+so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from florlog_recovery import RunTree
+from florlog_wal import Store, WalError
+from IPython.core.error import UsageError
+
+from florlog._comparison import read_in
+from florlog._environment import CELLS
+from florlog._journal import report
+from florlog._session import newest_run, open_store, store_path, tree_of
+from florlog._sources import recorded_sources
+from florlog._worker import receive
+from florlog.commands._arguments import number_of
+from florlog.errors import FlorlogError
+from florlog.handsfree.reading import statements
+from florlog.source.cells import parts, with_recorded
+from florlog.source.diff import compare
+
+from .execution import record_cell
+from .history import ASKING, History, Understood, understood
+
+
+def load(shell: Any) -> None:
+    """Register ``%%florlog`` with a shell, and follow what it executes."""
+    history = getattr(shell, "_florlog_history", None)
+    if history is None:
+        history = shell._florlog_history = History(shell)
+        shell.events.register("pre_run_cell", history.begins)
+        shell.events.register("post_run_cell", history.ends)
+    magic = Magic(shell, history)
+    shell.register_magic_function(magic.florlog, "cell", "florlog")
+
+
+class Magic:
+    """The cell magic of one shell."""
+
+    def __init__(self, shell: Any, history: History) -> None:
+        self.shell = shell
+        self.history = history
+
+    def florlog(self, line: str, cell: str) -> None:
+        """Record a cell hands-free; ``%%florlog replay`` and ``%%florlog explain`` ask a recorded one."""
+        __tracebackhide__ = True
+        words = shlex.split(line)
+        try:
+            found = self._understood(cell)
+            if words[:1] and words[0] in ASKING:
+                self._ask(words[0], _asking(words[0]).parse_args(words[1:]), found)
+                return
+            options = _recording().parse_args(words)
+            program = self.history.program(found)
+        except (FlorlogError, WalError) as error:
+            self._void()
+            raise UsageError(f"florlog: {error}") from None
+        except UsageError:
+            self._void()
+            raise
+        record_cell(
+            program,
+            self.shell.user_ns,
+            name=options.name,
+            store=store_path(options.store),
+            overhead=options.overhead,
+            resume="auto" if options.resume else "never",
+        )
+
+    def _understood(self, cell: str) -> Understood:
+        try:
+            found = understood(self.shell.transform_cell, cell)
+        except SyntaxError as error:
+            raise FlorlogError(f"the cell is no Python: line {error.lineno}: {error.msg}") from None
+        if found is None or found.obstacle:
+            why = found.obstacle if found else "holds nothing that runs in the notebook"
+            raise FlorlogError(f"the cell {why}: move that into a cell of its own")
+        return found
+
+    def _void(self) -> None:
+        """Nothing of the running cell is executed: it is no part of later programs."""
+        if self.history.running is not None:
+            self.history.running.void = True
+
+    # -- asking ------------------------------------------------------------------------------------
+
+    def _ask(self, command: str, options: argparse.Namespace, found: Understood) -> None:
+        path = store_path(options.store)
+        with open_store(path, "r") as store:
+            tree = self._run(store, options.run)
+            facts = tree.begin.environment[CELLS]
+            if facts["obstacle"]:
+                raise FlorlogError(
+                    f"run {tree.run} cannot be replayed: {facts['obstacle']}. Restart the kernel, run the cells "
+                    "without that, and record again"
+                )
+            recorded = next(s.text for s in recorded_sources(store, tree) if s.module == "__main__")
+        report(f"asking run {tree.run}")
+        hands_free = bool(tree.begin.environment.get("hands_free"))
+        text = with_recorded(self._revised(recorded, facts["ids"], hands_free=hands_free), found.text)
+        with tempfile.TemporaryDirectory(prefix="florlog-cells-") as directory:
+            script = Path(directory).resolve() / Path(tree.begin.script).name
+            script.write_text(text, encoding="utf-8")
+            argv = [command, str(script), "--run", tree.run, "--store", str(path), *_passed_on(options)]
+            if command == "explain":
+                self._explain(argv)
+            else:
+                self._replay(argv, {str(script): tree.begin.script})
+
+    def _run(self, store: Store, named: str | None) -> RunTree:
+        """The run that is asked."""
+        if named is not None:
+            tree = tree_of(store, named)
+            if CELLS not in tree.begin.environment:
+                raise FlorlogError(
+                    f"run {named} was recorded from {tree.begin.script or 'no script'}, not from a cell: "
+                    "ask it with `florlog replay`"
+                )
+            return tree
+        running = self.history.running
+        cell = running.identity if running is not None else ""
+        file = self.history.file
+        run = cell and newest_run(
+            store, lambda b: b.script == file and b.environment.get(CELLS, {}).get("ids", [""])[-1] == cell
+        )
+        run = run or newest_run(store, lambda b: b.script == file and CELLS in b.environment)
+        if not run:
+            raise FlorlogError(f"no run in {store.path} was recorded from a cell of this notebook")
+        return tree_of(store, run)
+
+    def _revised(self, recorded: str, ids: Sequence[str], *, hands_free: bool) -> str:
+        """The recorded program with the statements that were added to its earlier cells since."""
+        lines = recorded.split("\n")
+        setup = parts(recorded)[:-1]
+        last = {identity: part for identity, part in zip(ids, setup, strict=False) if identity}
+        texts = {part: "\n".join(lines[part.lines.start - 1 : part.lines.stop - 1]) for part in setup}
+        for identity, part in sorted(last.items(), key=lambda item: -item[1].lines.start):
+            now = self._latest(identity)
+            known = [texts[p] for i, p in zip(ids, setup, strict=False) if i == identity]
+            if now is None or now.rstrip() in (text.rstrip() for text in known):
+                continue
+            with read_in(statements if hands_free else None):
+                diff = compare(texts[part], now, filename=f"cell In [{part.number}]")
+            if diff.changed:
+                report(f"cell In [{part.number}] was changed since: the replay has it as it was recorded")
+                continue
+            lines[part.lines.start - 1 : part.lines.stop - 1] = now.rstrip("\n").split("\n")
+        return "\n".join(lines)
+
+    def _latest(self, identity: str) -> str | None:
+        for ran in reversed(self.history.cells):
+            if ran.identity == identity and not (ran.running or ran.void or ran.raised):
+                found = understood(self.shell.transform_cell, ran.raw)
+                return None if found is None or found.obstacle else found.text
+        return None
+
+    def _replay(self, argv: Sequence[str], shown: dict[str, str]) -> None:
+        order = json.dumps({"argv": argv, "shown": shown}).encode()
+        done = self._process(["-m", "florlog._versions"], order)
+        match receive(io.BytesIO(done.stdout)):
+            case ["done", str() as text]:
+                self._show(json.loads(text))
+            case ["error", str() as text]:
+                raise FlorlogError(text)
+            case _:
+                raise FlorlogError(f"the replay ended with status {done.returncode}")
+
+    def _explain(self, argv: Sequence[str]) -> None:
+        done = self._process(["-m", "florlog", *argv], b"")
+        print(done.stdout.decode(), end="")
+        if done.returncode:
+            raise FlorlogError("there is no plan")
+
+    def _process(self, arguments: Sequence[str], order: bytes) -> subprocess.CompletedProcess[bytes]:
+        """Run Python where the kernel began; what it says goes to the notebook."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            input=order,
+            capture_output=True,
+            cwd=self.shell.starting_dir,
+            check=False,
+        )
+        sys.stderr.write(done.stderr.decode(errors="replace"))
+        return done
+
+    def _show(self, answer: dict[str, Any]) -> None:
+        from IPython.display import display
+
+        for table in _tables(answer["values"]):
+            display(table)
+        plan = answer["plan"]
+        print(
+            f"{len(answer['values'])} values from {plan['iterations_redone']} of {plan['iterations_total']} "
+            f"iterations, stored beside run {answer['run']}"
+        )
+        for difference in answer["differences"][:1]:
+            report(f"the replay differs from the recording: {difference}")
+
+
+def _tables(values: Sequence[dict[str, Any]]) -> Iterator[Any]:
+    import pandas as pd
+
+    for name in dict.fromkeys(value["name"] for value in values):
+        named = [value for value in values if value["name"] == name]
+        loops = dict.fromkeys(loop for value in named for loop in value["path"])
+        yield pd.DataFrame(
+            [
+                {loop: value["path"].get(loop, "") for loop in loops}
+                | {name: value["value"], "trust": value["trust"]}
+                for value in named
+            ]
+        )
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong use of a magic is one line, and never the end of the kernel."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        raise UsageError(message or self.prog)
+
+
+def _recording() -> argparse.ArgumentParser:
+    parser = _Parser(prog="%%florlog", add_help=False)
+    parser.add_argument("name", nargs="?", default="notebook")
+    parser.add_argument("--store")
+    parser.add_argument("--overhead", type=float, default=0.02)
+    parser.add_argument("--resume", action="store_true")
+    return parser
+
+
+def _asking(command: str) -> argparse.ArgumentParser:
+    parser = _Parser(prog=f"%%florlog {command}", add_help=False)
+    for text in ("run", "where", "store"):
+        parser.add_argument(f"--{text}")
+    for number, what in (("first", "iterations"), ("last", "iterations"), ("workers", "processes")):
+        if number != "workers" or command == "replay":
+            parser.add_argument(f"--{number}", type=number_of(what))
+    parser.add_argument("--force", action="store_true")
+    return parser
+
+
+def _passed_on(options: argparse.Namespace) -> list[str]:
+    given: Callable[[str], Any] = vars(options).get
+    names = ("where", "first", "last", "workers")
+    argv = [f"--{name}={value}" for name in names if (value := given(name)) is not None]
+    return [*argv, "--force"] if options.force else argv

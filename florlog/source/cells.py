@@ -1,0 +1,111 @@
+"""The text of a notebook's program: the cells of a session in the order in which they ran, as one Python module.
+
+    # The cells of a notebook's session, in the order in which they ran; the last one was recorded.
+    from __future__ import annotations                    (where a cell has it; else a comment)
+    # %% In [1]
+    import torch
+    # %% In [2], raised ValueError
+    ...
+    # %% In [5], recorded
+    for epoch in range(9): ...
+
+So all that reads, compares and places source has a script like any other, which says of itself where its cells begin
+and how they ended.  A session only appends to it: a cell keeps its lines in every later program of the session.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from florlog.errors import FlorlogError
+
+HEAD = "# The cells of a notebook's session, in the order in which they ran; the last one was recorded."
+_NO_FUTURE = "# (no cell has a future import)"
+_SEPARATOR = re.compile(r"^# %% In \[(\d+)\](?:, raised (\w+)|(, recorded))?$")
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+FIRST = 4
+"""The line on which the first cell's text begins."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that ran; ``raised`` is the name of the exception that ended it, "" if none did."""
+
+    number: int
+    text: str
+    raised: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A cell's place in a program: its lines."""
+
+    number: int
+    raised: str
+    recorded: bool
+    lines: range
+
+
+def joined(cells: Iterable[Cell], last: Cell, future: Iterable[str] = ()) -> str:
+    """The program of cells; ``future``: the names that cells import from ``__future__``."""
+    names = ", ".join(sorted(set(future)))
+    text = [HEAD, f"from __future__ import {names}" if names else _NO_FUTURE]
+    for cell in cells:
+        text += [f"# %% In [{cell.number}]" + (f", raised {cell.raised}" if cell.raised else "")]
+        text += _lines(cell.text)
+    text += [f"# %% In [{last.number}], recorded", *_lines(last.text)]
+    return "\n".join(text) + "\n"
+
+
+def _lines(text: str) -> list[str]:
+    lines = text.rstrip("\n").split("\n")
+    for line in lines:
+        if _SEPARATOR.match(line):
+            raise FlorlogError(f"a cell has the line {line!r}, by which florlog tells cells apart: change it")
+    return lines
+
+
+def is_program(text: str) -> bool:
+    """Whether a text is a notebook's program."""
+    return text.startswith(HEAD + "\n")
+
+
+def parts(text: str) -> list[Part]:
+    """The cells of a program, in order."""
+    lines = text.split("\n")
+    found = [(at, match) for at, line in enumerate(lines, 1) if (match := _SEPARATOR.match(line))]
+    ends = [at for at, _ in found[1:]] + [len(lines) + 1]
+    return [
+        Part(int(match[1]), match[2] or "", bool(match[3]), range(at + 1, end))
+        for (at, match), end in zip(found, ends, strict=True)
+    ]
+
+
+def with_recorded(text: str, cell: str) -> str:
+    """A program with another text in the place of its recorded cell."""
+    last = parts(text)[-1]
+    return "\n".join([*text.split("\n")[: last.lines.start - 1], *_lines(cell)]) + "\n"
+
+
+def executed(text: str) -> str:
+    """A program without what ran before its recorded cell and was not a definition; lines stay; another text as it is.
+
+    Those statements are no part of the run: their loops and what they print are not recorded.
+    """
+    if not is_program(text):
+        return text
+    start = parts(text)[-1].lines.start
+    lines = text.split("\n")
+    for node in ast.parse(text).body:
+        if node.lineno < start and not isinstance(node, _DEFINITIONS):
+            for line in range(node.lineno, (node.end_lineno or node.lineno) + 1):
+                lines[line - 1] = ""
+    return "\n".join(lines)
+
+
+def statements_in(tree: ast.Module, lines: range) -> Iterator[ast.stmt]:
+    """The statements of a program's tree that stand on lines."""
+    return (node for node in tree.body if node.lineno in lines)

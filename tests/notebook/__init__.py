@@ -1,0 +1,1 @@
+"""Notebooks, in real IPython shells."""

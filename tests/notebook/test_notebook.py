@@ -1,0 +1,142 @@
+"""A cell is recorded and asked as a script is; what cannot be repeated is refused with one line."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import florlog
+from tests.end_to_end.harness import environment, python
+
+pytest.importorskip("IPython")
+
+SETUP = """\
+import torch
+from torch import nn
+!true
+torch.manual_seed(3)
+data = torch.utils.data.TensorDataset(torch.randn(24, 4), torch.randn(24, 2))
+loader = torch.utils.data.DataLoader(data, 4, shuffle=True)
+"""
+FAILED = "torch.rand(1) / nothing\n"  # draws from the generator before it fails
+MODEL = """\
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+        self.drop = nn.Dropout(0.3)
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        y = self.linear(x)
+        # IN FORWARD
+        return self.drop(y)
+
+
+model = Net()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+
+
+def train(x, y):
+    loss = nn.functional.mse_loss(model(x), y)
+    optimizer.zero_grad()
+    loss.backward()
+    # IN FUNCTION
+    optimizer.step()
+    return loss.item()
+
+
+def fit(epochs):
+    losses = []
+    for epoch in range(epochs):
+        for x, y in loader:
+            losses.append(train(x, y))
+        print("epoch", epoch, "loss", losses[-1])
+        # BEHIND LOOP
+    return losses
+"""
+RUN = "losses = fit(4)\n"
+EXPLICIT = """\
+with florlog.run("explicit", overhead=float("inf")) as run:
+    run.track(model=model, optimizer=optimizer)
+    for epoch in run.loop("epoch", range(3)):
+        for x, y in run.loop("step", loader):
+            run.log(loss=train(x, y))
+            # IN CELL
+        run.log(last=model.calls)
+"""
+IN_FORWARD = ("        # IN FORWARD", "        print('out', y.sum().item())")
+BEHIND = ("        # BEHIND LOOP", "        print('drawn', torch.get_rng_state().sum().item())")
+IN_CELL = ("            # IN CELL", "            run.log(bias=model.linear.bias.sum())")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("notebook")
+
+
+def session(folder: Path, *cells: str | tuple[str, str]) -> list[dict[str, Any]]:
+    """Run cells in a new shell; a cell may have an identity."""
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("shell.py")],
+        input=json.dumps([cell if isinstance(cell, tuple) else (cell, None) for cell in cells]),
+        env=environment(folder / "store") | {"IPYTHONDIR": str(folder / "ipython")},
+        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answers: list[dict[str, Any]] = json.loads(done.stdout)
+    return answers
+
+
+def said(folder: Path, word: str, *cells: str) -> list[float]:
+    """What cells print behind a word when Python runs them as one script."""
+    script = folder / "rerun.py"
+    script.write_text("\n".join(cell.replace("!true\n", "") for cell in cells))
+    printed = python(folder / "store", script).stdout
+    return [float(found) for found in re.findall(rf"^{word} (\S+)", printed, re.MULTILINE)]
+
+
+FAILED_SCRIPT = "try:\n    torch.rand(1) / nothing\nexcept NameError:\n    pass\n"
+
+
+def test_a_cell_is_recorded_with_what_earlier_cells_define_and_asked(folder: Path) -> None:
+    model, again = MODEL.replace(*IN_FORWARD), MODEL.replace(*BEHIND)
+    before = "held = {k: id(v) for k, v in globals().items() if k[0] != '_'}; rng = torch.get_rng_state()"
+    after = (
+        "print({k: id(v) for k, v in globals().items() if k[0] != '_' and k in held} == held, "
+        "torch.equal(rng, torch.get_rng_state()), '__florlog__' in dir(__import__('builtins')))"
+    )
+    *_, recorded, _, _, first, _, second, _, same, _ = session(
+        folder, "%load_ext florlog", SETUP, FAILED, (MODEL, "model"),
+        (f"%%florlog cells --overhead inf\n{RUN}len(losses)", "run"),
+        (model, "model"), before,
+        ("%%florlog replay --where 'epoch == 2'\n" + RUN + "len(losses)", "run"),
+        (again, "model"),
+        ("%%florlog replay\n" + RUN + "print('count', len(losses))\nlen(losses)", "run"),
+        (model, "model"), after, "pass",
+    )  # fmt: skip
+    assert "Out[5]: 24" in recorded["out"], recorded
+    assert [line.partition(":")[2].split()[0] for line in recorded["err"].splitlines()] == [
+        "recording", "loops:", "tracked:", "statements:", "not",
+    ]  # fmt: skip
+    assert "tracked: model, optimizer" in recorded["err"]
+    assert first["raised"] == second["raised"] == ""
+    assert "6 values from 6 of 24 iterations" in first["out"]
+    assert "5 values" in second["out"]
+    # The last cell that defines the model ran again, which is another model; all else is the user's still.
+    assert same["out"].split()[1:] == ["True", "False"]
+    with florlog.open(folder / "store") as log:
+        found = log.values("out", "drawn", "count")
+    whole = [FAILED_SCRIPT, SETUP]
+    out = said(folder, "out", SETUP, FAILED_SCRIPT, model, RUN)
+    assert found["out"].dropna().tolist() == out[12:18]
+    assert found["drawn"].dropna().tolist() == said(folder, "drawn", SETUP, FAILED_SCRIPT, again, RUN)
+    assert set(found.loc[found["out"].notna(), "trust"]) == {"PROVEN"}
+    assert whole
