@@ -60,7 +60,15 @@ def record_cell(
     }
     choice = choose(texts)
     _environment.extra, _environment.planned = {KEY: True, "module": ""}, files
-    plain = [compile(text, file, "exec", dont_inherit=True) for file, text in texts.items()]
+    plain = [
+        code
+        for file, text in texts.items()
+        for code in (
+            _as_compiled(program)
+            if file == program.file
+            else [compile(text, file, "exec", dont_inherit=True)]
+        )
+    ]
     finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files)
     opened = session(
         name,
@@ -117,11 +125,9 @@ def _run(script: str, source: str, begin: RunBegin, how: Reading | None, main: M
         and _environment.is_local(file, script)
         and not _environment.is_own(module.__name__)
     }
-    # The set-up imported them instrumented, but not turned.
-    plain = [
-        compile(text, file, "exec", dont_inherit=True) if file == script else instrument(text, file).code
-        for file, text in texts.items()
-    ]
+    # The set-up imported modules instrumented, but not turned.
+    modules = [instrument(text, file).code for file, text in texts.items() if file != script]
+    plain = [*_as_compiled(Program(script, source)), *modules]
     with read_as(how), _turned(plain, texts), session(begin.name)():
         turned = instrumented_tree(source, script)[0]
         exec(_compiled(statements_in(turned, recorded.lines), script, source), main.__dict__)
@@ -150,6 +156,19 @@ def _display(*values: Any, **options: Any) -> None:
 def _compiled(nodes: Iterable[ast.stmt], file: str, source: str) -> CodeType:
     code: CodeType = compile(ast.Module(list(nodes), []), file, "exec", _flags(source), dont_inherit=True)
     return code
+
+
+def _as_compiled(program: Program) -> Iterator[CodeType]:
+    """The code of a program's cells as it may have been compiled: by statement, as IPython does, or by cell.
+
+    That is not what the whole program compiles to: CPython looks whether a name is imported in the same module.
+    """
+    tree = ast.parse(program.text, program.file)
+    for part in parts(program.text)[:-1]:
+        nodes = list(statements_in(tree, part.lines))
+        for statement in nodes:
+            yield _compiled([statement], program.file, program.text)
+        yield _compiled(nodes, program.file, program.text)
 
 
 def _flags(source: str) -> int:
@@ -193,9 +212,11 @@ def _helpers() -> Iterator[None]:
 def _turned(plain: Iterable[CodeType], texts: Mapping[str, str]) -> Iterator[None]:
     """Within, the living functions of a program have their turned code; the reading is in force.
 
-    ``plain``: the code of each file as its functions have it now.
+    ``plain``: code as they may have it now.
     """
-    had = _by_place(plain)
+    had: dict[Place, list[CodeType]] = {}
+    for inner in _all_codes(plain):
+        had.setdefault(_place(inner), []).append(inner)
     turned = _by_place(instrument(text, file).code for file, text in texts.items())
     kept: list[tuple[FunctionType, CodeType]] = []
     for function in gc.get_objects():
@@ -204,8 +225,8 @@ def _turned(plain: Iterable[CodeType], texts: Mapping[str, str]) -> Iterator[Non
         code = function.__code__
         file, line = _cells.placed(code.co_filename, code.co_firstlineno)
         place = file, line, code.co_qualname
-        new, old = turned.get(place), had.get(place)
-        if new is not None and old is not None and code is not new and _same(code, old):
+        new = turned.get(place)
+        if new is not None and any(_same(code, old) for old in had.get(place, ())):
             kept.append((function, code))
             function.__code__ = new
     try:
@@ -219,15 +240,24 @@ def _by_place(codes: Iterable[CodeType]) -> dict[Place, CodeType]:
     """The code of functions by their places; two at one place cannot be told apart, and neither is taken."""
     found: dict[Place, CodeType] = {}
     twice: set[Place] = set()
+    for code in _all_codes(codes):
+        if _place(code) in found:
+            twice.add(_place(code))
+        found[_place(code)] = code
+    return {place: code for place, code in found.items() if place not in twice}
+
+
+def _all_codes(codes: Iterable[CodeType]) -> Iterator[CodeType]:
+    """Codes and those inside them."""
     pending = list(codes)
     while pending:
         code = pending.pop()
         pending += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-        place = code.co_filename, code.co_firstlineno, code.co_qualname
-        if place in found:
-            twice.add(place)
-        found[place] = code
-    return {place: code for place, code in found.items() if place not in twice}
+        yield code
+
+
+def _place(code: CodeType) -> Place:
+    return code.co_filename, code.co_firstlineno, code.co_qualname
 
 
 _PARTS: tuple[Callable[[CodeType], Any], ...] = (

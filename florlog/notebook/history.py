@@ -230,6 +230,7 @@ def _without_magics(text: str, tree: ast.Module) -> Understood:
             break
     if not obstacle and not _is_plain(left):
         obstacle = "awaits at its top level, which a replay cannot repeat"
+        left = "\n".join(f"# {line}" for line in lines)  # else the program is no Python
     return Understood(left, obstacle, future)
 
 

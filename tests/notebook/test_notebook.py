@@ -110,17 +110,16 @@ def test_a_cell_is_recorded_with_what_earlier_cells_define_and_asked(folder: Pat
     model, again = MODEL.replace(*IN_FORWARD), MODEL.replace(*BEHIND)
     before = "held = {k: id(v) for k, v in globals().items() if k[0] != '_'}; rng = torch.get_rng_state()"
     after = (
-        "print({k: id(v) for k, v in globals().items() if k[0] != '_' and k in held} == held, "
+        "print({k: id(v) for k, v in globals().items() if k in held} == held, "
         "torch.equal(rng, torch.get_rng_state()), '__florlog__' in dir(__import__('builtins')))"
     )
-    *_, recorded, _, _, first, _, second, _, same, _ = session(
+    *_, recorded, _, _, first, same, _, second = session(
         folder, "%load_ext florlog", SETUP, FAILED, (MODEL, "model"),
         (f"%%florlog cells --overhead inf\n{RUN}len(losses)", "run"),
         (model, "model"), before,
-        ("%%florlog replay --where 'epoch == 2'\n" + RUN + "len(losses)", "run"),
+        ("%%florlog replay --where 'epoch == 2'\n" + RUN + "len(losses)", "run"), after,
         (again, "model"),
         ("%%florlog replay\n" + RUN + "print('count', len(losses))\nlen(losses)", "run"),
-        (model, "model"), after, "pass",
     )  # fmt: skip
     assert "Out[5]: 24" in recorded["out"], recorded
     assert [line.partition(":")[2].split()[0] for line in recorded["err"].splitlines()] == [
@@ -130,13 +129,76 @@ def test_a_cell_is_recorded_with_what_earlier_cells_define_and_asked(folder: Pat
     assert first["raised"] == second["raised"] == ""
     assert "6 values from 6 of 24 iterations" in first["out"]
     assert "5 values" in second["out"]
-    # The last cell that defines the model ran again, which is another model; all else is the user's still.
-    assert same["out"].split()[1:] == ["True", "False"]
+    assert same["out"].split() == ["True", "True", "False"]
     with florlog.open(folder / "store") as log:
-        found = log.values("out", "drawn", "count")
-    whole = [FAILED_SCRIPT, SETUP]
-    out = said(folder, "out", SETUP, FAILED_SCRIPT, model, RUN)
-    assert found["out"].dropna().tolist() == out[12:18]
-    assert found["drawn"].dropna().tolist() == said(folder, "drawn", SETUP, FAILED_SCRIPT, again, RUN)
-    assert set(found.loc[found["out"].notna(), "trust"]) == {"PROVEN"}
-    assert whole
+        found = log.values("y", "torch", "len_losses")
+    program = SETUP, FAILED_SCRIPT
+    assert found["y"].dropna().tolist() == said(folder, "out", *program, model, RUN)[12:18]
+    assert found["torch"].dropna().tolist() == said(folder, "drawn", *program, again, RUN)
+    assert set(found["trust"]) == {"PROVEN"}
+
+
+def test_a_cell_with_a_run_of_its_own_needs_no_extension(folder: Path) -> None:
+    """Also where the same cell ran before, which a replay executes as set-up and does not take for the run."""
+    *_, loaded, asked, changed = session(
+        folder, SETUP + "import florlog", MODEL, EXPLICIT,
+        "%%time\n" + EXPLICIT, "%load_ext florlog",
+        "%%florlog replay --where 'epoch == 1'\n" + EXPLICIT.replace(*IN_CELL),
+        "%%florlog replay\n" + EXPLICIT.replace("range(3)", "range(4)").replace(*IN_CELL),
+    )  # fmt: skip
+    assert loaded["raised"] == "", loaded
+    assert "6 values from 6 of 18 iterations" in asked["out"], asked
+    with florlog.open(folder / "store") as log:
+        run = log.run()
+        found = run.values("bias")
+        state = run.state_at(epoch=1)
+    assert set(found["trust"]) == {"PROVEN"}
+    whole = EXPLICIT.replace(
+        "            # IN CELL", "            print('bias', model.linear.bias.sum().item())"
+    )
+    program = SETUP + "import florlog\n", MODEL
+    assert found["bias"].map(float).tolist() == said(folder, "bias", *program, EXPLICIT, whole)[6:12]
+    assert state["model"]["linear.weight"].shape == (2, 4)
+    assert changed["raised"] == "UsageError"
+    assert "range(3)" in changed["out"] + changed["err"]
+
+
+UNREPEATABLE = {
+    "a magic": ("%timeit -n1 -r1 1", "uses %timeit"),
+    "a result of a magic": ("files = %lsmagic", "uses %lsmagic"),
+    "await": ("import asyncio\nawait asyncio.sleep(0)", "awaits at its top level"),
+    "an interrupt": ("raise KeyboardInterrupt", "was interrupted"),
+}
+
+
+def test_what_cannot_be_repeated_is_recorded_and_refused_with_one_line(folder: Path) -> None:
+    cell = "for epoch in range(2):\n    print('epoch', epoch)\n"
+    asked = "%%florlog replay\n" + cell + "    print('square', epoch * epoch)\n"
+    for text, reason in UNREPEATABLE.values():
+        *_, recorded, refused = session(folder, "%load_ext florlog", text, "%%florlog bad\n" + cell, asked)
+        assert recorded["raised"] == ""
+        assert refused["raised"] == "UsageError"
+        line = next(x for x in (refused["out"] + refused["err"]).splitlines() if "cannot be replayed" in x)
+        assert f"cell In [2] {reason}" in line
+
+
+def test_a_refused_cell_runs_nothing_and_is_no_part_of_later_programs(folder: Path) -> None:
+    cell = "for epoch in range(2):\n    print('epoch', epoch)\n"
+    wrong = [
+        "%%florlog --nonsense\nx = 1", "%%florlog\nx = %pwd\n", "%%florlog\nx = 1\nawait x", "%%florlog\nx = = 1",
+        "%%florlog replay --run nowhere-0\nx = 1",
+    ]  # fmt: skip
+    answers = session(
+        folder, "%load_ext florlog", *wrong, "print('x' in globals())", "%%florlog good\n" + cell,
+        "%%florlog replay\n" + cell + "    print('square', epoch * epoch)\n",
+    )  # fmt: skip
+    for answer in answers[1:-3]:
+        assert answer["raised"] == "UsageError"
+        assert len((answer["out"] + answer["err"]).strip().splitlines()) == 1
+    assert answers[-3]["out"].split() == ["False"]
+    assert "2 values from 2 of 2 iterations" in answers[-1]["out"], answers[-1]
+
+
+def test_importing_florlog_imports_no_ipython(tmp_path: Path) -> None:
+    told = python(tmp_path / "store", "-c", "import florlog, sys; print('IPython' in sys.modules)")
+    assert told.stdout.split() == ["False"]
