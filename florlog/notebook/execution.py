@@ -199,7 +199,12 @@ def _execute_shown(program: Program, namespace: dict[str, Any]) -> None:
 @contextmanager
 def _helpers() -> Iterator[None]:
     """Within, what instrumented code calls is there."""
-    names = {SKIP_NAME: SkipRest, LEAVE_NAME: _session.leave, EXCUSE_NAME: _session.excuse, ISOLATED_NAME: Isolated}
+    names = {
+        SKIP_NAME: SkipRest,
+        LEAVE_NAME: _session.leave,
+        EXCUSE_NAME: _session.excuse,
+        ISOLATED_NAME: Isolated,
+    }
     vars(builtins).update(names)
     try:
         yield
