@@ -30,7 +30,7 @@ from ._open import OpenLoop
 from ._policy import Policy
 from ._state import Adapter, Randomness, adapter
 from ._tree import flatten
-from ._wrappers import advance, counters, obstacle
+from ._wrappers import advance, bare, counters, obstacle
 from .errors import ChangedError, TrackError
 
 Tell = Callable[[str, dict[str, Any]], None]
@@ -208,7 +208,7 @@ class Checkpointer:
         # Behind its end a loop's iterator is not continued; where it was left by a break there is none any more.
         if loop.count and loop.iterator is not None and not end:
             if loop.site not in self._obstacles:
-                self._obstacles[loop.site] = obstacle(loop.iterator())
+                self._obstacles[loop.site] = "" if bare(loop.site) else obstacle(loop.iterator())
             if what := self._obstacles[loop.site]:
                 self._warn(
                     f"no images are taken inside loop {loop.name!r}: {what} around it cannot be continued"
@@ -277,7 +277,7 @@ class Checkpointer:
                 )
             loop.cursor.seek(index, position)
             if loop.counters is None:
-                loop.counters = counters(loop.iterator())
+                loop.counters = [] if bare(loop.site) else counters(loop.iterator())
             for counter in loop.counters:
                 advance(counter, index - loop.count)
         for name, made in self._tracked.items():

@@ -129,7 +129,11 @@ def _absolute(file: str, directory: str) -> str:
 
 def is_local(file: str, script: str) -> bool:
     """Whether a module's file is the user's own source."""
-    if not file.endswith(".py") or not file.startswith(_roots(os.getcwd(), script)):  # noqa: PTH109
+    return _below(file, os.getcwd(), script)  # noqa: PTH109
+
+
+def _below(file: str, directory: str, script: str) -> bool:
+    if not file.endswith(".py") or not file.startswith(_roots(directory, script)):
         return False
     path = Path(file)
     if any(part in _INSTALLED for part in path.parts):
@@ -160,7 +164,7 @@ def local_sources(script: str) -> list[tuple[str, str, str]]:
         if not isinstance(file, str) or is_own(name):
             continue
         path = file if file.startswith(os.sep) else os.path.join(directory, file)  # noqa: PTH118
-        if path in found or not (path == script or is_local(path, script)):
+        if path in found or not (path == script or _below(path, directory, script)):
             continue
         try:
             text = Path(path).read_text(encoding="utf-8")

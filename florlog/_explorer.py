@@ -1,7 +1,7 @@
 """A process that runs a recorded program to a place and tells what is there: ``python -m florlog._explorer``.
 
-It reads its order from stdin as JSON and writes messages to its stdout, framed as a replay worker's
-(`florlog._worker`).  An order for a state names a boundary; the messages are the state's pages, ``["page", digest,
+It reads its order from stdin as JSON and writes messages to its stdout (`florlog._messages`).  An order for a state
+names a boundary; the messages are the state's pages, ``["page", digest,
 bytes]``, and ``["state", digest of the page table, trust, detail, iterations redone]``.  An order for the first place
 names a condition and a range of `florlog._bisect.boundaries`; the message is ``["found", its number, terms, trust,
 detail, iterations redone]``, or ``["none", iterations redone]`` and ``["end"]``.  Instead of that may come
@@ -26,10 +26,10 @@ from ._environment import changes, environment
 from ._found import where
 from ._image import page_table
 from ._lookout import Lookout
+from ._messages import send
 from ._recorded import RecordedProgram
 from ._session import open_store, tree_of
 from ._snapshot import snapshot
-from ._worker import send
 from .errors import FlorlogError, ImageError
 
 

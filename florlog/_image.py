@@ -96,11 +96,11 @@ class SavedState:
 
     def tree(self, name: str) -> Any:
         """The state of one tracked name; raises KeyError if the image does not have it."""
-        skeleton = decode_value(self._bytes(self.table[name]))
+        skeleton = decode_value(memoryview(self._bytes(self.table[name])))
         return unflatten(skeleton, self._tensor)
 
-    def _bytes(self, entry: PageEntry) -> bytes:
-        return b"".join(self._store.get_page(digest) for digest in entry.pages)
+    def _bytes(self, entry: PageEntry) -> bytearray:
+        return bytearray().join(self._store.get_page(digest) for digest in entry.pages)
 
     def _tensor(self, key: str) -> torch.Tensor:
         entry = self.table[f"{key}:"]

@@ -31,6 +31,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _READERS = ("stat", "lstat", "access", "readlink", "getxattr", "listxattr")
 _CHANGERS = ("chmod", "chown", "utime", "truncate", "setxattr")
+_READ_ONLY = ("r", "rb", "rt")
 _THROUGH = ("/dev", "/proc", "/sys")
 
 
@@ -40,6 +41,7 @@ class Overlay:
     def __init__(self) -> None:
         self._upper = ""
         self._gone: set[str] = set()  # whiteouts: what of the lower layer counts as removed
+        self._empty = True  # nothing was written or removed yet: imports look at thousands of files
         self._undo: list[tuple[Any, str, Any]] = []
         self._os: dict[str, Callable[..., Any]] = {}
 
@@ -110,16 +112,21 @@ class Overlay:
         return True
 
     def _hidden(self, path: str) -> bool:
+        if not self._gone:
+            return False
         return path in self._gone or any(str(parent) in self._gone for parent in Path(path).parents)
 
     def _seen(self, path: str) -> str:
         """Where a path's present version lies (or would lie, if there is none)."""
+        if self._empty:
+            return path
         upper = self._upper + path
         return upper if self._there(upper) or self._hidden(path) else path
 
     def _up(self, path: str, *, copy: bool = True) -> str:
         """The place in the upper layer to write to; the present version is copied there first."""
         upper, seen = self._upper + path, self._seen(path)
+        self._empty = False
         parent = os.path.dirname(path)  # noqa: PTH120
         if seen != upper and parent != path and self._there(self._seen(parent)):
             self._parents(upper)
@@ -147,7 +154,7 @@ class Overlay:
 
     def _opening(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def opening(file: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
-            path = self._path(file)
+            path = None if self._empty and mode in _READ_ONLY else self._path(file)
             if path is None:
                 return function(file, mode, *args, **options)
             if set(mode) & set("wax+"):
@@ -174,6 +181,8 @@ class Overlay:
 
     def _reading(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def reading(path: Any = ".", *args: Any, **options: Any) -> Any:
+            if self._empty:
+                return function(path, *args, **options)
             text = self._path(path) if options.get("dir_fd") is None else None
             return function(path if text is None else self._seen(text), *args, **options)
 
@@ -199,6 +208,7 @@ class Overlay:
                 raise OSError(39, os.strerror(39), text)
             if seen == upper:
                 function(upper)
+            self._empty = False
             self._gone.add(text)
 
         return removing
@@ -226,7 +236,7 @@ class Overlay:
             self._gone.add(new)  # what lay there before is not in the renamed one
 
     def _listdir(self, path: Any = ".") -> list[Any]:
-        text = self._path(path) if path is not None else self._path(".")
+        text = None if self._empty else self._path(path if path is not None else ".")
         if text is None:
             listed: list[Any] = self._os["listdir"](path)
             return listed
@@ -234,7 +244,7 @@ class Overlay:
         return [os.fsencode(name) for name in names] if isinstance(path, bytes) else names
 
     def _scandir(self, path: Any = ".") -> Any:
-        text = self._path(path if path is not None else ".")
+        text = None if self._empty else self._path(path if path is not None else ".")
         if text is None:
             return self._os["scandir"](path)
         shown = os.fsdecode(path if path is not None else ".")

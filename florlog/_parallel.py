@@ -18,7 +18,7 @@ from typing import IO
 
 from ._found import Found
 from ._journal import report
-from ._worker import receive
+from ._messages import receive
 from .errors import FlorlogError
 
 ATTEMPTS = 3

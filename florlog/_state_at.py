@@ -28,7 +28,7 @@ from ._environment import VARIABLES
 from ._found import where
 from ._image import SavedState
 from ._journal import report
-from ._worker import receive
+from ._messages import receive
 from .errors import DivergedError, FlorlogError
 
 RECORDED = "RECORDED"

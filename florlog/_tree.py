@@ -333,13 +333,16 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def tensor_from(dtype: str, shape: tuple[int, ...], data: bytes | bytearray) -> torch.Tensor:
-    """A tensor on the CPU from its bytes; raises ValueError for a dtype that this torch does not have."""
+    """A tensor on the CPU from its bytes; raises ValueError for a dtype that this torch does not have.
+
+    A bytearray becomes the tensor's memory.
+    """
     kind = getattr(torch, dtype, None)
     if not isinstance(kind, torch.dtype):
         raise ValueError(f"this torch has no dtype {dtype!r}")
     if not data:
         return torch.empty(shape, dtype=kind)
-    flat = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    flat = torch.frombuffer(data if isinstance(data, bytearray) else bytearray(data), dtype=torch.uint8)
     return flat.view(kind).reshape(shape)
 
 

@@ -7,7 +7,7 @@ run's settings or modules reach another one's.  Nothing of the user's is written
 Which statements: those that the newest run of the script lacks; where it has them all, to each run those that this run
 lacks.  What else was added comes along only where a placed statement reads what it binds.
 
-``python -m florlog._versions`` is the process: an order on stdin as JSON, messages on stdout as `florlog._worker`
+``python -m florlog._versions`` is the process: an order on stdin as JSON, messages on stdout as `florlog._messages`
 has them, the answer as JSON text.
 """
 
@@ -28,9 +28,9 @@ from florlog_recovery import RunTree
 from florlog_wal import Store, WalError
 
 from ._comparison import Compared, beside, compared
+from ._messages import receive, send
 from ._session import tree_of
 from ._sources import recorded_sources
-from ._worker import receive, send
 from .errors import FlorlogError, NoSuchRunError
 from .source.placement import CannotPlaceError, Wanted, needed, place, statement_at
 from .source.scratch import Scratch
@@ -162,7 +162,7 @@ def main() -> None:
     from .commands.replay import answered
 
     try:
-        found = answered(parser().parse_args(order["argv"]), order["shown"])
+        found = answered(parser("replay").parse_args(order["argv"]), order["shown"])
         send(stream, ["done", json.dumps(found)])
     except (FlorlogError, WalError) as error:
         send(stream, ["error", str(error)])

@@ -4,7 +4,8 @@ Data goes to stdout, progress and errors to stderr; an error is one line.  Exit 
 a replay disagrees with the recording, 2 wrong use.
 
 A command's module has ``HELP``, a sentence; ``arguments``, which adds what the command takes to its parser;
-and ``run``, which gets the parsed options and returns the exit code.
+and ``run``, which gets the parsed options and returns the exit code.  Only the module of the command that is called
+is imported: all of them take longer than some of them run.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Protocol
+from importlib import import_module
+from typing import Protocol, cast
 
 from florlog_wal import WalError
 
 from ..errors import DivergedError, FlorlogError
-from . import bisect, diff, explain, export, gc, inspect, record, replay, resume, runs, verify
 
 
 class Command(Protocol):
@@ -33,42 +34,39 @@ class Command(Protocol):
         """Execute the command; the exit code."""
 
 
-COMMANDS: dict[str, Command] = {
-    "record": record,
-    "replay": replay,
-    "explain": explain,
-    "resume": resume,
-    "inspect": inspect,
-    "runs": runs,
-    "verify": verify,
-    "gc": gc,
-    "export": export,
-    "diff": diff,
-    "bisect": bisect,
-}
+COMMANDS = (
+    "record", "replay", "explain", "resume", "inspect", "runs", "verify", "gc", "export", "diff", "bisect",
+)  # fmt: skip
 _PASS_ON = {"resume"}  # what they do not know is for the script
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def command(name: str) -> Command:
+    """A command's module."""
+    return cast(Command, import_module(f".{name}", __name__))
+
+
+def parser(*names: str) -> argparse.ArgumentParser:
+    """The command line of some commands, of all by default."""
     made = argparse.ArgumentParser(prog="florlog", description="Record a training always, ask it afterwards.")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in COMMANDS.items():
-        sub = commands.add_parser(name, help=command.HELP, description=command.HELP)
+    for name in names or COMMANDS:
+        module = command(name)
+        sub = commands.add_parser(name, help=module.HELP, description=module.HELP)
         sub.add_argument("--store", metavar="DIR", help="the store (default $FLORLOG_STORE, else ./.florlog)")
-        command.arguments(sub)
+        module.arguments(sub)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
-    made = parser()
+    argv = sys.argv[1:] if argv is None else argv
+    made = parser(*(name for name in argv[:1] if name in COMMANDS))
     options, rest = made.parse_known_args(argv)
     if rest and options.command not in _PASS_ON:
         made.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest[1:] if rest[:1] == ["--"] else rest
     try:
-        return COMMANDS[options.command].run(options)
+        return command(options.command).run(options)
     except DivergedError as error:
         print(f"florlog: {error}", file=sys.stderr)
         return 1

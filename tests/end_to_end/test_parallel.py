@@ -99,7 +99,7 @@ def workers_of(parent: int) -> list[int]:
         return []
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name in ("gan", "trainer")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name in ("gan", "kfold", "trainer")])
 def test_two_workers_answer_every_statement_as_a_full_run(
     name: str, recorded: Recorded, nursery: Nursery
 ) -> None:

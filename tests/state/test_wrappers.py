@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import florlog
-from florlog._wrappers import advance, counters, obstacle
+from florlog._wrappers import advance, bare, counters, obstacle
 
 from ..end_to_end.harness import Nursery, logged
 
@@ -68,6 +68,34 @@ def test_what_counts_for_itself_is_taken_along(wrap: Callable[[Any], Any]) -> No
     outer = wrap(found[0])
     assert [next(outer), *outer] == [expected[0], *expected[4:]]
     assert jumped == [4]
+
+
+BARE = """
+def train(run):
+    for epoch in run.loop("epoch", range(3)):
+        for step, x in enumerate(run.loop("step", x)):
+            pass
+    for a in run.loop("a", run.loop("b", x)):
+        pass
+    for a in (i for i in loop("c", x)):
+        pass
+    loop("d", x)
+    for item in florlog.loop(
+        "e", zip(x, x)
+    ): pass
+    for a in f.loop("f", x): list(enumerate(run.loop("g", x)))
+"""
+
+
+def test_a_loop_is_bare_only_where_a_for_takes_it_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "train.py"
+    file.write_text(BARE)
+    code = compile(BARE, str(file), "exec")
+    lines = BARE.splitlines()
+    assert [lines[line - 1].strip() for line in range(1, 20) if bare((code, line))] == [
+        'for epoch in run.loop("epoch", range(3)):',
+        "for item in florlog.loop(",
+    ]
 
 
 SCRIPT = """
