@@ -10,12 +10,12 @@ questions take turns within a round, and a ratio is of one round.  *Loop* is the
 process with interpreter, imports and data; what florlog adds to start-up is its wall time without its loop, less the
 same of the rerun.  Prints a Markdown table.
 
-The sizes: an epoch of some 3 s (200 steps of 15 ms) with a state of 18 MB (parameters, gradients, Adam's moments) stands
-for one of minutes.  What a restored state answers does not depend on the epoch's length, so longer epochs have larger
-ratios, and epochs of a few tenths of a second have no hundredfold to win.  A step in the middle of an epoch costs half an
-epoch from the epoch's own image, so 30 epochs give it a sixtyfold, and more where the budget paid for images inside.
-An image takes 0.1 to 0.2 s of CPU, so the recording gets 0.1 for them, one an epoch with some to spare; at the default of
-0.02 as many are due where epochs take 10 s.
+The sizes: an epoch of some 3 s (200 steps of 15 ms) with a state of 18 MB (parameters, gradients, Adam's moments)
+stands for one of minutes. What a restored state answers does not depend on the epoch's length, so longer epochs
+have larger ratios, and epochs of a few tenths of a second have no hundredfold to win. A step in the middle of an
+epoch costs half an epoch from the epoch's own image, so 30 epochs give it a sixtyfold, and more where the budget
+paid for images inside. An image takes 0.1 to 0.2 s of CPU, so the recording gets 0.1 for them, one an epoch with
+some to spare; at the default of 0.02 as many are due where epochs take 10 s.
 """
 
 from __future__ import annotations
