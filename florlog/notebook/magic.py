@@ -33,9 +33,9 @@ from IPython.core.error import UsageError
 from florlog._comparison import read_in
 from florlog._environment import CELLS
 from florlog._journal import report
+from florlog._messages import receive
 from florlog._session import newest_run, open_store, store_path, tree_of
 from florlog._sources import recorded_sources
-from florlog._messages import receive
 from florlog.commands._arguments import number_of
 from florlog.errors import FlorlogError
 from florlog.handsfree.reading import statements
