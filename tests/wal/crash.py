@@ -77,17 +77,29 @@ class Report:
     kind: str
     tried: int = 0
     reached: int = 0
+    lost: int = 0  # beyond the contract
     wrong: int = 0
 
     def add(self, outcome: Outcome) -> None:
-        self.tried += 1
-        self.reached += outcome.reached
-        self.wrong += bool(outcome.wrong)
+        lost = any(text.startswith(legal.LOST) for text in outcome.wrong)
+        self.take(
+            Counter(tried=1, reached=outcome.reached, lost=lost, wrong=bool(outcome.wrong) and not lost)
+        )
         for text in outcome.wrong:
             print(f"WRONG after {self.kind} at {outcome.name}: {text}", flush=True)
 
+    def counts(self) -> Counter[str]:
+        return Counter(tried=self.tried, reached=self.reached, lost=self.lost, wrong=self.wrong)
+
+    def take(self, counts: Counter[str]) -> None:
+        self.tried += counts["tried"]
+        self.reached += counts["reached"]
+        self.lost += counts["lost"]
+        self.wrong += counts["wrong"]
+
     def __str__(self) -> str:
-        return f"{self.kind}: {self.tried} points tried, {self.reached} reached, {self.wrong} wrong"
+        tried = f"{self.kind}: {self.tried} points tried, {self.reached} reached"
+        return f"{tried}, {self.lost} lost beyond the contract, {self.wrong} wrong"
 
 
 def recorder(root: Path, steps: int, durability: workload.Durability) -> Callable[[], None]:
@@ -248,11 +260,9 @@ class Runner:
                 part = Report(kind)
                 for outcome in self.pool.map(work, points[start : start + PART], chunksize=4):
                     part.add(outcome)
-                counts = Counter(tried=part.tried, reached=part.reached, wrong=part.wrong)
+                counts = part.counts()
                 self.progress.note(name, counts)
-            report.tried += counts["tried"]
-            report.reached += counts["reached"]
-            report.wrong += counts["wrong"]
+            report.take(counts)
         print(report, flush=True)
         self.reports.append(report)
 
@@ -335,11 +345,9 @@ def main() -> int:
             runner.run("error", partial(_fail, options.steps), list(error_points(options.steps))[::each])
     total = Report("all")
     for report in runner.reports:
-        total.tried += report.tried
-        total.reached += report.reached
-        total.wrong += report.wrong
+        total.take(report.counts())
     print(total)
-    return int(total.wrong > 0)
+    return int(total.lost + total.wrong > 0)
 
 
 def _cuts(first: int, last: int, seed: int, options: argparse.Namespace) -> list[tuple[int, int]]:

@@ -9,6 +9,8 @@ from florlog_wal import NotAStore, Store, verify
 
 from tests.wal import workload
 
+LOST = "lost: "  # begins what is missing although it was promised
+
 
 @dataclass
 class Acks:
@@ -52,14 +54,16 @@ def check(path: Path, acks: Acks, steps: int, *, power_cut: bool, durability: st
             missing = [digest for digest in acks.pages if not store.has_page(digest)]
     except NotAStore:
         if promised or acks.pages:
-            return [f"no store is left, although {promised} was promised"]
+            return [f"{LOST}no store is left, although {promised} was promised"]
         found, last, missing = [], 0, []
-    if not promised <= last <= max(acks.lsn + 1, promised):
-        wrong.append(f"{last} records are left, promised were {promised}, appended {acks.lsn}")
+    if last < promised:
+        wrong.append(f"{LOST}{last} records are left, {promised} were promised")
+    if last > max(acks.lsn + 1, promised):
+        wrong.append(f"{last} records are left, but {acks.lsn} were appended")
     if found != expected[: len(found)] or len(found) != last:
         wrong.append("the records are not those that were appended")
     if missing:
-        wrong.append(f"{len(missing)} pages are missing that were promised")
+        wrong.append(f"{LOST}{len(missing)} pages that were promised")
     if last:
         wrong += [f"verify: {problem.where}: {problem.text}" for problem in verify(path).problems]
     if not wrong:

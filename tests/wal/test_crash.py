@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.wal import crash, injection, power, workload
+from tests.wal import crash, injection, legal, power, workload
 from tests.wal.injection import Point
 
 STEPS = 6
@@ -26,6 +26,16 @@ def choose() -> Iterator[random.Random]:
 def judge(outcomes: list[crash.Outcome], at_least: int) -> None:
     assert [outcome for outcome in outcomes if outcome.wrong] == []
     assert sum(outcome.reached for outcome in outcomes) >= at_least
+
+
+def test_what_was_promised_and_is_missing_counts_as_lost(tmp_path: Path) -> None:
+    workload.record(tmp_path / "store", tmp_path / "acks", 2)
+    acks = legal.read_acks((tmp_path / "acks").read_text() + f"page {bytes(16).hex()}\n1000\n")
+    found = legal.check(tmp_path / "store", acks, 2, power_cut=False)
+    report = crash.Report("kill")
+    report.add(crash.Outcome("here", True, found))
+    report.add(crash.Outcome("there", True, ["something else"]))
+    assert (len(found), report.tried, report.lost, report.wrong) == (2, 2, 1, 1)
 
 
 @pytest.mark.parametrize("durability", ["group", "sync"])
