@@ -6,7 +6,8 @@ altered) and, among those, the fewest *additions*; `alignment` finds it.
 
 Not a change: comments, formatting, a ``pass`` or a bare constant that goes, and keywords added to a log
 call, which count as an added log statement of the new names alone.  Equal statements that stand elsewhere
-are a change of kind ``moved``.  Renamed variables are altered statements, each on its own.  An added
+are a change of kind ``moved``.  A renamed variable is a change of kind ``renamed`` in each statement that
+uses it, where the file has the old name nowhere any more and had the new one nowhere before.  An added
 statement may be anything (a ``return`` too): whether it only observes is not decided here.
 """
 
@@ -21,7 +22,7 @@ from functools import cached_property
 from florlog.source.alignment import DEFINITIONS, Alignment, called, is_idle, paired_blocks
 from florlog.source.calls import LogCall, log_calls_in
 from florlog.source.scopes import Scopes
-from florlog.source.syntax import blocks, header_parts, one_line, parse
+from florlog.source.syntax import blocks, header_nodes, header_parts, one_line, parse
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,12 @@ class AddedStatement:
 class Change:
     """Recorded code that the new source lacks or alters; lines are None where that side has none."""
 
-    kind: str  # "removed", "altered", "moved"
+    kind: str  # "removed", "altered", "renamed", "moved"
     old_line: int | None
     new_line: int | None
     old: str
     new: str
+    renamed: tuple[tuple[str, str], ...] = ()  # the variables' old and new names
     qualname: str = "<module>"  # of the code that holds it, on the side that has it, the new one first
 
     def __str__(self) -> str:
@@ -59,7 +61,8 @@ class Change:
             return f"line {self.new_line}: `{self.new}` was moved from line {self.old_line}"
         if not self.old:
             return f"line {self.new_line}: `{self.new}` is new and changes what the code around it does"
-        return f"line {self.new_line}: `{self.old}` became `{self.new}`"
+        names = ", ".join(f"{old} was renamed to {new}" for old, new in self.renamed)
+        return f"line {self.new_line}: `{self.old}` became `{self.new}`" + (f" ({names})" if names else "")
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,13 @@ class _Comparison:
         self._added: list[ast.AST] = []
         self._extended: list[AddedStatement] = []
         self._changes: list[Change] = []
+        self._altered: list[tuple[ast.AST, ast.AST]] = []
         self._line_map: dict[int, int] = {}
 
     def result(self) -> SourceDiff:
         self._walk_blocks(self._old, self._new)
         self._find_moved()
+        self._find_renamed()
         self._changes += [
             Change("removed", _line(n), None, one_line(n), "") for n in self._removed if not is_idle(n)
         ]
@@ -148,7 +153,7 @@ class _Comparison:
             self._map(nodes)
         else:
             self._map([(old, new)])
-            self._changes.append(Change("altered", _line(old), _line(new), one_line(old), one_line(new)))
+            self._altered.append((old, new))
         self._walk_blocks(old, new)
 
     def _extend(self, old: ast.AST, new: ast.AST) -> None:
@@ -202,11 +207,51 @@ class _Comparison:
                 self._changes.append(Change("moved", _line(old), _line(new), one_line(old), one_line(new)))
                 self._walk_pair(old, new)
 
+    def _find_renamed(self) -> None:
+        """Tells the altered pairs that differ in the names of variables alone, one for one in the whole file."""
+        pairs = [(old, new, _renaming(old, new)) for old, new in self._altered]
+        renamed = {pair for _, _, names in pairs for pair in names or ()}
+        there, gone = _names(self._new), _names(self._old)
+        news, olds = Counter(new for _, new in renamed), Counter(old for old, _ in renamed)
+        sure = {
+            (old, new)
+            for old, new in renamed
+            if old not in there and new not in gone and olds[old] == news[new] == 1
+        }
+        for old, new, names in pairs:
+            kind = "renamed" if names and names <= sure else "altered"
+            told = tuple(sorted(names)) if names and kind == "renamed" else ()
+            self._changes.append(Change(kind, _line(old), _line(new), one_line(old), one_line(new), told))
+
     def _same_text(self, old: ast.AST, new: ast.AST) -> bool:
         return self._alignment.equal(old, new)
 
     def _same_name(self, old: ast.AST, new: ast.AST) -> bool:
         return isinstance(old, DEFINITIONS) and self._alignment.pair_cost(old, new) is not None
+
+
+def _renaming(old: ast.AST, new: ast.AST) -> set[tuple[str, str]] | None:
+    """The names in which the headers of two statements differ; None if they differ in more."""
+    befores, afters = list(header_nodes(old)), list(header_nodes(new))
+    found: set[tuple[str, str]] = set()
+    if len(befores) != len(afters):
+        return None
+    for before, after in zip(befores, afters, strict=True):
+        if type(before) is not type(after):
+            return None
+        for field, value in ast.iter_fields(before):
+            other = getattr(after, field, None)
+            if value == other or isinstance(value, ast.AST | list):
+                continue  # nodes come on their own
+            if not isinstance(before, ast.Name | ast.arg):
+                return None
+            found.add((str(value), str(other)))
+    return found
+
+
+def _names(tree: ast.AST) -> set[str]:
+    nodes = list(ast.walk(tree))
+    return {n.id for n in nodes if isinstance(n, ast.Name)} | {n.arg for n in nodes if isinstance(n, ast.arg)}
 
 
 def _line(node: ast.AST) -> int:

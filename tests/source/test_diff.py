@@ -268,9 +268,37 @@ def test_two_distant_edits_in_a_long_flat_script_are_found_quickly() -> None:
 
 
 def test_a_renamed_variable_is_named_in_each_statement_that_uses_it() -> None:
-    result = diff(TRAIN, TRAIN.replace("loss", "error"))
-    assert [(c.kind, c.new_line) for c in result.changed] == [("altered", 18), ("altered", 19)]
+    result = diff(TRAIN, TRAIN.replace("loss ", "error ").replace("=loss", "=error"))
+    assert [(c.kind, c.new_line) for c in result.changed] == [("renamed", 18), ("renamed", 19)]
+    assert all("(loss was renamed to error)" in str(c) for c in result.changed)
     assert result.added == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("a = f()\ng(a)", "b = f()\ng(a)"),  # the old name is still read
+        ("a = f()\nb = 1\ng(a)", "b = f()\nb = 1\ng(b)"),  # the new one had another meaning
+        ("a = f()\nc = 1\ng(a, c)", "b = f()\nb = 1\ng(b, b)"),  # two became one
+        ("a = f()\ng(a)", "b = f(1)\ng(b)"),
+        ("a.x = 1", "b.y = 1"),
+        ("global a", "global b"),
+    ],
+)
+def test_only_a_consistent_renaming_is_one(old: str, new: str) -> None:
+    kinds = [c.kind for c in diff(old, new).changed]
+    assert kinds
+    assert "altered" in kinds or "removed" in kinds
+
+
+def test_functions_parameters_and_loops_are_renamed_as_variables_are() -> None:
+    old = "def f(a, b):\n    for i in a:\n        g(i, b)\n"
+    kinds = [
+        (c.kind, c.renamed)
+        for c in diff(old, old.replace("a", "k").replace("i ", "j ").replace("(i", "(j")).changed
+    ]
+    assert {kind for kind, _ in kinds} == {"renamed"}
+    assert {pair for _, names in kinds for pair in names} == {("a", "k"), ("i", "j")}
 
 
 @pytest.mark.parametrize(
