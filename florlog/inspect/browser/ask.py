@@ -25,6 +25,9 @@ class Ask(ModalScreen[bool]):
 
     BINDINGS = [  # noqa: RUF012 - textual's way
         Binding("escape", "leave", "back"),
+        # At once, before the next key is read: one that was typed meanwhile belongs to the next field.
+        Binding("tab", "app.focus_next", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", show=False, priority=True),
         Binding("ctrl+up,shift+up", "shift(-1)", "place up", priority=True),
         Binding("ctrl+down,shift+down", "shift(1)", "place down", priority=True),
     ]

@@ -155,15 +155,17 @@ class Curves(Static, can_focus=True):
         for code in reversed(codes):
             text.append(f"■ {TRUST[code]} ", TRUST_COLOURS[TRUST[code]])
         if other is not None:
-            text.append(f"■ {printable(other.view.id)}", _OTHER)
+            room = max(8, self.size.width - 3 - text.cell_len + len(text.plain.rpartition("\n")[0]))
+            text.append(f"■ {printable(other.view.id)[:room]}", _OTHER)
         text.append("\n")
 
-    @staticmethod
-    def _foot(other: Other | None) -> list[tuple[str, str]]:
+    def _foot(self, other: Other | None) -> list[tuple[str, str]]:
         if other is None:
             return []
-        lines = [(f" {'parameter':<24}{'here':<24}there", "bold")]
-        lines += [(f" {name:<24}{here:<24}{there}", "yellow") for name, here, there in other.params[:6]]
+        column = max(8, min(24, (self.size.width - 1) // 3))
+        rows = [("parameter", "here", "there"), *other.params[:6]]
+        texts = [" " + "".join(f"{cell[: column - 1]:<{column}}" for cell in row).rstrip() for row in rows]
+        lines = [(line, "yellow" if number else "bold") for number, line in enumerate(texts)]
         return lines if other.params else [(" the parameters are equal", "dim")]
 
 
