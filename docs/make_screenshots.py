@@ -9,6 +9,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+from textual.widgets import Input
+
 from florlog._session import open_store
 from florlog.inspect.browser.app import Browser
 from florlog.inspect.browser.ask import Ask
@@ -26,7 +28,7 @@ async def shoot(path: Path) -> None:
         async with app.run_test(size=(100, 28)) as pilot:
 
             async def picture(name: str) -> None:
-                await pilot.pause(0.5)
+                await pilot.pause(3)  # a loaded machine draws late
                 app.save_screenshot(f"{name}.svg", str(IMAGES))
 
             await picture("runs")
@@ -40,9 +42,9 @@ async def shoot(path: Path) -> None:
             await pilot.press("c")
             await picture("curves")
             await pilot.press("r", "h")
-            await pilot.pause()
+            while not (isinstance(app.screen, Ask) and isinstance(app.focused, Input)):
+                await pilot.pause(0.1)
             ask = app.screen
-            assert isinstance(ask, Ask)
             await pilot.press(*NORM, "tab", "7")
             await picture("asking")
             await pilot.press("enter")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from florlog_recovery import Loop, RunTree
 from florlog_wal import Commit, Frame, Store, Values, decode_value, encode_value
@@ -19,7 +19,9 @@ from ._image import SavedState, differing, digests_only, page_table, state_diges
 from ._inplace import bits
 from ._open import Expected, OpenIteration, OpenLoop
 from ._snapshot import snapshot
-from .source.skipping import Skipped
+
+if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
+    from .source.skipping import Skipped
 
 Variables = Mapping[str, Collection[str]]
 """Frame -> names of variables."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from florlog_recovery import Image, Loop, Measured, Node, NodePlan, Plan, RunTree
 from florlog_wal import Commit, Frame, Store
@@ -23,8 +23,10 @@ from ._found import where
 from ._open import OpenIteration, OpenLoop
 from ._skip import SkipRest
 from .errors import ChangedError
-from .source.regions import Exit
-from .source.skipping import Skipped
+
+if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
+    from .source.regions import Exit
+    from .source.skipping import Skipped
 
 Restore = Callable[[OpenLoop, int, Image], None]
 Skip = Callable[[OpenLoop, Commit], str]

@@ -189,7 +189,9 @@ def world():
             random.getstate(), torch.get_rng_state().tolist(), str(numpy.random.get_state()), torch.get_num_threads(),
             torch.is_grad_enabled(), sys.meta_path[:], sys.stdout, sys.stderr)
 before, modules = world(), set(sys.modules)
-import florlog, florlog.commands
+import florlog
+assert not any('callgraph' in name for name in sys.modules)  # a training needs little of the analysis
+import florlog.commands
 assert world() == before
 new = set(sys.modules) - modules
 heavy = {'pandas', 'textual', 'pyarrow', 'duckdb', 'matplotlib', 'tensorboard', 'mlflow', 'rich', 'asyncio'}
