@@ -1,6 +1,8 @@
 """Writes docs/images/*.svg: the browser over a store, driven by keys.
 
 python docs/make_screenshots.py STORE     a store with a run of examples/digits.py
+
+The pictures show the paths of store and script: both belong into /home/you/project.
 """
 
 from __future__ import annotations
