@@ -26,6 +26,7 @@ from florlog_wal import RunBegin
 
 from florlog import _cells, _environment, _session
 from florlog._cells import Program
+from florlog._environment import CELLS
 from florlog._isolation import Isolated
 from florlog._skip import SkipRest
 from florlog.errors import FlorlogError
@@ -91,6 +92,7 @@ def run_cells(script: str, begin: RunBegin, how: Reading | None, text: str | Non
 
     ``text`` is run in the place of what the file holds.
     """
+    refuse_unrepeatable(begin)
     source = Path(script).read_text(encoding="utf-8") if text is None else text
     main = ModuleType("__main__")
     main.__dict__.update(__builtins__=builtins, display=_display)
@@ -104,6 +106,15 @@ def run_cells(script: str, begin: RunBegin, how: Reading | None, text: str | Non
             _run(script, source, begin, how, main)
     finally:
         sys.argv, sys.path[:], sys.modules["__main__"], _cells.current = before
+
+
+def refuse_unrepeatable(begin: RunBegin) -> None:
+    """Raise `FlorlogError` where the texts of a run's cells are not enough to repeat what they did."""
+    if obstacle := begin.environment[CELLS]["obstacle"]:
+        raise FlorlogError(
+            f"run {begin.run} cannot be replayed: {obstacle}. Restart the kernel, run the cells without that, "
+            "and record again"
+        )
 
 
 def _run(script: str, source: str, begin: RunBegin, how: Reading | None, main: ModuleType) -> None:

@@ -1,12 +1,13 @@
 """``%%florlog``: a cell is recorded hands-free, or asked.
 
     %%florlog [NAME] [--store DIR] [--overhead X] [--resume]
-    %%florlog replay  [--run ID] [--where CONDITION] [--first N] [--last N] [--workers N] [--force] [--store DIR]
+    %%florlog replay [--run ID[,ID...]] [--where CONDITION] [--first N] [--last N] [--workers N] [--force] [--store DIR]
     %%florlog explain (the same)
 
 To ask, the user adds statements to the recorded cell and writes ``replay`` into its first line.  The cell takes the
 place of the recorded one in the recorded program, in a temporary file, and a process of its own replays that.  Which
-run: the newest that was recorded from the same cell, else the newest of the notebook.
+run: the newest that was recorded from the same cell, else the newest of the notebook.  Of several runs each is replayed
+from its own cells (`florlog._versions`).
 
 An earlier cell that was executed again since, with nothing but statements added, brings these along (front ends that
 name their cells, as Jupyter's do).  One that was changed otherwise is taken as it was recorded, with a line that says
@@ -34,7 +35,7 @@ from florlog._comparison import read_in
 from florlog._environment import CELLS
 from florlog._journal import report
 from florlog._messages import receive
-from florlog._session import newest_run, open_store, store_path, tree_of
+from florlog._session import newest_run, open_store, sessions_of, store_path, tree_of
 from florlog._sources import recorded_sources
 from florlog.commands._arguments import number_of
 from florlog.errors import FlorlogError
@@ -42,7 +43,7 @@ from florlog.handsfree.reading import statements
 from florlog.source.cells import parts, with_recorded
 from florlog.source.diff import compare
 
-from .execution import record_cell
+from .execution import record_cell, refuse_unrepeatable
 from .history import ASKING, History, Understood, understood
 
 
@@ -110,22 +111,22 @@ class Magic:
     def _ask(self, command: str, options: argparse.Namespace, found: Understood) -> None:
         path = store_path(options.store)
         with open_store(path, "r") as store:
-            tree = self._run(store, options.run)
+            runs = _in_order(store, (options.run or "").split(","))
+            tree = self._run(store, runs[-1] if runs else None)
+            refuse_unrepeatable(tree.begin)
             facts = tree.begin.environment[CELLS]
-            if facts["obstacle"]:
-                raise FlorlogError(
-                    f"run {tree.run} cannot be replayed: {facts['obstacle']}. Restart the kernel, run the cells "
-                    "without that, and record again"
-                )
             recorded = next(s.text for s in recorded_sources(store, tree) if s.module == "__main__")
-        report(f"asking run {tree.run}")
+        report(f"asking run {', '.join(runs) or tree.run}")
         hands_free = bool(tree.begin.environment.get("hands_free"))
         text = with_recorded(self._revised(recorded, facts["ids"], hands_free=hands_free), found.text)
         with tempfile.TemporaryDirectory(prefix="florlog-cells-") as directory:
             script = Path(directory).resolve() / Path(tree.begin.script).name
             script.write_text(text, encoding="utf-8")
-            argv = [command, str(script), "--run", tree.run, "--store", str(path), *_passed_on(options)]
-            if command == "explain":
+            asked = ",".join(runs) or tree.run
+            argv = [command, str(script), "--run", asked, "--store", str(path), *_passed_on(options)]
+            if len(runs) > 1:
+                self._replay_each([*argv, "--format", "json"])
+            elif command == "explain":
                 self._explain(argv)
             else:
                 self._replay(argv, {str(script): tree.begin.script})
@@ -188,6 +189,18 @@ class Magic:
             case _:
                 raise FlorlogError(f"the replay ended with status {done.returncode}")
 
+    def _replay_each(self, argv: Sequence[str]) -> None:
+        """Replay several runs, each from its own cells with the added statements placed into them."""
+        done = self._process(["-m", "florlog", *argv], b"")
+        if not done.stdout:
+            raise FlorlogError("there are no values")
+        values = [
+            value | {"path": {"run": version["run"]} | value["path"]}
+            for version in json.loads(done.stdout)["runs"]
+            for value in version.get("values", ())
+        ]
+        self._display(values)
+
     def _explain(self, argv: Sequence[str]) -> None:
         done = self._process(["-m", "florlog", *argv], b"")
         print(done.stdout.decode(), end="")
@@ -207,10 +220,7 @@ class Magic:
         return done
 
     def _show(self, answer: dict[str, Any]) -> None:
-        from IPython.display import display
-
-        for table in _tables(answer["values"]):
-            display(table)
+        self._display(answer["values"])
         plan = answer["plan"]
         print(
             f"{len(answer['values'])} values from {plan['iterations_redone']} of {plan['iterations_total']} "
@@ -218,6 +228,19 @@ class Magic:
         )
         for difference in answer["differences"][:1]:
             report(f"the replay differs from the recording: {difference}")
+
+    @staticmethod
+    def _display(values: Sequence[dict[str, Any]]) -> None:
+        from IPython.display import display
+
+        for table in _tables(values):
+            display(table)
+
+
+def _in_order(store: Store, named: Sequence[str]) -> list[str]:
+    """The named runs, oldest first; raises `NoSuchRunError`."""
+    began = {run: sessions_of(store, run)[0].lsn for run in named if run}
+    return sorted(began, key=began.__getitem__)
 
 
 def _tables(values: Sequence[dict[str, Any]]) -> Iterator[Any]:

@@ -82,15 +82,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("notebook")
 
 
-def session(folder: Path, *cells: str | tuple[str, str]) -> list[dict[str, Any]]:
-    """Run cells in a new shell; a cell may have an identity."""
+def session(folder: Path, *cells: str | tuple[str, str], killed: bool = False) -> list[dict[str, Any]]:
+    """Run cells in a new shell; a cell may have an identity.  ``killed``: it kills itself."""
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("shell.py")],
         input=json.dumps([cell if isinstance(cell, tuple) else (cell, None) for cell in cells]),
         env=environment(folder / "store") | {"IPYTHONDIR": str(folder / "ipython")},
         cwd=folder, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == (-9 if killed else 0), done.stderr
+    if killed:
+        return []
     answers: list[dict[str, Any]] = json.loads(done.stdout)
     return answers
 
@@ -180,6 +182,42 @@ def test_what_cannot_be_repeated_is_recorded_and_refused_with_one_line(folder: P
         assert refused["raised"] == "UsageError"
         line = next(x for x in (refused["out"] + refused["err"]).splitlines() if "cannot be replayed" in x)
         assert f"cell In [2] {reason}" in line
+
+
+def test_a_killed_kernel_is_resumed_in_a_new_one(tmp_path: Path) -> None:
+    die = "    if len(steps) == 14 and Path('die').exists():\n        os.kill(os.getpid(), 9)\n    steps.append(1)\n"
+    model = MODEL.replace("    # IN FUNCTION\n", die)
+    cells = ["%load_ext florlog", "import os\nfrom pathlib import Path\nsteps = []\n" + SETUP, model]
+    fit = RUN + "print('sum', sum(losses), len(losses))\n"
+    (tmp_path / "die").touch()
+    session(tmp_path, *cells, "%%florlog cells --overhead inf\n" + fit, killed=True)
+    (tmp_path / "die").unlink()
+    resumed = session(tmp_path, *cells, "%%florlog cells --overhead inf --resume\n" + fit)[-1]["out"]
+    whole = session(tmp_path, *cells, fit)[-1]["out"]
+    assert resumed.splitlines() == whole.splitlines()[-3:]  # epochs 0 and 1 are not run again
+    with florlog.open(tmp_path / "store") as log:
+        assert len(log.runs) == 1
+
+
+def test_several_runs_are_asked_each_from_its_own_cells(tmp_path: Path) -> None:
+    cell = "total = start\nfor epoch in range(3):\n    total = total * 2\n    print('epoch', epoch)\n"
+    later = cell.replace("* 2", "* 3")
+    session(tmp_path, "%load_ext florlog", "start = 1", "%%florlog one\n" + cell)
+    session(tmp_path, "%load_ext florlog", "start = 5", "%%florlog two\n" + later)
+    with florlog.open(tmp_path / "store") as log:
+        runs = ",".join(run.id for run in log.runs)
+    asked = f"%%florlog replay --run {runs}\n" + later.replace(
+        "print('epoch', epoch)", "print('epoch', epoch)\n    print(total)"
+    )
+    answer = session(tmp_path, "%load_ext florlog", asked)[-1]
+    assert [int(x) for x in re.findall(r"(\d+) +[A-Z]+$", answer["out"], re.MULTILINE)] == [
+        2,
+        4,
+        8,
+        15,
+        45,
+        135,
+    ], answer
 
 
 def test_a_refused_cell_runs_nothing_and_is_no_part_of_later_programs(folder: Path) -> None:
