@@ -165,23 +165,50 @@ def test_a_cell_with_a_run_of_its_own_needs_no_extension(folder: Path) -> None:
     assert "range(3)" in changed["out"] + changed["err"]
 
 
-UNREPEATABLE = {
-    "a magic": ("%timeit -n1 -r1 1", "uses %timeit"),
-    "a result of a magic": ("files = %lsmagic", "uses %lsmagic"),
+TEXTS = {
+    "a line magic": ("%timeit -n1 -r1 1", "uses %timeit"),
+    "a cell magic": ("%%prun\nf()", "uses %%prun"),
+    "a magic's result": ("files = %lsmagic", "uses %lsmagic"),
+    "a command's output": ("files = !ls", "uses get_ipython()"),
+    "the shell": ("get_ipython().run_cell('x = 1')", "uses get_ipython()"),
     "await": ("import asyncio\nawait asyncio.sleep(0)", "awaits at its top level"),
-    "an interrupt": ("raise KeyboardInterrupt", "was interrupted"),
+    "a display magic": ("x = 1\n%matplotlib inline\nif x:\n    !ls\n", ""),
+    "an earlier recording": ("%%florlog name --overhead 1\nx = 1", ""),
+    "a timed cell": ("%%time\nx = 1", ""),
 }
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_a_cell_is_python_on_the_same_lines_or_has_an_obstacle(case: str) -> None:
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    from florlog.notebook.history import understood
+
+    raw, obstacle = TEXTS[case]
+    found = understood(TransformerManager().transform_cell, raw)
+    assert found is not None
+    assert found.obstacle.startswith(obstacle)
+    assert bool(found.obstacle) == bool(obstacle)
+    compile(found.text, case, "exec")
+    body = raw.partition("\n")[2] if raw.startswith("%%") else raw
+    if not obstacle:
+        assert len(found.text.rstrip("\n").split("\n")) == len(body.rstrip("\n").split("\n"))
+        namespace: dict[str, Any] = {}
+        exec(found.text, namespace)
+        assert namespace["x"] == 1
 
 
 def test_what_cannot_be_repeated_is_recorded_and_refused_with_one_line(folder: Path) -> None:
     cell = "for epoch in range(2):\n    print('epoch', epoch)\n"
     asked = "%%florlog replay\n" + cell + "    print('square', epoch * epoch)\n"
-    for text, reason in UNREPEATABLE.values():
-        *_, recorded, refused = session(folder, "%load_ext florlog", text, "%%florlog bad\n" + cell, asked)
-        assert recorded["raised"] == ""
-        assert refused["raised"] == "UsageError"
-        line = next(x for x in (refused["out"] + refused["err"]).splitlines() if "cannot be replayed" in x)
-        assert f"cell In [2] {reason}" in line
+    awaiting, interrupt = "import asyncio\nawait asyncio.sleep(0)", "raise KeyboardInterrupt"
+    *_, recorded, refused = session(
+        folder, "%load_ext florlog", interrupt, awaiting, "%%florlog bad\n" + cell, asked
+    )
+    assert recorded["raised"] == ""
+    assert refused["raised"] == "UsageError"
+    line = next(x for x in (refused["out"] + refused["err"]).splitlines() if "cannot be replayed" in x)
+    assert "cell In [2] was interrupted" in line
 
 
 def test_a_killed_kernel_is_resumed_in_a_new_one(tmp_path: Path) -> None:
