@@ -25,6 +25,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
 from florlog_recovery import RunTree
@@ -82,14 +83,20 @@ class Magic:
         except UsageError:
             self._void()
             raise
-        record_cell(
-            program,
-            self.shell.user_ns,
-            name=options.name,
-            store=store_path(options.store),
-            overhead=options.overhead,
-            resume="auto" if options.resume else "never",
-        )
+        try:
+            record_cell(
+                program,
+                self.shell.user_ns,
+                name=options.name,
+                store=store_path(options.store),
+                overhead=options.overhead,
+                resume="auto" if options.resume else "never",
+            )
+        except FlorlogError as error:
+            if _passed(error.__traceback__, program.file):
+                raise  # by what the cell does
+            self._void()
+            raise UsageError(f"florlog: {error}") from None
 
     def _understood(self, cell: str) -> Understood:
         try:
@@ -235,6 +242,15 @@ class Magic:
 
         for table in _tables(values):
             display(table)
+
+
+def _passed(trace: TracebackType | None, file: str) -> bool:
+    """Whether a traceback leads through a file."""
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def _in_order(store: Store, named: Sequence[str]) -> list[str]:

@@ -251,7 +251,7 @@ def test_a_refused_cell_runs_nothing_and_is_no_part_of_later_programs(folder: Pa
     cell = "for epoch in range(2):\n    print('epoch', epoch)\n"
     wrong = [
         "%%florlog --nonsense\nx = 1", "%%florlog\nx = %pwd\n", "%%florlog\nx = 1\nawait x", "%%florlog\nx = = 1",
-        "%%florlog replay --run nowhere-0\nx = 1",
+        "%%florlog replay --run nowhere-0\nx = 1", "%%florlog --store /dev/null/x\nx = 1",
     ]  # fmt: skip
     answers = session(
         folder, "%load_ext florlog", *wrong, "print('x' in globals())", "%%florlog good\n" + cell,
