@@ -122,7 +122,8 @@ def test_the_screens_are_as_they_were(store: Path, size: tuple[int, int]) -> Non
         await asking(pilot)
         await look("hindsight")
         await pilot.press("escape")
-        await until(pilot, lambda: screen.app.screen is screen)
+        # What lies behind a dialog is drawn when it opens, so it has to be there again.
+        await until(pilot, lambda: screen.app.screen is screen and "RunBegin" in text_of(screen))
         await pilot.press("question_mark")
         await look("help")
 
