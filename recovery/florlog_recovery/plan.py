@@ -23,6 +23,7 @@ section 4); Flor works on whole epochs and takes the nearest, this works on any 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -177,13 +178,18 @@ class _Walk:
             # The set-up before the first loop gives the frames, not the state: that comes from the image.
             restore = self.costs.restore(loop.images[0])
             self.way = _Way(entry.cost + restore, (entry, loop, 0))
+        images = sorted(index for index in loop.images if (loop, index) not in self.unusable)
         first = 0
         for index in sorted(loop.nodes):
-            self._leaves(loop, first, index, entry if self.hits == hits else _HERE)
+            base = entry if self.hits == hits else _HERE
+            if first < index:
+                self._leaves(loop, first, index, base, images)
+            else:
+                self._pass(loop, index, base)
             self.node(loop.nodes[index])
             first = index + 1
         if first <= loop.count:
-            self._leaves(loop, first, loop.count, entry if self.hits == hits else _HERE)
+            self._leaves(loop, first, loop.count, entry if self.hits == hits else _HERE, images)
 
     def _may_skip(self, loop: Loop) -> bool:
         """Whether nothing in a loop is asked for; the run's first one also tells whether its state is the recorded."""
@@ -218,14 +224,25 @@ class _Walk:
         if self.remaining == 0:
             raise _Finished
 
-    def _leaves(self, loop: Loop, first: int, stop: int, base: _Way) -> None:
+    def _pass(self, loop: Loop, index: int, base: _Way) -> None:
+        """A boundary between two iterations that have loops: pass it, or restore there; as `_leaves` of none."""
+        if index in loop.images and (loop, index) not in self.unusable:
+            restored = base.cost + self.costs.restore(loop.images[index])
+            if restored <= self.way.cost:
+                self.way = _Way(restored, (base, loop, index))
+
+    def _leaves(self, loop: Loop, first: int, stop: int, base: _Way, images: list[int]) -> None:
         """Walk the innermost iterations ``first`` to ``stop`` - 1; ``base``: the way restores start from.
 
-        Only a resume asks for the iteration ``loop.count``, which the log does not have yet.
+        ``images``: the loop's usable ones, in order.  Only a resume asks for the iteration ``loop.count``, which
+        the log does not have yet.
         """
-        usable = [i for i in loop.images if first <= i <= stop and (loop, i) not in self.unusable]
-        run = _Run(loop, first, stop, sorted(usable), self.costs)
+        usable = images[bisect_left(images, first) : bisect_right(images, stop)]
         mask = self.request.leaves.get(loop)
+        if mask is None and not usable:
+            self.way = _Way(self.way.cost + sum(loop.seconds[first:stop]), self.way.jumps)
+            return
+        run = _Run(loop, first, stop, usable, self.costs)
         wanted = run.none if mask is None else np.flatnonzero(mask[first:stop]) + first
         if mask is not None and stop == loop.count and mask[stop]:
             wanted = np.append(wanted, stop)
@@ -308,6 +325,7 @@ class _Build:
     def __init__(self, request: Request, jumps: dict[Loop, list[int]], skips: Collection[Loop]) -> None:
         self.request = request
         self.skips = skips
+        self.inner: dict[Loop, list[int]] = {}  # its iterations that have loops, in order
         self.jumps = {loop: sorted(indices) for loop, indices in jumps.items()}
 
     def node(self, node: Node, *, early: bool) -> NodePlan:
@@ -335,9 +353,11 @@ class _Build:
         plan = LoopPlan(loop, finished=not early)
         end = self.request.last_index(loop) if early else loop.count - 1
         jumps = self.jumps.get(loop, [])
+        asked = self.request.indices(loop) if jumps else []
         first, restore = 0, False
         for position, target in enumerate(jumps):
-            stop = self.request.last_index(loop, before=target)
+            before = bisect_left(asked, target)
+            stop = asked[before - 1] if before else -1
             if position > 0 or stop >= 0:
                 self._stretch(plan, first, stop, restore, early=True)
             first, restore = target, True
@@ -353,6 +373,9 @@ class _Build:
         leaf = early and last not in plan.loop.nodes
         left = leaf and self.request.leaf_share(plan.loop, last) < 1.0
         plan.stretches.append(Stretch(first, last, restore, left))
-        for index, node in plan.loop.nodes.items():
-            if first <= index <= last:
-                plan.nodes[index] = self.node(node, early=early and index == last)
+        loop = plan.loop
+        if loop not in self.inner:
+            self.inner[loop] = sorted(loop.nodes)
+        inner = self.inner[loop]
+        for index in inner[bisect_left(inner, first) : bisect_right(inner, last)]:
+            plan.nodes[index] = self.node(loop.nodes[index], early=early and index == last)

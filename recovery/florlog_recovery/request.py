@@ -63,19 +63,15 @@ class Request:
             self._mark(node.loop, node.index)
             node = node.loop.parent
 
-    def last_index(self, loop: Loop, before: int | None = None) -> int:
-        """The last iteration of ``loop`` (before index ``before``) that holds a requested atom, or -1."""
-        last = self._last_index.get(loop, -1)
-        if before is None or last < before:
-            return last
-        found = -1
-        if (mask := self.leaves.get(loop)) is not None:
-            hits = np.flatnonzero(mask[:before])
-            found = int(hits[-1]) if hits.size else -1
-        for index, node in loop.nodes.items():
-            if found < index < before and self.within(node):
-                found = index
-        return found
+    def last_index(self, loop: Loop) -> int:
+        """The last iteration of ``loop`` that holds a requested atom, or -1."""
+        return self._last_index.get(loop, -1)
+
+    def indices(self, loop: Loop) -> list[int]:
+        """The iterations of ``loop`` that hold a requested atom, in order."""
+        mask = self.leaves.get(loop)
+        found = set() if mask is None else set(np.flatnonzero(mask).tolist())
+        return sorted(found | {index for index, node in loop.nodes.items() if self.within(node)})
 
     def within(self, node: Node) -> bool:
         """Whether the iteration or one inside it holds a requested atom."""
