@@ -26,8 +26,6 @@ HEAD = "# The cells of a notebook's session, in the order in which they ran; the
 _NO_FUTURE = "# (no cell has a future import)"
 _SEPARATOR = re.compile(r"^# %% In \[(\d+)\](?:, raised (\w+)|(, recorded))?$")
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-FIRST = 4
-"""The line on which the first cell's text begins."""
 
 
 @dataclass(frozen=True)
