@@ -82,6 +82,7 @@ class Checkpointer:
         # CPU seconds of the training thread for images: a machine that is busy elsewhere is not their fault
         self._stalled = 0.0
         self.kept = 0.0  # seconds of bookkeeping between steps
+        self._busy = 0.0  # CPU seconds of persisting before the present iteration
         self._tracked: dict[str, Adapter] = {}
         self._objects: dict[str, Any] = {}
         self._random = Randomness()
@@ -113,9 +114,13 @@ class Checkpointer:
         """In a forked child: the log and the thread that persists are the parent's."""
         self._journal = self._imager = None
 
-    def busy(self) -> float:
-        """CPU seconds of persisting so far."""
-        return 0.0 if self._imager is None else self._imager.busy()
+    def step(self, loop: str, seconds: float) -> None:
+        """An innermost iteration took ``seconds``, the time since `due` or `boundary`."""
+        imager = self._imager
+        if imager is None or imager.resting:
+            self.policy.step(loop, seconds, 0.0)
+        else:
+            self.policy.step(loop, seconds, imager.busy() - self._busy)
 
     def close(self) -> None:
         """Wait until every image is in the log."""
@@ -172,34 +177,40 @@ class Checkpointer:
         imager = self._imager
         if imager is None:
             return False
+        if not imager.resting:
+            self._busy = imager.busy()
         return bool(imager.finished) or not self.policy.waits(now - self._started, preferred=outermost)
 
     def boundary(self, loop: OpenLoop, index: int, *, end: bool) -> bool:
         """A recorded run stands at a boundary: take an image if the policy wants one; whether it did."""
-        if self._imager is None or self._withheld:
+        imager = self._imager
+        if imager is None or self._withheld:
             return False
         now = time.perf_counter() - self._started
+        self._busy = imager.busy()
         first = loop.depth == 1 and index == 0
         preferred = loop.depth == 1 or (loop.depth == 2 and end)
-        if self._imager.finished:
-            self.policy.persisted(self._imager.finished.popleft())
+        if imager.finished:
+            self.policy.persisted(imager.finished.popleft())
         elif not first and self.policy.waits(now, preferred=preferred):
+            return False
+        # Behind the outermost loop no training is held up, and the final state is worth having.
+        wait = self.policy.overhead == float("inf") or (loop.depth == 1 and end)
+        if not wait and not imager.has_room(outermost=loop.depth == 1):
             return False
         wanted = first or self.policy.wants(
             now=now,
             own=self._stalled,
             kept=self.kept,
-            persisted=self._imager.busy(),
-            pending=self._imager.pending,
+            persisted=self._busy,
+            pending=imager.pending,
             preferred=preferred,
         )
         if wanted:
-            # Behind the outermost loop no training is held up, and the final state is worth having.
-            wait = self.policy.overhead == float("inf") or (loop.depth == 1 and end)
-            self._image(loop, index, wait=wait, end=end)
+            self._image(loop, index, end=end)
         return wanted
 
-    def _image(self, loop: OpenLoop, index: int, *, wait: bool, end: bool) -> None:
+    def _image(self, loop: OpenLoop, index: int, *, end: bool) -> None:
         assert self._journal is not None
         assert self._imager is not None
         if self._journal.stopped:
@@ -218,11 +229,9 @@ class Checkpointer:
             self._derived.check(self._tracked)
             trees = self.imaged(loop)
             self._tell_untaken()
-            copy = self._imager.snapshot(trees, outermost=loop.depth == 1, wait=wait, flat=trees.flat)
+            copy = self._imager.snapshot(trees, trees.flat)
         except Exception as error:  # whatever an object's state_dict() raises: the training goes on
             self._warn(f"no image could be taken, later replays must start earlier: {error}")
-            return
-        if copy is None:
             return
         stall = time.perf_counter() - started
         # A resume may stand at the end of a loop that an earlier session logged: links stay in a session.

@@ -139,26 +139,24 @@ class Imager:
         self._jobs: queue.SimpleQueue[tuple[Snapshot, int, float] | None] = queue.SimpleQueue()
         self.finished: deque[float] = deque()  # CPU seconds of persists that nobody has taken note of
         self._handed = self._done = 0
-        self._asked = -1  # how many were done when the thread's clock was read last
+        self.resting = False
+        """Whether `busy` would be what it was the last time."""
         self._busy = 0.0
         self._thread = threading.Thread(target=self._work, name="florlog-persist", daemon=True)
         self._thread.start()
         assert self._thread.ident is not None
         self._clock = time.pthread_getcpuclockid(self._thread.ident)
 
-    def snapshot(
-        self, trees: Mapping[str, Any], *, outermost: bool, wait: bool = False, flat: Flat | None = None
-    ) -> Snapshot | None:
-        """Phase one; None when no set of buffers is free and ``wait`` does not say to wait for one.
+    def has_room(self, *, outermost: bool) -> bool:
+        """Whether a set of buffers is free, so that `snapshot` need not wait.
 
-        The last free set is kept for the boundaries of the outermost loop, which answer most questions.
+        The last one is kept for the boundaries of the outermost loop, which answer most questions.
         """
-        if not wait and not outermost and self._free.qsize() < 2:
-            return None
-        try:
-            buffers = self._free.get(block=wait)
-        except queue.Empty:
-            return None
+        return self._free.qsize() >= (1 if outermost else 2)
+
+    def snapshot(self, trees: Mapping[str, Any], flat: Flat | None = None) -> Snapshot:
+        """Phase one; waits for a set of buffers."""
+        buffers = self._free.get()
         try:
             return snapshot(trees, buffers, flat)
         except BaseException:
@@ -168,6 +166,7 @@ class Imager:
     def persist(self, copy: Snapshot, begin: int, stall: float) -> None:
         """Hand a snapshot to phase two; ``begin`` is the LSN of its CheckpointBegin."""
         self._handed += 1
+        self.resting = False
         self._jobs.put((copy, begin, stall))
 
     @property
@@ -181,9 +180,8 @@ class Imager:
         Not the time that passed: waiting for a disk, or for a core that another process has, takes nothing
         from training.
         """
-        # The clock is a system call, and stands still while there is nothing to do.
-        if self._handed != self._done or self._asked != self._done:
-            self._asked = self._done
+        if not self.resting:  # the clock is a system call, and stands still while there is nothing to do
+            self.resting = self._handed == self._done
             self._busy = time.clock_gettime(self._clock)
         return self._busy
 

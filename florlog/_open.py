@@ -38,15 +38,15 @@ class OpenLoop:
     spare: OpenIteration | None = None  # an innermost iteration that is over and may serve as the next
     iterator: Any = None  # weak reference to what the script iterates over
     counters: list[Any] | None = None  # the enumerates around that
+    depth: int = field(init=False)
+    """1 for an outermost loop."""
+
+    def __post_init__(self) -> None:
+        self.depth = len(self.parent.path) + 1
 
     def path(self, index: int) -> Path:
         """The address of iteration ``index``."""
         return (*self.parent.path, (self.name, index))
-
-    @property
-    def depth(self) -> int:
-        """1 for an outermost loop."""
-        return len(self.parent.path) + 1
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +71,6 @@ class OpenIteration:
     recorded: Node | None = None
     expected: Expected | None = None
     commit: Commit | None = None  # as recorded
-    busy: float = 0.0  # seconds of persisting before it began
     abandoned: bool = False  # nothing that it still does counts
 
     @property

@@ -213,7 +213,7 @@ class Policy:
         fits = needed <= limit * computed
         if late:
             self._missed = self._missed or not fits
-        if not fits and pending == 0 and self.max_redo == math.inf and not late:
+        if not fits and self.max_redo == math.inf and not late:
             self._due[preferred] = spent + needed / limit if limit > 0 else math.inf
         return fits
 

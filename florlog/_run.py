@@ -256,7 +256,6 @@ class Run:
             now = time.perf_counter()
         if used is None:
             used = OpenIteration(loop, index, now, self._own, printed=True)
-            used.busy = self._states.busy()
         else:
             used.index, used.started, used.own = index, now, self._own
             used.data, used.printed = b"", self._pace.credit >= 0.0
@@ -281,9 +280,7 @@ class Run:
         loop.count = iteration.index + 1
         loop.spare = iteration
         seconds = now - iteration.started
-        busy = states.busy()
-        states.policy.step(loop.name, seconds, busy - iteration.busy)
-        iteration.busy = busy
+        states.step(loop.name, seconds)
         rng = pace.rng() if iteration.printed else b""
         pace.credit += pace.share * seconds
         journal.commit(
@@ -351,8 +348,6 @@ class Run:
         now = time.perf_counter()
         iteration = OpenIteration(loop, index, now, self._own)
         iteration.segment_started, iteration.segment_own = now, self._own
-        if self._journal is not None:
-            iteration.busy = self._states.busy()
         if self._guide is not None:
             self._guide.begin(iteration)
         self._stack.append(iteration)
@@ -377,7 +372,7 @@ class Run:
         assert loop is not None
         loop.count = iteration.index + 1
         if self._journal is not None and not iteration.names:
-            self._states.policy.step(loop.name, seconds, self._states.busy() - iteration.busy)
+            self._states.step(loop.name, seconds)
         if not iteration.abandoned:
             prints = (rng_fingerprint(), iteration.data, self._states.sampled())
             if self._recording and self._journal is not None:

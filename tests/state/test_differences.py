@@ -115,8 +115,7 @@ def test_a_resumed_recording_stores_differences_from_the_image_that_it_goes_on_f
         session = begin(store)
 
         def image(imager: Imager) -> CheckpointEnd:
-            copy = imager.snapshot({"x": table}, outermost=True)
-            assert copy is not None
+            copy = imager.snapshot({"x": table})
             imager.persist(copy, store.append(CheckpointBegin(0, 0), session=session), 0.0)
             imager.close()
             (*_, last) = store.scan(types=[CheckpointEnd])

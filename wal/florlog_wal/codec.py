@@ -30,9 +30,9 @@ BODY_HEADER: Final = struct.Struct(">BBHIQQ")  # the same without the checksum
 HEADER_SIZE: Final = HEADER.size
 MAX_PAYLOAD: Final = 2**31 - 1
 
-_MASK: Final = 2**64 - 1
-_LSN_FACTOR: Final = 0x9E3779B97F4A7C15  # odd: distinct LSNs change the checksum distinctly
-_hash: Final = xxhash.xxh3_64_intdigest
+MASK: Final = 2**64 - 1
+LSN_FACTOR: Final = 0x9E3779B97F4A7C15  # odd: distinct LSNs change the checksum distinctly
+body_hash: Final = xxhash.xxh3_64_intdigest
 _unpackb: Final = msgpack.unpackb
 _DIRECT: Final = frozenset({float, str, bool, type(None), bytes})  # what `lower` gives back as it is
 
@@ -44,7 +44,7 @@ def lsn_key(lsn: int) -> bytes:
 
 def checksum(body: bytes, lsn: int) -> int:
     """The checksum of a record's body (header without checksum, then payload) at an LSN."""
-    return _hash(body) ^ (lsn * _LSN_FACTOR & _MASK)
+    return body_hash(body) ^ (lsn * LSN_FACTOR & MASK)
 
 
 def encode_body(record: Record, session: int, prev: int) -> bytes:
@@ -78,7 +78,7 @@ def check(lsn: int, data: bytes) -> tuple[int, int, int]:
     if len(data) < HEADER_SIZE:
         raise CorruptRecord(lsn, "shorter than a header")
     stored, version, kind, flags, length, session, prev = HEADER.unpack_from(data)
-    if stored != _hash(data[8:]) ^ (lsn * _LSN_FACTOR & _MASK):
+    if stored != body_hash(data[8:]) ^ (lsn * LSN_FACTOR & MASK):
         raise CorruptRecord(lsn, "checksum mismatch")
     if version != FORMAT_VERSION or flags or length != len(data) - HEADER_SIZE or kind not in RECORD_TYPES:
         raise CorruptRecord(lsn, f"version {version}, type {kind}, flags {flags} or length {length}")
