@@ -4,6 +4,7 @@
     python benchmarks/overhead.py mlp cnn --rounds 3     some workloads
     python benchmarks/overhead.py --seconds 5            short runs, in which what is done once weighs more
     python benchmarks/overhead.py step                   microseconds of bookkeeping per step
+    python benchmarks/overhead.py stall                  images as often as they can be taken, 25 s of each workload
 
 Each run is a process of its own.  The ways take turns within a round, in a new order each time, so that a noisy
 neighbour meets all of them; an overhead is the ratio to the plain run of the same round.  A time is all that the way
@@ -346,9 +347,45 @@ def between_steps() -> None:
         print(f"{kind:14} {1e6 * middle:6.1f} ({1e6 * low:.1f} .. {1e6 * high:.1f})")
 
 
+def stalls(workload: str, seconds: float = 25.0) -> str:
+    """What images after the third hold up and write, where as many are taken as can be stored."""
+    from florlog_wal import CheckpointEnd
+
+    import florlog
+
+    task = WORKLOADS[workload](1)
+    task.step(next(iter(task.loader)))
+    with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ends_at = time.perf_counter() + seconds
+        with florlog.run("stalls", store=place, overhead=1.0) as run:
+            run.track(model=task.model, optimizer=task.optimizer)
+            for _ in run.loop("epoch", range(10_000)):
+                for batch in run.loop("step", task.loader):
+                    run.log(loss=task.step(batch).item())
+                    if time.perf_counter() > ends_at:
+                        break
+                if time.perf_counter() > ends_at:
+                    break
+        with florlog.open(place) as log:
+            images = [e.record for e in log.records() if isinstance(e.record, CheckpointEnd)][3:]
+        saved = Path(place) / "saved.pt"
+        torch.save(task.state(), saved)
+        size = saved.stat().st_size
+    stall = 1e3 * statistics.median(end.snapshot_seconds for end in images)
+    written = statistics.median(end.written_bytes for end in images)
+    copy = copying(task)
+    return (
+        f"| {TITLES[workload]} | {len(images)} | {stall:.1f} ms | {1e3 * copy['copy']:.1f} ms | "
+        f"{copy['changed'] / 1e6:.1f} MB | {written / 1e6:.1f} MB | {size / 1e6:.1f} MB | {written / size:.2f} |"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, "step", []], help="default: all")
+    parser.add_argument(
+        "workloads", nargs="*", choices=[*WORKLOADS, "step", "stall", []], help="default: all"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=30.0, help="of a plain run, about")
     parser.add_argument("--threads", type=int, default=1)
@@ -372,6 +409,13 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 per_step(Path(folder))
             between_steps()
+        elif name == "stall":
+            print(
+                "\n| workload | images | stall | copy | changed | written | torch.save | written / torch.save |"
+            )
+            print("|---|---|---|---|---|---|---|---|")
+            for workload in WORKLOADS:
+                print(stalls(workload), flush=True)
         else:
             ways = ["plain", *[way for way in args.ways if way != "plain"]]
             rows += compare(name, args.rounds, args.seconds, args.threads, ways)

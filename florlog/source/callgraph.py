@@ -35,7 +35,7 @@ from florlog.source.known import (
 )
 from florlog.source.program import Code, Function
 from florlog.source.scopes import Origins, Scopes, root_module
-from florlog.source.syntax import COMPREHENSIONS, FUNCTIONS, WITHS, header_parts, own_nodes
+from florlog.source.syntax import COMPREHENSIONS, FUNCTIONS, WITHS, children, header_parts, own_nodes, walk
 
 Node: TypeAlias = Function | str  # a function or a group
 
@@ -136,7 +136,7 @@ class CallGraph:
             if {_last_name(d) for d in node.decorator_list} & PROPERTIES:
                 self._properties[node.name].append(function)
         yields = (ast.Yield, ast.YieldFrom)
-        inside = own_nodes(ast.iter_child_nodes(node)) if isinstance(node, (*FUNCTIONS, ast.Lambda)) else ()
+        inside = own_nodes(children(node)) if isinstance(node, (*FUNCTIONS, ast.Lambda)) else ()
         if isinstance(node, (ast.AsyncFunctionDef, ast.GeneratorExp)) or any(
             isinstance(n, yields) for n in inside
         ):
@@ -178,7 +178,7 @@ class CallGraph:
 
     def _all_nodes(self) -> Iterator[ast.AST]:
         for tree in self._code.trees.values():
-            yield from ast.walk(tree)
+            yield from walk(tree)
 
     def _referenced(self) -> set[Function]:
         """Functions whose name is used other than by calling it, and constructors of classes used so."""
@@ -198,7 +198,7 @@ class CallGraph:
                 quiet.update(node.bases)
             elif isinstance(node, (*FUNCTIONS, ast.AnnAssign, ast.arg)):
                 annotation = node.returns if isinstance(node, FUNCTIONS) else node.annotation
-                quiet.update(ast.walk(annotation) if annotation else ())
+                quiet.update(walk(annotation) if annotation else ())
                 quiet.update(node.decorator_list if isinstance(node, FUNCTIONS) else ())
         for node in self._all_nodes():
             if (
@@ -277,7 +277,7 @@ class CallGraph:
                 yield node, frozenset({inner})  # a lambda or generator expression may run right here
                 pending.extend(_evaluated_outside(node))
                 continue
-            pending.extend(ast.iter_child_nodes(node))
+            pending.extend(children(node))
             if isinstance(node, ast.Call):
                 called.add(node.func)
                 yield node, self._called(node, scopes)
@@ -365,10 +365,10 @@ class CallGraph:
         """A library runs hooks; objects too if it is handed one."""
         if root in PLAIN_LIBRARIES:
             return frozenset()
-        bases = {n.value for n in ast.walk(call) if isinstance(n, ast.Attribute)}
-        called = {n.func for n in ast.walk(call) if isinstance(n, ast.Call)}
+        bases = {n.value for n in walk(call) if isinstance(n, ast.Attribute)}
+        called = {n.func for n in walk(call) if isinstance(n, ast.Call)}
         passed = {
-            _last_name(n) for n in ast.walk(call)
+            _last_name(n) for n in walk(call)
             if isinstance(n, (ast.Name, ast.Attribute)) and n not in bases and n not in called
         }  # fmt: skip
         return UNKNOWN if passed & self._callable_names else frozenset({"hooks"})

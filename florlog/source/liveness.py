@@ -29,7 +29,17 @@ from functools import lru_cache
 from florlog.source.known import PLAIN_BUILTINS
 from florlog.source.program import header_lines
 from florlog.source.scopes import FLORLOG_NAMES, Scope, Scopes, foreign
-from florlog.source.syntax import FUNCTIONS, LOOPS, WITHS, blocks, header_nodes, header_parts, parse
+from florlog.source.syntax import (
+    FUNCTIONS,
+    LOOPS,
+    WITHS,
+    blocks,
+    children,
+    header_nodes,
+    header_parts,
+    parse,
+    walk,
+)
 
 Names = frozenset[str]
 
@@ -55,7 +65,7 @@ def shared_names(source: str) -> tuple[Names, Names]:
         return NOTHING, NOTHING
     declared = {
         name
-        for node in ast.walk(_scopes(source).root.node)
+        for node in walk(_scopes(source).root.node)
         if isinstance(node, ast.Global)
         for name in node.names
     }
@@ -161,7 +171,7 @@ class _Frame:
         """Own names loaded or deleted in expressions, also in code that they define."""
         found = set()
         for part in nodes:
-            for node in ast.walk(part):
+            for node in walk(part):
                 if not isinstance(node, ast.Name) or isinstance(node.ctx, ast.Store):
                     continue
                 if self._is_own(node.id, self._scopes.of[node]):
@@ -183,7 +193,7 @@ class _Frame:
         return scope is self._scope
 
     def _is_dynamic(self) -> bool:
-        names = (n for n in ast.walk(self._scope.node) if isinstance(n, ast.Name))
+        names = (n for n in walk(self._scope.node) if isinstance(n, ast.Name))
         return any(name.id in DYNAMIC for name in names)
 
     # -- what may differ ---------------------------------------------------------------------------
@@ -192,7 +202,7 @@ class _Frame:
         rebound: set[str] = set(self._captured - self._quiet)
         touched: set[str] = set(rebound)
         for statement in region:
-            for node in ast.walk(statement) if whole else _header_and_definitions(statement):
+            for node in walk(statement) if whole else _header_and_definitions(statement):
                 rebound |= self._rebound_by(node)
                 touched |= self._touched_by(node)
                 if isinstance(node, ast.Call) and not self._is_plain(node):
@@ -245,7 +255,7 @@ class _Frame:
     def _names_handed_out(self) -> Names:
         """Names whose object somebody may have kept: a call for its effect, or a function as a default."""
         kept: list[ast.AST] = []
-        for node in ast.walk(self._scope.node):
+        for node in walk(self._scope.node):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
                 kept += [] if self._is_plain(node.value) else [node.value]
             elif node is not self._scope.node and isinstance(node, (*FUNCTIONS, ast.Lambda)):
@@ -255,7 +265,7 @@ class _Frame:
     def _related_names(self) -> dict[str, Names]:
         """For each name, the names that may share a part of its object by some assignment or call."""
         groups: dict[str, set[str]] = {name: {name} for name in self._own}
-        for node in ast.walk(self._scope.node):
+        for node in walk(self._scope.node):
             names = self._joined_by(node) & self._own
             if len(names) > 1:
                 union = set().union(*(groups[name] for name in names))
@@ -292,7 +302,7 @@ class _Frame:
         found = set(self._rebound_by(expr))
         if isinstance(expr, ast.Name):
             found |= self._reads([expr]) - self._quiet
-        for child in ast.iter_child_nodes(expr):
+        for child in children(expr):
             found |= self._shared_by(child)
         return found
 
@@ -395,7 +405,7 @@ def _targets(targets: Iterable[ast.AST]) -> Names:
     """The plain names among assignment targets."""
     found = set()
     for target in targets:
-        for node in ast.walk(target):
+        for node in walk(target):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 found.add(node.id)
     return frozenset(found)
@@ -422,7 +432,7 @@ def _all_statements(block: Iterable[ast.AST]) -> Iterator[ast.stmt]:
                 yield from _all_statements(inner)
 
 
-def _header_and_definitions(statement: ast.stmt) -> Iterator[ast.AST]:
+def _header_and_definitions(statement: ast.stmt) -> Iterable[ast.AST]:
     if isinstance(statement, (*FUNCTIONS, ast.ClassDef)):
-        return ast.walk(statement)
+        return walk(statement)
     return header_nodes(statement)

@@ -19,7 +19,7 @@ from functools import cached_property
 
 from florlog.source.calls import LoopCall, loop_call
 from florlog.source.scopes import Scopes
-from florlog.source.syntax import FUNCTIONS, LOOPS, WITHS, blocks, header_parts, parse
+from florlog.source.syntax import FUNCTIONS, LOOPS, WITHS, blocks, children, header_parts, parse, walk
 
 LAZY = {"enumerate", "zip", "iter", "map", "filter", "tqdm", "trange", "islice", "chain", "track"}
 SYNTHETIC = (".<listcomp>", ".<setcomp>", ".<dictcomp>")
@@ -171,7 +171,7 @@ class Code:
         if isinstance(node, (ast.Lambda, ast.GeneratorExp)):
             self._define(file, node)
             return
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             self._index_parts(file, child, function)
 
     def _find_loops(self, file: str) -> None:
@@ -181,7 +181,7 @@ class Code:
             lazily = set(lazy_calls(node.iter)) if isinstance(node, (ast.For, ast.AsyncFor)) else set()
             managed = {i.context_expr for i in node.items} if isinstance(node, WITHS) else set()
             for part in header_parts(node):
-                for inner in ast.walk(part):
+                for inner in walk(part):
                     call = loop_call(inner, scopes) if isinstance(inner, ast.Call) else None
                     if call is None:
                         continue
@@ -208,7 +208,7 @@ def header_lines(statement: ast.stmt) -> range:
         return range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
     lines = [statement.lineno]
     for part in header_parts(statement):
-        for node in ast.walk(part):
+        for node in walk(part):
             lines += [getattr(node, "lineno", lines[0]), getattr(node, "end_lineno", None) or lines[0]]
     return range(min(lines), max(lines) + 1)
 

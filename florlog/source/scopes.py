@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from florlog.source.syntax import own_nodes
+from florlog.source.syntax import own_nodes, walk
 
 Origins: TypeAlias = frozenset[str]
 
@@ -147,7 +147,7 @@ class Scopes(ast.NodeVisitor):
             for inner, item in zip(target.elts, value.elts, strict=True):  # type: ignore[union-attr,attr-defined]
                 self._bind_target(inner, item)
             return
-        for node in ast.walk(target):
+        for node in walk(target):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 self._bind(node.id, "other")
 
@@ -220,7 +220,7 @@ class Scopes(ast.NodeVisitor):
         scope = self._open(node, "comprehension", name)
         for generator in node.generators:
             self.of[generator] = scope
-            for target in ast.walk(generator.target):
+            for target in walk(generator.target):
                 if isinstance(target, ast.Name):
                     scope.bound[target.id] = ["other"]
         for index, generator in enumerate(node.generators):

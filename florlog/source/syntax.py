@@ -19,6 +19,10 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 LOOPS = (ast.For, ast.AsyncFor, ast.While)
 WITHS = (ast.With, ast.AsyncWith)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+PLAIN_FIELDS = {
+    "arg", "asname", "attr", "conversion", "ctx", "id", "is_async", "kind", "kwd_attrs", "level", "module", "op",
+    "ops", "rest", "simple", "type_comment", "type_ignores",
+}  # fmt: skip
 BLOCK_FIELDS = ("body", "handlers", "orelse", "finalbody", "cases")
 BLOCK_OWNERS = (ast.stmt, ast.ExceptHandler, ast.match_case, ast.Module)
 
@@ -61,6 +65,43 @@ def parse(source: str, filename: str) -> ast.Module:
         raise SourceError(filename, 0, str(error)) from None
 
 
+class _Parts(dict[type[ast.AST], tuple[str, ...]]):
+    """The fields of each kind of node that hold nodes of interest."""
+
+    def __missing__(self, kind: type[ast.AST]) -> tuple[str, ...]:
+        plain = kind._fields if kind is ast.Constant else PLAIN_FIELDS
+        self[kind] = tuple(field for field in kind._fields if field not in plain)
+        return self[kind]
+
+
+_PARTS = _Parts()
+
+
+def children(node: ast.AST) -> list[ast.AST]:
+    """What is directly below a node, without operators and contexts, which are no code of their own."""
+    found: list[ast.AST] = []
+    for field in _PARTS[type(node)]:
+        value = getattr(node, field, None)
+        if isinstance(value, ast.AST):
+            found.append(value)
+        elif isinstance(value, list):
+            found += [item for item in value if isinstance(item, ast.AST)]
+    return found
+
+
+def walk(*roots: ast.AST) -> list[ast.AST]:
+    """The nodes and all that is below them, breadth first, without operators and contexts."""
+    found = list(roots)
+    for node in found:
+        for field in _PARTS[type(node)]:  # `children` written out: most of what analysis does is to walk
+            value = getattr(node, field, None)
+            if isinstance(value, ast.AST):
+                found.append(value)
+            elif isinstance(value, list):
+                found += [item for item in value if isinstance(item, ast.AST)]
+    return found
+
+
 def blocks(node: ast.AST) -> Iterator[tuple[str, list[ast.AST]]]:
     """The non-empty blocks of a statement, handler, case or module, by field, in the order of the text."""
     if not isinstance(node, BLOCK_OWNERS):
@@ -89,7 +130,7 @@ def header_nodes(node: ast.AST) -> Iterator[ast.AST]:
     """The node and everything in its header; for a simple statement that is the whole statement."""
     yield node
     for part in header_parts(node):
-        yield from ast.walk(part)
+        yield from walk(part)
 
 
 def dump_header(node: ast.AST) -> str:
@@ -133,4 +174,4 @@ def own_nodes(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
         node = pending.pop()
         yield node
         if not isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
-            pending.extend(ast.iter_child_nodes(node))
+            pending.extend(children(node))
