@@ -75,6 +75,7 @@ def analyse(store: Source, sessions: Sequence[SessionInfo], *, running: bool = F
         bytes=builder.bytes,
         last_lsn=builder.last_lsn,
         costs=builder.costs,
+        sources=builder.sources,
     )
 
 
@@ -87,6 +88,7 @@ class _Builder:
         self.bytes = 0
         self.last_lsn = 0
         self.costs: list[dict[str, Any]] = []
+        self.sources: dict[str, tuple[str, bytes]] = {}
         self._loops: dict[int, Loop] = {}  # by LoopBegin LSN
         self._copied: dict[int, tuple[Loop, int]] = {}  # by CheckpointBegin LSN
         self._aborted: set[Path] = set()
@@ -132,7 +134,13 @@ class _Builder:
                     self.root.after = max(0.0, record.seconds - loops)  # a resumed session is shorter
             case Note(kind=costs.KIND):
                 self.costs.append(record.data)
-            case RunBegin() | Hindsight() | Note():
+            case Note(kind="source"):
+                late = record.text.rpartition(" ")[2], record.data["page"]
+                self.sources.setdefault(record.data["path"], late)
+            case RunBegin():  # a resume may have been of changed source
+                began = {path: (module, page) for path, module, page in record.sources}
+                self.sources = {**began, **{p: s for p, s in self.sources.items() if p not in began}}
+            case Hindsight() | Note():
                 pass
 
     def _loop_begin(self, session: int, lsn: int, record: LoopBegin) -> None:

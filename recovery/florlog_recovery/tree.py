@@ -20,6 +20,8 @@ from typing import Any
 
 from florlog_wal import Failure, Frame, Path, RunBegin, Statement
 
+Digest = bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -100,6 +102,7 @@ class RunTree:
     bytes: int
     last_lsn: int
     costs: list[dict[str, Any]] = field(default_factory=list)  # what its sessions measured (`costs`)
+    sources: dict[str, tuple[str, Digest]] = field(default_factory=dict)  # path -> module, page of the text
 
     def loops(self) -> Iterator[Loop]:
         """Every loop execution, outer before inner, in timeline order."""
