@@ -12,6 +12,7 @@ from .._journal import report
 from .._session import open_store, store_path
 from .._versions import Version, replay_versions, runs_of
 from ..errors import FlorlogError
+from ._table import table
 
 
 def replay_runs(options: argparse.Namespace, passed_on: Sequence[str]) -> int:
@@ -44,8 +45,6 @@ def _as_json(version: Version) -> dict[str, Any]:
 
 
 def _print_table(found: Sequence[Version]) -> None:
-    import pandas as pd
-
     rows: list[dict[str, Any]] = []
     values = [(version.run, value) for version in found for value in version.answer.get("values", ())]
     loops = dict.fromkeys(loop for _, value in values for loop in value["path"])
@@ -59,21 +58,12 @@ def _print_table(found: Sequence[Version]) -> None:
         if key not in cells:
             cells[key] = {}
             rows.append({"run": run, **place, "cells": cells[key], "trust": value["trust"]})
-        cells[key][value["name"]] = _cell(value["value"])
+        cells[key][value["name"]] = value["value"]
     names = dict.fromkeys(value["name"] for _, value in values)
-    table = pd.DataFrame(
-        [
-            {k: v for k, v in row.items() if k not in ("cells", "trust")}
-            | {name: row["cells"].get(name, "") for name in names}
-            | {"trust": row["trust"]}
-            for row in rows
-        ]
-    )
-    print(table.to_string(index=False, max_rows=60) if rows else "no values")
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, int | float):
-        return value
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    lines = [
+        {k: v for k, v in row.items() if k not in ("cells", "trust")}
+        | {name: row["cells"].get(name, "") for name in names}
+        | {"trust": row["trust"]}
+        for row in rows
+    ]
+    print(table(lines, 60) if rows else "no values")

@@ -19,6 +19,7 @@ from .._session import open_store, store_path
 from ._arguments import number_of
 from ._question import add_question, planned
 from ._runs import replay_runs
+from ._table import table
 
 __all__ = ["HELP", "arguments", "run"]
 
@@ -162,24 +163,16 @@ def _answer_json(found: Answer, question: Question, view: PlanView) -> dict[str,
 
 
 def _print_answer(found: Answer, question: Question, view: PlanView) -> None:
-    import pandas as pd  # here and below: only tables need it, and it takes long to import
-
     if not found.values:
         print("the added statements were not reached: no values")
     names = list(dict.fromkeys(value.name for value in found.values))
     for name in names:
         values = [value for value in found.values if value.name == name]
-        table = pd.DataFrame(
-            {
-                **{
-                    loop: [dict(v.path).get(loop, "") for v in values]
-                    for loop in dict.fromkeys(loop for v in values for loop, _ in v.path)
-                },
-                name: [_cell(v.value) for v in values],
-                "trust": [v.trust for v in values],
-            }
-        )
-        print(table.to_string(index=False, max_rows=20))
+        loops = dict.fromkeys(loop for value in values for loop, _ in value.path)
+        rows = [
+            {**dict.fromkeys(loops, ""), **dict(v.path), name: v.value, "trust": v.trust} for v in values
+        ]
+        print(table(rows, 20))
         print()
     counts: dict[str, int] = {}
     for value in found.values:
@@ -194,9 +187,3 @@ def _print_answer(found: Answer, question: Question, view: PlanView) -> None:
         print(
             f"stored beside run {question.tree.run}: florlog.open(...).values({names[0]!r})" if names else ""
         )
-
-
-def _cell(value: Any) -> Any:
-    held = jsonable(value)
-    text = json.dumps(held)
-    return held if isinstance(held, int | float) else text if len(text) <= 60 else text[:57] + "..."

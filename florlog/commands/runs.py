@@ -8,6 +8,7 @@ import json
 from .._reader import RunView
 from .._session import open_store, store_path
 from ._arguments import add_format as arguments
+from ._table import table
 
 __all__ = ["HELP", "arguments", "run"]
 
@@ -16,15 +17,13 @@ HELP = "List the runs of a store, oldest first."
 
 def run(options: argparse.Namespace) -> int:
     """Print a line for each run."""
-    import pandas as pd
-
     with open_store(store_path(options.store), "r") as store:
         order = dict.fromkeys(s.begin.run for s in store.sessions() if s.begin.kind != "replay")
         rows = [RunView(store, name).summary() for name in order]
     if options.format == "json":
         print(json.dumps(rows))
     elif rows:
-        print(pd.DataFrame(rows).drop(columns="name").to_string(index=False))
+        print(table([{k: v for k, v in row.items() if k != "name"} for row in rows], len(rows)))
     else:
         print("no runs yet")
     return 0
