@@ -169,9 +169,7 @@ def _print_answer(found: Answer, question: Question, view: PlanView) -> None:
     for name in names:
         values = [value for value in found.values if value.name == name]
         loops = dict.fromkeys(loop for value in values for loop, _ in value.path)
-        rows = [
-            {**dict.fromkeys(loops, ""), **dict(v.path), name: v.value, "trust": v.trust} for v in values
-        ]
+        rows = [{**dict.fromkeys(loops, ""), **dict(v.path), name: v.value, "trust": v.trust} for v in values]
         print(table(rows, 20))
         print()
     counts: dict[str, int] = {}
