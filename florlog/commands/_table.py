@@ -16,7 +16,7 @@ _WIDEST = 60  # characters of a value
 
 
 def table(rows: Sequence[Mapping[str, Any]], most: int) -> str:
-    """Lines of right-aligned cells under the rows' keys; of more than ``most`` rows those in the middle are left out."""
+    """Lines of right-aligned cells under the rows' keys; of more than ``most`` rows the middle ones are left out."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     half = most // 2
     shown = rows if len(rows) <= most else [*rows[:half], dict.fromkeys(names, "..."), *rows[-half:]]
