@@ -233,8 +233,14 @@ def spawned(workload: str, way: str, epochs: int, seed: int, threads: int) -> Me
     """The figures of a run in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--one", workload, way, str(epochs), str(seed), folder]
+        # Users have compiled modules, and florlog's import is in what is measured.
+        environment = {key: text for key, text in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
         done = subprocess.run(
-            [*command, "--threads", str(threads)], stdout=subprocess.PIPE, text=True, check=True
+            [*command, "--threads", str(threads)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
         )
         lines = reversed(done.stdout.splitlines())  # flordb prints when the process ends
     found: Measured = json.loads(next(line for line in lines if line.startswith("{")))

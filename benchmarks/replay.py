@@ -131,7 +131,8 @@ def script(way: str, options: argparse.Namespace, question: str | None) -> str:
 
 def timed(command: list[str], folder: Path, **more: str) -> tuple[float, str]:
     """Wall seconds of a command, and what it printed."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
+    kept = {key: text for key, text in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    environment = {**kept, "OMP_NUM_THREADS": "1", **more}  # users have compiled modules
     started = time.perf_counter()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - started
