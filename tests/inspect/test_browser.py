@@ -270,10 +270,17 @@ def test_the_mouse_chooses_runs_records_and_names(store: Path) -> None:
     asyncio.run(go())
 
 
-def test_the_gradient_norm_in_epoch_7_takes_five_keystrokes_and_an_expression(tmp_path: Path) -> None:
+@pytest.fixture
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The store of `SCRIPT`; its replays find the environment in which it ran."""
     (tmp_path / "train.py").write_text(SCRIPT)
-    environment = os.environ | {"FLORLOG_STORE": str(tmp_path / "store"), "OMP_NUM_THREADS": "1"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    environment = os.environ | {"FLORLOG_STORE": str(tmp_path / "store")}
     subprocess.run([sys.executable, "train.py"], cwd=tmp_path, env=environment, check=True)
+    return tmp_path / "store"
+
+
+def test_the_gradient_norm_in_epoch_7_takes_five_keystrokes_and_an_expression(recorded: Path) -> None:
 
     async def drive(pilot: Pilot[None], screen: RunScreen) -> None:  # Enter was the first
         ask = await asking(pilot)
@@ -290,7 +297,20 @@ def test_the_gradient_norm_in_epoch_7_takes_five_keystrokes_and_an_expression(tm
         await pilot.press("c", "N")
         await until(pilot, lambda: "3 numbers  ■ PROVEN" in shown(screen, "#curves"))
 
-    browse(tmp_path / "store", drive)
+    browse(recorded, drive)
+
+
+def test_values_are_shown_when_their_question_was_left(recorded: Path) -> None:
+    async def drive(pilot: Pilot[None], screen: RunScreen) -> None:
+        await asking(pilot)
+        await pilot.press(*"twice=2*loss.item()", "tab", "7", "enter", "escape")
+        await until(pilot, lambda: screen.app.screen is screen and told(pilot, "has been found"))
+        await until(pilot, lambda: screen.query_one(Curves)._names[-1] == "twice")
+        await asking(pilot)
+        await pilot.press(*"of.nothing", "tab", "7", "enter", "escape")
+        await until(pilot, lambda: screen.app.screen is screen and told(pilot, "NameError"))
+
+    browse(recorded, drive)
 
 
 def test_an_expression_that_fails_is_told_and_can_be_corrected(tmp_path: Path) -> None:

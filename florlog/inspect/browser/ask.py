@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from florlog_recovery import RunTree
@@ -20,8 +21,8 @@ from ..hindsight import log_statement, place_at, replay
 from ..sources import Recorded
 
 
-class Ask(ModalScreen[bool]):
-    """Gives True when values were found."""
+class Ask(ModalScreen[None]):
+    """A question may be left while its replay runs: the values are told to who asked, whenever they come."""
 
     BINDINGS = [  # noqa: RUF012 - textual's way
         Binding("escape", "leave", "back"),
@@ -33,13 +34,15 @@ class Ask(ModalScreen[bool]):
     ]
 
     def __init__(
-        self, store: Store, tree: RunTree, sources: list[Recorded], at: tuple[Recorded, int], where: str
-    ):
+        self, store: Store, tree: RunTree, sources: list[Recorded], at: tuple[Recorded, int], where: str,
+        told: Callable[[], None],
+    ):  # fmt: skip
         super().__init__()
         self._store, self._tree, self._sources = store, tree, sources
         self._source, self._line = at
         self._where = where
-        self._found = self._busy = False
+        self._told = told  # called when values are in the store
+        self._busy = False
 
     def compose(self) -> ComposeResult:
         """The dialog."""
@@ -88,6 +91,7 @@ class Ask(ModalScreen[bool]):
         self._busy = True
         self._say("replaying the iterations that are needed ...", "yellow")
         where = self.query_one("#where", Input).value
+        app = self.app
 
         def work() -> None:
             try:
@@ -95,21 +99,27 @@ class Ask(ModalScreen[bool]):
                     self._store.path, self._tree, self._sources, self._source, position, typed, where
                 )
             except FlorlogError as error:
-                self.app.call_from_thread(self._failed, str(error))
+                app.call_from_thread(self._failed, str(error))
             else:
-                self.app.call_from_thread(self._show, found)
+                app.call_from_thread(self._show, found)
 
-        self.run_worker(work, thread=True, exclusive=True)
+        app.run_worker(work, thread=True)  # the application's: it outlives this dialog
 
     def _failed(self, message: str) -> None:
         self._busy = False
-        self._say(message, "red")
+        if self.is_attached:
+            self._say(message, "red")
+        else:
+            self.app.notify(printable(message), severity="error", markup=False)
 
     def _say(self, text: str, style: str) -> None:
         self.query_one("#answer", Static).update(Text(printable(text), style))
 
     def _show(self, found: dict[str, Any]) -> None:
-        self._busy, self._found = False, True
+        self._busy = False
+        self._told()
+        if not self.is_attached:
+            return
         plan = found["plan"]
         text = Text(
             f"{len(found['values'])} values from {plan['iterations_redone']} of {plan['iterations_total']} "
@@ -124,4 +134,4 @@ class Ask(ModalScreen[bool]):
 
     def action_leave(self) -> None:
         """Back to the run."""
-        self.dismiss(self._found)
+        self.dismiss()

@@ -241,9 +241,11 @@ class RunScreen(Screen[None]):
             return
         item = self.chosen()
         where = "" if item is None or (item.whole and not item.loop.parent.path) else item.at
-        self.app.push_screen(Ask(self._store, self.run_tree, source.sources, at, where), self._asked)
+        self.app.push_screen(Ask(self._store, self.run_tree, source.sources, at, where, self._answered))
 
-    def _asked(self, found: bool | None) -> None:
-        if found:
+    def _answered(self) -> None:
+        if self.is_attached:
+            if self.app.screen is self:
+                self.say("what was asked for has been found")
             self.records.read()
             self._analyse()
