@@ -75,6 +75,8 @@ class Run:
     ) -> None:
         self.id = run_id
         self.name = name
+        self.resumed = journal is not None and guide is not None
+        """Whether this goes on with an earlier recording."""
         self._script = script
         self._journal = journal
         self._guide = guide

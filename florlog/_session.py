@@ -21,7 +21,7 @@ from florlog_recovery import Plan, RunTree, analyse, plan_redo, resume_request
 from florlog_recovery.costs import KIND, fitted
 from florlog_wal import Note, RunBegin, SessionInfo, Store, Unencodable, WalError, encode_value
 
-from . import _cells
+from . import _cells, _environment
 from ._budget import Room, size
 from ._checkpoint import Tell
 from ._costs import costs_of
@@ -163,6 +163,10 @@ def run(
     if not isinstance(name, str) or not name:
         raise FlorlogError(f"a run needs a name, a non-empty string, and got {name!r}")
     if _current:
+        if _environment.extra:
+            raise FlorlogError(
+                f"the program opens run {name!r} itself: it is recorded as it is, without florlog record or %%florlog"
+            )
         raise FlorlogError(f"run {_current[-1].name!r} is still open: close it before opening {name!r}")
     if overhead < 0:
         raise FlorlogError(f"overhead is a share of training time, and got {overhead!r}")

@@ -155,7 +155,8 @@ class Announcement:
             for effect in loop.unknown
         )
         left = [*self._choice.left, *unknown, *(f"the state of {text}" for text in runtime.opaque)]
-        report(f"recording run {runtime.run.id} into {self._store}")
+        verb = "resuming" if runtime.run.resumed else "recording"
+        report(f"{verb} run {runtime.run.id} in {self._store}")
         report(f"loops: {_listed(loops) or 'none found, the run is one transaction'}")
         report(f"tracked: {_listed(list(runtime.tracked)) or 'nothing by name'}; and what the loops carry")
         report(f"statements: {told} that tell values, in {len(self._texts)} files")

@@ -132,6 +132,14 @@ for epoch in range(2):
 """
 
 
+def test_a_script_that_opens_a_run_itself_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("import florlog\nwith florlog.run('mine') as run:\n    pass\n")
+    done = flor(tmp_path / "store", "record", str(script), check=False)
+    assert done.returncode != 0
+    assert "the program opens run 'mine' itself" in done.stderr
+
+
 def test_print_logging_and_progress_bars_of_a_module_are_statements(nursery: Nursery, tmp_path: Path) -> None:
     package = tmp_path / "package"
     package.mkdir()

@@ -219,7 +219,9 @@ def test_a_killed_kernel_is_resumed_in_a_new_one(tmp_path: Path) -> None:
     (tmp_path / "die").touch()
     session(tmp_path, *cells, "%%florlog cells --overhead inf\n" + fit, killed=True)
     (tmp_path / "die").unlink()
-    resumed = session(tmp_path, *cells, "%%florlog cells --overhead inf --resume\n" + fit)[-1]["out"]
+    last = session(tmp_path, *cells, "%%florlog cells --overhead inf --resume\n" + fit)[-1]
+    resumed = last["out"]
+    assert "resuming run cells-" in last["err"]
     whole = session(tmp_path, *cells, fit)[-1]["out"]
     assert resumed.splitlines() == whole.splitlines()[-3:]  # epochs 0 and 1 are not run again
     with florlog.open(tmp_path / "store") as log:
