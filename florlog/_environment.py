@@ -19,8 +19,8 @@ import torch
 from . import _cells
 
 _OWN = {"florlog", "florlog_wal", "florlog_recovery"}
-_INSTALLED = ("site-packages", "dist-packages")
-_STDLIB = sysconfig.get_paths()["stdlib"]
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")  # parts of a path, as text
+_STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 
 
 extra: dict[str, Any] = {}  # what a hands-free recording adds to its environment
@@ -135,10 +135,7 @@ def is_local(file: str, script: str) -> bool:
 def _below(file: str, directory: str, script: str) -> bool:
     if not file.endswith(".py") or not file.startswith(_roots(directory, script)):
         return False
-    path = Path(file)
-    if any(part in _INSTALLED for part in path.parts):
-        return False
-    return not path.is_relative_to(_STDLIB)
+    return not any(part in file for part in _INSTALLED) and not file.startswith(_STDLIB)
 
 
 @functools.cache
