@@ -99,20 +99,22 @@ def _saved(kind: type) -> tuple[str, ...]:
 class _Flattener:
     def __init__(self) -> None:
         self.tensors: dict[str, torch.Tensor] = {}
-        self._known: dict[Any, str] = {}
+        self._known: dict[int, list[str]] = {}  # by address
 
     def _keep(self, key: str, tensor: torch.Tensor) -> str:
-        identity = None
-        if (pointer := tensor.data_ptr()) and tensor.numel():
-            lazy = tensor.is_conj(), tensor.is_neg()
-            identity = (pointer, tensor.device, tensor.dtype, tensor.shape, tensor.stride(), lazy)
-            if (held := self._known.get(identity)) is not None:
-                return held
+        pointer = tensor.data_ptr()
+        same = self._known.get(pointer) if pointer else None
+        if same is not None:
+            for held in same:
+                if _is_same(self.tensors[held], tensor):
+                    return held
         while key in self.tensors:  # a name with a dot, or 1 beside "1"
             key += "'"
         self.tensors[key] = tensor
-        if identity is not None:
-            self._known[identity] = key
+        if same is not None:
+            same.append(key)
+        elif pointer:
+            self._known[pointer] = [key]
         return key
 
     def walk(self, node: Any, key: str, depth: int) -> Skeleton:
@@ -200,6 +202,19 @@ class _Flattener:
         ):  # big-endian, text, a date: torch has no such dtype, its bytes will do
             held = torch.from_numpy(flat.reshape(-1).view(np.uint8))
         return ("n", (self._keep(key, held), node.dtype.str, turned.shape, order))
+
+
+def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors at one address are the same in all that a copy shows."""
+    return (
+        one.numel() > 0
+        and one.dtype == other.dtype
+        and one.shape == other.shape
+        and one.stride() == other.stride()
+        and one.device == other.device
+        and one.is_conj() == other.is_conj()
+        and one.is_neg() == other.is_neg()
+    )
 
 
 def _quantizer(node: torch.Tensor) -> tuple[Any, Any, int | None] | None:
