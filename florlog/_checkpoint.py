@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from florlog_recovery import Image
 from florlog_wal import CheckpointBegin, Commit, Note, Store
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils.data import DataLoader
 
 from ._budget import Room
 from ._checks import Variables
-from ._data import can_restart, loader_generators, passed_over
+from ._data import can_restart, draw, holds_still, loader_generators, passed_over
 from ._derived import Derived
 from ._fingerprint import StateFingerprint, rng_fingerprint
 from ._frames import Carried, binding
@@ -32,6 +34,7 @@ from ._state import Adapter, Randomness, adapter
 from ._tree import flatten
 from ._wrappers import advance, bare, counters, obstacle
 from .errors import ChangedError, TrackError
+from .source.acts import Act, Items, Mode
 
 Tell = Callable[[str, dict[str, Any]], None]
 
@@ -309,7 +312,7 @@ class Checkpointer:
         cursor = loop.cursor
         if cursor is None or loop.recorded is None or not can_restart(cursor.iterable):
             return "its data cannot be passed over"
-        if any(map(_may_change_buffers, self._objects.values())):
+        if any(map(_has_buffers, self._in_training())):
             return "a model with buffers is in training mode"
         before = self.entry(cursor.iterable)
         cursor.seek(last.index + 1)
@@ -332,6 +335,41 @@ class Checkpointer:
                 generator.set_state(state)
             cursor.rewind()
         return why
+
+    def pass_over(self, acts: Sequence[Act], objects: Sequence[Any]) -> str:
+        """Do what a piece of code leaves behind, in its place: ``acts``, each with the object that it concerns.
+
+        Where something speaks against that, nothing is changed, and the answer says what; "" means that it was done.
+        """
+        calm: set[torch.nn.Module] = set()
+        before: dict[torch.nn.Module, bool] = {}
+        for act, target in zip(acts, objects, strict=True):
+            if isinstance(act, Items):
+                whole = act.whole and isinstance(target, DataLoader) and can_restart(target)
+                if not whole and not holds_still(target):
+                    return "its data cannot be passed over"
+            elif not isinstance(target, torch.nn.Module):
+                return "it sets the mode of something unknown"
+            else:
+                before[target] = target.training
+                if act.first and act.training is False:
+                    calm.update(target.modules())
+        rest = (child for child in self._in_training() if child not in calm)
+        if any(_has_buffers(child) or isinstance(child, _DropoutNd) for child in rest):
+            return "a model that training changes is in training mode"
+        for act, target in zip(acts, objects, strict=True):
+            if isinstance(act, Mode):
+                training = before[target] if act.training is None else act.training
+                target.train() if training else target.eval()
+            elif isinstance(target, DataLoader):
+                draw(target)
+        return ""
+
+    def _in_training(self) -> Iterator[torch.nn.Module]:
+        """The parts of what is tracked that are in training mode."""
+        for target in self._objects.values():
+            if isinstance(target, torch.nn.Module):
+                yield from (child for child in target.modules() if child.training)
 
     def tracked_or_raise(self) -> None:
         """Raise `ChangedError` if something that a restored image has was not tracked again."""
@@ -357,13 +395,9 @@ class Checkpointer:
             warnings.warn(f"florlog: {told}", RuntimeWarning, stacklevel=2)
 
 
-def _may_change_buffers(target: Any) -> bool:
-    """Whether to call an object may change it, as a batch normalisation in training mode changes its averages."""
-    if not isinstance(target, torch.nn.Module):
-        return False
-    return any(
-        child.training and any(True for _ in child.buffers(recurse=False)) for child in target.modules()
-    )
+def _has_buffers(module: torch.nn.Module) -> bool:
+    """Whether a module in training mode may change by a call, as a batch normalisation changes its averages."""
+    return any(True for _ in module.buffers(recurse=False))
 
 
 def _tracked_or_raise(missing: set[str]) -> None:

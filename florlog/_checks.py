@@ -63,6 +63,7 @@ class Checks:
         self._told: set[tuple[str, int]] = set()  # recorded log statements that told what is stale
         self._untold: set[tuple[str, int]] = set()  # these as they were when recorded
         self._stale: set[tuple[str, str]] = set()  # variables that are not as recorded
+        self.undrawn = False  # code was passed over, and no random numbers were compared since
         self.mistaken = ""  # a difference that may come from a loop that was skipped
         self.settled: tuple[Loop, int] | None = None  # the last boundary with the recorded state
         self.before = 0, 0  # values and differences found before that
@@ -174,6 +175,8 @@ class Checks:
             self._print(name, iteration, now, then)
         if record.rng or record.state:
             self._closed += 1
+        if record.rng and prints[0]:
+            self.undrawn = False
         for (file, line, name), left in (iteration.expected or {}).items():
             if left and (file, line) not in self._untold:
                 self._differ(f"{name} (line {line}) was logged at {where(iteration.path)}, and is not now")
@@ -208,7 +211,7 @@ class Checks:
                 self._local = f"variable {local} differs at {here}"
                 self._suspect(self._local)
         if not shared and not self._local:
-            self._skips = []
+            self._skips, self.undrawn = [], False
         self._label()
         # What differs here goes on differing: what follows does not start from the recorded state.
         if not shared and not self._local:
@@ -216,7 +219,7 @@ class Checks:
         self._base = "image"
 
     def skipped(self, what: str, left: Skipped) -> None:
-        """A loop was not run; ``left``: what is not as recorded then, until an image is restored."""
+        """A loop or a piece was not run; ``left``: what is not as recorded then, until an image is restored."""
         self._skips.append(what)
         self._skipped = what
         self._told |= left.told
@@ -280,7 +283,7 @@ class Checks:
     def restored(self, loop: Loop, index: int) -> None:
         """An image is in place: everything up to here is labelled, what follows starts from a known state."""
         self._settle(loop, index)
-        self._skips, self._skipped = [], ""
+        self._skips, self._skipped, self.undrawn = [], "", False
         self._told, self._untold, self._stale = set(), set(), set()
         self._base = "image"
 

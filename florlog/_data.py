@@ -13,10 +13,12 @@ state afterwards.  So all that a skip draws, it draws within `Cursor.seek`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from types import GeneratorType
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter, _SingleProcessDataLoaderIter
@@ -127,6 +129,17 @@ def can_restart(iterable: Any) -> bool:
     if isinstance(iterable, DataLoader):
         return not isinstance(iterable.dataset, IterableDataset) and not _is_stateful(iterable)
     return _is_indexed(iterable)
+
+
+def holds_still(iterable: Any) -> bool:
+    """Whether going over it draws nothing and takes nothing out of it."""
+    kinds = (dict, set, frozenset, int, float, torch.Tensor, np.ndarray)
+    return _is_indexed(iterable) or isinstance(iterable, kinds)
+
+
+def draw(loader: DataLoader[Any]) -> None:
+    """Draw what going over all items of a loader draws, and load none."""
+    _continued(loader, sys.maxsize)  # to the sampler's end, wherever that is
 
 
 def length_of(iterable: Any) -> int:

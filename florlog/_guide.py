@@ -11,7 +11,8 @@ records again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from florlog_recovery import Image, Loop, Measured, Node, NodePlan, Plan, RunTree
@@ -25,11 +26,16 @@ from ._skip import SkipRest
 from .errors import ChangedError
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
+    from .source.acts import Act
+    from .source.pieces import Piece
     from .source.regions import Exit
     from .source.skipping import Skipped
 
 Restore = Callable[[OpenLoop, int, Image], None]
 Skip = Callable[[OpenLoop, Commit], str]
+PassOver = Callable[["Sequence[Act]"], str]
+Passing = Mapping[Loop | tuple[Node, int], Collection[int]]
+"""The numbers of the pieces that are passed over in a loop's innermost iterations, or in a segment of another one."""
 
 
 class Guide:
@@ -49,6 +55,8 @@ class Guide:
         exits: Mapping[Loop | tuple[Node, int], Exit] | None = None,
         unsteady: Collection[tuple[Frame | None, str, int]] = (),
         skippable: Mapping[Loop, Skipped] | None = None,
+        pieces: Sequence[Piece] = (),
+        passing: Passing | None = None,
     ) -> None:
         self.store = store
         self.tree = tree
@@ -57,7 +65,10 @@ class Guide:
         self._frontier = frontier
         self._exits = exits or {}
         self._skippable = skippable or {}
-        self.ran: list[str] = []  # loops that the plan skips and that were run, and why
+        self._pieces = pieces
+        self._passing = passing or {}
+        self.passed = Counter["Piece"]()  # how often each was passed over
+        self.ran: list[str] = []  # loops and pieces that the plan skips and that were run, and why
         self._arrived = False
         self.checks = Checks(store, tree, lines, unsteady, resuming=self.resuming)
         self.redone = 0  # innermost iterations executed
@@ -226,12 +237,36 @@ class Guide:
                 found = self._exits.get(loop.recorded)
         if found is None or (found.file, found.line) != (file, line):
             return False
+        if self.checks.undrawn:  # a piece may have drawn random numbers: the iteration's commit tells
+            return False
         if iteration.plan is None and not self.checks.received(iteration):
             return False
         if iteration.plan is None:
             self.redone += 1
             self.progress(self.redone)
         self.abandon(iteration)
+        return True
+
+    def passes(self, iteration: OpenIteration, number: int, pass_over: PassOver) -> bool:
+        """Execution stands before a piece that may be passed over: do so?
+
+        ``pass_over`` does what is left to do, and answers what speaks against it.
+        """
+        loop, node = iteration.loop, iteration.recorded
+        if loop is None or loop.recorded is None or loop.plan is None or not self.navigating:
+            return False
+        if iteration.abandoned or self.checks.mistaken or iteration.index >= loop.recorded.count:
+            return False
+        if number not in self._passing.get(loop.recorded if node is None else (node, iteration.segment), ()):
+            return False
+        piece = self._pieces[number]
+        what = f"{piece.text} (line {piece.line}) of {where(iteration.path)}"
+        if why := pass_over(piece.acts):
+            self.ran.append(f"{what} was run, not skipped: {why}")
+            return False
+        self.passed[piece] += 1
+        self.checks.skipped(what, piece.left)
+        self.checks.undrawn = True
         return True
 
     def begin(self, iteration: OpenIteration) -> None:

@@ -40,8 +40,13 @@ from .source.calls import LogCall
 from .source.diff import SourceDiff
 from .source.exposure import exposed_names
 from .source.observation import changing
+from .source.pieces import Piece
 from .source.regions import Exit, Location, Program
 from .source.skipping import Skipped
+from .source.staleness import Lines
+
+WORTH = 0.02
+"""Seconds of a segment in which code is passed over: of what takes less the values' labels have more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,8 @@ class Question:
     exits: dict[Loop | tuple[Node, int], Exit] = field(default_factory=dict)  # where they can be left early
     unusable: set[tuple[Loop, int]] = field(default_factory=set)  # images that lack a variable now needed
     skippable: dict[Loop, Skipped] = field(default_factory=dict)  # loops on which nothing asked for depends
+    pieces: list[Piece] = field(default_factory=list)  # code on which nothing asked for depends
+    passing: dict[Loop | tuple[Node, int], list[int]] = field(default_factory=dict)  # which of it runs there
     keys: dict[Place, bytes] = field(default_factory=dict)  # identities of the added statements
     answered: list[Found] = field(default_factory=list)  # what earlier replays found
     reasons: dict[Loop | tuple[Node, int], list[str]] = field(default_factory=dict)  # names asked for there
@@ -285,12 +292,14 @@ class _Requester:
         self._answered()
 
     def skippable(self) -> None:
-        """Find the loops on which nothing that is asked for depends."""
+        """Find the loops, and the code within iterations, on which nothing that is asked for depends."""
         added: dict[str, set[int]] = {}
         for file, diff in self.question.diffs.items():
             for new in diff.added:
                 added.setdefault(file, set()).update(range(new.line, new.end_line + 1))
-        skipping = self.program.skipping({file: frozenset(lines) for file, lines in added.items()})
+        lines = {file: frozenset(found) for file, found in added.items()}
+        self._pieces(lines)
+        skipping = self.program.skipping(lines)
         answers: dict[Frame, Skipped | None] = {}
         for loop in self.question.tree.loops():
             if loop.form != "for" or not loop.ended or not loop.count:
@@ -301,6 +310,25 @@ class _Requester:
                 answers[frame] = None if found is None else skipping.skipped(found)
             if (skipped := answers[frame]) is not None:
                 self.question.skippable[loop] = skipped
+
+    def _pieces(self, added: Lines) -> None:
+        question = self.question
+        question.pieces = self.program.pieces(added)
+        sites = [Location(piece.file, piece.line, piece.qualname) for piece in question.pieces]
+        for loop in question.tree.loops():
+            frame = self._frame(loop.site)
+            leaves = loop.count - len(loop.nodes)
+            if leaves and sum(loop.seconds) >= WORTH * loop.count:
+                question.passing[loop] = [
+                    number for number, site in enumerate(sites) if self.program.may_run(site, frame, ())
+                ]
+            for node in loop.nodes.values():
+                stacks = self._stacks(node)
+                for number, site in enumerate(sites):
+                    for segment in self.program.may_run(site, frame, stacks):
+                        last = segment >= len(node.loops)
+                        if (node.after if last else node.loops[segment].before) >= WORTH:
+                            question.passing.setdefault((node, segment), []).append(number)
 
     def _answered(self) -> None:
         tree = self.question.tree

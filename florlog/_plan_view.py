@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from florlog_recovery import CostModel, Loop, LoopPlan, NodePlan, Plan, Request, Stretch
 from florlog_recovery import Node as TreeNode
-from florlog_wal import Path
+from florlog_wal import Path as IterationPath
 
 from ._found import where
+from ._guide import Passing
+from .source.pieces import Piece
 
 Reasons = Mapping[Loop | tuple[TreeNode, int], Sequence[str]]
 """Names that are asked for in a loop's innermost iterations, or in a segment of another iteration."""
@@ -33,6 +36,18 @@ class Segment(TypedDict):
     actual_seconds: NotRequired[float]
 
 
+class Skip(TypedDict):
+    """Code within executed iterations that is passed over, as nothing asked for depends on it.
+
+    ``times``: how often it was; it is run where an object that it concerns speaks against that.
+    """
+
+    code: str
+    file: str
+    line: int
+    times: NotRequired[int]
+
+
 class PlanView(TypedDict):
     """The JSON shape of a plan."""
 
@@ -42,6 +57,7 @@ class PlanView(TypedDict):
     answered_from_log: int
     answered_from_state: int
     segments: list[Segment]
+    skips: list[Skip]
     setup_seconds: float
     predicted_seconds: float
     full_rerun_seconds: float
@@ -49,8 +65,12 @@ class PlanView(TypedDict):
 
 
 class _Viewer:
-    def __init__(self, plan: Plan, request: Request, costs: CostModel, reasons: Reasons) -> None:
+    def __init__(
+        self, plan: Plan, request: Request, costs: CostModel, reasons: Reasons, passing: Passing
+    ) -> None:
         self.request = request
+        self.passing = passing
+        self.passed: set[int] = set()
         self.costs = costs
         self.reasons = reasons
         self.redone = 0
@@ -73,6 +93,7 @@ class _Viewer:
             if node.loop is not None and segment == 0:
                 asked = [name for number in wanted for name in self.reasons.get((node, number), ())]
                 self._redo(node.path, node.path, "outer-only", asked)
+            self.passed.update(self.passing.get((node, segment), ()))
             left = plan.left and segment == len(plan.loops)
             whole = node.loops[segment].before if segment < len(node.loops) else node.after
             self._pay(whole * (wanted[segment] if left else 1.0))
@@ -105,6 +126,7 @@ class _Viewer:
         if first > last:
             return
         self.redone += last - first + 1
+        self.passed.update(self.passing.get(loop, ()))
         self._fresh = False
         mask = self.request.leaves.get(loop)
         asked = self.reasons.get(loop, ()) if mask is not None and mask[first : last + 1].any() else ()
@@ -119,7 +141,7 @@ class _Viewer:
         self._pay(self.costs.restore(loop.images[index]))
         self._fresh = True
 
-    def _redo(self, first: Path, last: Path, part: str, asked: Sequence[str] = ()) -> None:
+    def _redo(self, first: IterationPath, last: IterationPath, part: str, asked: Sequence[str] = ()) -> None:
         redo: Redo = {"from": dict(first), "to": dict(last), "part": part, "asked": list(asked)}
         self.segments[-1]["redo"].append(redo)
 
@@ -131,13 +153,15 @@ def plan_view(
     *,
     answered_from_log: int = 0,
     reasons: Reasons | None = None,
+    pieces: Sequence[Piece] = (),
+    passing: Passing | None = None,
 ) -> PlanView:
     """The plan as its JSON shape; iterations are counted at the innermost loops.
 
     The set-up, from the script's start to its first loop, is paid by a replay and by a rerun.
     """
     costs = costs or CostModel()
-    viewer = _Viewer(plan, request, costs, reasons or {})
+    viewer = _Viewer(plan, request, costs, reasons or {}, passing or {})
     segments = viewer.segments
     loops = plan.tree.root.loops
     before = max(
@@ -153,17 +177,26 @@ def plan_view(
         "answered_from_log": answered_from_log,
         "answered_from_state": viewer.from_state,
         "segments": segments,
+        "skips": [
+            {"code": piece.text, "file": piece.file, "line": piece.line}
+            for number, piece in enumerate(pieces)
+            if number in viewer.passed
+        ],
         "setup_seconds": setup,
         "predicted_seconds": plan.seconds + (before if request else 0.0),
         "full_rerun_seconds": plan.rerun_seconds + before,
     }
 
 
-def analyzed(view: PlanView, spans: Sequence[float]) -> None:
-    """Put beside each segment what it took.
+def analyzed(view: PlanView, spans: Sequence[float], passed: Mapping[Piece, int]) -> None:
+    """Put beside each segment what it took, and beside each piece how often it was passed over.
 
-    ``spans``: seconds from the script's start to the first restore, from there to the next, and so on.
+    ``spans``: seconds from the script's start to the first restore, from there to the next, and so on; neither is
+    known of several processes.
     """
+    times = {(piece.text, piece.line): count for piece, count in passed.items()}
+    for skip in view["skips"] if spans else ():
+        skip["times"] = times.get((skip["code"], skip["line"]), 0)
     view["actual_seconds"] = sum(spans)
     segments = [segment for segment in view["segments"] if segment["restore"]]
     if len(spans) != len(segments) + 1:
@@ -191,6 +224,10 @@ def plan_text(view: PlanView) -> str:
         lines.append(f"  answered from the log, by earlier replays: {view['answered_from_log']} values")
     if view["answered_from_state"]:
         lines.append(f"  answered by a restored state alone: {view['answered_from_state']}")
+    for skip in view["skips"]:
+        times = f"; {skip['times']} times" if "times" in skip else ""
+        place = f"{Path(skip['file']).name}:{skip['line']}"
+        lines.append(f"  skips {skip['code']} ({place}): nothing asked for depends on it{times}")
     tree: list[list[str]] = []
     if view["segments"]:
         tree.append([f"set-up of the script ({_seconds(view['setup_seconds'])})"])

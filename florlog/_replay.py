@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from .errors import ImageError
 from .handsfree.session import replay_hands_free
 from .notebook.execution import run_cells
 from .source.execution import LocalModuleFinder, run_as_main
-from .source.instrument import excuse, isolate, leave_behind
+from .source.instrument import excuse, isolate, leave_behind, pass_over
+from .source.pieces import Piece
 
 
 @dataclass(slots=True)
@@ -41,6 +42,7 @@ class Answer:
     spans: list[float] = field(
         default_factory=list
     )  # seconds to the first restore, and from each to the next
+    passed: Mapping[Piece, int] = field(default_factory=dict)  # how often each was passed over
 
 
 def answer(
@@ -73,7 +75,8 @@ def answer(
         done = redo(store, question, plan, progress)
     seconds = time.perf_counter() - started
     stored = _save(store, question, done)
-    return Answer(_with_answered(question, done.values), done.differences, seconds, stored, done.spans)
+    values = _with_answered(question, done.values)
+    return Answer(values, done.differences, seconds, stored, done.spans, done.passed)
 
 
 @dataclass(slots=True)
@@ -83,6 +86,7 @@ class Redone:
     values: list[Found]
     differences: list[str]
     spans: list[float] = field(default_factory=list)  # as in `Answer`; several processes have none
+    passed: Mapping[Piece, int] = field(default_factory=dict)  # the same
     measured: dict[str, Any] = field(default_factory=dict)  # costs, for later plans
 
 
@@ -99,7 +103,7 @@ def redo(
             question.unusable.update((loop, index) for index in loop.images if index or loop.depth > 1)
         guide = _guide(store, question, plan_for(question))
         _follow(question, guide, progress)
-    found, differences = guide.checks.found, guide.checks.differences
+    found, differences, passed = guide.checks.found, guide.checks.differences, guide.passed
     if guide.ran:
         report(guide.ran[0] + (f" (and {len(guide.ran) - 1} more)" if len(guide.ran) > 1 else ""))
     if guide.checks.mistaken:
@@ -109,7 +113,7 @@ def redo(
         if (place := guide.checks.settled) is not None:
             atoms = Atoms(question.tree, question.request)
             question.request = atoms.part(atoms.before(*place), len(atoms))
-        question.skippable = {}
+        question.skippable, question.pieces, question.passing = {}, [], {}
         guide = _guide(store, question, plan_for(question))
         _follow(question, guide, progress)
         found = merged([before, guide.checks.found])
@@ -124,7 +128,7 @@ def redo(
                 value.trust, value.detail = CONSISTENT, changed[0]
     if question.changed is not None:
         _doubt(values, question.changed, question.changes[0])
-    return Redone(values, differences, guide.spans, guide.measured.data)
+    return Redone(values, differences, guide.spans, passed, guide.measured.data)
 
 
 def _doubt(values: list[Found], changed: ChangedCode, first: str) -> None:
@@ -166,6 +170,8 @@ def _guide(store: Store, question: Question, plan: Plan) -> Guide:
         exits=question.exits,
         unsteady=question.unsteady,
         skippable=question.skippable,
+        pieces=question.pieces,
+        passing=question.passing,
     )
 
 
@@ -186,7 +192,9 @@ def _execute(question: Question, guide: Guide) -> None:
     files = set(question.diffs)
     leave_behind(question.exits.values())
     isolate(question.apart)
-    excuse(place for skipped in question.skippable.values() for place in skipped.may_fail)
+    pass_over(question.pieces)
+    skips = [*question.skippable.values(), *(piece.left for piece in question.pieces)]
+    excuse(place for skipped in skips for place in skipped.may_fail)
     finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files, question.places)
     try:
         with rerunning(begin, guide, question.script, files):

@@ -142,6 +142,12 @@ class Run:
         if self._guide is not None and self._guide.leaves(self._stack[-1], file, line):
             raise SkipRest
 
+    def passes(self, piece: int, objects: tuple[Any, ...]) -> bool:
+        """Pass over a piece of code here if the plan lets it; for instrumented code."""
+        return self._guide is not None and self._guide.passes(
+            self._stack[-1], piece, lambda acts: self._states.pass_over(acts, objects)
+        )
+
     @property
     def misses(self) -> bool:
         """Whether variables may lack what a skipped loop would have made."""

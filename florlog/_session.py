@@ -74,6 +74,11 @@ def leave(file: str, line: int) -> None:
         _current[-1].leave(file, line)
 
 
+def passed(piece: int, objects: tuple[Any, ...]) -> bool:
+    """Instrumented code stands before a piece that a replay may pass over; whether it does."""
+    return bool(_current) and _current[-1].passes(piece, objects)
+
+
 def excuse() -> None:
     """A statement failed that reads what a loop makes: raise that again, unless the loop was skipped.
 

@@ -71,5 +71,7 @@ def planned(store: Store, options: argparse.Namespace) -> tuple[Question, Plan, 
         question.costs,
         answered_from_log=len(question.answered),
         reasons=question.reasons,
+        pieces=question.pieces,
+        passing=question.passing,
     )
     return question, plan, view

@@ -39,6 +39,7 @@ from florlog.source.instrument import (
     EXCUSE_NAME,
     ISOLATED_NAME,
     LEAVE_NAME,
+    PASSED_NAME,
     SKIP_NAME,
     instrument,
     instrumented_tree,
@@ -214,6 +215,7 @@ def _helpers() -> Iterator[None]:
         SKIP_NAME: SkipRest,
         LEAVE_NAME: _session.leave,
         EXCUSE_NAME: _session.excuse,
+        PASSED_NAME: _session.passed,
         ISOLATED_NAME: Isolated,
     }
     vars(builtins).update(names)

@@ -82,9 +82,7 @@ class CallGraph:
     def events(self, statement: ast.AST) -> list[tuple[ast.AST, frozenset[Node]]]:
         """The nodes of a statement's own part that may call something, and what."""
         if statement not in self._callees:
-            function = self._code.function_of.get(statement)
-            file = function.file if function else self._file_of(statement)
-            self._callees[statement] = [e for e in self._events(statement, file) if e[1]]
+            self._callees[statement] = [e for e in self._events(statement, self._file_of(statement)) if e[1]]
         return self._callees[statement]
 
     def reaching(self, function: Function) -> frozenset[Node]:
@@ -104,11 +102,28 @@ class CallGraph:
         """Whether a function may be called where its name does not stand."""
         return any(function in members for members in self._members.values())
 
-    def reached_from(self, statements: Iterable[ast.AST], without: set[Function]) -> set[Function]:
-        """The functions that statements may run, by any chain of calls outside florlog loops and ``without``."""
+    def sets_mode(self, call: ast.AST, scopes: Scopes) -> bool:
+        """Whether a call has the form of ``model.eval()`` or ``model.train()``, and is no method of the program's own.
+
+        By its name alone it would reach a function ``train`` of the program.
+        """
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+            return False
+        most = {"eval": 0, "train": 1}.get(call.func.attr, -1)
+        if len(call.args) + len(call.keywords) > most or self._on_self(call, scopes):
+            return False
+        return not all(map(root_module, scopes.origins(call.func)))
+
+    def reached_from(
+        self, statements: Iterable[ast.AST], without: set[Function], *, modes: bool = True
+    ) -> set[Function]:
+        """The functions that statements may run, by any chain of calls outside florlog loops and ``without``.
+
+        ``modes``: calls that set a mode (`sets_mode`) may run what has their name.
+        """
         found: set[Function] = set()
         seen: set[Node] = set(without)
-        pending = [callee for statement in statements for callee in self.callees(statement)]
+        pending = [callee for statement in statements for callee in self._called_by(statement, modes)]
         while pending:
             node = pending.pop()
             if node in seen:
@@ -119,12 +134,22 @@ class CallGraph:
                 continue
             found.add(node)
             for statement in self._code.statements_below(node.block):
-                pending.extend(self.callees(statement))
+                pending.extend(self._called_by(statement, modes))
         return found
+
+    def _called_by(self, statement: ast.AST, modes: bool) -> frozenset[Node]:
+        if modes:
+            return self.callees(statement)
+        scopes = self._code.scopes[self._file_of(statement)]
+        return frozenset().union(
+            *(callees for node, callees in self.events(statement) if not self.sets_mode(node, scopes))
+        )
 
     # -- the groups --------------------------------------------------------------------------------
 
     def _file_of(self, part: ast.AST) -> str:
+        if (function := self._code.function_of.get(part)) is not None:
+            return function.file
         return next(file for file, scopes in self._code.scopes.items() if part in scopes.of)
 
     def _index(self, function: Function) -> None:
@@ -133,7 +158,7 @@ class CallGraph:
             self._classes[node.name].append(function)
         elif isinstance(node, FUNCTIONS):
             self._named[node.name].append(function)
-            if {_last_name(d) for d in node.decorator_list} & PROPERTIES:
+            if {last_name(d) for d in node.decorator_list} & PROPERTIES:
                 self._properties[node.name].append(function)
         yields = (ast.Yield, ast.YieldFrom)
         inside = own_nodes(children(node)) if isinstance(node, (*FUNCTIONS, ast.Lambda)) else ()
@@ -148,7 +173,7 @@ class CallGraph:
             yield "hooks"
         if not isinstance(node, FUNCTIONS):
             return
-        if any(_last_name(d) not in QUIET_DECORATORS for d in node.decorator_list):
+        if any(last_name(d) not in QUIET_DECORATORS for d in node.decorator_list):
             yield "hooks"
         owner = self._code.function_of[node].node
         framework = isinstance(owner, ast.ClassDef) and self._has_library_base(owner, set())
@@ -168,7 +193,7 @@ class CallGraph:
             return False
         seen.add(node)
         for base in node.bases:
-            name = _last_name(base)
+            name = last_name(base)
             inner = [f.node for f in self._classes.get(name, ())]
             if name != "object" and not inner:
                 return True
@@ -200,26 +225,40 @@ class CallGraph:
                 annotation = node.returns if isinstance(node, FUNCTIONS) else node.annotation
                 quiet.update(walk(annotation) if annotation else ())
                 quiet.update(node.decorator_list if isinstance(node, FUNCTIONS) else ())
-        for node in self._all_nodes():
-            if (
-                isinstance(node, (ast.Name, ast.Attribute))
-                and isinstance(node.ctx, ast.Load)
-                and node not in quiet
-            ):
-                name = _last_name(node)
-                found.update(self._definitions(name).difference(self._properties.get(name, ())))
+        for file, tree in self._code.trees.items():
+            for node in walk(tree):
+                if (
+                    isinstance(node, (ast.Name, ast.Attribute))
+                    and isinstance(node.ctx, ast.Load)
+                    and node not in quiet
+                    and self._may_refer(node, self._code.scopes[file])
+                ):
+                    name = last_name(node)
+                    found.update(self._definitions(name).difference(self._properties.get(name, ())))
         return found
+
+    @staticmethod
+    def _may_refer(node: ast.Name | ast.Attribute, scopes: Scopes) -> bool:
+        """Whether a name, of a variable or an attribute, may stand for a definition of that name.
+
+        A parameter or an assigned variable does not: what it holds was referred to where it came from.
+        """
+        scope = scopes.of.get(node)
+        holder = scope.holder(node.id) if isinstance(node, ast.Name) and scope is not None else None
+        if holder is None or holder.kind == "class":
+            return True
+        return any(isinstance(value, str) and value != "other" for value in holder.bound[last_name(node)])
 
     def _is_parsed(self, call: ast.Call) -> bool:
         """Whether a call is ``vars(args)`` of command line arguments: no function is among them."""
-        if _last_name(call.func) != "vars" or not call.args or not isinstance(call.args[0], ast.Name):
+        if last_name(call.func) != "vars" or not call.args or not isinstance(call.args[0], ast.Name):
             return False
         scopes = next(s for s in self._code.scopes.values() if call in s.of)
         name = call.args[0].id
         holder = scopes.of[call].holder(name)
         made = [] if holder is None else holder.bound[name]
         return bool(made) and all(
-            isinstance(value, ast.Call) and _last_name(value.func) == "parse_args" for value in made
+            isinstance(value, ast.Call) and last_name(value.func) == "parse_args" for value in made
         )
 
     def _origins_of_first(self, call: ast.Call) -> Origins:
@@ -233,12 +272,12 @@ class CallGraph:
         names = set()
         for node in self._all_nodes():
             if isinstance(node, ast.Call):
-                names.add(_last_name(node.func))
+                names.add(last_name(node.func))
             elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-                if _last_name(node.value.func) in self._classes:
-                    names.update(_last_name(target) for target in node.targets)
+                if last_name(node.value.func) in self._classes:
+                    names.update(last_name(target) for target in node.targets)
             elif isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
-                names.add(_last_name(node.iter))
+                names.add(last_name(node.iter))
         return names - {""}
 
     def _definitions(self, name: str) -> set[Function]:
@@ -257,7 +296,7 @@ class CallGraph:
             if isinstance(n, FUNCTIONS) and n.name in CONSTRUCTORS
         }
         for base in owner.node.bases:
-            for inner in self._classes.get(_last_name(base), ()):
+            for inner in self._classes.get(last_name(base), ()):
                 found |= self._constructors(inner, seen)
         return found
 
@@ -282,7 +321,7 @@ class CallGraph:
                 called.add(node.func)
                 yield node, self._called(node, scopes)
             elif isinstance(node, (ast.Name, ast.Attribute)):
-                yield node, self._used(node, node in called)
+                yield node, self._used(node, scopes, called=node in called)
             elif isinstance(node, (ast.Subscript, ast.Starred)):
                 yield node, frozenset({"iteration"})
             elif isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Store):
@@ -306,8 +345,8 @@ class CallGraph:
             found.add(self._code.function_at[statement])
         if isinstance(statement, (*FUNCTIONS, ast.ClassDef)):
             for decorator in statement.decorator_list:
-                if _last_name(decorator) not in QUIET_DECORATORS:
-                    found |= self._definitions(_last_name(decorator)) or UNKNOWN
+                if last_name(decorator) not in QUIET_DECORATORS:
+                    found |= self._definitions(last_name(decorator)) or UNKNOWN
         return frozenset(found)
 
     def _imported(self, statement: ast.Import | ast.ImportFrom) -> set[Function]:
@@ -318,20 +357,22 @@ class CallGraph:
 
     def _iterated(self, expr: ast.expr, scopes: Scopes) -> frozenset[Node]:
         plain = isinstance(expr, (ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set))
-        is_range = isinstance(expr, ast.Call) and _last_name(expr.func) == "range"
+        is_range = isinstance(expr, ast.Call) and last_name(expr.func) == "range"
         if plain or (is_range and scopes.origins(expr.func) == {"builtin"}):  # type: ignore[attr-defined]
             return frozenset()
         return frozenset({"iteration", "hooks"})
 
-    def _used(self, node: ast.Name | ast.Attribute, called: bool) -> frozenset[Node]:
-        name = _last_name(node)
-        found: set[Node] = set() if called else set(self._definitions(name))
+    def _used(self, node: ast.Name | ast.Attribute, scopes: Scopes, *, called: bool) -> frozenset[Node]:
+        name = last_name(node)
+        found: set[Node] = set()
+        if not called and self._may_refer(node, scopes):
+            found |= self._definitions(name)
         if isinstance(node, ast.Attribute):
             found |= {"attributes", *self._properties.get(name, ())}
         return frozenset(found)
 
     def _called(self, call: ast.Call, scopes: Scopes) -> frozenset[Node]:
-        name = _last_name(call.func)
+        name = last_name(call.func)
         found: set[Node] = set()
         for origin in scopes.origins(call.func):
             root = root_module(origin)
@@ -368,7 +409,7 @@ class CallGraph:
         bases = {n.value for n in walk(call) if isinstance(n, ast.Attribute)}
         called = {n.func for n in walk(call) if isinstance(n, ast.Call)}
         passed = {
-            _last_name(n) for n in walk(call)
+            last_name(n) for n in walk(call)
             if isinstance(n, (ast.Name, ast.Attribute)) and n not in bases and n not in called
         }  # fmt: skip
         return UNKNOWN if passed & self._callable_names else frozenset({"hooks"})
@@ -388,8 +429,8 @@ class CallGraph:
 
 def _finds_by_name(function: ast.AST) -> bool:
     """Whether a call may give any function of the program; ``model.eval()`` is none of these."""
-    name = _last_name(function)
-    if isinstance(function, ast.Attribute) and _last_name(function.value) not in ("builtins", "__builtins__"):
+    name = last_name(function)
+    if isinstance(function, ast.Attribute) and last_name(function.value) not in ("builtins", "__builtins__"):
         return name in ("getattr", "methodcaller")
     return name in ("getattr", "methodcaller", "globals", "locals", "vars", "eval", "exec")
 
@@ -405,12 +446,12 @@ def _is_library(origins: Origins) -> bool:
     return bool(origins) and all(map(root_module, origins))
 
 
-def _last_name(node: ast.AST) -> str:
+def last_name(node: ast.AST) -> str:
     """The last name of a name, attribute, call or subscript: what it is called by."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
         return node.attr
     if isinstance(node, ast.Call):
-        return _last_name(node.func)
-    return _last_name(node.value) if isinstance(node, ast.Subscript) else ""
+        return last_name(node.func)
+    return last_name(node.value) if isinstance(node, ast.Subscript) else ""

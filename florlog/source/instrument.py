@@ -17,6 +17,9 @@ random numbers without the recorded code noticing.
 A statement that reads what a skipped loop would have made (`excuse`) stands in a ``try`` whose handler calls
 ``__florlog_excuse__()``, which raises again unless such a loop was skipped; a ``return`` returns None then.
 
+A piece that may be passed over (`pass_over`) stands in ``if not __florlog_passed__(NUMBER, (OBJECT, ...)):``, which
+does what is left to do with these objects where the piece is not run.
+
 The change is made in the tree and each new node takes the position of the code that it stands for, so
 tracebacks, ``f_lineno`` and ``inspect.getsource`` show the user's file.  ``break``, ``continue``,
 ``return`` and ``else:`` mean what they meant.  The name is bound at the head of the module, after docstring
@@ -34,23 +37,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from types import CodeType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from florlog._skip import SkipRest
 from florlog.source.calls import LoopCall, loop_call
 from florlog.source.scopes import Scopes
 from florlog.source.syntax import FUNCTIONS, blocks, reread
 
+if TYPE_CHECKING:  # recording does not wait for the analysis
+    from florlog.source.pieces import Piece
+
 SKIP_NAME = "__florlog_skip__"
 LEAVE_NAME = "__florlog_leave__"
 ISOLATED_NAME = "__florlog_isolated__"
 EXCUSE_NAME = "__florlog_excuse__"
+PASSED_NAME = "__florlog_passed__"
 DECLARATIONS = (*FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
 
 _wrapped: dict[str, frozenset[int]] = {}
 _points: dict[str, dict[tuple[int, int], int]] = {}
 _apart: dict[str, frozenset[tuple[int, int]]] = {}
 _excused: dict[str, set[tuple[int, int]]] = {}
+_pieces: dict[str, dict[tuple[int, int], tuple[int, tuple[str, ...]]]] = {}
 
 
 class Leaving(Protocol):
@@ -84,6 +92,14 @@ def excuse(places: Iterable[tuple[str, int, int]]) -> None:
         _excused.setdefault(file, set()).add((line, column))
 
 
+def pass_over(pieces: Iterable[Piece]) -> None:
+    """From now on, instrument files so that these pieces may be passed over, numbered from 0, and no others."""
+    _pieces.clear()
+    for number, piece in enumerate(pieces):
+        objects = tuple(act.of for act in piece.acts)
+        _pieces.setdefault(piece.file, {})[piece.line, piece.column] = number, objects
+
+
 @dataclass(frozen=True)
 class Instrumented:
     """A compiled module and the lines of the loop calls whose bodies can be left early."""
@@ -94,28 +110,31 @@ class Instrumented:
 
 def instrument(source: str, filename: str) -> Instrumented:
     """Compiles a module's text with the bodies of its florlog loops wrapped."""
-    tree, wrapped, isolated, excused = instrumented_tree(source, filename)
+    tree, wrapped, isolated, excused, passed = instrumented_tree(source, filename)
     if wrapped:
         _import(tree, SkipRest.__module__, SkipRest.__name__, SKIP_NAME)
         _import(tree, "florlog._session", "leave", LEAVE_NAME)
     if excused:
         _import(tree, "florlog._session", "excuse", EXCUSE_NAME)
+    if passed:
+        _import(tree, "florlog._session", "passed", PASSED_NAME)
     if isolated:
         _import(tree, "florlog._isolation", "Isolated", ISOLATED_NAME)
     code = compile(tree, filename, "exec", dont_inherit=True)
     return Instrumented(code, wrapped)
 
 
-def instrumented_tree(source: str, filename: str) -> tuple[ast.Module, frozenset[int], bool, bool]:
+def instrumented_tree(source: str, filename: str) -> tuple[ast.Module, frozenset[int], bool, bool, bool]:
     """The tree that `instrument` compiles, without the imports at its head: with it, what makes them necessary."""
     tree = reread(ast.parse(source, filename), filename)
+    passed = _pass(tree, _pieces.get(filename, {}))
     excused = _excuse(tree, _excused.get(filename, set()))
     isolated = _isolate(tree, filename, _apart.get(filename, frozenset()))
     wrapped = _wrap_loops(tree)
     if wrapped:
         _insert_leaving(tree, filename, _points.get(filename, {}))
     _wrapped[filename] = wrapped
-    return tree, wrapped, isolated, excused
+    return tree, wrapped, isolated, excused, passed
 
 
 def is_instrumented(filename: str) -> bool:
@@ -184,6 +203,31 @@ def _apart_from(statements: list[ast.stmt], filename: str) -> ast.stmt:
     for node in ast.walk(call):
         ast.copy_location(node, first)
     return ast.copy_location(_Isolated([ast.withitem(call)], statements), first)
+
+
+class _Passed(ast.If):
+    """The ``if`` around a piece that may be passed over."""
+
+
+def _pass(tree: ast.Module, pieces: Mapping[tuple[int, int], tuple[int, tuple[str, ...]]]) -> bool:
+    """Let the statements at these places be passed over; whether there was one."""
+    found = False
+    for node in list(ast.walk(tree)) if pieces else ():
+        for _, block in blocks(node):
+            for place, statement in enumerate(block):
+                if isinstance(statement, ast.stmt) and (piece := pieces.get(_place(statement))) is not None:
+                    found = True
+                    block[place] = _passed(statement, *piece)
+    return found
+
+
+def _passed(statement: ast.stmt, number: int, objects: tuple[str, ...]) -> ast.stmt:
+    held = ast.Tuple([ast.parse(of, mode="eval").body for of in objects], ast.Load())
+    call = ast.Call(ast.Name(PASSED_NAME, ast.Load()), [ast.Constant(number), held], [])
+    test = ast.UnaryOp(ast.Not(), call)
+    for node in ast.walk(test):
+        ast.copy_location(node, statement)
+    return ast.copy_location(_Passed(test, [statement], []), statement)
 
 
 class _Excused(ast.Try):

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from florlog.source.callgraph import CallGraph, Node
+from florlog.source.pieces import Piece, pieces
 from florlog.source.program import Code, Function, Loop, enclosing_plain_loop
 from florlog.source.skipping import Skipping
 from florlog.source.staleness import Lines
@@ -112,6 +113,10 @@ class Program:
     def skipping(self, added: Lines) -> Skipping:
         """Which loops can be skipped, given the lines that the recording does not have."""
         return Skipping(self._code, self._graph, added)
+
+    def pieces(self, added: Lines) -> list[Piece]:
+        """Which plain loops and calls can be passed over, given these lines."""
+        return pieces(self._code, self._graph, self.skipping(added))
 
     def loop(self, frame: Frame) -> Loop | None:
         """The florlog loop whose call a frame is in."""

@@ -29,7 +29,9 @@ from florlog.source.scopes import Scopes, root_module
 from florlog.source.staleness import CHANGING, Lines, Needed, Staleness
 from florlog.source.syntax import FUNCTIONS
 
-FORBIDDEN = {"open", "exec", "eval", "setattr", "delattr", "input", "globals", "locals", "vars"}
+FORBIDDEN = {
+    "open", "exec", "eval", "setattr", "delattr", "input", "globals", "locals", "next", "vars",
+}  # fmt: skip
 FRESH = (
     ast.List,
     ast.Dict,
@@ -45,7 +47,7 @@ FRESH = (
 
 @dataclass(frozen=True)
 class Skipped:
-    """What is not as in the recording behind a skipped loop."""
+    """What is not as in the recording behind a loop or a piece that was skipped."""
 
     told: frozenset[tuple[str, int]] = frozenset()  # recorded log statements, by file and line
     stale: frozenset[tuple[str, str]] = frozenset()  # variables, by qualified name of their code and name
@@ -53,37 +55,44 @@ class Skipped:
 
 
 @dataclass
-class _Flow:
+class Flow:
+    """Where something flows: what `Skipped` has, as it is found."""
+
     told: set[tuple[str, int]] = field(default_factory=set)
     may_fail: set[tuple[str, int, int]] = field(default_factory=set)
     stale: set[tuple[str, str]] = field(default_factory=set)
 
 
 class Skipping:
-    """Answers for the loops of one program; ``added`` are the lines that the recording does not have."""
+    """Answers for the loops of one program; ``added`` are the lines that the recording does not have.
+
+    `florlog.source.pieces` asks the same of plain loops and calls.
+    """
 
     def __init__(self, code: Code, graph: CallGraph, added: Lines) -> None:
-        self._code, self._graph, self._added = code, graph, added
+        self._code, self._graph, self.added = code, graph, added
         self._clean: dict[Function, bool] = {}
-        self._asked = frozenset(self._names_asked())
+        self.asked = frozenset(self._names_asked())
 
     def skipped(self, loop: Loop) -> Skipped | None:
         """What skipping a loop makes stale; None: it cannot be skipped."""
         statement = loop.body
         if not isinstance(statement, ast.For) or not loop.call.certain or statement.orelse:
             return None
-        flow = _Flow()
+        flow = Flow()
         try:
-            written = self._written(statement, loop.function)
-            self._check_called(statement)
-            self._follow(loop.function, statement, written, frozenset(), flow, set())
+            written = self.written(statement, loop.function)
+            self._check_calls(statement, loop.function)
+            self.check_called(statement.body)
+            self.follow(loop.function, statement, written, frozenset(), flow, set())
         except Needed:
             return None
         return Skipped(frozenset(flow.told), frozenset(flow.stale), frozenset(flow.may_fail))
 
     # -- what a body writes ------------------------------------------------------------------------
 
-    def _written(self, loop: ast.For, function: Function) -> Names:
+    def written(self, loop: ast.For, function: Function) -> Names:
+        """The names whose values a loop makes; raises where it may write into anything else."""
         scopes = self._code.scopes[function.file]
         names = written_by(loop.target)
         if any(
@@ -92,14 +101,21 @@ class Skipping:
         ):
             raise Needed
         nodes = [node for part in loop.body for node in ast.walk(part)]
-        filled = self._writes(nodes, scopes)
-        if self._doubtful(nodes, scopes) & self._asked - self._tracked:
-            raise Needed
+        filled = self.writes([*nodes, *ast.walk(loop.iter)], scopes)
         for node in ast.walk(function.node):  # an object that is filled may be known by another name already
             read = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in filled
             if read and node.lineno < loop.lineno:  # type: ignore[attr-defined]
                 raise Needed
         return frozenset(names | filled | self._bound(nodes, scopes))
+
+    def _check_calls(self, loop: ast.For, function: Function) -> None:
+        """Refuse where calls in the loop's body change a mode, or something that an added statement may read."""
+        nodes = [node for part in loop.body for node in ast.walk(part)]
+        scopes = self._code.scopes[function.file]
+        if self._doubtful(nodes, scopes) & self.asked - self.tracked:
+            raise Needed
+        if any(self._graph.sets_mode(node, scopes) for node in nodes):
+            raise Needed
 
     def _bound(self, nodes: Iterable[ast.AST], scopes: Scopes) -> set[str]:
         bound = set()
@@ -128,7 +144,7 @@ class Skipping:
                 found.update(n.id for part in parts for n in ast.walk(part) if isinstance(n, ast.Name))
         return frozenset(found)
 
-    def _writes(self, nodes: Iterable[ast.AST], scopes: Scopes) -> set[str]:
+    def writes(self, nodes: Iterable[ast.AST], scopes: Scopes) -> set[str]:
         """The local objects that code writes into; raises where it may write into anything else."""
         filled = set()
         for node in nodes:
@@ -177,11 +193,12 @@ class Skipping:
             return False
         return all(isinstance(value, FRESH) for value in holder.bound[name.id])
 
-    def _check_called(self, loop: ast.For) -> None:
-        statements = list(self._statements(loop.body))
-        for called in self._graph.reached_from(statements, set()):
-            if not self._is_clean(called):
-                raise Needed
+    def check_called(self, block: Iterable[ast.AST]) -> set[Function]:
+        """The functions of the program that a block may call; raises where one writes into what it did not make."""
+        found = self._graph.reached_from(list(self._statements(block)), set(), modes=False)
+        if not all(map(self._is_clean, found)):
+            raise Needed
+        return found
 
     def _statements(self, block: Iterable[ast.AST]) -> Iterator[ast.AST]:
         """The statements of a block, those of florlog loops in it included."""
@@ -200,7 +217,7 @@ class Skipping:
             if isinstance(function.node, (ast.Module, ast.ClassDef)):
                 clean = False
             try:
-                self._writes(nodes, scopes)
+                self.writes(nodes, scopes)
             except Needed:
                 clean = False
             self._clean[function] = clean
@@ -208,11 +225,11 @@ class Skipping:
 
     # -- where it flows ----------------------------------------------------------------------------
 
-    def _follow(
-        self, function: Function, source: ast.AST, written: Names, given: frozenset[ast.AST], flow: _Flow,
+    def follow(
+        self, function: Function, source: ast.AST, written: Names, given: frozenset[ast.AST], flow: Flow,
         seen: set[ast.AST],
     ) -> None:  # fmt: skip
-        """Follow names that a loop wrote, or values that calls gave."""
+        """Follow names that a loop wrote, or values that calls gave (``given``)."""
         if source in seen:
             return
         seen.add(source)
@@ -222,8 +239,8 @@ class Skipping:
         frame = _Frame(scopes, scopes.inner.get(function.node, scopes.root))
         exposed = NOTHING
         if isinstance(source, ast.For) and not given:
-            exposed = frame.read_first(source.body) - written_by(source.target)
-        stale = Staleness(function, scopes, self._added, source, written, exposed, given)
+            exposed = frame.read_first([source])
+        stale = Staleness(function, scopes, self.added, source, written, exposed, given)
         stale.block(function.block, frozenset())
         if stale.everything & frame.captured:
             raise Needed
@@ -233,7 +250,7 @@ class Skipping:
         if stale.returned:
             for caller, statement in self._calls(function):
                 given = frozenset(n for n, callees in self._graph.events(statement) if function in callees)
-                self._follow(caller, statement, frozenset(), given, flow, seen)
+                self.follow(caller, statement, frozenset(), given, flow, seen)
 
     def _calls(self, function: Function) -> list[tuple[Function, ast.AST]]:
         """The statements that call a function."""
@@ -246,7 +263,7 @@ class Skipping:
         ]
 
     @cached_property
-    def _tracked(self) -> Names:
+    def tracked(self) -> Names:
         """Names of objects that the program gives to ``run.track``."""
         return frozenset(
             name.id if isinstance(name, ast.Name) else name.attr
@@ -262,8 +279,14 @@ class Skipping:
     def _names_asked(self) -> Iterator[str]:
         for file, tree in self._code.trees.items():
             for node in ast.walk(tree):
-                if isinstance(node, ast.Name) and node.lineno in self._added.get(file, ()):
+                if not isinstance(node, ast.Name | ast.Attribute) or node.lineno not in self.added.get(
+                    file, ()
+                ):
+                    continue
+                if isinstance(node, ast.Name):
                     yield node.id
+                elif isinstance(node.value, ast.Name) and node.value.id == "self":
+                    yield node.attr
 
 
 def written_by(target: ast.expr) -> Names:

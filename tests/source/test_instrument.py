@@ -14,9 +14,14 @@ from typing import Any
 
 import pytest
 
+from florlog import _session
 from florlog._skip import SkipRest
+from florlog.source.acts import Items, Mode
 from florlog.source.execution import LocalModuleFinder, below, run_as_main
-from florlog.source.instrument import instrument, isolate, wrapped_at
+from florlog.source.instrument import instrument, isolate, leave_behind, pass_over, wrapped_at
+from florlog.source.pieces import Piece
+from florlog.source.regions import Exit
+from florlog.source.skipping import Skipped
 
 HEAD = """
 class Run:
@@ -246,3 +251,43 @@ def test_runs_of_added_statements_are_isolated_and_control_flow_means_what_it_me
     torch.set_rng_state(before)
     assert space["found"] == [(first, torch.rand(())), (first, torch.rand(()))]  # one run: seed, then draw
     assert space["drawn"] == torch.rand(())
+
+
+def test_a_piece_is_run_or_passed_over_and_an_iteration_left_behind_it_either_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = HEAD + textwrap.dedent("""
+        class Model:
+            part = [7]
+        model, seen = Model(), []
+        def evaluate(items):
+            seen.append(items)
+        for epoch in run.loop("epoch", range(3)):
+            evaluate(epoch)
+            seen.append("rest")
+    """)
+    line = 1 + source.splitlines().index("    evaluate(epoch)")
+    acts = (Items("model.part[0]", whole=True), Mode("model", training=True, first=False))
+    asked: list[Any] = []
+
+    def passed(number: int, objects: tuple[Any, ...]) -> bool:
+        asked.append((number, objects[0], type(objects[1]).__name__))
+        return len(asked) == 2
+
+    def leave(file: str, at: int) -> None:
+        assert (file, at) == ("script.py", line)
+        raise SkipRest
+
+    monkeypatch.setattr(_session, "passed", passed)
+    monkeypatch.setattr(_session, "leave", leave)
+    try:
+        pass_over([Piece("script.py", "<module>", line, 4, "evaluate(epoch)", acts, Skipped())])
+        assert execute(source)["seen"] == [0, "rest", "rest", 2, "rest"]
+        assert asked == [(0, 7, "Model")] * 3
+        asked.clear()
+        leave_behind([Exit("script.py", line, frozenset({(line, 4)}), 0.5)])
+        assert execute(source)["seen"] == [0, 2]
+    finally:
+        pass_over([])
+        leave_behind([])
+    assert execute(source)["seen"] == [0, "rest", 1, "rest", 2, "rest"]

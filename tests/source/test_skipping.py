@@ -83,6 +83,8 @@ def test_a_loop_whose_results_are_only_told_is_skipped(code: dict[str, str]) -> 
         {"body": "torch.save(x, 'x.pt')"},
         {"body": "random.random()"},
         {"body": "return 3"},
+        {"body": "model.eval()"},
+        {"body": "next(seen)"},
         {"body": "global total; total += x"},
         {"body": "global total; total = x"},
         {"after": "if right: model.w = 1"},

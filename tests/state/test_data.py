@@ -21,7 +21,7 @@ from torch.utils.data import (
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 import florlog
-from florlog._data import Cursor, check, identity, length_of, loader_generators, passed_over
+from florlog._data import Cursor, check, draw, identity, length_of, loader_generators, passed_over
 from florlog._state import Randomness, adapter
 
 ITEMS = 46
@@ -159,6 +159,22 @@ def test_a_loader_goes_on_with_the_very_items_and_loads_none_that_it_skips(kind:
     assert same(got, expected)
     items = sum(item.numel() for item, _ in expected)
     assert data.loaded.sum().item() - loaded[1] == items
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", LOADERS)
+def test_what_a_pass_over_a_loader_draws_is_drawn_without_its_items(kind: str, workers: int) -> None:
+    states = []
+    for over in (lambda loader: [None for _ in loader], draw):
+        torch.manual_seed(3)
+        data = Counted()
+        loader = LOADERS[kind](data, workers)
+        over(loader)
+        own = [generator.get_state() for generator in loader_generators(loader)]
+        states.append([torch.get_rng_state(), *own])
+    assert same(*states)
+    # A batch of each worker tells whether it draws random numbers; without batches all is loaded there.
+    assert data.loaded.sum() <= (ITEMS if kind == "unbatched" and workers else 5 * workers)
 
 
 @pytest.mark.parametrize(("workers", "at"), [(2, 1), (2, 4), (4, 7)])

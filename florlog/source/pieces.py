@@ -1,0 +1,146 @@
+"""Which plain loops and calls of the program's own functions a replay may pass over.
+
+A *piece* is a statement in an iteration that florlog does not know from inside: a ``for`` that is no florlog loop, or a
+call of a function of the program whose result is dropped, named, logged or printed.  A validation pass by hand is one.
+The conditions are those of florlog loops (`florlog.source.skipping`).  Further, nothing in it or in what it may call is
+added, is a florlog loop, or draws random numbers by name; and what it leaves behind can be done without it
+(`florlog.source.remains`).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from florlog.source.acts import Act
+from florlog.source.callgraph import CallGraph, last_name
+from florlog.source.calls import log_calls_in
+from florlog.source.liveness import NOTHING
+from florlog.source.naming import callee
+from florlog.source.program import Code, Function
+from florlog.source.remains import Remains
+from florlog.source.skipping import Flow, Skipped, Skipping
+from florlog.source.staleness import Needed
+from florlog.source.syntax import blocks, header_nodes, one_line
+
+DRAWING = {
+    "bernoulli", "bernoulli_", "cauchy_", "exponential_", "geometric_", "gumbel_softmax", "log_normal_", "manual_seed",
+    "multinomial", "normal", "normal_", "poisson", "rand", "rand_like", "randint", "randint_like", "randn",
+    "randn_like", "random_", "random_split", "randperm", "rsample", "sample", "seed", "set_rng_state", "uniform_",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A statement that need not be run: what is done instead, and what is not as in the recording behind it."""
+
+    file: str
+    qualname: str  # of the code that it stands in
+    line: int
+    column: int
+    text: str
+    acts: tuple[Act, ...]
+    left: Skipped
+
+
+def pieces(code: Code, graph: CallGraph, skipping: Skipping) -> list[Piece]:
+    """The outermost pieces in the iterations of florlog loops, and in the functions that are called there."""
+    search = _Search(code, graph, skipping)
+    for loop in code.loops:
+        if loop.body is not None and loop.call.certain:
+            search.block(loop.function, list(loop.body.body))
+    return search.found
+
+
+class _Search:
+    def __init__(self, code: Code, graph: CallGraph, skipping: Skipping) -> None:
+        self._code, self._graph, self._skipping = code, graph, skipping
+        self._seen: set[Function] = set()
+        self._loops = {loop.call.node for loop in code.loops}
+        self.found: list[Piece] = []
+
+    def block(self, function: Function, block: list[ast.AST]) -> None:
+        for statement in block:
+            calls = list(self._calls(statement))
+            if (piece := self._piece(function, statement, calls)) is not None:
+                self.found.append(piece)
+                continue
+            for _, called in calls:
+                if called not in self._seen:
+                    self._seen.add(called)
+                    self.block(called, called.block)
+            if statement not in self._code.function_at:
+                for field, inner in blocks(statement):
+                    if not (statement in self._code.looping and field == "body"):
+                        self.block(function, inner)
+
+    def _calls(self, statement: ast.AST) -> Iterator[tuple[ast.Call, Function]]:
+        """The calls of the program's functions in a statement's own part."""
+        for node in header_nodes(statement):
+            if isinstance(node, ast.Call) and (called := callee(self._code, self._graph, node, statement)):
+                yield node, called
+
+    def _piece(
+        self, function: Function, statement: ast.AST, calls: list[tuple[ast.Call, Function]]
+    ) -> Piece | None:
+        loop = isinstance(statement, ast.For) and statement not in self._code.looping
+        if not loop and not (calls and isinstance(statement, (ast.Expr, ast.Assign, ast.AnnAssign))):
+            return None
+        assert isinstance(statement, ast.stmt)
+        inner = {node for call, _ in calls for node in ast.walk(call) if node is not call}
+        try:
+            acts, left = self._passed(function, statement, frozenset(call for call, _ in calls) - inner)
+        except Needed:
+            return None
+        place = statement.lineno, statement.col_offset
+        return Piece(function.file, function.qualname, *place, one_line(statement), acts, left)
+
+    def _passed(
+        self, function: Function, statement: ast.stmt, given: frozenset[ast.AST]
+    ) -> tuple[tuple[Act, ...], Skipped]:
+        """What is to be done in a piece's place, and what is stale behind it; raises `Needed`."""
+        skipping = self._skipping
+        reached = skipping.check_called([statement])
+        flow = Flow(told=self._told([statement], function.file))
+        for called in reached:
+            flow.told |= self._told(called.block, called.file)
+        if isinstance(statement, ast.For):
+            written, given = skipping.written(statement, function), frozenset()
+            if statement.orelse:
+                raise Needed
+        else:
+            written = NOTHING
+            if skipping.writes(ast.walk(statement), self._code.scopes[function.file]):
+                raise Needed
+        remains = Remains(self._code, self._graph, written)
+        remains.walk(statement, function)
+        unseen = {
+            call
+            for called in reached
+            for call in ast.walk(called.node)
+            if self._graph.sets_mode(call, self._code.scopes[called.file])
+        }
+        changed = {_head(of) for of in remains.touched} - skipping.tracked
+        if unseen - remains.modes or changed & skipping.asked:
+            raise Needed
+        skipping.follow(function, statement, written, given, flow, set())
+        own = function.file, statement.lineno, statement.col_offset
+        left = Skipped(frozenset(flow.told), frozenset(flow.stale), frozenset(flow.may_fail - {own}))
+        return tuple(remains.acts), left
+
+    def _told(self, block: list[ast.AST], file: str) -> set[tuple[str, int]]:
+        """The log statements in code that a piece runs; raises where that has to be run for its own sake."""
+        added, scopes = self._skipping.added.get(file, frozenset()), self._code.scopes[file]
+        for node in (node for part in block for node in ast.walk(part)):
+            if node in self._loops or getattr(node, "lineno", 0) in added:
+                raise Needed
+            if isinstance(node, ast.Call) and last_name(node.func) in DRAWING:
+                raise Needed
+        calls = [call for part in block for call in log_calls_in(part, scopes)]
+        return {(file, line) for call in calls for line in range(call.line, call.end_line + 1)}
+
+
+def _head(of: str) -> str:
+    """The name that an object goes by: its variable's, or its attribute's of ``self``."""
+    return of.removeprefix("self.").partition(".")[0].partition("[")[0]
