@@ -42,8 +42,7 @@ from .source.exposure import exposed_names
 from .source.observation import changing
 from .source.pieces import Piece
 from .source.regions import Exit, Location, Program
-from .source.skipping import Skipped
-from .source.staleness import Lines
+from .source.skipping import Skipped, Skipping
 
 WORTH = 0.02
 """Seconds of a segment in which code is passed over: of what takes less the values' labels have more."""
@@ -297,9 +296,8 @@ class _Requester:
         for file, diff in self.question.diffs.items():
             for new in diff.added:
                 added.setdefault(file, set()).update(range(new.line, new.end_line + 1))
-        lines = {file: frozenset(found) for file, found in added.items()}
-        self._pieces(lines)
-        skipping = self.program.skipping(lines)
+        skipping = self.program.skipping({file: frozenset(lines) for file, lines in added.items()})
+        self._pieces(skipping)
         answers: dict[Frame, Skipped | None] = {}
         for loop in self.question.tree.loops():
             if loop.form != "for" or not loop.ended or not loop.count:
@@ -311,9 +309,9 @@ class _Requester:
             if (skipped := answers[frame]) is not None:
                 self.question.skippable[loop] = skipped
 
-    def _pieces(self, added: Lines) -> None:
+    def _pieces(self, skipping: Skipping) -> None:
         question = self.question
-        question.pieces = self.program.pieces(added)
+        question.pieces = self.program.pieces(skipping)
         sites = [Location(piece.file, piece.line, piece.qualname) for piece in question.pieces]
         for loop in question.tree.loops():
             frame = self._frame(loop.site)

@@ -194,9 +194,9 @@ def analyzed(view: PlanView, spans: Sequence[float], passed: Mapping[Piece, int]
     ``spans``: seconds from the script's start to the first restore, from there to the next, and so on; neither is
     known of several processes.
     """
-    times = {(piece.text, piece.line): count for piece, count in passed.items()}
+    times = {(piece.file, piece.line, piece.text): count for piece, count in passed.items()}
     for skip in view["skips"] if spans else ():
-        skip["times"] = times.get((skip["code"], skip["line"]), 0)
+        skip["times"] = times.get((skip["file"], skip["line"], skip["code"]), 0)
     view["actual_seconds"] = sum(spans)
     segments = [segment for segment in view["segments"] if segment["restore"]]
     if len(spans) != len(segments) + 1:

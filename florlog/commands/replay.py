@@ -73,8 +73,6 @@ def _replayed(options: argparse.Namespace, shown: dict[str, str]) -> tuple[Quest
     with open_store(store_path(options.store), "r") as store:
         question, plan, view = planned(store, options)
         question.shown = shown
-        for skip in view["skips"]:
-            skip["file"] = shown.get(skip["file"], skip["file"])
         if options.format == "text" and not options.analyze:
             print(plan_text(view), file=sys.stderr)
         progress = _progress(view["iterations_redone"])
@@ -90,6 +88,8 @@ def _replayed(options: argparse.Namespace, shown: dict[str, str]) -> tuple[Quest
             print(file=sys.stderr)
         if options.analyze:
             analyzed(view, found.spans, found.passed)
+        for skip in view["skips"]:
+            skip["file"] = shown.get(skip["file"], skip["file"])
     return question, view, found
 
 

@@ -114,9 +114,9 @@ class Program:
         """Which loops can be skipped, given the lines that the recording does not have."""
         return Skipping(self._code, self._graph, added)
 
-    def pieces(self, added: Lines) -> list[Piece]:
-        """Which plain loops and calls can be passed over, given these lines."""
-        return pieces(self._code, self._graph, self.skipping(added))
+    def pieces(self, skipping: Skipping) -> list[Piece]:
+        """Which plain loops and calls can be passed over, by the answers of `skipping`."""
+        return pieces(self._code, self._graph, skipping)
 
     def loop(self, frame: Frame) -> Loop | None:
         """The florlog loop whose call a frame is in."""
