@@ -9,7 +9,8 @@ of Python's functions: the ``open`` of builtins and io, the functions of `os` th
 
 Not covered: what C libraries open by themselves (sqlite3, HDF5, safetensors), other programs that the script
 starts, processes made by spawn, calls with ``dir_fd``, and everything that is not a file (network, databases).
-Devices and ``/proc`` are passed through.
+Devices, ``/proc`` and the directory of multiprocessing's sockets are passed through: a socket is bound by a C
+library, and a DataLoader's workers hand their batches over through one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -40,6 +42,7 @@ class Overlay:
 
     def __init__(self) -> None:
         self._upper = ""
+        self._through: tuple[str, ...] = ()
         self._gone: set[str] = set()  # whiteouts: what of the lower layer counts as removed
         self._empty = True  # nothing was written or removed yet: imports look at thousands of files
         self._undo: list[tuple[Any, str, Any]] = []
@@ -47,6 +50,7 @@ class Overlay:
 
     def __enter__(self) -> Overlay:
         self._upper = os.path.realpath(tempfile.mkdtemp(prefix="florlog-replay-"))
+        self._through = (*_THROUGH, self._upper, get_temp_dir())
         opened = builtins.open
         for name in (
             *_READERS,
@@ -100,7 +104,7 @@ class Overlay:
         except TypeError:  # a descriptor
             return None
         text = os.path.abspath(text)  # noqa: PTH100 - pathlib keeps ".."
-        if text.startswith(self._upper) or any(text == p or text.startswith(p + "/") for p in _THROUGH):
+        if any(text == through or text.startswith(through + "/") for through in self._through):
             return None
         return text
 
