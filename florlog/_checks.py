@@ -66,7 +66,8 @@ class Checks:
         self.undrawn = False  # code was passed over, and no random numbers were compared since
         self.mistaken = ""  # a difference that may come from a loop that was skipped
         self.settled: tuple[Loop, int] | None = None  # the last boundary with the recorded state
-        self.before = 0, 0  # values and differences found before that
+        self.passed: list[int] = []  # the number of each piece of code that was passed over
+        self.before = 0, 0, 0  # how many values, differences and pieces passed over there were before that
 
     @property
     def unchecked(self) -> bool:
@@ -278,7 +279,7 @@ class Checks:
         """Everything up to here is labelled; what follows starts from a known state."""
         self._label()
         self._difference = self._local = ""
-        self.settled, self.before = (loop, index), (len(self.found), len(self.differences))
+        self.settled, self.before = (loop, index), (len(self.found), len(self.differences), len(self.passed))
 
     def restored(self, loop: Loop, index: int) -> None:
         """An image is in place: everything up to here is labelled, what follows starts from a known state."""

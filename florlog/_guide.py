@@ -11,7 +11,6 @@ records again.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +66,6 @@ class Guide:
         self._skippable = skippable or {}
         self._pieces = pieces
         self._passing = passing or {}
-        self.passed = Counter["Piece"]()  # how often each was passed over
         self.ran: list[str] = []  # loops and pieces that the plan skips and that were run, and why
         self._arrived = False
         self.checks = Checks(store, tree, lines, unsteady, resuming=self.resuming)
@@ -264,7 +262,7 @@ class Guide:
         if why := pass_over(piece.acts):
             self.ran.append(f"{what} was run, not skipped: {why}")
             return False
-        self.passed[piece] += 1
+        self.checks.passed.append(number)
         self.checks.skipped(what, piece.left)
         self.checks.undrawn = True
         return True

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
@@ -33,6 +34,9 @@ class _Part:
     attempts: int = 0
     values: list[Found] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
+    passed: Counter[int] = field(
+        default_factory=Counter
+    )  # how often each of the question's pieces was passed over
     error: str = ""
     process: subprocess.Popen[bytes] | None = None
 
@@ -43,8 +47,8 @@ def redo_in_parallel(
     atoms: int,
     progress: Callable[[int], None] | None,
     variables: Mapping[str, str],
-) -> tuple[list[Found], list[str]]:
-    """Have every part redone by a process; values and differences in the order of the run.
+) -> tuple[list[Found], list[str], Counter[int]]:
+    """Have every part redone by a process; values and differences in the order of the run, and what was passed over.
 
     ``argv``: the arguments of ``florlog replay``; ``variables``: of the workers' environment, beside this one's.
     Raises `FlorlogError` when a part's script fails, or its worker
@@ -74,7 +78,8 @@ def redo_in_parallel(
     if error := next((part.error for part in work if part.error), ""):
         raise FlorlogError(error)
     differences = list(dict.fromkeys(text for part in work for text in part.differences))
-    return merged([part.values for part in work]), differences
+    passed = sum((part.passed for part in work), Counter[int]())
+    return merged([part.values for part in work]), differences, passed
 
 
 def _lead(
@@ -120,9 +125,10 @@ def _listen(part: _Part, stream: IO[bytes], told: Callable[[], None]) -> bool:
             case ["progress", int() as redone]:
                 part.redone = redone
                 told()
-            case ["done", values, differences]:
+            case ["done", values, differences, passed]:
                 part.values = [_found(*fields) for fields in values]
                 part.differences = list(differences)
+                part.passed = Counter({int(number): int(count) for number, count in passed})
                 return True
             case ["error", str() as text]:
                 part.error = text

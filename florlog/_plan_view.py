@@ -39,9 +39,11 @@ class Segment(TypedDict):
 class Skip(TypedDict):
     """Code within executed iterations that is passed over, as nothing asked for depends on it.
 
+    ``piece``: its number among the question's.
     ``times``: how often it was; it is run where an object that it concerns speaks against that.
     """
 
+    piece: int
     code: str
     file: str
     line: int
@@ -178,7 +180,7 @@ def plan_view(
         "answered_from_state": viewer.from_state,
         "segments": segments,
         "skips": [
-            {"code": piece.text, "file": piece.file, "line": piece.line}
+            {"piece": number, "code": piece.text, "file": piece.file, "line": piece.line}
             for number, piece in enumerate(pieces)
             if number in viewer.passed
         ],
@@ -188,16 +190,16 @@ def plan_view(
     }
 
 
-def analyzed(view: PlanView, spans: Sequence[float], passed: Mapping[Piece, int]) -> None:
+def analyzed(view: PlanView, spans: Sequence[float], passed: Mapping[int, int]) -> None:
     """Put beside each segment what it took, and beside each piece how often it was passed over.
 
     ``spans``: seconds from the script's start to the first restore, from there to the next, and so on; neither is
     known of several processes.
     """
-    times = {(piece.file, piece.line, piece.text): count for piece, count in passed.items()}
-    for skip in view["skips"] if spans else ():
-        skip["times"] = times.get((skip["file"], skip["line"], skip["code"]), 0)
-    view["actual_seconds"] = sum(spans)
+    for skip in view["skips"]:
+        skip["times"] = passed.get(skip["piece"], 0)
+    if spans:
+        view["actual_seconds"] = sum(spans)
     segments = [segment for segment in view["segments"] if segment["restore"]]
     if len(spans) != len(segments) + 1:
         return  # executed otherwise than planned

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,6 @@ from .handsfree.session import replay_hands_free
 from .notebook.execution import run_cells
 from .source.execution import LocalModuleFinder, run_as_main
 from .source.instrument import excuse, isolate, leave_behind, pass_over
-from .source.pieces import Piece
 
 
 @dataclass(slots=True)
@@ -42,7 +42,9 @@ class Answer:
     spans: list[float] = field(
         default_factory=list
     )  # seconds to the first restore, and from each to the next
-    passed: Mapping[Piece, int] = field(default_factory=dict)  # how often each was passed over
+    passed: Mapping[int, int] = field(
+        default_factory=dict
+    )  # how often each of the question's pieces was passed over
 
 
 def answer(
@@ -70,7 +72,8 @@ def answer(
     )
     if len(parts) > 1:
         variables = thread_variables(question.tree.begin.environment)
-        done = Redone(*redo_in_parallel(argv, parts, len(atoms), progress, variables))
+        found, differences, passed = redo_in_parallel(argv, parts, len(atoms), progress, variables)
+        done = Redone(found, differences, passed=passed)
     else:
         done = redo(store, question, plan, progress)
     seconds = time.perf_counter() - started
@@ -86,7 +89,7 @@ class Redone:
     values: list[Found]
     differences: list[str]
     spans: list[float] = field(default_factory=list)  # as in `Answer`; several processes have none
-    passed: Mapping[Piece, int] = field(default_factory=dict)  # the same
+    passed: Mapping[int, int] = field(default_factory=dict)  # the same
     measured: dict[str, Any] = field(default_factory=dict)  # costs, for later plans
 
 
@@ -103,13 +106,13 @@ def redo(
             question.unusable.update((loop, index) for index in loop.images if index or loop.depth > 1)
         guide = _guide(store, question, plan_for(question))
         _follow(question, guide, progress)
-    found, differences, passed = guide.checks.found, guide.checks.differences, guide.passed
+    found, differences, passed = guide.checks.found, guide.checks.differences, guide.checks.passed
     if guide.ran:
         report(guide.ran[0] + (f" (and {len(guide.ran) - 1} more)" if len(guide.ran) > 1 else ""))
     if guide.checks.mistaken:
         report(f"{guide.checks.mistaken}: from there on all is redone in full")
-        known, told = guide.checks.before
-        before, said = found[:known], differences[:told]
+        known, told, over = guide.checks.before
+        before, said, passed = found[:known], differences[:told], passed[:over]
         if (place := guide.checks.settled) is not None:
             atoms = Atoms(question.tree, question.request)
             question.request = atoms.part(atoms.before(*place), len(atoms))
@@ -128,7 +131,7 @@ def redo(
                 value.trust, value.detail = CONSISTENT, changed[0]
     if question.changed is not None:
         _doubt(values, question.changed, question.changes[0])
-    return Redone(values, differences, guide.spans, passed, guide.measured.data)
+    return Redone(values, differences, guide.spans, Counter(passed), guide.measured.data)
 
 
 def _doubt(values: list[Found], changed: ChangedCode, first: str) -> None:

@@ -60,7 +60,7 @@ def _redo(order: dict[str, Any], stream: BinaryIO) -> None:
         ]
         for v in done.values
     ]
-    send(stream, ["done", found, done.differences])
+    send(stream, ["done", found, done.differences, list(done.passed.items())])
 
 
 if __name__ == "__main__":
