@@ -62,6 +62,9 @@ def statement_keys(diffs: Mapping[str, SourceDiff], recorded: Mapping[str, str])
     for file, diff in sorted(diffs.items()):
         for change in diff.changed:
             others.update(repr((recorded[file], change)).encode())
+        for named in diff.named:
+            others.update(repr((recorded[file], diff.line_map.get(named.line), named.name)).encode())
+            others.update(ast.dump(named.statement).encode())
         for added in diff.added:
             if not _only_logs(added):
                 others.update(repr((recorded[file], *_place(diff, added), ast.dump(added.node))).encode())

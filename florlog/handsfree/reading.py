@@ -7,7 +7,8 @@
     print("loss", loss)             __florlog__.said(__florlog__.begin(),
                                         print("loss", __florlog__.see("loss", loss)))
 
-Everything is evaluated once, in its order, and every node keeps its line.  What is seen: arguments of
+Everything is evaluated once, in its order, and every node keeps its line; ``written`` is what stood in the place of a
+call of the runtime.  What is seen: arguments of
 ``print``, of a logger's methods and of a progress bar's ``set_postfix`` and ``set_description``, and the values
 inside their f-strings, ``%`` and ``.format``.  Values that come from a clock are not seen: no re-execution
 repeats them.
@@ -67,7 +68,7 @@ class _Turn(ast.NodeTransformer):
     def visit_For(self, node: ast.For) -> ast.AST:
         self.generic_visit(node)
         if (name := self._loops.get(node.lineno)) is not None:
-            node.iter = _call("loop", [_constant(name, node.iter), node.iter], node.iter)
+            node.iter = _call("loop", [_constant(name, node.iter), node.iter], node.iter, node.iter)
         return node
 
     def visit_While(self, node: ast.While) -> ast.AST:
@@ -98,7 +99,7 @@ class _Turn(ast.NodeTransformer):
         for keyword in node.keywords:
             if keyword.arg is not None and keyword.arg not in _ASIDE:
                 keyword.value = self._argument(keyword.value, keyword.arg, seen)
-        return _call("said", [_call("begin", [], node), node], node) if seen else node
+        return _call("said", [_call("begin", [], node), node], node, node) if seen else node
 
     def _argument(self, node: ast.expr, name: str, seen: set[str]) -> ast.expr:
         if isinstance(node, (ast.Constant, ast.Starred)):
@@ -133,15 +134,19 @@ class _Turn(ast.NodeTransformer):
             number += 1
             name = f"{base}_{number}"
         seen.add(name)
-        return _call("see", [_constant(name, node), node], node)
+        return _call("see", [_constant(name, node), node], node, node)
 
 
-def _call(method: str, arguments: list[ast.expr], place: ast.expr) -> ast.Call:
+def _call(
+    method: str, arguments: list[ast.expr], place: ast.expr, written: ast.expr | None = None
+) -> ast.Call:
     runtime = ast.copy_location(ast.Name(RUNTIME, ast.Load()), place)
     function = ast.copy_location(ast.Attribute(runtime, method, ast.Load()), place)
     # A frame names the line where the called expression starts.
     function.end_lineno, function.end_col_offset = place.lineno, place.col_offset
-    return ast.copy_location(ast.Call(function, arguments, []), place)
+    made = ast.copy_location(ast.Call(function, arguments, []), place)
+    made.written = written  # type: ignore[attr-defined]
+    return made
 
 
 def _constant(text: str, place: ast.expr) -> ast.Constant:

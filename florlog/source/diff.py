@@ -4,8 +4,9 @@ Hindsight asks for one kind of edit: statements added to a script that otherwise
 So the comparison takes the reading of an edit with the fewest *changes* (recorded code that is gone or
 altered) and, among those, the fewest *additions*; `alignment` finds it.
 
-Not a change: comments, formatting, a ``pass`` or a bare constant that goes, and keywords added to a log
-call, which count as an added log statement of the new names alone.  Equal statements that stand elsewhere
+Not a change: comments, formatting, a ``pass`` or a bare constant that goes, a name for a value that was computed
+without (`extraction`), and keywords added to a log call, which count as an added log statement of the new names
+alone.  Equal statements that stand elsewhere
 are a change of kind ``moved``.  A renamed variable is a change of kind ``renamed`` in each statement that
 uses it, where the file has the old name nowhere any more and had the new one nowhere before.  An added
 statement may be anything (a ``return`` too): whether it only observes is not decided here.
@@ -21,6 +22,7 @@ from functools import cached_property
 
 from florlog.source.alignment import DEFINITIONS, Alignment, called, is_idle, paired_blocks
 from florlog.source.calls import LogCall, log_calls_in
+from florlog.source.extraction import Named, names_in, put_back
 from florlog.source.scopes import Scopes
 from florlog.source.syntax import blocks, header_nodes, header_parts, one_line, parse
 
@@ -72,6 +74,7 @@ class SourceDiff:
     added: tuple[AddedStatement, ...]
     changed: tuple[Change, ...]
     line_map: dict[int, int]  # new line -> old line, for the code that both have
+    named: tuple[Named, ...] = ()  # values of the old source that have a name in the new one
 
     @cached_property
     def old_to_new(self) -> dict[int, int]:
@@ -81,7 +84,21 @@ class SourceDiff:
 
 def compare(old: str, new: str, *, filename: str) -> SourceDiff:
     """Compares the recorded text of a file with its present text."""
-    return _Comparison(parse(old, filename), parse(new, filename)).result()
+    before = parse(old, filename)
+    found = _Comparison(before, parse(new, filename)).result()
+    left: set[int] = set()
+    while found.changed:
+        after = parse(new, filename)
+        if not (named := put_back(before, after, left)):
+            break
+        comparison = _Comparison(before, after)
+        other = comparison.result()
+        # What merely looks like recorded code, and stands where there was none, is an addition as it is.
+        mistaken = {name.line for name in named if comparison.is_added(name.statement)}
+        if not mistaken:
+            return replace(other, named=tuple(named)) if len(other.changed) < len(found.changed) else found
+        left |= mistaken
+    return found
 
 
 class _Comparison:
@@ -113,6 +130,10 @@ class _Comparison:
         self._changes = [replace(change, qualname=self._holder(change)) for change in self._changes]
         self._changes.sort(key=lambda c: (c.new_line or c.old_line or 0, c.old_line or 0))
         return SourceDiff(tuple(added), tuple(self._changes), self._line_map)
+
+    def is_added(self, node: ast.AST) -> bool:
+        """Whether a statement of the new source has no counterpart."""
+        return node in self._added
 
     def _holder(self, change: Change) -> str:
         scopes = self._scopes if change.new_line is not None else self._old_scopes
@@ -211,7 +232,7 @@ class _Comparison:
         """Tells the altered pairs that differ in the names of variables alone, one for one in the whole file."""
         pairs = [(old, new, _renaming(old, new)) for old, new in self._altered]
         renamed = {pair for _, _, names in pairs for pair in names or ()}
-        there, gone = _names(self._new), _names(self._old)
+        there, gone = names_in(self._new), names_in(self._old)
         news, olds = Counter(new for _, new in renamed), Counter(old for old, _ in renamed)
         sure = {
             (old, new)
@@ -247,11 +268,6 @@ def _renaming(old: ast.AST, new: ast.AST) -> set[tuple[str, str]] | None:
                 return None
             found.add((str(value), str(other)))
     return found
-
-
-def _names(tree: ast.AST) -> set[str]:
-    nodes = list(ast.walk(tree))
-    return {n.id for n in nodes if isinstance(n, ast.Name)} | {n.arg for n in nodes if isinstance(n, ast.arg)}
 
 
 def _line(node: ast.AST) -> int:

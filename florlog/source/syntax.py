@@ -10,6 +10,7 @@ equal under the Python that recorded it.
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -149,9 +150,16 @@ def dump_header(node: ast.AST) -> str:
     return " ".join(parts)
 
 
+class _AsWritten(ast.NodeTransformer):
+    def visit(self, node: ast.AST) -> ast.AST:
+        written = getattr(node, "written", None)  # where a reading put something else there
+        made: ast.AST = super().visit(node if written is None else written)
+        return made
+
+
 def one_line(node: ast.AST) -> str:
-    """A node's code on one line, its blocks left out, for messages."""
-    text = ast.unparse(node)
+    """A node's code on one line, as it was written, its blocks left out, for messages."""
+    text = ast.unparse(_AsWritten().visit(copy.deepcopy(node)))
     first = text.splitlines()[0] if text else ""
     if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
         first = next((line for line in text.splitlines() if not line.startswith("@")), first)

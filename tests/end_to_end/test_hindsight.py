@@ -11,7 +11,7 @@ import pytest
 
 import florlog
 
-from .harness import EXAMPLES, Nursery, flor
+from .harness import EXAMPLES, Nursery, flor, newest
 from .programs import NESTED, PLACES, add, write
 
 
@@ -244,6 +244,65 @@ INNER = {
     "behind another": "run.log(early=loss.item())\n                run.log(late=total)",
     "in a with block": "with torch.no_grad():\n                    run.log(m=model.first.weight.mean())",
 }
+
+
+NAMING = """
+import torch
+from torch import nn
+
+import florlog
+
+torch.manual_seed(0)
+x, y = torch.randn(64, 8), torch.randn(64, 1)
+model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.5), nn.Linear(16, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def fit(step):
+    loss = nn.functional.mse_loss(model(x[step::4]), y[step::4])
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model[0].parameters(), 0.1)
+    nn.utils.clip_grad_norm_(model[2].parameters(), 0.1)
+    optimizer.step()
+    return loss.item()
+
+
+with florlog.run("naming") as run:
+    run.track(model=model, optimizer=optimizer)
+    for epoch in run.loop("epoch", range(3)):
+        for step in run.loop("step", range(4)):
+            run.log(loss=fit(step))
+"""
+OUT = ("mse_loss(model(x[step::4]), ", "mse_loss(out, ")
+FIT = "    loss = nn"
+EPOCH = "            run.log(loss=fit(step))"
+
+
+def test_a_recorded_value_may_be_given_a_name_to_log_it(nursery: Nursery, tmp_path: Path) -> None:
+    script, store = write(tmp_path / "train.py", NAMING), tmp_path / "store"
+    nursery.run(store, script)
+    run = newest(store)
+    first = "nn.utils.clip_grad_norm_(model[0]", "norm = nn.utils.clip_grad_norm_(model[0]"
+    second = "nn.utils.clip_grad_norm_(model[2]", "norm = nn.utils.clip_grad_norm_(model[2]"
+    log = "    optimizer.step()\n", "    optimizer.step()\n    run.log(norm=norm)\n"
+    ahead = FIT, f"    out = model(x[step::4])\n    run.log(spread=out.std())\n{FIT}"
+    result = (
+        EPOCH,
+        "            again = fit(step)\n            run.log(loss=again)\n            run.log(twice=2 * again)",
+    )
+    for edits in ([first, log], [second, log], [OUT, ahead], [result], [first, log, OUT, ahead, result]):
+        text = NAMING
+        for before, after in edits:
+            assert before in text
+            text = text.replace(before, after)
+        write(script, text)
+        truth = instrumented(nursery, tmp_path / f"truth{len(text)}{edits[0] == second}", script)
+        answer = ask(nursery, store, script, "--run", run)
+        assert {value["trust"] for value in answer["values"]} == {"PROVEN"}
+        found = answers(answer)
+        assert len(found) == 12 * len(edits) - 12 * (OUT in edits) - 12 * (log in edits)
+        assert all(truth[key] == values for key, values in found.items())
 
 
 @pytest.mark.parametrize("kind", INNER)
