@@ -2,13 +2,15 @@
 
     python benchmarks/replay.py                            30 epochs of 200 steps: a quarter of an hour
     python benchmarks/replay.py --steps 30 --rounds 1      a quick look
+    python benchmarks/replay.py --questions "every step"   one of the questions
     python benchmarks/replay.py --flordb /path/to/python   with a Python that has flordb 4.0.1, torch and git
 
 The questions: one value per epoch from the state as it begins; one step of one epoch; every step, by one worker and by
 as many as there are cores.  A rerun is the plain training with the statement in it, without florlog; it and the
 questions take turns within a round, and a ratio is of one round.  *Loop* is the training loop alone, *wall* the whole
 process with interpreter, imports and data; what florlog adds to start-up is its wall time without its loop, less the
-same of the rerun.  Prints a Markdown table.
+same of the rerun.  *Parts at once* are as many plain trainings as there are cores, side by side, each of its share
+of the epochs: what the machine lets several workers reach at best.  Prints a Markdown table.
 
 The sizes: an epoch of some 3 s (200 steps of 15 ms) with a state of 18 MB (parameters, gradients, Adam's moments)
 stands for one of minutes. What a restored state answers does not depend on the epoch's length, so longer epochs
@@ -149,6 +151,27 @@ def rerun(folder: Path, options: argparse.Namespace, question: str | None) -> To
     return Took(json.loads(told.read_text()), wall)
 
 
+def parts_at_once(folder: Path, options: argparse.Namespace, cores: int) -> Took:
+    """Plain trainings of a share of the epochs each, side by side."""
+    shares = [len(range(number, options.epochs, cores)) for number in range(cores)]
+    files = [folder / f"part{number}.py" for number in range(cores)]
+    for file, epochs in zip(files, shares, strict=True):
+        part = argparse.Namespace(**{**vars(options), "epochs": epochs})
+        file.write_text(script("plain", part, "every step"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    told = [folder / f"told{number}.json" for number in range(cores)]
+    started = time.perf_counter()
+    running = [
+        subprocess.Popen([sys.executable, str(file)], cwd=folder, env={**environment, "TOLD": str(place)})
+        for file, place in zip(files, told, strict=True)
+    ]
+    ended = [process.wait() for process in running]
+    if any(ended):
+        raise SystemExit("a part failed")
+    wall = time.perf_counter() - started
+    return Took(max(json.loads(place.read_text()) for place in told), wall)
+
+
 def replay(folder: Path, options: argparse.Namespace, question: str, *more: str) -> tuple[Took, int]:
     """A replay from a fresh copy of the recorded store; how many values it found."""
     file, store = folder / "train.py", folder / "asked"
@@ -222,6 +245,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1024, help="of the hidden layers")
     parser.add_argument("--overhead", type=float, default=0.1, help="the recording's share for images")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--questions", nargs="+", choices=list(QUESTIONS), default=list(QUESTIONS))
     parser.add_argument("--flordb", metavar="PYTHON", help="a Python with flordb")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
@@ -233,6 +257,7 @@ def main() -> None:
             f, options, "one step of one epoch", "--where", point
         )[0],
         ("every step", "florlog"): lambda f: replay(f, options, "every step")[0],
+        ("every step", "parts at once"): lambda f: parts_at_once(f, options, cores),
         ("every step", f"florlog, {cores} workers"): lambda f: replay(
             f, options, "every step", "--workers", str(cores)
         )[0],
@@ -247,14 +272,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="florlog-bench-") as name:
         folder = Path(name)
         images = record(folder, options)
-        base: dict[str, list[Took]] = {question: [] for question in QUESTIONS}
-        found: dict[tuple[str, str], list[Took]] = {way: [] for way in ways}
+        base: dict[str, list[Took]] = {question: [] for question in options.questions}
+        found: dict[tuple[str, str], list[Took]] = {way: [] for way in ways if way[0] in base}
         for _ in range(options.rounds):
-            for question in QUESTIONS:
+            for question in base:
                 base[question].append(rerun(folder, options, question))
-                for (asked, way), measure in ways.items():
+                for asked, way in found:
                     if asked == question:
-                        found[asked, way].append(measure(folder))
+                        found[asked, way].append(ways[asked, way](folder))
     size = f"{options.epochs} epochs of {options.steps} steps, hidden layers of {options.width}"
     print(
         f"{size}, {images} images at overhead={options.overhead}, {options.rounds} rounds, medians, {cores} cores,"
@@ -262,13 +287,13 @@ def main() -> None:
     print(f"load {os.getloadavg()[0]:.1f} at the end\n")
     print("| question | way | loop, s | faster | wall, s | faster | start-up added, s | |")
     print("|---|---|---|---|---|---|---|---|")
-    for question in QUESTIONS:
+    for question in base:
         print(row(question, "full rerun", base[question], base[question]))
         for (asked, way), took in found.items():
             if asked == question:
                 ratio = ""
                 if asked == "every step" and way != "flordb":
-                    parts = cores if "workers" in way else 1
+                    parts = 1 if way == "florlog" else cores
                     against = [t.wall * parts / b.wall for t, b in zip(took, base[question], strict=True)]
                     ratio = f"{statistics.median(against):.2f} x rerun / {parts}"
                 print(row(question, way, took, base[question], ratio))

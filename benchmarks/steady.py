@@ -21,7 +21,6 @@ import os
 import random
 import statistics
 import tempfile
-import threading
 import time
 import warnings
 from pathlib import Path
@@ -113,8 +112,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(f"torch {torch.__version__}, threads: {args.threads}, cores: {os.cpu_count()}, load: {os.getloadavg()[0]:.1f}")
-    print("\n| workload | step | epochs | overhead (90 %) | median epoch (quartiles) | images | number | once |")
+    print(
+        f"torch {torch.__version__}, threads: {args.threads}, cores: {os.cpu_count()}, load: {os.getloadavg()[0]:.1f}"
+    )
+    print(
+        "\n| workload | step | epochs | overhead (90 %) | median epoch (quartiles) | images | number | once |"
+    )
     print("|---" * 8 + "|")
     for workload in args.workloads or WORKLOADS:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

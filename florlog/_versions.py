@@ -14,6 +14,7 @@ has them, the answer as JSON text.
 from __future__ import annotations
 
 import ast
+import gc
 import io
 import json
 import os
@@ -155,6 +156,7 @@ def _replayed(store: Store, tree: RunTree, texts: dict[str, str], argv: Sequence
 
 def main() -> None:
     """Carry out the order."""
+    gc.freeze()  # as `florlog.__main__` does
     order = json.load(sys.stdin)
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

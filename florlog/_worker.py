@@ -8,6 +8,7 @@ What the script prints goes nowhere.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -22,6 +23,7 @@ from .errors import FlorlogError
 
 def main() -> None:
     """Carry out the order."""
+    gc.freeze()  # as `florlog.__main__` does
     order = json.load(sys.stdin)
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
