@@ -41,6 +41,13 @@ def bfloat16() -> tuple[nn.Module, torch.optim.Optimizer]:
     return model, torch.optim.SGD(model.parameters(), lr=1e-5)
 
 
+def bfloat16_adamw() -> tuple[nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    layers = nn.Embedding(4096, 64), nn.Flatten(), nn.Linear(512, 1024), nn.ReLU(), nn.Linear(1024, 10)
+    model = nn.Sequential(*layers).to(torch.bfloat16)
+    return model, torch.optim.AdamW(model.parameters(), lr=1e-5)
+
+
 def sparse_rows() -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(50_000, 32, sparse=True), nn.Flatten(), nn.Linear(256, 10))
@@ -69,7 +76,7 @@ def digests(tensors: Iterable[torch.Tensor]) -> list[bytes]:
     return [page_digest(clone_bits(tensor)) for tensor in tensors]
 
 
-@pytest.mark.parametrize("make", [frozen_layers, bfloat16, sparse_rows])
+@pytest.mark.parametrize("make", [frozen_layers, bfloat16, bfloat16_adamw, sparse_rows])
 def test_fine_tuning_writes_half_of_torch_save_at_most_and_every_image_is_exact(
     make: Callable[[], Any], tmp_path: Path
 ) -> None:

@@ -2,10 +2,11 @@
 
 Whether a page is stored whole, as planes or as rows is decided by measurement, per tensor and online:
 
-* Within an image, the changed pages are tried in order.  A try that does not halve its page is a miss;
-  trying stops once there are `PATIENCE` more misses than hits.  So what is wasted is bounded by what is won.
+* Within an image, the changed pages are tried in order.  A try that does not pay (`deltas`) is a miss; trying
+  stops once there are `PATIENCE` more misses than hits.  So what is wasted is bounded by what is won.
 * Of pages for which rows pay, the first is encoded in both forms, and the form that is better there is
   used for the rest of this image.
+* A page of items of two bytes that replaces none, or one at the end of a chain, is tried as planes over zeros.
 * From image to image, a tensor without a hit is left alone for 1, then 2, 4, up to `LONGEST_PAUSE` images.
   Dense training in float32 therefore costs a few samples in every 64th image; a tensor that becomes sparse,
   or whose learning rate has fallen, is found again.
@@ -20,7 +21,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from florlog_wal import deltas
+from florlog_wal.tables import PAGE_SIZE, page_digest
 
+ZEROS: Final = bytes(PAGE_SIZE)
+ZEROS_DIGEST: Final = page_digest(ZEROS)
 PATIENCE: Final = 4
 LONGEST_PAUSE: Final = 64
 ROWS_FAVOUR: Final = 1.5
@@ -78,7 +82,15 @@ class Turn:
         """A page as a difference from the base of a digest; None where it does not pay."""
         if len(page) != len(base):
             return None
-        found = self._smaller(page, base, digest, depth, offset)
+        return self._counted(self._smaller(page, base, digest, depth, offset))
+
+    def alone(self, page: Any) -> bytes | None:
+        """A page as a difference from `ZEROS`; None where it does not pay."""
+        if self._lineage.itemsize != 2 or len(page) != PAGE_SIZE:
+            return None
+        return self._counted(deltas.encode_planes(page, ZEROS, ZEROS_DIGEST, 0, 2))
+
+    def _counted(self, found: bytes | None) -> bytes | None:
         if found is None:
             self._misses += 1
         else:

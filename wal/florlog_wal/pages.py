@@ -23,7 +23,7 @@ from florlog_wal import deltas, directory, environment
 from florlog_wal.btree import Damage, Snapshot
 from florlog_wal.environment import Environment
 from florlog_wal.errors import CorruptPage, MissingPage, StoreFailed
-from florlog_wal.lineage import Lineage, Turn
+from florlog_wal.lineage import ZEROS, ZEROS_DIGEST, Lineage, Turn
 from florlog_wal.tables import page_digest
 
 FULL: Final = "full"
@@ -120,6 +120,8 @@ def _put_batch(env: Environment, batch: list[_Page]) -> int:
                 full[digest] = page.view
             else:
                 differences[digest] = difference
+                if deltas.head(difference)[1] == ZEROS_DIGEST and not _present(snapshot, ZEROS_DIGEST):
+                    full[ZEROS_DIGEST] = ZEROS
     if not full and not differences:
         return 0
 
@@ -136,15 +138,17 @@ def _put_batch(env: Environment, batch: list[_Page]) -> int:
 
 
 def _difference(snapshot: Snapshot, page: _Page) -> bytes | None:
-    """The page as a difference from its base; None where it does not pay, or the base cannot be read."""
+    """The page as a difference from its base, or from zeros; None where it does not pay."""
     turn, base = page.turn, page.base
-    if turn is None or base is None or not turn.trying:
+    if turn is None or not turn.trying:
         return None
+    if base is None:
+        return turn.alone(page.view)
     try:
         if page.previous is not None:
             depth = _depth(snapshot, base)
             if depth is None or not turn.admits(depth):
-                return None
+                return turn.alone(page.view)
             before = memoryview(page.previous).cast("B")
             found = turn.difference(page.view, before, base, depth, page.offset)
             # Only now: its owner may have been writing to it meanwhile.
@@ -152,7 +156,7 @@ def _difference(snapshot: Snapshot, page: _Page) -> bytes | None:
                 return found
         chain, whole = _chain(snapshot, base)
         if whole is None or not turn.admits(len(chain)):
-            return None
+            return turn.alone(page.view)
         read = _assemble(chain, whole)
         if page_digest(read) != base:
             return None
