@@ -22,7 +22,15 @@ from torch.utils.data import DataLoader
 
 from ._budget import Room
 from ._checks import Variables
-from ._data import can_restart, draw, holds_still, loader_generators, passed_over
+from ._data import (
+    can_restart,
+    draw,
+    holds_still,
+    keeps_workers,
+    loader_generators,
+    passed_over,
+    start_workers,
+)
 from ._derived import Derived
 from ._fingerprint import StateFingerprint, rng_fingerprint
 from ._frames import Carried, binding
@@ -138,6 +146,7 @@ class Checkpointer:
         return {
             "rng": self._random.capture(),
             "generators": [generator.get_state() for generator in generators],
+            "workers": keeps_workers(iterable),
         }
 
     def _places(self, loop: OpenLoop) -> dict[CodeType, int | None]:
@@ -282,6 +291,8 @@ class Checkpointer:
                 generators = loader_generators(loop.cursor.iterable)
                 for generator, state in zip(generators, loop.entry["generators"], strict=True):
                     generator.set_state(state)
+                if loop.entry["workers"]:
+                    start_workers(loop.cursor.iterable)
             position = saved.tree("/position") if "/position" in names else None
             if what := passed_over(loop.cursor.iterable, position):
                 self._warn(

@@ -13,7 +13,10 @@ state afterwards.  So all that a skip draws, it draws within `Cursor.seek`.
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from types import GeneratorType
 from typing import Any
@@ -142,12 +145,65 @@ def draw(loader: DataLoader[Any]) -> None:
     _continued(loader, sys.maxsize)  # to the sampler's end, wherever that is
 
 
+def keeps_workers(iterable: Any) -> bool:
+    """Whether a loader in it has workers that an earlier pass started: another pass draws no seed for them."""
+    return any(
+        leaf.persistent_workers and leaf._iterator is not None
+        for leaf in _leaves(iterable)
+        if isinstance(leaf, DataLoader)
+    )
+
+
+def start_workers(iterable: Any) -> None:
+    """Start the persistent workers of its loaders as an earlier pass had; nothing is drawn and no item loaded."""
+    for loader in _leaves(iterable):
+        if (
+            not isinstance(loader, DataLoader)
+            or not loader.persistent_workers
+            or loader._iterator is not None
+        ):
+            continue
+        name = "sampler" if loader.batch_sampler is None else "batch_sampler"
+        sampler, generator = getattr(loader, name), loader.generator
+        vars(loader)[name], loader.generator = [], torch.Generator()
+        try:
+            iterator: Any = iter(loader)
+        finally:
+            vars(loader)[name], loader.generator = sampler, generator
+        iterator._index_sampler = sampler
+        if _draws(loader.dataset):
+            warnings.warn(
+                f"florlog: the persistent workers that load a {type(loader.dataset).__name__} were started anew, and "
+                "their random numbers are not those that the recording drew; with persistent_workers=False they are",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+def _draws(dataset: Any) -> bool:
+    """Whether a data set seems to draw random numbers, by the code of its class and the names of its transforms."""
+    try:
+        code = inspect.getsource(type(dataset))
+    except (OSError, TypeError):
+        code = ""
+    transforms = (repr(getattr(dataset, name, "")) for name in ("transform", "transforms"))
+    if any(re.search("rand|noise|choice|shuffle", text, re.I) for text in (code, *transforms)):
+        return True
+    inner = getattr(dataset, "dataset", None)  # of a subset
+    return inner is not None and inner is not dataset and _draws(inner)
+
+
 def length_of(iterable: Any) -> int:
     """The number of items, or -1 when the iterable does not tell."""
     try:
         return len(iterable)
     except (TypeError, NotImplementedError):
         return -1
+
+
+WORKER_STATE = "worker_state"
+"""In a loop's data: its loader's workers have random generators that go on from pass to pass, and that no image has."""
+_NO_IDENTITY = ("type", WORKER_STATE)
 
 
 def identity(iterable: Any) -> dict[str, Any]:
@@ -163,6 +219,7 @@ def identity(iterable: Any) -> dict[str, Any]:
             "sampler": type(loader.sampler).__name__,
             "batch_sampler": type(loader.batch_sampler).__name__,
             "workers": loader.num_workers,
+            WORKER_STATE: loader.persistent_workers and _draws(loader.dataset),
         }
     return found
 
@@ -175,7 +232,7 @@ def check(name: str, iterable: Any, length: int, recorded: dict[str, Any]) -> No
             f"loop {name!r} had {length} items when recorded and has {now} now: replay and resume need the same data"
         )
     for key, value in identity(iterable).items():
-        if key in recorded and key != "type" and recorded[key] != value:
+        if key in recorded and key not in _NO_IDENTITY and recorded[key] != value:
             raise ChangedError(
                 f"loop {name!r} ran over a DataLoader with {key}={recorded[key]!r} when recorded, "
                 f"and {key}={value!r} now: replay and resume need the same data"
@@ -275,7 +332,7 @@ def _loader_from(loader: DataLoader[Any], count: int) -> Iterator[Any]:
         timeout=loader.timeout,
         worker_init_fn=passing.prepare,
         multiprocessing_context=loader.multiprocessing_context,
-        generator=loader.generator,
+        generator=torch.Generator() if keeps_workers(loader) else loader.generator,  # for the workers' seed
         prefetch_factor=loader.prefetch_factor,
         pin_memory_device=loader.pin_memory_device,
     )

@@ -30,6 +30,7 @@ from florlog_wal import Path as IterationPath
 from ._changes import ChangedCode
 from ._comparison import compared, read_in
 from ._costs import costs_of
+from ._data import WORKER_STATE
 from ._found import Found
 from ._known import Known, Place, known, statement_keys
 from ._select import Chosen, Mask, Selection, outermost
@@ -175,6 +176,7 @@ def ask(
         listed = "; ".join(str(item) for item in added)
         raise FlorlogError(f"no recorded iteration that was asked for reaches the added statement: {listed}")
     _exclude_images(question, old_texts, texts)
+    _exclude_behind_workers(question)
     return question
 
 
@@ -232,6 +234,19 @@ def _exclude_images(question: Question, old_texts: dict[str, str], texts: dict[s
                 f"images {place}of loop {executions[0].name!r} lack {names}, which the added code reads: "
                 "they are not used"
             )
+
+
+def _exclude_behind_workers(question: Question) -> None:
+    """Leave out the images that lack the random generators of a loader's persistent workers."""
+    first = next((loop for loop in question.tree.loops() if loop.data.get(WORKER_STATE)), None)
+    if first is None:
+        return
+    for loop in question.tree.loops():
+        question.unusable.update((loop, index) for index, image in loop.images.items() if image.lsn > first.lsn)
+    question.notes.append(
+        f"images behind the start of loop {first.name!r} lack the random generators of its loader's "
+        "workers, which are persistent: they are not used"
+    )
 
 
 def _reading(old_texts: dict[str, str], diffs: dict[str, SourceDiff]) -> Reading:

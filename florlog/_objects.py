@@ -6,7 +6,7 @@ RNG, an averaged model that was not given to ``run.track``.  `Walk.capture` turn
 
     value    a plain value, container, tensor or array, as `flatten` takes it
     state    something with an adapter (module, optimizer, scheduler, RNG); attributes of user's classes beside it
-    loader   a DataLoader: its generators, its data set
+    loader   a DataLoader: its generators, its data set, whether it keeps workers
     object   an instance of a class of the user's own source: its attributes
     items, pairs    a list or tuple, a dict, that holds such objects
     cells    a function's closure
@@ -35,6 +35,7 @@ from florlog_wal import Unencodable
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from . import _cells
+from ._data import keeps_workers, start_workers
 from ._environment import is_local, is_own, main_script
 from ._inplace import put_back
 from ._state import adapter, loader_generators
@@ -156,6 +157,7 @@ class Walk:
                 "loader",
                 held,
                 [self.capture(p, f"{place}.{i}", data=True, depth=depth) for i, p in enumerate(parts)],
+                keeps_workers(value),
             )
         if is_stateful(value):
             try:
@@ -251,6 +253,8 @@ class Walk:
                     self.restore(generator, state, f"{place}.generator", objects)
                 for i, part in enumerate((live.dataset, live.sampler, live.batch_sampler)):
                     self.restore(part, tree[2][i], f"{place}.{i}", objects)
+                if tree[3]:
+                    start_workers(live)
             case "state":
                 adapter(place, live).restore(held)
                 self._put_beside(live, tree[2], place, objects)

@@ -25,6 +25,7 @@ from florlog_wal import Unencodable, encode_value
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils.data import DataLoader
 
+from ._data import keeps_workers, start_workers
 from ._data import loader_generators as loader_generators
 from ._inplace import bits, overwrite, put_back
 from ._tree import dense_part, flatten
@@ -253,7 +254,7 @@ class _NumpyState:
 
 
 class _Loader:
-    """A DataLoader has no state between two epochs but that of its generators, and its data set's own.
+    """A DataLoader has no state between two epochs but that of its generators, and its data set's own, and workers.
 
     Its place within an epoch is its loop's (`_data`).  torchdata's loader is not asked for its ``state_dict``, because
     before it has begun it would begin, and draw random numbers that it would have drawn later.
@@ -267,6 +268,7 @@ class _Loader:
         return {
             "generators": [generator.get_state() for generator in loader_generators(self.loader)],
             "dataset": dataset.state_dict() if _is_stateful(dataset) else None,
+            "workers": keeps_workers(self.loader),
         }
 
     def restore(self, tree: Tree) -> None:
@@ -274,6 +276,8 @@ class _Loader:
             generator.set_state(state)
         if tree["dataset"] is not None:
             self.loader.dataset.load_state_dict(tree["dataset"])
+        if tree["workers"]:
+            start_workers(self.loader)
 
 
 class _Value:

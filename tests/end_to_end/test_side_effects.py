@@ -97,50 +97,6 @@ def test_a_resume_writes_the_files_of_the_script(nursery: Nursery, tmp_path: Pat
     assert (tmp_path / "out" / "steps.csv").read_text().splitlines()[-1].startswith("3,")
 
 
-WORKERS = """
-import torch
-from torch.utils.data import DataLoader, TensorDataset
-
-import florlog
-
-
-def main():
-    torch.manual_seed(0)
-    inputs, model = torch.randn(48, 8), torch.nn.Linear(8, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    loader = DataLoader(TensorDataset(inputs, inputs.sum(1)), batch_size=8, shuffle=True, num_workers=2)
-    with florlog.run("workers") as run:
-        run.track(model=model, optimizer=optimizer)
-        for epoch in run.loop("epoch", range(3)):
-            for step, (x, y) in run.loop("step", enumerate(loader)):
-                loss = (model(x).squeeze(1) - y).square().mean()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                run.log(loss=loss.item())
-                # ADD
-
-
-if __name__ == "__main__":
-    main()
-"""
-
-
-def test_a_replay_takes_batches_from_the_workers_of_a_loader(nursery: Nursery, tmp_path: Path) -> None:
-    script, store = write(tmp_path / "train.py", WORKERS), tmp_path / "store"
-    nursery.run(store, script)
-    write(script, WORKERS.replace("# ADD", "run.log(norm=model.weight.grad.norm(), again=loss.item())"))
-    for where in (("--where", "epoch == 1 and step == 4"), ()):
-        nursery.run(store, "florlog", "replay", script, *where)
-        with florlog.open(store) as log:
-            values = log.values("norm", "again", "loss")
-            assert (values["norm"].notna() == values["again"].notna()).all()
-            values = values.dropna(subset=["norm"])
-            assert len(values) == (1 if where else 18)
-            assert values["again"].tolist() == values["loss"].tolist()
-            assert set(values["trust"]) == {"PROVEN"}
-
-
 DYING = """
 import os
 import signal
