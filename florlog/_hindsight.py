@@ -34,7 +34,7 @@ from ._data import WORKER_STATE
 from ._found import Found
 from ._known import Known, Place, known, statement_keys
 from ._select import Chosen, Mask, Selection, outermost
-from .errors import FlorlogError, SourceChangedError
+from .errors import FlorlogError, RanksError, SourceChangedError
 from .handsfree.choice import choose
 from .handsfree.reading import Reading, reading
 from .source.calls import LogCall
@@ -124,9 +124,11 @@ def ask(
     holds and in which an added statement may run.
 
     Raises `SourceChangedError` when the script differs in more than added statements and that is not forced,
-    and `FlorlogError`
-    when nothing was added, or nothing of it runs in the iterations asked for.
+    `RanksError` for a run of several ranks, and `FlorlogError` when nothing was added, or nothing of it runs in the
+    iterations asked for.
     """
+    if tree.begin.world_size > 1:
+        raise RanksError(tree.begin.world_size)
     files = compared(store, tree, script)
     diffs = {file.present: file.diff for file in files}
     old_texts = {file.present: file.old for file in files}
@@ -242,7 +244,9 @@ def _exclude_behind_workers(question: Question) -> None:
     if first is None:
         return
     for loop in question.tree.loops():
-        question.unusable.update((loop, index) for index, image in loop.images.items() if image.lsn > first.lsn)
+        question.unusable.update(
+            (loop, index) for index, image in loop.images.items() if image.lsn > first.lsn
+        )
     question.notes.append(
         f"images behind the start of loop {first.name!r} lack the random generators of its loader's "
         "workers, which are persistent: they are not used"

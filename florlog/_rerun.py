@@ -15,7 +15,7 @@ from ._guide import Guide
 from ._overlay import Overlay
 from ._session import Replay
 from ._skip import SkipRest
-from .errors import FlorlogError, ImageError
+from .errors import FlorlogError, ImageError, RanksError
 
 
 @contextlib.contextmanager
@@ -26,6 +26,8 @@ def rerunning(begin: RunBegin, guide: Guide, script: str, files: Collection[str]
     `FlorlogError` for what it raises, with the place in ``files``, unless a skipped loop may have made it fail,
     and when it opens no such run.
     """
+    if begin.world_size > 1:
+        raise RanksError(begin.world_size)
     threads = begin.environment.get("threads")
     if isinstance(threads, int) and threads != torch.get_num_threads():
         torch.set_num_threads(threads)  # sums are split by threads: their number changes the bits

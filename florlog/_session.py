@@ -31,7 +31,7 @@ from ._journal import Journal, report
 from ._policy import Policy
 from ._run import Run
 from ._tree import plain
-from .errors import FlorlogError, LogValueError, NoRunError, NoSuchRunError, StoreError
+from .errors import FlorlogError, LogValueError, NoRunError, NoSuchRunError, RanksError, StoreError
 from .source.instrument import is_instrumented
 
 
@@ -164,6 +164,9 @@ def run(
     Raises:
         StoreError: the store cannot be opened or another process writes to it.
         NoSuchRunError: ``resume`` names a run that the store does not have.
+
+    Of a training on several ranks (RANK and WORLD_SIZE, as torchrun sets them) rank 0 is recorded; on the others the
+    loops run and nothing is logged.
     """
     if not isinstance(name, str) or not name:
         raise FlorlogError(f"a run needs a name, a non-empty string, and got {name!r}")
@@ -177,6 +180,13 @@ def run(
         raise FlorlogError(f"overhead is a share of training time, and got {overhead!r}")
     if isinstance(command, Replay):
         return _replay(command, name)
+    number, ranks = rank()
+    if ranks > 1 and (resume != "never" or isinstance(command, Resume)):
+        raise RanksError(ranks)
+    if number:
+        if number == 1:
+            report(f"of {ranks} ranks, rank 0 is recorded")
+        return _unrecorded(name)
     path = store_path(store)
     held = {key: plain(value) for key, value in (params or {}).items()}
     try:
@@ -222,6 +232,20 @@ def _replay(replay: Replay, name: str) -> Run:
             script=main_script(),
             journal=None,
             guide=guide,
+            policy=Policy(0.0),
+            close=_current.clear,
+        )
+    )
+
+
+def _unrecorded(name: str) -> Run:
+    return _opened(
+        Run(
+            run_id="",
+            name=name,
+            script=main_script(),
+            journal=None,
+            guide=None,
             policy=Policy(0.0),
             close=_current.clear,
         )

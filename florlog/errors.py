@@ -55,3 +55,12 @@ class SourceChangedError(FlorlogError):
     def __init__(self, message: str, changes: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.changes = changes
+
+
+class RanksError(FlorlogError):
+    """What several processes computed together is asked of one: a log has rank 0 alone."""
+
+    def __init__(self, ranks: int) -> None:
+        super().__init__(
+            f"this is rank 0 of {ranks}: what they computed together can be read, and neither replayed nor resumed"
+        )

@@ -9,7 +9,7 @@ from pathlib import Path
 from .. import _session
 from .._journal import report
 from .._session import Resume, open_store, store_path
-from ..errors import FlorlogError
+from ..errors import FlorlogError, RanksError
 from ..handsfree.session import KEY, execute
 from ..source.execution import run_as_main
 from ._arguments import add_script as arguments
@@ -27,6 +27,8 @@ def run(options: argparse.Namespace) -> int:
         tree = run_of_script(store, options)
         if tree.status == "complete":
             raise FlorlogError(f"run {tree.run} is complete: there is nothing to resume")
+        if tree.begin.world_size > 1:
+            raise RanksError(tree.begin.world_size)
         if tree.status == "running":
             raise FlorlogError(f"run {tree.run} is still being recorded: wait for it, or stop it first")
     os.environ["FLORLOG_STORE"] = str(path)

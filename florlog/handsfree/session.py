@@ -138,6 +138,8 @@ class Announcement:
         self._choice, self._store, self._texts = choice, store, texts
 
     def __call__(self, runtime: Runtime) -> None:
+        if not runtime.run.id:  # not recorded, as on all ranks but the first
+            return
         loops = [
             f"{name} ({Path(file).name}:{line})"
             for file, lines in self._choice.loops.items()
