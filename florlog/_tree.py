@@ -49,6 +49,7 @@ _FACTORIES: dict[Any, str] = {None: "", list: "list", dict: "dict", set: "set", 
 _ITEMS: dict[type, str] = {list: "l", tuple: "u", set: "e", frozenset: "f"}
 _PAIRS: dict[type, str] = {dict: "d", OrderedDict: "o", Counter: "c"}
 _ARRAYS = "biufcmMSU"
+_COMMON = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.bool})
 
 
 def flatten(tree: Any, prefix: str) -> tuple[Skeleton, list[tuple[str, torch.Tensor]]]:
@@ -148,10 +149,21 @@ class _Flattener:
         raise Unencodable(_kind_name(node), key)
 
     def _pairs(self, node: dict[Any, Any], key: str, depth: int) -> list[tuple[Skeleton, Skeleton]]:
-        return [
-            (self.walk(name, key, depth + 1), self.walk(item, f"{key}.{name}", depth + 1))
-            for name, item in node.items()
-        ]
+        made = []
+        tensor, keep = torch.Tensor, self._keep
+        for name, item in node.items():
+            label = ("v", name) if type(name) is str else self.walk(name, key, depth + 1)
+            if (  # as in `_tensor`, without its call: a state is mostly this
+                type(item) is tensor
+                and item.dtype in _COMMON
+                and not (item.requires_grad or item.is_meta)
+                and item.layout is torch.strided
+                and item.is_contiguous()
+            ):
+                made.append((label, ("t", keep(f"{key}.{name}", item))))
+            else:
+                made.append((label, self.walk(item, f"{key}.{name}", depth + 1)))
+        return made
 
     def _tensor(self, node: torch.Tensor, key: str) -> Skeleton:
         if (
