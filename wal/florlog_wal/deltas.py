@@ -12,9 +12,10 @@ now, with their numbers, for tensors of which a step touches few rows, as embedd
     +-------+----------+-------+---+------------+-----------+-------+
 
 A difference is never faster to write than nothing, it saves space: it is taken only if it halves the page
-at least, or, of items of two bytes, saves a fifth.  Half of a bfloat16 is sign and exponent, so even
-where every item changed its planes are 0.6 to 0.7 of the page, and for the same reason so are the planes
-of the page alone: those are planes over a page of zeros.  ``depth`` counts the differences down to a full page; it is bounded, as reading applies them all.
+at least, or, of items of two bytes, saves a fifth.  Half of a bfloat16 is sign and exponent, so even where
+every item changed its planes are 0.6 to 0.7 of the page, and for the same reason so are the planes of the
+page alone: those are planes over a page of zeros.  ``depth`` counts the differences down to a full page; it
+is bounded, as reading applies them all.
 Which form is tried for which page is the caller's choice (see `lineage`).
 """
 
