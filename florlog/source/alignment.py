@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from florlog.source.calls import is_log_call
+from florlog.source.calls import is_log_call, tells_more
 from florlog.source.scopes import Scopes
 from florlog.source.syntax import BLOCK_FIELDS, FUNCTIONS, blocks, dump_header
 
@@ -179,8 +179,10 @@ class Alignment:
         return row[::-1]
 
     def is_extended(self, old: ast.AST, new: ast.AST) -> bool:
-        """Whether a log call only got more keywords."""
+        """Whether a log call only got more keywords, or what tells a person something tells more."""
         before, after = called(old), called(new)
+        if before is not None and after is not None and tells_more(before, after):
+            return True
         if before is None or after is None or not is_log_call(after, self._scopes) or before.args:
             return False
         if ast.dump(before.func) != ast.dump(after.func):

@@ -12,6 +12,7 @@ An analysis that takes code *out* of a region may rely on certain loops only.
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from dataclasses import dataclass
 
 import xxhash
@@ -76,10 +77,45 @@ def statement_hash(statement: ast.AST) -> bytes:
 
 def said_names(call: ast.Call) -> tuple[str, ...]:
     """The names of the values that a turned statement tells (``florlog.handsfree.reading``)."""
+    return tuple(name for name, _ in told(call))
+
+
+def told(call: ast.Call) -> list[tuple[str, ast.expr]]:
+    """The names and the code of the values that a turned statement tells; none for any other call."""
     if not _of_runtime(call, "said"):
-        return ()
+        return []
     seen = (n for n in ast.walk(call.args[1]) if isinstance(n, ast.Call) and _of_runtime(n, "see"))
-    return tuple(str(n.args[0].value) for n in seen if isinstance(n.args[0], ast.Constant))
+    return [(str(n.args[0].value), n.args[1]) for n in seen if isinstance(n.args[0], ast.Constant)]
+
+
+def tells_more(before: ast.Call, after: ast.Call) -> bool:
+    """Whether a turned statement tells all that another one tells, and does nothing else that it does not.
+
+    Texts and formats may differ, as nothing depends on what is told to a person.
+    """
+    olds, news = told(before), told(after)
+    if not olds or not news:
+        return False
+    missing = Counter((name, ast.dump(code)) for name, code in olds)
+    missing -= Counter((name, ast.dump(code)) for name, code in news)
+    return not missing and _beside(before.args[1]) == _beside(after.args[1])
+
+
+def _beside(statement: ast.expr) -> Counter[str]:
+    """What a turned statement computes beside the values that it tells."""
+    assert isinstance(statement, ast.Call)
+    found = Counter([ast.dump(statement.func)])
+    ahead: list[ast.AST] = [*statement.args, *statement.keywords]
+    while ahead:
+        node = ahead.pop()
+        if isinstance(node, ast.Call) and _of_runtime(node, "see"):
+            continue
+        if isinstance(node, (ast.Call, ast.Starred, ast.NamedExpr, ast.Await)) or (
+            isinstance(node, ast.keyword) and not any(isinstance(n, ast.Call) for n in ast.walk(node.value))
+        ):
+            found[ast.dump(node)] += 1
+        ahead.extend(ast.iter_child_nodes(node))
+    return found
 
 
 def _of_runtime(call: ast.Call, method: str) -> bool:

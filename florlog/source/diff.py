@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from florlog.source.alignment import DEFINITIONS, Alignment, called, is_idle, paired_blocks
-from florlog.source.calls import LogCall, log_calls_in
+from florlog.source.calls import LogCall, log_calls_in, told
 from florlog.source.extraction import Named, names_in, put_back
 from florlog.source.scopes import Scopes
 from florlog.source.syntax import blocks, header_nodes, header_parts, one_line, parse
@@ -183,19 +183,20 @@ class _Comparison:
         assert after is not None
         functions = zip(ast.walk(before.func), ast.walk(after.func), strict=True)
         self._map([(old, new), (before, after), *functions])
-        left = Counter(map(ast.dump, before.keywords))
+        left = Counter(text for _, text in _logged(before))
         names = []
-        for keyword in after.keywords:
-            text = ast.dump(keyword)
+        for name, text in _logged(after):
             if left[text]:
                 left[text] -= 1
             else:
-                names.append(keyword.arg or "*")
+                names.append(name)
         addition = self._addition(new)
         calls = tuple(
             replace(c, names=tuple(names)) for c in addition.log_calls if (c.line, c.col) == _place(after)
         )
-        recorded = (node for part in (*before.args, *before.keywords) for node in ast.walk(part))
+        parts: list[ast.AST] = [code for _, code in told(before)]
+        parts = parts or [*before.args, *before.keywords]
+        recorded = (node for part in parts for node in ast.walk(part))
         alone = not any(isinstance(node, ast.Call) for node in recorded)
         self._extended.append(replace(addition, log_calls=calls, alone=alone))
 
@@ -268,6 +269,13 @@ def _renaming(old: ast.AST, new: ast.AST) -> set[tuple[str, str]] | None:
                 return None
             found.add((str(value), str(other)))
     return found
+
+
+def _logged(call: ast.Call) -> list[tuple[str, str]]:
+    """The names that a call logs, each with the dump of what it logs there."""
+    if values := told(call):
+        return [(name, f"{name}={ast.dump(code)}") for name, code in values]
+    return [(keyword.arg or "*", ast.dump(keyword)) for keyword in call.keywords]
 
 
 def _line(node: ast.AST) -> int:

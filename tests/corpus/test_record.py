@@ -105,6 +105,45 @@ def test_an_added_print_that_draws_random_numbers_draws_copies(nursery: Nursery,
     assert "DIVERGED" not in output
 
 
+TELLING = """\
+import torch
+
+torch.manual_seed(0)
+x = torch.randn(32, 4)
+w = torch.zeros(4, requires_grad=True)
+optimizer = torch.optim.SGD([w], lr=0.1)
+for epoch in range(3):
+    for step in range(4):
+        loss = (x[step::4] @ w - x[step::4].sum(1)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([w], 1.0)
+        optimizer.step()
+    print(f"epoch {epoch} loss {loss.item():.3f}")
+"""
+
+
+def test_a_recorded_print_may_tell_more_and_a_recorded_value_may_get_a_name(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    script, store = tmp_path / "train.py", tmp_path / "store"
+    script.write_text(TELLING)
+    nursery.run(store, "florlog", "record", script)
+    text = TELLING.replace("        torch.nn.utils.clip", "        norm = torch.nn.utils.clip")
+    text = text.replace(
+        'loss {loss.item():.3f}")', '{loss.item()}, weight {w.sum():.2f}, norm", norm.item())'
+    )
+    script.write_text(text)
+    nursery.run(store, "florlog", "replay", script)
+    truth = tmp_path / "truth"
+    nursery.run(truth, "florlog", "record", script)
+    with florlog.open(store) as found, florlog.open(truth) as expected:
+        values = found.values("loss", "w", "norm")
+        assert set(values["trust"]) == {"PROVEN"}
+        for name in ("loss", "w", "norm"):
+            assert values[name].tolist() == expected.values("loss", "w", "norm")[name].tolist()
+
+
 def test_a_record_of_nothing_is_refused(tmp_path: Path) -> None:
     done = flor(tmp_path / "store", "record", "nowhere.py", check=False)
     assert done.returncode == 2

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from florlog.handsfree.reading import statements
 from florlog.source.calls import log_calls
 from florlog.source.diff import SourceDiff, compare
-from florlog.source.syntax import SourceError, parse
+from florlog.source.syntax import SourceError, parse, read_as
 
 TRAIN = textwrap.dedent("""\
     import florlog
@@ -316,3 +317,38 @@ def test_florlog_is_known_by_binding_under_any_name(header: str, statement: str)
     assert [call.names for a in added for call in a.log_calls] == [("x",)]
     foreign = diff(f"from math import log as L\n{old}", f"from math import log as L\n{old}L(x)\n").added
     assert [a.log_calls for a in foreign] == [()]
+
+
+TOLD = (
+    'print(f"epoch {epoch}: loss {loss.item():.3f}", rate(), end="")\nlogger.info("%s of %d", name, count)\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "names"),
+    [
+        ("loss {loss.item():.3f}", "{loss.item()}; norm {w.norm():.2f}", ("w",)),
+        ("rate()", "rate(), 2 * total", ("2_total",)),
+        ('"%s of %d", name, count', '"%s of %d, %f", name, count, share', ("share",)),
+        (":.3f", ":.6f", ()),
+    ],
+)
+def test_what_tells_a_person_more_tells_the_new_values_alone(
+    before: str, after: str, names: tuple[str, ...]
+) -> None:
+    with read_as(statements):
+        result = diff(TOLD, TOLD.replace(before, after))
+    assert result.changed == ()
+    assert tuple(name for added in result.added for call in added.log_calls for name in call.names) == names
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("loss.item()", "loss"), ("rate()", "other()"), ("print(", "show("), ('end=""', "end=more()"),
+        ("logger.info", "logger.error"), ("name, count", "count"), ("{epoch}", "{(epoch := 2)}"),
+    ],
+)  # fmt: skip
+def test_what_tells_something_else_is_a_change(before: str, after: str) -> None:
+    with read_as(statements):
+        assert diff(TOLD, TOLD.replace(before, after)).changed
