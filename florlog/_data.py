@@ -147,21 +147,13 @@ def draw(loader: DataLoader[Any]) -> None:
 
 def keeps_workers(iterable: Any) -> bool:
     """Whether a loader in it has workers that an earlier pass started: another pass draws no seed for them."""
-    return any(
-        leaf.persistent_workers and leaf._iterator is not None
-        for leaf in _leaves(iterable)
-        if isinstance(leaf, DataLoader)
-    )
+    return any(loader._iterator is not None for loader in _with_persistent_workers(iterable))
 
 
 def start_workers(iterable: Any) -> None:
     """Start the persistent workers of its loaders as an earlier pass had; nothing is drawn and no item loaded."""
-    for loader in _leaves(iterable):
-        if (
-            not isinstance(loader, DataLoader)
-            or not loader.persistent_workers
-            or loader._iterator is not None
-        ):
+    for loader in _with_persistent_workers(iterable):
+        if loader._iterator is not None:
             continue
         name = "sampler" if loader.batch_sampler is None else "batch_sampler"
         sampler, generator = getattr(loader, name), loader.generator
@@ -178,6 +170,12 @@ def start_workers(iterable: Any) -> None:
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+def _with_persistent_workers(iterable: Any) -> Iterator[Any]:
+    for leaf in _leaves(iterable):
+        if isinstance(leaf, DataLoader) and leaf.persistent_workers and not _is_stateful(leaf):
+            yield leaf
 
 
 def _draws(dataset: Any) -> bool:

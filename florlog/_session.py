@@ -181,12 +181,13 @@ def run(
     if isinstance(command, Replay):
         return _replay(command, name)
     number, ranks = rank()
-    if ranks > 1 and (resume != "never" or isinstance(command, Resume)):
-        raise RanksError(ranks)
-    if number:
-        if number == 1:
-            report(f"of {ranks} ranks, rank 0 is recorded")
-        return _unrecorded(name)
+    if ranks > 1:
+        if resume != "never" or isinstance(command, Resume):
+            raise RanksError(ranks)
+        if number:
+            if number == 1:
+                report(f"of {ranks} ranks, rank 0 is recorded")
+            return _unrecorded(name)
     path = store_path(store)
     held = {key: plain(value) for key, value in (params or {}).items()}
     try:
