@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import functools
 import marshal
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +27,8 @@ from ._tree import Skeleton, flatten
 Flat = Mapping[str, tuple[Skeleton, list[tuple[str, torch.Tensor]]]]
 """Trees that `flatten` has taken apart, by name."""
 
+Pair = tuple[torch.Tensor, torch.Tensor]
+_WORTH_SHARING = 8 << 20  # bytes: below, waking another thread takes as long as it saves
 _WITHOUT_REFERENCES = 2  # the marshal version whose bytes depend on values alone, not on who else holds them
 
 
@@ -114,9 +118,41 @@ class Buffers:
         near = [pair for pair in pairs if not pair[1].is_cuda]
         copies = [] if len(near) == len(pairs) else _copy_from_gpus(pairs)
         if near:
-            with torch.no_grad():
-                torch._foreach_copy_([to for to, _ in near], [source for _, source in near])
+            _copy(near, self.nbytes)
         return held, copies
+
+
+def _copy(pairs: Sequence[Pair], nbytes: int) -> None:
+    """Copy tensors that are not on GPUs, ``nbytes`` in all.
+
+    At a boundary training stands still, so its cores are free.  With several threads torch uses them; where it has
+    but one, a helper copies the second half: one core alone does not fill a memory bus.
+    """
+    if len(pairs) < 2 or nbytes < _WORTH_SHARING or torch.get_num_threads() > 1 or len(os.sched_getaffinity(0)) < 2:
+        _copy_alone(pairs)
+        return
+    half, first = 0, 0
+    while half < nbytes // 2 and first < len(pairs) - 1:
+        half += pairs[first][1].nbytes
+        first += 1
+    rest = _helper().submit(_copy_alone, pairs[first:])
+    try:
+        _copy_alone(pairs[:first])
+    finally:
+        rest.result()
+
+
+def _copy_alone(pairs: Sequence[Pair]) -> None:
+    with torch.no_grad():
+        torch._foreach_copy_([to for to, _ in pairs], [source for _, source in pairs])
+
+
+@functools.cache
+def _helper() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "florlog-copy")
+
+
+os.register_at_fork(after_in_child=_helper.cache_clear)  # its thread is the parent's
 
 
 @functools.cache
@@ -124,7 +160,7 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
-def _copy_from_gpus(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.cuda.Event]:
+def _copy_from_gpus(pairs: Sequence[Pair]) -> list[torch.cuda.Event]:
     copies = []
     for device in {source.device for _, source in pairs if source.is_cuda}:
         training, stream = torch.cuda.current_stream(device), _stream(device)

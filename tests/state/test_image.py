@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +34,29 @@ def test_what_changes_right_after_the_boundary_is_not_in_the_image() -> None:
     assert copy.tensors["a"].tolist() == list(range(9))
     again = snapshot({"v": {"best": [1.0]}})
     assert copy.hosts["v"] == again.hosts["v"]
+
+
+@pytest.mark.parametrize("sizes", [[3_000_000], [10, 4_000_000, 7], [1000] * 3000, [5_000_000, 1]])
+def test_a_large_state_is_copied_whole_by_two_threads(sizes: list[int]) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        state = {f"{number}": torch.rand(size) for number, size in enumerate(sizes)}
+        expected = {f"x.{name}": tensor.clone() for name, tensor in state.items()}
+        copy = snapshot({"x": state})
+        for tensor in state.values():
+            tensor.zero_()  # right after the boundary
+        assert copy.tensors.keys() == expected.keys()
+        assert all(torch.equal(copy.tensors[key], tensor) for key, tensor in expected.items())
+        helped = any(thread.name.startswith("florlog-copy") for thread in threading.enumerate())
+        assert helped or len(sizes) == 1 or len(os.sched_getaffinity(0)) < 2
+        child = os.fork()
+        if child == 0:  # where the helper is not
+            again = snapshot({"x": {name: tensor + 1 for name, tensor in state.items()}})
+            os._exit(0 if all((tensor == 1).all() for tensor in again.tensors.values()) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_no_buffer_shares_memory_with_the_state() -> None:
