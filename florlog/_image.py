@@ -1,7 +1,7 @@
 """Images of the tracked state, taken in two phases (CheckFreq, FAST 2021, section 4.1).
 
 Phase one, *snapshot* (`_snapshot`), runs on the training thread at an iteration boundary and only copies: tensors
-into preallocated buffers with one `_foreach_copy_`.  Phase two, *persist*, runs on one background thread: hash,
+into preallocated buffers with one or two `_foreach_copy_`.  Phase two, *persist*, runs on one background thread: hash,
 store the pages that the store lacks, some as differences (`_lineages`), then log the `CheckpointEnd` that makes
 the image reachable.  There are two sets of buffers, so memory is bounded by twice the state; when both are
 still on their way the next image is skipped, the training never waits.

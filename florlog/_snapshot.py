@@ -1,6 +1,6 @@
 """Phase one of an image: the state at a boundary, copied on the training thread.
 
-Tensors are copied into preallocated buffers by one `_foreach_copy_`; of host values, the skeletons are frozen
+Tensors are copied into preallocated buffers by `_foreach_copy_`; of host values, the skeletons are frozen
 with `marshal`, in C, and encoded later on another thread.  What training changes a microsecond later is not in
 the copy.
 
