@@ -128,7 +128,12 @@ def _copy(pairs: Sequence[Pair], nbytes: int) -> None:
     At a boundary training stands still, so its cores are free.  With several threads torch uses them; where it has
     but one, a helper copies the second half: one core alone does not fill a memory bus.
     """
-    if len(pairs) < 2 or nbytes < _WORTH_SHARING or torch.get_num_threads() > 1 or len(os.sched_getaffinity(0)) < 2:
+    if (
+        len(pairs) < 2
+        or nbytes < _WORTH_SHARING
+        or torch.get_num_threads() > 1
+        or len(os.sched_getaffinity(0)) < 2
+    ):
         _copy_alone(pairs)
         return
     half, first = 0, 0
