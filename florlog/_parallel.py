@@ -27,16 +27,14 @@ ATTEMPTS = 3
 
 @dataclass(slots=True)
 class _Part:
-    """What one worker has to do, and what came of it."""
+    """What one worker has to do, and what came of it; ``passed``: how often each piece was passed over."""
 
     atoms: tuple[int, int]
     redone: int = 0
     attempts: int = 0
     values: list[Found] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
-    passed: Counter[int] = field(
-        default_factory=Counter
-    )  # how often each of the question's pieces was passed over
+    passed: Counter[int] = field(default_factory=Counter)
     error: str = ""
     process: subprocess.Popen[bytes] | None = None
 

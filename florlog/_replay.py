@@ -33,7 +33,7 @@ from .source.instrument import excuse, isolate, leave_behind, pass_over
 
 @dataclass(slots=True)
 class Answer:
-    """What a replay found."""
+    """What a replay found; ``passed``: how often each of the question's pieces was passed over."""
 
     values: list[Found]
     differences: list[str]
@@ -42,9 +42,7 @@ class Answer:
     spans: list[float] = field(
         default_factory=list
     )  # seconds to the first restore, and from each to the next
-    passed: Mapping[int, int] = field(
-        default_factory=dict
-    )  # how often each of the question's pieces was passed over
+    passed: Mapping[int, int] = field(default_factory=dict)
 
 
 def answer(

@@ -222,10 +222,13 @@ def _leave() -> None:
 
 
 def _replay(replay: Replay, name: str) -> Run:
-    guide = None
-    if name == replay.name and not replay.taken:
-        replay.taken = True
-        guide = replay.guide
+    if name != replay.name or replay.taken:
+        return _unrecorded(name)
+    replay.taken = True
+    return _unrecorded(name, replay.guide)
+
+
+def _unrecorded(name: str, guide: Guide | None = None) -> Run:
     return _opened(
         Run(
             run_id=guide.tree.run if guide else "",
@@ -233,20 +236,6 @@ def _replay(replay: Replay, name: str) -> Run:
             script=main_script(),
             journal=None,
             guide=guide,
-            policy=Policy(0.0),
-            close=_current.clear,
-        )
-    )
-
-
-def _unrecorded(name: str) -> Run:
-    return _opened(
-        Run(
-            run_id="",
-            name=name,
-            script=main_script(),
-            journal=None,
-            guide=None,
             policy=Policy(0.0),
             close=_current.clear,
         )

@@ -32,13 +32,15 @@ _SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Return)
 
 @dataclass(frozen=True)
 class Named:
-    """A recorded value that has a name now."""
+    """A recorded value that has a name now, and the line that gives it.
+
+    ``statement`` is what is compared in the place of the statement that uses the name, or, where none does, of the
+    one that gives it.
+    """
 
     name: str
-    line: int  # that names it
-    statement: (
-        ast.stmt
-    )  # what is compared in the place of the one that uses it, or, where none does, of the naming
+    line: int
+    statement: ast.stmt
 
 
 def names_in(tree: ast.AST) -> set[str]:
