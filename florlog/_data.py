@@ -13,6 +13,7 @@ state afterwards.  So all that a skip draws, it draws within `Cursor.seek`.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import sys
@@ -180,15 +181,21 @@ def _with_persistent_workers(iterable: Any) -> Iterator[Any]:
 
 def _draws(dataset: Any) -> bool:
     """Whether a data set seems to draw random numbers, by the code of its class and the names of its transforms."""
-    try:
-        code = inspect.getsource(type(dataset))
-    except (OSError, TypeError):
-        code = ""
+    kind: Any = type(dataset)
     transforms = (repr(getattr(dataset, name, "")) for name in ("transform", "transforms"))
-    if any(re.search("rand|noise|choice|shuffle", text, re.I) for text in (code, *transforms)):
+    if any(re.search("rand|noise|choice|shuffle", text, re.I) for text in (_code(kind), *transforms)):
         return True
     inner = getattr(dataset, "dataset", None)  # of a subset
     return inner is not None and inner is not dataset and _draws(inner)
+
+
+@functools.cache
+def _code(kind: type) -> str:
+    """The code of a class; a loop asks each time it is entered, and finding it takes milliseconds."""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return ""
 
 
 def length_of(iterable: Any) -> int:
