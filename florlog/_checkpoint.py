@@ -6,6 +6,7 @@ the policy wants one; while it follows a plan it restores them, and gives the st
 
 from __future__ import annotations
 
+import math
 import re
 import time
 import warnings
@@ -38,6 +39,7 @@ from ._image import Imager, SavedState
 from ._journal import Journal, Site
 from ._open import OpenLoop
 from ._policy import Policy
+from ._snapshot import Snapshot
 from ._state import Adapter, Randomness, adapter
 from ._tree import flatten
 from ._wrappers import advance, bare, counters, obstacle
@@ -93,6 +95,9 @@ class Checkpointer:
         # CPU seconds of the training thread for images: a machine that is busy elsewhere is not their fault
         self._stalled = 0.0
         self.kept = 0.0  # seconds of bookkeeping between steps
+        self.beside = True  # whether an image may be persisted beside the present iteration
+        self.wake = [-math.inf, -math.inf]
+        """Times before which `due` says no, by `time.perf_counter`: of inner boundaries, of outermost ones."""
         self._busy = 0.0  # CPU seconds of persisting before the present iteration
         self._tracked: dict[str, Adapter] = {}
         self._objects: dict[str, Any] = {}
@@ -187,11 +192,18 @@ class Checkpointer:
     def due(self, now: float, *, outermost: bool) -> bool:
         """Whether `boundary` has something to do before an iteration, ``now`` by `time.perf_counter`."""
         imager = self._imager
-        if imager is None:
+        if imager is None or self._withheld:
+            self.wake[outermost] = math.inf
             return False
-        if not imager.resting:
+        self.beside = not imager.resting
+        if self.beside:
             self._busy = imager.busy()
-        return bool(imager.finished) or not self.policy.waits(now - self._started, preferred=outermost)
+        if imager.finished:
+            return True
+        wake = self._started + self.policy.due(preferred=outermost)
+        if not self.beside:
+            self.wake[outermost] = wake  # nothing changes until the next image
+        return now >= wake
 
     def boundary(self, loop: OpenLoop, index: int, *, end: bool) -> bool:
         """A recorded run stands at a boundary: take an image if the policy wants one; whether it did."""
@@ -199,12 +211,14 @@ class Checkpointer:
         if imager is None or self._withheld:
             return False
         now = time.perf_counter() - self._started
+        self.wake[:] = -math.inf, -math.inf
+        self.beside = True
         self._busy = imager.busy()
         first = loop.depth == 1 and index == 0
         preferred = loop.depth == 1 or (loop.depth == 2 and end)
         if imager.finished:
             self.policy.persisted(imager.finished.popleft())
-        elif not first and self.policy.waits(now, preferred=preferred):
+        elif not first and now < self.policy.due(preferred=preferred):
             return False
         # Behind the outermost loop no training is held up, and the final state is worth having.
         wait = self.policy.overhead == float("inf") or (loop.depth == 1 and end)
@@ -228,6 +242,24 @@ class Checkpointer:
         if self._journal.stopped:
             return
         started, cpu = time.perf_counter(), time.thread_time()
+        copy = self._copy(loop, end=end)
+        if copy is not None:
+            stall = time.perf_counter() - started
+            # A resume may stand at the end of a loop that an earlier session logged: links stay in a session.
+            previous = max(loop.lsn, self._journal.session)
+            begin = self._journal.append(CheckpointBegin(loop.lsn, index), previous)
+            if begin:
+                self._imager.persist(copy, begin, stall)
+        cost = time.thread_time() - cpu
+        self._stalled += cost
+        size = 0 if copy is None or copy.buffers is None else copy.buffers.nbytes
+        self.policy.took(now=started - self._started, stall=cost, size=size)
+        if (decision := self.policy.decision()) is not None:
+            self._journal.append(Note("policy", decision.text, decision.data), self._journal.session)
+
+    def _copy(self, loop: OpenLoop, *, end: bool) -> Snapshot | None:
+        """The state now; None, and a warning, where it cannot be had."""
+        assert self._imager is not None
         # Behind its end a loop's iterator is not continued; where it was left by a break there is none any more.
         if loop.count and loop.iterator is not None and not end:
             if loop.site not in self._obstacles:
@@ -236,27 +268,15 @@ class Checkpointer:
                 self._warn(
                     f"no images are taken inside loop {loop.name!r}: {what} around it cannot be continued"
                 )
-                return
+                return None
         try:
             self._derived.check(self._tracked)
             trees = self.imaged(loop)
             self._tell_untaken()
-            copy = self._imager.snapshot(trees, trees.flat)
+            return self._imager.snapshot(trees, trees.flat)
         except Exception as error:  # whatever an object's state_dict() raises: the training goes on
             self._warn(f"no image could be taken, later replays must start earlier: {error}")
-            return
-        stall = time.perf_counter() - started
-        # A resume may stand at the end of a loop that an earlier session logged: links stay in a session.
-        previous = max(loop.lsn, self._journal.session)
-        begin = self._journal.append(CheckpointBegin(loop.lsn, index), previous)
-        if begin:
-            self._imager.persist(copy, begin, stall)
-        cost = time.thread_time() - cpu
-        self._stalled += cost
-        size = 0 if copy.buffers is None else copy.buffers.nbytes
-        self.policy.took(now=started - self._started, stall=cost, size=size)
-        if (decision := self.policy.decision()) is not None:
-            self._journal.append(Note("policy", decision.text, decision.data), self._journal.session)
+            return None
 
     def _tell_untaken(self) -> None:
         """Report, once each, what may change and cannot be captured."""

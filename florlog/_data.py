@@ -269,11 +269,15 @@ class Cursor:
         """Start again with the first item, of an iterable that can."""
         self._items, self._taken = None, 0
 
-    def next(self) -> Any:
-        """The next item; raises StopIteration at the end."""
+    def items(self) -> Iterator[Any]:
+        """What gives the items, from where it is."""
         if self._items is None:
             self._items = iter(self.iterable)
-        item = next(self._items)
+        return self._items
+
+    def next(self) -> Any:
+        """The next item; raises StopIteration at the end."""
+        item = next(self.items())
         self._taken += 1
         return item
 

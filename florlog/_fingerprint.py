@@ -5,14 +5,13 @@ last values of each tracked module.  Redo compares them.  They are a check, not 
 what the page table's digest at an image is for.
 
 Between two steps the caches hold the training's data, and a digest costs ten times what it costs in a loop by itself:
-the first two take tens of microseconds.  So `Pace` lets short steps go without them, as a share of the training's
-time; a commit without one has b"".  The third takes few and goes with every commit: a difference in the item or in
-the random numbers shows in trained parameters from the same step on.
+the first two take tens of microseconds, the third ten.  So `Pace` lets short steps go without them, as a share of the
+training's time; a commit without one has b"".  A difference in the item or in the random numbers shows in trained
+parameters from the same step on, so the third, which goes with more commits, tells of both.
 """
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -29,30 +28,23 @@ _digest = xxhash.xxh3_64_digest
 
 
 class Pace:
-    """Which innermost iterations get the dearer fingerprints: as many as a tenth of the overhead pays for."""
+    """Which innermost iterations get which fingerprints: a tenth of the overhead pays for those of the item and the
+    random numbers, and a tenth for that of the parameters."""
+
+    __slots__ = ("dear", "mild", "share")
 
     def __init__(self, overhead: float) -> None:
-        self.share = _SHARE * overhead
-        """Of the seconds of training, how many may be spent."""
-        self.credit = 0.0
-        """Seconds that may be spent now; not below zero: the next iteration gets them."""
+        self.share = min(_SHARE * overhead, 1e9)
+        """Of the seconds of training, how many each of the two may take."""
+        self.dear = 0.0
+        """Seconds that fingerprints of item and random numbers may take now; from zero on, the next step gets them."""
+        self.mild = 0.0
+        """The same for that of the parameters."""
 
-    def item(self, item: Any) -> bytes:
-        """`item_fingerprint`, paid for."""
-        started = time.perf_counter()
-        found = item_fingerprint(item)
-        self._pay(started)
-        return found
 
-    def rng(self) -> bytes:
-        """`rng_fingerprint`, paid for."""
-        started = time.perf_counter()
-        found = rng_fingerprint()
-        self._pay(started)
-        return found
-
-    def _pay(self, started: float) -> None:
-        self.credit = min(self.credit, _DEAREST) - min(time.perf_counter() - started, _DEAREST)
+def paid(credit: float, seconds: float) -> float:
+    """What is left of a credit; at most one fingerprint's worth is saved up, and no interruption is charged."""
+    return min(credit, _DEAREST) - min(seconds, _DEAREST)
 
 
 def rng_fingerprint() -> bytes:

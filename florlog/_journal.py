@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ast
 import linecache
+import math
 import sys
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import CodeType
 from typing import Any, TypeAlias
@@ -40,13 +41,31 @@ Site: TypeAlias = tuple[CodeType, int]
 """A call site: the code that runs and its line."""
 
 
+COMPANY = 0.02  # seconds that a commit is held, at most
+_ALONE = 4e-5  # seconds that a commit by itself takes between two steps of training
+_SHARE = 0.25  # of the overhead, for commits
+_VALUES = 5  # their place among what `commit` is given
+
+
+def _no_commit(*fields: Any) -> int:
+    return 0
+
+
 class Journal:
     """Appends the records of one session."""
 
-    def __init__(self, store: Store, begin: RunBegin) -> None:
+    def __init__(self, store: Store, begin: RunBegin, overhead: float = math.inf) -> None:
         self.store = store
+        self.brief = 0.0
+        """Iterations that take fewer seconds commit together: one after the other each costs less."""
+        if not store.durable_commits:
+            self.brief = _ALONE / (_SHARE * overhead) if overhead else math.inf
+        self.held: list[tuple[Any, ...]] = []
+        """What `commit` is to be given, of such iterations."""
         self.stopped = False
-        self.late = False  # whether values have been logged that were still on a GPU
+        self.commit: Callable[..., int] = store.commit
+        """`Store.commit`, or what stands for it; raises `LogStopped`, which is then for `stop`."""
+        self._late = False  # whether values have been logged that were still on a GPU
         self._line = Line(self._commit)
         self._sites: dict[tuple[str, Site], int] = {}
         self._places: dict[tuple[str, int, str, tuple[str, ...]], int] = {}
@@ -60,7 +79,9 @@ class Journal:
         """Append a record; its LSN, or 0 once the log has stopped."""
         if self.stopped:
             return 0
-        if self.late:
+        if self.held:
+            self.settle()
+        if self._late:
             self._line.settle()
             if isinstance(record, (Commit, Values)):
                 record = replace(record, values=tuple(arrived(record.values)))
@@ -70,33 +91,44 @@ class Journal:
             self.stop(error)
             return 0
 
-    def commit(
-        self, loop: int, index: int, segment: int, values: list[tuple[int, str, Any]], seconds: float,
-        prints: tuple[bytes, bytes, bytes], left: bool = False, prev: int = 0,
-    ) -> None:  # fmt: skip
-        """Append a `Commit`; its values are such as `florlog_wal.encode_value` takes."""
-        if self.stopped:
-            return
-        if self.late:
-            self._line.put(values, (prev, loop, index, segment, seconds, prints, left))
-            return
+    def settle(self) -> None:
+        """Commit what is held."""
         try:
-            self.store.commit(self.session, prev, loop, index, segment, values, seconds, *prints, left)
+            for fields in self.held:
+                self.commit(*fields)
+        except LogStopped as error:
+            self.stop(error)
+        self.held.clear()
+
+    def await_values(self) -> None:
+        """Values have been logged that are still on a GPU: from here on commits wait for theirs."""
+        if not self._late:
+            self._late = True
+            if not self.stopped:
+                self.commit = self._put
+
+    def _put(self, *fields: Any) -> int:
+        self._line.put(fields[_VALUES], fields)
+        return 0
+
+    def _commit(self, values: Iterable[tuple[int, str, Any]], fields: tuple[Any, ...]) -> None:
+        try:
+            if not self.stopped:
+                self.store.commit(*fields[:_VALUES], values, *fields[_VALUES + 1 :])
         except LogStopped as error:
             self.stop(error)
 
-    def _commit(self, values: Iterable[tuple[int, str, Any]], rest: tuple[Any, ...]) -> None:
-        prev, loop, index, segment, seconds, prints, left = rest
-        try:
-            if not self.stopped:
-                self.store.commit(self.session, prev, loop, index, segment, values, seconds, *prints, left)
-        except LogStopped as error:
-            self.stop(error)
+    def disown(self) -> None:
+        """In a forked child: nothing is written."""
+        self.stopped = True
+        self.commit = _no_commit
+        self.held.clear()
 
     def stop(self, error: LogStopped) -> None:
         """Report the failure that ended the recording, once."""
         if not self.stopped:
             self.stopped = True
+            self.commit = _no_commit
             warnings.warn(
                 f"florlog stopped recording, the training goes on: {error}", RuntimeWarning, stacklevel=2
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +36,7 @@ class OpenLoop:
     recorded: Loop | None = None
     stretch: int = 0  # position in the plan
     restored: int = -1  # the boundary whose image was restored last
-    spare: OpenIteration | None = None  # an innermost iteration that is over and may serve as the next
+    steps: Iterator[None] | None = None  # of a run.iteration loop that is only recorded
     iterator: Any = None  # weak reference to what the script iterates over
     counters: list[Any] | None = None  # the enumerates around that
     depth: int = field(init=False)
@@ -61,9 +62,8 @@ class OpenIteration:
     begun: bool = False  # its Begin is in the log
     values: list[tuple[int, str, Any]] = field(default_factory=list)
     data: bytes = b""  # fingerprint of its item
-    printed: bool = False  # it gets all fingerprints
     segment: int = 0
-    segment_started: float = 0.0
+    segment_started: float = 0.0  # and its own, of segments behind the first
     segment_own: float = 0.0
     names: dict[str, int] = field(default_factory=dict)
     with_loop: OpenLoop | None = None  # the run.iteration loop that its body is in

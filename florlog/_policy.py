@@ -31,6 +31,7 @@ not more: where both cannot be had the overhead is kept, and the decision says s
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,7 +44,7 @@ RESTORE_FACTOR = 1.38  # Flor's, as long as no restore has been measured
 _RECENT = 0.2  # weight of the newest cost
 _SETTLED = 8  # steps beside a persist before their slowdown is believed
 _FORGET = 0.98
-_BATCH = 64  # one after the other they are cheaper than each between two steps of training
+_RECENT_STEPS = 256  # what is older weighs nothing
 
 
 @dataclass(slots=True)
@@ -53,6 +54,13 @@ class _Steps:
     count: int = 0
     mean: float = 0.0
     variance: float = 0.0
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT_STEPS))
+    """Seconds of steps that are not in there yet: one after the other, later, they are cheaper."""
+
+    def settle(self) -> None:
+        for seconds in self.recent:
+            self.add(seconds)
+        self.recent.clear()
 
     def add(self, seconds: float) -> None:
         self.count += 1
@@ -110,7 +118,6 @@ class Policy:
         self._persist = 0.0
         self._restored = 0.0
         self._steps: dict[str, _Steps] = {}
-        self._clear: list[tuple[str, float]] = []  # undisturbed steps that are not in there yet
         self._slowdown = _Slowdown()
         self._told = 0.0  # the interval when the last decision was told
         self._missed = False
@@ -119,26 +126,21 @@ class Policy:
 
     # -- what is measured --------------------------------------------------------------------------
 
+    def undisturbed(self, loop: str) -> Callable[[float], None]:
+        """What takes the seconds of an innermost iteration of ``loop`` with no persist beside it."""
+        return self._steps.setdefault(loop, _Steps()).recent.append
+
     def step(self, loop: str, seconds: float, busy: float) -> None:
         """An innermost iteration took ``seconds``, ``busy`` of them beside a persist."""
         if busy <= 0.0:
-            self._clear.append((loop, seconds))
-            if len(self._clear) >= _BATCH:
-                self._settle()
+            self.undisturbed(loop)(seconds)
             return
-        self._settle()
         steps = self._steps.get(loop)
-        if steps is not None and steps.count >= _SETTLED:
-            self._slowdown.add(seconds, busy, steps)
-            self._due = {True: -math.inf, False: -math.inf}
-
-    def _settle(self) -> None:
-        for loop, seconds in self._clear:
-            steps = self._steps.get(loop)
-            if steps is None:
-                steps = self._steps[loop] = _Steps()
-            steps.add(seconds)
-        self._clear.clear()
+        if steps is not None:
+            steps.settle()
+            if steps.count >= _SETTLED:
+                self._slowdown.add(seconds, busy, steps)
+                self._due = {True: -math.inf, False: -math.inf}
 
     def took(self, *, now: float, stall: float, size: int = 0) -> None:
         """An image of ``size`` bytes was taken."""
@@ -217,9 +219,9 @@ class Policy:
             self._due[preferred] = spent + needed / limit if limit > 0 else math.inf
         return fits
 
-    def waits(self, now: float, *, preferred: bool) -> bool:
-        """Whether `wants` would refuse for what is known already, so that nothing need be measured to ask."""
-        return now < self._due[preferred]
+    def due(self, *, preferred: bool) -> float:
+        """Until when `wants` would refuse for what is known already, so that nothing need be measured to ask."""
+        return self._due[preferred]
 
     def _adapt(self) -> None:
         self._due = {True: -math.inf, False: -math.inf}

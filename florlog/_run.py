@@ -7,8 +7,8 @@ restore of its plan and records from there.
 
 The training thread does only what must happen at a boundary; a step without an image costs a commit record
 and a fingerprint.  Between two steps the caches hold the training's data, so what a step costs is how many different
-functions, objects and lines of memory are touched, ten times what a loop by itself would show.  `_next` and
-`_commit`, for an innermost iteration that is only recorded, are written for that.
+functions, objects and lines of memory are touched, ten times what a loop by itself would show.  `Run._record` is
+written for that.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from ._budget import Room
 from ._checkpoint import Checkpointer, Tell
 from ._data import Cursor, identity, length_of, needs_entry_state
 from ._delta import DeltaLog
-from ._fingerprint import Pace, item_fingerprint, rng_fingerprint
+from ._fingerprint import Pace, item_fingerprint, paid, rng_fingerprint
 from ._frames import call_stack, frame_of
 from ._guide import Guide
-from ._journal import Journal, Site
+from ._journal import COMPANY, Journal, Site
 from ._later import later
 from ._open import OpenIteration, OpenLoop
 from ._policy import Policy
@@ -55,7 +55,8 @@ from .errors import ChangedError, LogValueError, LoopError
 
 T = TypeVar("T")
 _SCALARS = frozenset({float, int, str, bool, type(None)})
-_DEAREST = 2e-4  # seconds of a step's bookkeeping: what took longer was interrupted
+_DEAREST = 5e-4  # seconds of a step's bookkeeping: what took longer was interrupted
+_frame = sys._getframe
 
 
 class Run:
@@ -87,7 +88,7 @@ class Run:
         self._pace = Pace(policy.overhead)
         self._left: list[OpenIteration] = []
         self._statements: dict[tuple[int, int], int] = {}  # code's id and instruction -> log statement
-        root = OpenIteration(None, 0, self._started, 0.0, begun=True, segment_started=self._started)
+        root = OpenIteration(None, 0, self._started, 0.0, begun=True)
         self._stack = [root]
         if guide is not None:
             guide.start(root)
@@ -125,16 +126,16 @@ class Run:
 
         Numbers, strings, tensors, arrays and containers of them; `LogValueError` for anything else.
         """
-        self._log(sys._getframe(1), values)
+        self._log(_frame(1), values)
 
     def loop(self, name: str, iterable: Iterable[T]) -> Iterator[T]:
         """Iterate over ``iterable``; each pass is a transaction, with index from 0."""
-        frame = sys._getframe(1)
+        frame = _frame(1)
         return self._loop(name, iterable, (frame.f_code, frame.f_lineno))
 
     def iteration(self, name: str, index: int) -> Iteration:
         """A transaction for a while-loop: ``with run.iteration("step", i):``, numbered 0, 1, 2, ..."""
-        frame = sys._getframe(1)
+        frame = _frame(1)
         return Iteration(self, name, index, (frame.f_code, frame.f_lineno))
 
     def leave(self, file: str, line: int) -> None:
@@ -155,6 +156,8 @@ class Run:
 
     def disown(self) -> None:
         """In a forked child, such as a loader's worker: loops run and nothing is recorded."""
+        if self._journal is not None:
+            self._journal.disown()
         self._journal = self._guide = None
         self._recording = False
         self._states.disown()
@@ -165,33 +168,34 @@ class Run:
         if self._left:
             self._left.clear()
         open_ = self._stack[-1]
-        recording = self._journal is not None and self._recording
+        recording, guide = self._recording, self._guide
+        statement = 0
         if recording:
-            statement = self._statement(frame, open_, values)
+            # Hashing code, and finding the line of an instruction, would take longer than all the rest.
+            use = id(frame.f_code), frame.f_lasti
+            statement = self._statements.get(use) or self._statement(use, frame, open_, values)
         for name, value in values.items():
             held = value if type(value) in _SCALARS else self._encodable(name, value)
             if recording:
                 open_.values.append((statement, name, held))
-            if self._guide is not None:
+            if guide is not None:
                 code, line = frame.f_code, frame.f_lineno
-                self._guide.checks.log(open_, (code.co_filename, line, code.co_qualname), name, held)
+                guide.checks.log(open_, (code.co_filename, line, code.co_qualname), name, held)
 
-    def _statement(self, frame: FrameType, open_: OpenIteration, values: dict[str, Any]) -> int:
-        """The id of the statement that a frame is executing."""
+    def _statement(
+        self, use: tuple[int, int], frame: FrameType, open_: OpenIteration, values: dict[str, Any]
+    ) -> int:
+        """The id of the statement that a frame is executing, which is new."""
         assert self._journal is not None
-        # Hashing code, and finding the line of an instruction, would take longer than all the rest.
-        use = id(frame.f_code), frame.f_lasti
-        statement = self._statements.get(use)
-        if statement is None:
-            site = frame.f_code, frame.f_lineno
-            loops = tuple(name for name, _ in open_.path)
-            statement = self._journal.statement("log", site, loops, tuple(values))  # which keeps the code
-            self._statements[use] = statement
+        site = frame.f_code, frame.f_lineno
+        loops = tuple(name for name, _ in open_.path)
+        statement = self._journal.statement("log", site, loops, tuple(values))  # which keeps the code
+        self._statements[use] = statement
         return statement
 
     def _encodable(self, name: str, value: Any) -> Any:
         if isinstance(value, torch.Tensor) and value.is_cuda and self._journal and self._guide is None:
-            self._journal.late = True
+            self._journal.await_values()
             return later(value)
         held = plain(value)
         if type(held) not in _SCALARS:
@@ -215,14 +219,11 @@ class Run:
         cursor = Cursor(iterable)
         loop = self._enter(name, "for", site, iterable, cursor)
         loop.iterator = itself[0]
-        alone = self._alone(loop)
-        while True:
-            if alone:
-                iteration = self._next(loop)
-            elif (index := self._next_index(loop)) is not None:
-                iteration = self._open(loop, index)
-            else:
-                break
+        if self._only_recorded(loop):
+            yield from self._record(loop, cursor)
+            return
+        while (index := self._next_index(loop)) is not None:
+            iteration = self._open(loop, index)
             try:
                 item = cursor.next()
             except StopIteration:
@@ -234,67 +235,116 @@ class Run:
                         "replay and resume need the same data"
                     ) from None
                 break
-            if not alone:
-                iteration.data = item_fingerprint(item)
-            elif iteration.printed:
-                iteration.data = self._pace.item(item)
+            iteration.data = item_fingerprint(item)
             try:
                 yield item
             except GeneratorExit:
                 self._finish(iteration, left=True)
                 self._end_loop(loop, left=True)
                 raise
-            if alone and not iteration.names:
-                self._commit(iteration)
-            else:
-                self._finish(iteration, left=False)
+            self._finish(iteration, left=False)
         self._end_loop(loop, left=False)
 
-    def _alone(self, loop: OpenLoop) -> bool:
-        """Whether a loop is only recorded: nothing is followed, and nothing compared."""
+    def _only_recorded(self, loop: OpenLoop) -> bool:
+        """Whether nothing is followed in a loop, and nothing compared."""
         return self._recording and loop.recorded is None
 
-    def _next(self, loop: OpenLoop) -> OpenIteration:
-        """`_next_index` and `_open` of a loop that is only recorded."""
-        index, used = loop.count, loop.spare
-        now = time.perf_counter()
-        # Behind the last item is the loop's end, a boundary of its own.
-        if index != loop.length and (index == 0 or self._states.due(now, outermost=loop.depth == 1)):
-            self._boundary(loop, index)
-            now = time.perf_counter()
-        if used is None:
-            used = OpenIteration(loop, index, now, self._own, printed=True)
-        else:
-            used.index, used.started, used.own = index, now, self._own
-            used.data, used.printed = b"", self._pace.credit >= 0.0
-            if used.values:
-                used.values = []
-            loop.spare = None
-        used.segment_started, used.segment_own = now, self._own
-        self._stack.append(used)
-        return used
+    def _record(self, loop: OpenLoop, cursor: Cursor | None) -> Iterator[Any]:
+        """The iterations of a loop that is only recorded, in one piece as far as they are innermost ones.
 
-    def _commit(self, iteration: OpenIteration) -> None:
-        """`_finish` of an innermost iteration of such a loop."""
-        now = time.perf_counter()
-        self._stack.pop()
-        if self._left:
-            self._left.clear()
-        loop, states, pace, journal = iteration.loop, self._states, self._pace, self._journal
-        assert loop is not None
+        Yields the cursor's items.  Without a cursor it yields twice for each iteration: in it, and behind it.
+        """
+        journal, states, pace = self._journal, self._states, self._pace
         assert journal is not None
-        if states.awaited:
-            states.tracked_or_raise()
-        loop.count = iteration.index + 1
-        loop.spare = iteration
-        seconds = now - iteration.started
-        states.step(loop.name, seconds)
-        rng = pace.rng() if iteration.printed else b""
-        pace.credit += pace.share * seconds
-        journal.commit(
-            loop.lsn, iteration.index, 0, iteration.values, seconds, (rng, iteration.data, states.sampled())
-        )
-        states.kept += min(time.perf_counter() - now, _DEAREST)
+        clock, stack, left, wake, awaited = (
+            time.perf_counter, self._stack, self._left, states.wake, states.awaited,
+        )  # fmt: skip
+        session, lsn, held, brief = journal.session, loop.lsn, journal.held, journal.brief
+        outermost, undisturbed = loop.depth == 1, states.policy.undisturbed(loop.name)
+        share, dear, mild = pace.share, pace.dear, pace.mild
+        index, item, items, data, rng, state = 0, None, None, b"", b"", b""
+        beside, printed, kept, until = True, False, 0.0, 0.0
+        iteration = OpenIteration(loop, 0, 0.0, self._own)
+        now = clock()
+        while True:
+            # Behind the last item is the loop's end, a boundary of its own.
+            if now >= wake[outermost] or index == 0:
+                states.kept, kept, loop.count = states.kept + kept, 0.0, index
+                if index != loop.length and (index == 0 or states.due(now, outermost=outermost)):
+                    self._boundary(loop, index)
+                beside = states.beside
+                iteration.own = self._own
+                now = clock()
+            iteration.index, iteration.started = index, now
+            stack.append(iteration)
+            if cursor is not None:
+                if items is None:
+                    items = cursor.items()
+                try:
+                    item = next(items)
+                except StopIteration:
+                    stack.pop()
+                    break
+                data, printed = b"", dear >= 0.0
+                if printed:
+                    started = clock()
+                    data = item_fingerprint(item)
+                    dear = paid(dear, clock() - started)
+            try:
+                yield item
+            except GeneratorExit:
+                if cursor is not None:
+                    pace.dear, pace.mild, states.kept = dear, mild, states.kept + kept
+                    iteration.data = data
+                    self._finish(iteration, left=True)
+                    self._end_loop(loop, left=True)
+                raise
+            if iteration.names:
+                iteration.data = data
+                self._finish(iteration, left=False)
+                dear, mild = pace.dear, pace.mild
+                iteration = OpenIteration(loop, 0, 0.0, self._own)
+                index += 1
+                now = clock()
+            else:
+                ended = clock()
+                stack.pop()
+                if left:
+                    left.clear()
+                if awaited:
+                    states.tracked_or_raise()
+                seconds = ended - now
+                if beside:
+                    states.step(loop.name, seconds)
+                else:
+                    undisturbed(seconds)
+                rng = state = b""
+                if mild >= 0.0:
+                    state = states.sampled()
+                    mild = paid(mild, clock() - ended)
+                if printed:
+                    started = clock()
+                    rng = rng_fingerprint()
+                    dear = paid(dear, clock() - started)
+                dear += share * seconds
+                mild += share * seconds
+                if not held:
+                    until = ended + COMPANY
+                held.append((session, 0, lsn, index, 0, iteration.values, seconds, rng, data, state, False))
+                iteration.values = []
+                if seconds >= brief or ended >= until:
+                    journal.settle()
+                index += 1
+                now = clock()
+                own = now - ended
+                kept += own if own < _DEAREST else _DEAREST
+            if cursor is None:
+                loop.count = index
+                yield None
+                now = clock()
+        loop.count = index
+        pace.dear, pace.mild, states.kept = dear, mild, states.kept + kept
+        self._end_loop(loop, left=False)
 
     def _enter(
         self, name: str, form: str, site: Site, iterable: Iterable[Any] | None, cursor: Cursor | None
@@ -355,7 +405,6 @@ class Run:
     def _open(self, loop: OpenLoop, index: int) -> OpenIteration:
         now = time.perf_counter()
         iteration = OpenIteration(loop, index, now, self._own)
-        iteration.segment_started, iteration.segment_own = now, self._own
         if self._guide is not None:
             self._guide.begin(iteration)
         self._stack.append(iteration)
@@ -453,7 +502,9 @@ class Run:
             parent.values = []
         names = (*(name for name, _ in parent.path), loop.name)
         statement = journal.statement("loop", loop.site, names[:-1], (loop.name,))
-        own = self._own - parent.segment_own
+        since, own = parent.segment_started, parent.segment_own
+        if not parent.segment:
+            since, own = parent.started, parent.own
         record = LoopBegin(
             path=parent.path,
             name=loop.name,
@@ -463,7 +514,7 @@ class Run:
             length=loop.length,
             start=start,
             stack=loop.stack,
-            seconds=max(0.0, time.perf_counter() - parent.segment_started - own),
+            seconds=max(0.0, time.perf_counter() - since - (self._own - own)),
             data=loop.data,
         )
         loop.lsn = parent.prev = journal.append(record, parent.prev)
@@ -586,6 +637,7 @@ class Iteration:
         self._index = index
         self._site = site
         self._open: OpenIteration | None = None
+        self._steps: Iterator[None] | None = None
 
     def __enter__(self) -> Iteration:
         run = self._run
@@ -594,12 +646,14 @@ class Iteration:
         if loop is None or loop.name.split("#")[0] != self._name:
             loop = run._enter(self._name, "with", self._site, None, None)
             parent.with_loop = loop
+            loop.steps = run._record(loop, None) if run._only_recorded(loop) else None
         elif self._index != loop.count:
             raise LoopError(
                 f"iterations of {self._name!r} are numbered 0, 1, 2, ...: got {self._index} where {loop.count} is due"
             )
-        if run._alone(loop):
-            self._open = run._next(loop)
+        self._steps = loop.steps
+        if self._steps is not None:
+            next(self._steps)
         elif (index := run._next_index(loop)) is not None:
             self._open = run._open(loop, index)
         else:
@@ -610,16 +664,11 @@ class Iteration:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         run, iteration = self._run, self._open
-        if iteration is not None and (error is None or isinstance(error, SkipRest)):
-            if (
-                error is None
-                and iteration.loop is not None
-                and run._alone(iteration.loop)
-                and not iteration.names
-            ):
-                run._commit(iteration)
-            else:
-                run._finish(iteration, left=False)
+        if self._steps is not None:
+            if error is None:
+                next(self._steps)
+        elif iteration is not None and (error is None or isinstance(error, SkipRest)):
+            run._finish(iteration, left=False)
             return error is not None
         return False
 

@@ -277,7 +277,7 @@ def _record(
         world_size=size,
         resumed_from=_resumed_from(plan),
     )
-    journal = Journal(store, begin)
+    journal = Journal(store, begin, overhead)
     if resumed is None:  # what a replay has to do before the run begins, with florlog imported
         cells = _cells.current
         setup = time.perf_counter() - _imported if cells is None else cells.seconds

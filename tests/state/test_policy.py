@@ -62,7 +62,7 @@ class Training:
     def boundary(self, done: float, *, preferred: bool) -> None:
         if len(self.left) >= 2:
             return
-        if self.policy.waits(self.now, preferred=preferred):
+        if self.now < self.policy.due(preferred=preferred):
             return
         wants = self.policy.wants(
             now=self.now, own=self.own, persisted=self.persisted, pending=len(self.left), preferred=preferred,

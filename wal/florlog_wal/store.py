@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
 
 from florlog_wal import directory, environment, log, pages
-from florlog_wal.codec import encode_body, encode_commit_body
+from florlog_wal.codec import encode_body
 from florlog_wal.columns import Batch
 from florlog_wal.directory import LockHolder, WriterLock
 from florlog_wal.errors import Forked, LogStopped, PagesFailed, ReadOnlyStore, StoreClosed, StoreFailed
@@ -37,7 +37,8 @@ class Store:
         self, path: Path, writable: bool, durability: str, window: float, log_map: int, page_map: int
     ) -> None:
         self.path = path
-        self._sync_commits = durability == "sync"
+        self.durable_commits = durability == "sync"
+        """Whether `commit` returns when its record would survive a power cut."""
         self._lock: WriterLock | None = None
         self._writer: LogWriter | None = None
         self._closed = self._forked = False
@@ -60,13 +61,15 @@ class Store:
             self._reader = LogReader(self._log, path)
             if writable:
                 log.check_end(self._log, path)
-                self._writer = LogWriter(self._log, path, window)
+                self._writer = LogWriter(self._log, path, window, durable_commits=self.durable_commits)
         except BaseException:
             for env in held:
                 environment.release(env)
             if self._lock is not None:
                 self._lock.release()
             raise
+        self.commit: Callable[..., int] = self._writer.commit if self._writer else _refusing(self._unusable())
+        """`append` of a `Commit`, given session, previous LSN and its fields: what a training step waits for."""
         # A store that is dropped, or still open when the interpreter ends, is closed all the same.
         self._finalizer = weakref.finalize(self, _close, self._writer, tuple(held), self._lock)
         _stores.add(self)
@@ -108,9 +111,10 @@ class Store:
     def close(self) -> None:
         """Commit what is left and let go of everything.  Raises `LogStopped` if records stay in the tail."""
         self._closed = True
+        self.commit = _refusing(self._unusable())
         error = self._finalizer()
         if error is not None:
-            raise error
+            raise error.with_traceback(None)
 
     def writer(self) -> LockHolder | None:
         """Who writes to the store now, this process included; None if nobody."""
@@ -124,17 +128,7 @@ class Store:
         if writer is None or self._closed:
             raise self._unusable()
         lsn = writer.append(encode_body(record, session, prev))
-        if self._sync_commits and type(record) in _DURABLE_TYPES:
-            writer.sync(lsn)
-        return lsn
-
-    def commit(self, session: int, prev: int, *fields: Any) -> int:
-        """`append` of a `Commit`, given its fields in order: what a training step waits for."""
-        writer = self._writer
-        if writer is None or self._closed:
-            raise self._unusable()
-        lsn = writer.append(encode_commit_body(session, prev, *fields))
-        if self._sync_commits:
+        if self.durable_commits and type(record) in _DURABLE_TYPES:
             writer.sync(lsn)
         return lsn
 
@@ -250,8 +244,18 @@ class Store:
         self._forked = True
         self._finalizer.detach()
         self._writer = None
+        self.commit = _refusing(self._unusable())
         if self._lock is not None:
             self._lock.release()
+
+
+def _refusing(error: Exception) -> Callable[..., int]:
+    """A function that raises: one less question at each commit, and no reference to the store."""
+
+    def refuse(*fields: Any) -> int:
+        raise error.with_traceback(None)
+
+    return refuse
 
 
 def _close(

@@ -45,6 +45,7 @@ FIRST_FRAME: Final = _FLOOR_AT + 16
 FRAME_HEAD: Final = 8 + HEADER_SIZE
 SEGMENT_SIZE: Final = 4 << 20
 _FRAME: Final = struct.Struct(">Q" + HEADER.format.removeprefix(">"))
+_LENGTH: Final = struct.Struct(">Q12xI")  # LSN and length of a frame
 _CHUNK: Final = 1 << 16
 
 
@@ -84,6 +85,18 @@ def create(directory: Path, size: int = SEGMENT_SIZE, floor: int = 0) -> list[mm
         new.rename(directory / name)
     sync_directory(directory)
     return maps
+
+
+def records(segment: mmap.mmap, stop: int) -> dict[int, bytes]:
+    """The records that a writer has put into a segment before an offset."""
+    found: dict[int, bytes] = {}
+    at = FIRST_FRAME
+    while at < stop:
+        lsn, length = _LENGTH.unpack_from(segment, at)
+        size = HEADER_SIZE + length
+        found[lsn] = segment[at + 8 : at + 8 + size]
+        at += frame_size(size)
+    return found
 
 
 def remove(directory: Path) -> None:
