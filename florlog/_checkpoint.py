@@ -85,7 +85,8 @@ class Checkpointer:
     ) -> None:
         self.policy = policy
         self.awaited: set[str] = set()  # names that a restored image has and nobody tracked yet
-        self.sampled = StateFingerprint()
+        self._sampled = StateFingerprint()
+        self.sampled = self._sampled.digest
         self._journal = journal
         self._imager = None
         if journal is not None:
@@ -116,7 +117,7 @@ class Checkpointer:
             self._tracked[name] = adapter(name, target)
             self._objects[name] = target
             if isinstance(target, torch.nn.Module):
-                self.sampled.watch(name, target)
+                self._sampled.watch(name, target)
         for name, function in derived.items():
             if not callable(function):
                 raise TrackError(f"derived state {name!r} needs a function that regenerates it")

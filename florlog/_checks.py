@@ -74,6 +74,16 @@ class Checks:
         """Whether the set-up produced values, and nothing has told yet whether it made the recorded state."""
         return bool(self._pending) and self._base == "start"
 
+    @property
+    def unwitnessed(self) -> bool:
+        """Whether a value waits for something that tells of a whole iteration, as its own was too short for it."""
+        for found in reversed(self._pending):
+            if found.closed != self._closed:
+                break
+            if not (found.steady and found.received):
+                return True
+        return False
+
     # -- iterations --------------------------------------------------------------------------------
 
     def expect(self, iteration: OpenIteration) -> None:

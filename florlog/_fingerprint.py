@@ -7,7 +7,8 @@ what the page table's digest at an image is for.
 Between two steps the caches hold the training's data, and a digest costs ten times what it costs in a loop by itself:
 the first two take tens of microseconds, the third ten.  So `Pace` lets short steps go without them, as a share of the
 training's time; a commit without one has b"".  A difference in the item or in the random numbers shows in trained
-parameters from the same step on, so the third, which goes with more commits, tells of both.
+parameters from the same step on, so the third, which goes with more commits, tells of both.  A loop's last commit,
+where its length is known, has those of its end whatever they cost: they tell whether the loop may be passed over.
 """
 
 from __future__ import annotations
@@ -22,19 +23,20 @@ _WORDS = 32
 _ARRAYS = 4
 _WINDOW = 256  # bytes of a module that are hashed at each commit
 _DEAREST = 2e-4  # seconds: what took longer was interrupted
-_SHARE = 0.1
+_DEAR, _MILD = 0.05, 0.25  # of the overhead
 
 _digest = xxhash.xxh3_64_digest
 
 
 class Pace:
-    """Which innermost iterations get which fingerprints: a tenth of the overhead pays for those of the item and the
-    random numbers, and a tenth for that of the parameters."""
+    """Which innermost iterations get which fingerprints: a twentieth of the overhead pays for those of the item and the
+    random numbers, and a quarter for that of the parameters."""
 
-    __slots__ = ("dear", "mild", "share")
+    __slots__ = ("dear", "dear_share", "mild", "mild_share")
 
     def __init__(self, overhead: float) -> None:
-        self.share = min(_SHARE * overhead, 1e9)
+        overhead = min(overhead, 1e9)
+        self.dear_share, self.mild_share = _DEAR * overhead, _MILD * overhead
         """Of the seconds of training, how many each of the two may take."""
         self.dear = 0.0
         """Seconds that fingerprints of item and random numbers may take now; from zero on, the next step gets them."""
@@ -119,17 +121,16 @@ class StateFingerprint:
         distinct = {id(tensor): tensor for tensor in self._watched.values()}.values()
         self._windows = [(tensor, tensor.data_ptr(), _window(tensor)) for tensor in distinct]
 
-    def __call__(self) -> bytes:
+    def digest(self) -> bytes:
         """The digest now, b"" when nothing is watched."""
         windows = self._windows
-        for tensor, pointer, _ in windows:
-            if tensor.data_ptr() != pointer:
-                self._look()
-                windows = self._windows
-                break
         if len(windows) == 1:
-            return _digest(windows[0][2])
-        return _digest(b"".join([window for _, _, window in windows])) if windows else b""
+            tensor, pointer, window = windows[0]
+            if tensor.data_ptr() == pointer:
+                return _digest(window)
+        if any(tensor.data_ptr() != pointer for tensor, pointer, _ in windows):
+            self._look()
+        return _digest(b"".join([window for _, _, window in self._windows])) if windows else b""
 
 
 def _window(tensor: torch.Tensor) -> memoryview:

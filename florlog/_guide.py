@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from florlog_recovery import Image, Loop, Measured, Node, NodePlan, Plan, RunTree
+from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, NodePlan, Plan, RunTree
 from florlog_wal import Commit, Frame, Store
 
 from ._checks import Checks
@@ -35,6 +35,8 @@ Skip = Callable[[OpenLoop, Commit], str]
 PassOver = Callable[["Sequence[Act]"], str]
 Passing = Mapping[Loop | tuple[Node, int], Collection[int]]
 """The numbers of the pieces that are passed over in a loop's innermost iterations, or in a segment of another one."""
+
+_WITNESS = 0.05  # seconds of training that a value's proof may take behind it
 
 
 class Guide:
@@ -170,6 +172,8 @@ class Guide:
             return None
         if loop.stretch > 0 and loop.count <= plan.stretches[loop.stretch - 1].last:
             return loop.count
+        if self._runs_on(loop, plan):
+            return loop.count
         if loop.stretch < len(plan.stretches):
             stretch = plan.stretches[loop.stretch]
             loop.stretch += 1
@@ -185,6 +189,15 @@ class Guide:
             return loop.count
         self.abandon(loop.parent)
         raise SkipRest
+
+    def _runs_on(self, loop: OpenLoop, plan: LoopPlan) -> bool:
+        """Whether to run on behind a stretch: its steps were too short for fingerprints, one that follows has them."""
+        if loop.stretch == 0 or not self.checks.unwitnessed or loop.count in plan.loop.nodes:
+            return False
+        behind = plan.stretches[loop.stretch :]
+        stop = behind[0].first if behind else plan.loop.count
+        last = plan.stretches[loop.stretch - 1].last
+        return loop.count < stop and sum(plan.loop.seconds[last + 1 : loop.count + 1]) < _WITNESS
 
     def _skip(self, loop: OpenLoop, skip: Skip) -> bool:
         recorded = loop.recorded
@@ -290,8 +303,8 @@ class Guide:
             self._arrived = self._arrived or self._at_frontier(loop)
         plan = loop.plan
         if plan is not None and self.navigating and not plan.finished and not plan.restore_end:
-            last = plan.stretches[-1]
-            if loop.stretch == len(plan.stretches) and iteration.index == last.last:
+            ended = loop.stretch == len(plan.stretches) and iteration.index >= plan.stretches[-1].last
+            if ended and not self._runs_on(loop, plan):
                 self.abandon(loop.parent)
 
     def stands(self, loop: OpenLoop, index: int, trees: Callable[[], dict[str, Any]]) -> None:

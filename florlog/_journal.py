@@ -12,13 +12,13 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import CodeType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from florlog_wal import (
     Commit,
+    CommitFields,
     Failure,
     LogStopped,
     Note,
@@ -33,7 +33,7 @@ from florlog_wal import (
 
 from . import _cells
 from ._environment import local_sources
-from ._later import Line, arrived
+from ._later import arrived, receive
 from .source.calls import log_calls
 from .source.syntax import SourceError
 
@@ -41,14 +41,9 @@ Site: TypeAlias = tuple[CodeType, int]
 """A call site: the code that runs and its line."""
 
 
-COMPANY = 0.02  # seconds that a commit is held, at most
+COMPANY = 0.05  # seconds that a commit is held, at most
 _ALONE = 4e-5  # seconds that a commit by itself takes between two steps of training
 _SHARE = 0.25  # of the overhead, for commits
-_VALUES = 5  # their place among what `commit` is given
-
-
-def _no_commit(*fields: Any) -> int:
-    return 0
 
 
 class Journal:
@@ -60,13 +55,11 @@ class Journal:
         """Iterations that take fewer seconds commit together: one after the other each costs less."""
         if not store.durable_commits:
             self.brief = _ALONE / (_SHARE * overhead) if overhead else math.inf
-        self.held: list[tuple[Any, ...]] = []
-        """What `commit` is to be given, of such iterations."""
+        self.held: list[CommitFields | None] = []
+        """Commits that are for `settle`: of such iterations, and of those whose values are still on a GPU."""
         self.stopped = False
-        self.commit: Callable[..., int] = store.commit
-        """`Store.commit`, or what stands for it; raises `LogStopped`, which is then for `stop`."""
-        self._late = False  # whether values have been logged that were still on a GPU
-        self._line = Line(self._commit)
+        self.late = False
+        """Whether values have been logged that were still on a GPU."""
         self._sites: dict[tuple[str, Site], int] = {}
         self._places: dict[tuple[str, int, str, tuple[str, ...]], int] = {}
         self._hashes: dict[str, dict[int, bytes]] = {}
@@ -80,55 +73,36 @@ class Journal:
         if self.stopped:
             return 0
         if self.held:
-            self.settle()
-        if self._late:
-            self._line.settle()
-            if isinstance(record, (Commit, Values)):
-                record = replace(record, values=tuple(arrived(record.values)))
+            self.settle(wait=True)
+        if self.late and isinstance(record, (Commit, Values)):
+            record = replace(record, values=tuple(arrived(record.values)))
         try:
             return self.store.append(record, session=self.session, prev=prev)
         except LogStopped as error:
             self.stop(error)
             return 0
 
-    def settle(self) -> None:
-        """Commit what is held."""
+    def settle(self, *, wait: bool = False) -> None:
+        """Commit what is held, and behind what is still on a GPU only if it is to ``wait`` for that."""
+        held = self.held
+        if self.stopped:
+            held.clear()
+            return
+        count = receive(held, wait=wait) if self.late else len(held)
         try:
-            for fields in self.held:
-                self.commit(*fields)
-        except LogStopped as error:
-            self.stop(error)
-        self.held.clear()
-
-    def await_values(self) -> None:
-        """Values have been logged that are still on a GPU: from here on commits wait for theirs."""
-        if not self._late:
-            self._late = True
-            if not self.stopped:
-                self.commit = self._put
-
-    def _put(self, *fields: Any) -> int:
-        self._line.put(fields[_VALUES], fields)
-        return 0
-
-    def _commit(self, values: Iterable[tuple[int, str, Any]], fields: tuple[Any, ...]) -> None:
-        try:
-            if not self.stopped:
-                self.store.commit(*fields[:_VALUES], values, *fields[_VALUES + 1 :])
+            self.store.commit(self.session, held, count)
         except LogStopped as error:
             self.stop(error)
 
     def disown(self) -> None:
         """In a forked child: nothing is written."""
         self.stopped = True
-        self.commit = _no_commit
-        self.held.clear()
 
     def stop(self, error: LogStopped) -> None:
         """Report the failure that ended the recording, once."""
         if not self.stopped:
             self.stopped = True
-            self.commit = _no_commit
+            self.held.clear()
             warnings.warn(
                 f"florlog stopped recording, the training goes on: {error}", RuntimeWarning, stacklevel=2
             )

@@ -1,18 +1,18 @@
-"""Logged values that are still on a GPU: their commits wait in line, the training does not.
+"""Logged values that are still on a GPU: their commits are held, the training does not wait.
 
 Reading a CUDA tensor makes the host wait for all work that is queued before it.  So the tensor is copied to pinned
 memory in its stream's order, and the commit is appended once the copy has arrived: looked for at each later commit,
-waited for when a record comes that others refer to (a loop, an image, the end) or when `LINE` commits wait.  Records
-keep their order.  What waits is lost with the process: at a kill, up to `LINE` iterations are redone.
+waited for when a record comes that others refer to (a loop, an image, the end) or when `LINE` commits are held.
+Records keep their order.  What is held is lost with the process: at a kill, up to `LINE` iterations are redone.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from florlog_wal import CommitFields
 
 from ._tree import plain
 
@@ -60,28 +60,20 @@ def _value(held: Any) -> Any:
     return plain(held.copy)
 
 
-class Line:
-    """Commits in order, the first of which wait for values."""
+def receive(held: list[CommitFields | None], *, wait: bool) -> int:
+    """Put arrived values in their places; of how many of the first commits all have arrived.
 
-    def __init__(self, append: Callable[[Values, tuple[Any, ...]], None]) -> None:
-        self._append = append  # takes the values of a commit, and the rest of it
-        self._waiting: deque[tuple[list[tuple[int, str, Any]], tuple[Any, ...]]] = deque()
+    ``wait``: for those of all.
+    """
+    for place, fields in enumerate(held):
+        if fields is None:
+            continue
+        loop, index, segment, values, *rest = fields
+        if not (wait or len(held) - place > LINE or _ready(values)):
+            return place
+        held[place] = (loop, index, segment, arrived(values), *rest)  # type: ignore[assignment]
+    return len(held)
 
-    def put(self, values: Values, rest: tuple[Any, ...]) -> None:
-        """Append a commit, and those before it, as far as their values have arrived."""
-        self._waiting.append((list(values), rest))
-        while self._waiting and (len(self._waiting) > LINE or self._ready(self._waiting[0][0])):
-            self._next()
 
-    def settle(self) -> None:
-        """Wait for everything in line, and append it."""
-        while self._waiting:
-            self._next()
-
-    def _next(self) -> None:
-        values, rest = self._waiting.popleft()
-        self._append(arrived(values), rest)
-
-    @staticmethod
-    def _ready(values: Values) -> bool:
-        return all(type(held) is not Later or held.arrived.query() for _, _, held in values)
+def _ready(values: Values) -> bool:
+    return all(type(held) is not Later or held.arrived.query() for _, _, held in values)

@@ -195,7 +195,7 @@ class Run:
 
     def _encodable(self, name: str, value: Any) -> Any:
         if isinstance(value, torch.Tensor) and value.is_cuda and self._journal and self._guide is None:
-            self._journal.await_values()
+            self._journal.late = True
             return later(value)
         held = plain(value)
         if type(held) not in _SCALARS:
@@ -259,9 +259,10 @@ class Run:
         clock, stack, left, wake, awaited = (
             time.perf_counter, self._stack, self._left, states.wake, states.awaited,
         )  # fmt: skip
-        session, lsn, held, brief = journal.session, loop.lsn, journal.held, journal.brief
+        lsn, held, brief = loop.lsn, journal.held, journal.brief
         outermost, undisturbed = loop.depth == 1, states.policy.undisturbed(loop.name)
-        share, dear, mild = pace.share, pace.dear, pace.mild
+        dear, mild, dear_share, mild_share = pace.dear, pace.mild, pace.dear_share, pace.mild_share
+        last = loop.length - 1
         index, item, items, data, rng, state = 0, None, None, b"", b"", b""
         beside, printed, kept, until = True, False, 0.0, 0.0
         iteration = OpenIteration(loop, 0, 0.0, self._own)
@@ -319,18 +320,18 @@ class Run:
                 else:
                     undisturbed(seconds)
                 rng = state = b""
-                if mild >= 0.0:
+                if mild >= 0.0 or index == last:
                     state = states.sampled()
                     mild = paid(mild, clock() - ended)
-                if printed:
+                if printed or index == last:
                     started = clock()
                     rng = rng_fingerprint()
                     dear = paid(dear, clock() - started)
-                dear += share * seconds
-                mild += share * seconds
+                dear += dear_share * seconds
+                mild += mild_share * seconds
                 if not held:
                     until = ended + COMPANY
-                held.append((session, 0, lsn, index, 0, iteration.values, seconds, rng, data, state, False))
+                held.append((lsn, index, 0, iteration.values, seconds, rng, data, state, False))
                 iteration.values = []
                 if seconds >= brief or ended >= until:
                     journal.settle()

@@ -381,7 +381,7 @@ def tensor_bytes(tensor: torch.Tensor) -> memoryview:
 
 
 def plain(value: Any) -> Any:
-    """A logged value in types that the value codec knows: tensors and arrays become `Array`."""
+    """A logged value as it is now, in types that the value codec knows: tensors and arrays become `Array`."""
     if isinstance(value, torch.Tensor):
         if value.ndim == 0 and value.dtype in _SCALARS:
             return value.item()
@@ -396,6 +396,8 @@ def plain(value: Any) -> Any:
         return type(value)(plain(item) for item in value)
     if type(value) is dict:
         return {key: plain(item) for key, item in value.items()}
+    if type(value) is deque:
+        return deque(map(plain, value), value.maxlen)
     return value
 
 

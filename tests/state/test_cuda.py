@@ -1,16 +1,19 @@
-"""State and values on a GPU, and commits that wait for values in line; what needs a GPU is skipped without one."""
+"""State and values on a GPU, and commits that are held for their values; what needs a GPU is skipped without one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from florlog_wal import Commit, Note
 
 import florlog
 from florlog._image import digests_only, page_table
-from florlog._later import LINE, Later, Line
+from florlog._journal import Journal
+from florlog._later import LINE, Later
 from florlog._snapshot import Buffers, snapshot
 from florlog._state import adapter
 
@@ -34,34 +37,52 @@ class Arrival:
         self.done = True
 
 
-def test_commits_keep_their_order_and_nobody_waits_for_values_on_their_way() -> None:
-    written: list[tuple[int, list[Any]]] = []
-    line = Line(lambda values, rest: written.append((rest[0], [value for _, _, value in values])))
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """A run's, that has logged values which were still on a GPU."""
+    with florlog.run("line", store=tmp_path / "store") as run:
+        assert run._journal is not None
+        run._journal.late = True
+        yield run._journal
+
+
+def put(journal: Journal, number: int, *values: Any) -> None:
+    """A step ended."""
+    named = [(1, "value", value) for value in values]
+    journal.held.append((0, number, 0, named, 0.0, b"", b"", b"", False))
+    journal.settle()
+
+
+def written(journal: Journal) -> dict[int, list[Any]]:
+    """The values of each commit that is in the log."""
+    records = [entry.record for entry in journal.store.scan(1, types=(Commit,))]
+    return {r.index: [value for _, _, value in r.values] for r in records if isinstance(r, Commit)}
+
+
+def test_commits_keep_their_order_and_nobody_waits_for_values_on_their_way(journal: Journal) -> None:
     events = [Arrival() for _ in range(4)]
     for number, event in enumerate(events):
-        line.put([(1, "loss", Later(torch.tensor(float(number)), event)), (1, "step", number)], (number,))
-    line.put([(1, "step", 4)], (4,))
-    assert written == []
+        put(journal, number, Later(torch.tensor(float(number)), event), number)
+    put(journal, 4, 4)
+    assert written(journal) == {}
     events[1].done = True
-    line.put([], (5,))
-    assert written == []  # the first has not arrived
+    put(journal, 5)
+    assert written(journal) == {}  # the first has not arrived
     events[0].done = True
-    line.put([], (6,))
-    assert written == [(0, [0.0, 0]), (1, [1.0, 1])]
+    put(journal, 6)
+    assert written(journal) == {0: [0.0, 0], 1: [1.0, 1]}
     assert not any(event.waited for event in events[2:])
-    line.settle()
-    assert [number for number, _ in written] == list(range(7))
-    assert written[3] == (3, [3.0, 3])
+    journal.append(Note("test", "", {}), journal.session)
+    assert list(written(journal)) == list(range(7))
+    assert written(journal)[3] == [3.0, 3]
     assert events[3].waited == 1
 
 
-def test_a_long_line_waits_for_its_first_only() -> None:
-    written: list[int] = []
-    line = Line(lambda values, rest: written.append(rest[0]))
+def test_a_long_line_waits_for_its_first_only(journal: Journal) -> None:
     events = [Arrival() for _ in range(LINE + 1)]
     for number, event in enumerate(events):
-        line.put([(1, "loss", Later(torch.tensor(0.0), event))], (number,))
-    assert written == [0]
+        put(journal, number, Later(torch.tensor(0.0), event))
+    assert list(written(journal)) == [0]
     assert [event.waited for event in events] == [1] + LINE * [0]
 
 

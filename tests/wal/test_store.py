@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc as garbage
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Literal
 from unittest.mock import Mock
 
 import pytest
@@ -19,6 +22,7 @@ from florlog_wal import (
     PAGE_SIZE,
     Begin,
     Commit,
+    CommitFields,
     CorruptPage,
     CorruptRecord,
     CorruptStore,
@@ -27,6 +31,7 @@ from florlog_wal import (
     NoSuchRecord,
     NotAStore,
     ReadOnlyStore,
+    Record,
     RunBegin,
     Store,
     StoreClosed,
@@ -40,8 +45,10 @@ from florlog_wal import (
 )
 from florlog_wal.directory import filesystem
 from florlog_wal.errors import NetworkFilesystem
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.wal.samples import commit, run_begin
+from tests.wal.samples import commit, exact, records_of, run_begin
 
 FAR = 3600.0  # a group window that no test outlasts
 
@@ -52,6 +59,11 @@ def fill(store: Store, count: int, run: str = "r1") -> int:
     for index in range(count):
         store.append(commit(index), session=session, prev=0)
     return session
+
+
+def fields(record: Record) -> CommitFields:
+    """What `Store.commit` is given for a record."""
+    return tuple(getattr(record, field.name) for field in dataclasses.fields(record))  # type: ignore[return-value]
 
 
 def in_child(work) -> int:  # type: ignore[no-untyped-def]
@@ -613,3 +625,63 @@ def test_a_fork_in_the_midst_of_appends_leaves_the_log_whole(path: Path) -> None
         thread.join()
         assert store.sync() == count[0] + 1
     assert verify(path).ok
+
+
+@given(
+    st.lists(records_of(Commit), min_size=1, max_size=5),
+    st.sampled_from(["group", "sync"]),
+    st.integers(0, 5),
+)
+@settings(max_examples=25)
+def test_commits_givenby_their_fields_are_the_records(
+    commits: list[Record], durability: Literal["group", "sync"], first: int
+) -> None:
+    with (
+        tempfile.TemporaryDirectory() as path,
+        Store.open(path, mode="w", durability=durability, window=FAR) as store,
+    ):
+        session = store.append(run_begin())
+        for record in commits:
+            store.append(record, session=session)
+        held: list[CommitFields | None] = [fields(record) for record in commits]
+        first = min(first, len(held))
+        store.commit(session, held, first)
+        assert len(held) == len(commits) - first
+        store.commit(session, held)
+        assert held == []
+        (_, *found) = store.scan(1)
+        appended, by_fields = found[: len(commits)], found[len(commits) :]
+        assert [exact(entry.record) for entry in by_fields] == [exact(entry.record) for entry in appended]
+        assert [entry.nbytes for entry in by_fields] == [entry.nbytes for entry in appended]
+        assert {(entry.session, entry.prev_lsn) for entry in by_fields} == {(session, 0)}
+        if durability == "sync":
+            assert store.durable_lsn == found[-1].lsn
+
+
+def test_commits_that_a_signal_interrupts_are_each_appended_once(tmp_path: Path) -> None:
+    class Rung(Exception):  # noqa: N818
+        pass
+
+    def ring(*_: object) -> None:
+        raise Rung
+
+    interrupted = 0
+    earlier = signal.signal(signal.SIGALRM, ring)
+    try:
+        with Store.open(tmp_path / "store", mode="w", window=0.001) as store:
+            session = store.append(run_begin())
+            for batch in range(300):
+                held: list[CommitFields | None] = [fields(commit(20 * batch + place)) for place in range(20)]
+                while held:
+                    try:
+                        signal.setitimer(signal.ITIMER_REAL, 2e-5 + 1e-7 * batch)
+                        store.commit(session, held)
+                        signal.setitimer(signal.ITIMER_REAL, 0)
+                    except Rung:
+                        interrupted += 1
+            (_, *found) = store.scan(1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, earlier)
+    assert [entry.record for entry in found] == [commit(index) for index in range(6000)]
+    assert interrupted > 20

@@ -58,10 +58,11 @@ from florlog_wal.tables import DIGEST_SIZE, PAGE_SIZE, decode_table, encode_tabl
 from florlog_wal.thinning import Thinned, thin
 from florlog_wal.values import decode_value, encode_value
 from florlog_wal.verify import Problem, VerifyReport, verify
+from florlog_wal.writer import CommitFields
 
 __all__ = [
     "DIGEST_SIZE", "PAGE_SIZE", "RECORD_TYPES", "Abort", "Array", "Batch", "Begin", "CheckpointBegin",
-    "CheckpointEnd", "Commit", "CompactReport", "CorruptPage", "CorruptRecord", "CorruptStore",
+    "CheckpointEnd", "Commit", "CommitFields", "CompactReport", "CorruptPage", "CorruptRecord", "CorruptStore",
     "CorruptValue", "Entry", "Failure", "Forked", "Frame", "GcReport", "Hindsight", "Lineage", "LockHolder",
     "LogStopped", "LoggedColumn", "LoggedValues", "LoopBegin", "LoopEnd", "MissingPage",
     "NetworkFilesystem", "NoSuchRecord", "NotAStore", "Note", "PageEntry", "PageTable", "PagesFailed",

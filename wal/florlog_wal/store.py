@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
@@ -24,7 +24,7 @@ from florlog_wal.pages import PutResult
 from florlog_wal.reader import LogReader
 from florlog_wal.records import CheckpointEnd, Commit, Entry, Record, RunEnd
 from florlog_wal.sessions import SessionInfo
-from florlog_wal.writer import LogWriter
+from florlog_wal.writer import CommitFields, LogWriter
 
 _DURABLE_TYPES: Final = frozenset({Commit, CheckpointEnd, RunEnd})
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
@@ -61,15 +61,13 @@ class Store:
             self._reader = LogReader(self._log, path)
             if writable:
                 log.check_end(self._log, path)
-                self._writer = LogWriter(self._log, path, window, durable_commits=self.durable_commits)
+                self._writer = LogWriter(self._log, path, window)
         except BaseException:
             for env in held:
                 environment.release(env)
             if self._lock is not None:
                 self._lock.release()
             raise
-        self.commit: Callable[..., int] = self._writer.commit if self._writer else _refusing(self._unusable())
-        """`append` of a `Commit`, given session, previous LSN and its fields: what a training step waits for."""
         # A store that is dropped, or still open when the interpreter ends, is closed all the same.
         self._finalizer = weakref.finalize(self, _close, self._writer, tuple(held), self._lock)
         _stores.add(self)
@@ -111,10 +109,9 @@ class Store:
     def close(self) -> None:
         """Commit what is left and let go of everything.  Raises `LogStopped` if records stay in the tail."""
         self._closed = True
-        self.commit = _refusing(self._unusable())
         error = self._finalizer()
         if error is not None:
-            raise error.with_traceback(None)
+            raise error
 
     def writer(self) -> LockHolder | None:
         """Who writes to the store now, this process included; None if nobody."""
@@ -131,6 +128,19 @@ class Store:
         if self.durable_commits and type(record) in _DURABLE_TYPES:
             writer.sync(lsn)
         return lsn
+
+    def commit(self, session: int, held: list[CommitFields | None], count: int | None = None) -> None:
+        """`append` of commits that are the first records of their iterations, given their fields.
+
+        The first ``count`` (default: all) are taken out of the list.  After an exception, also one that a signal
+        handler raised, those that were appended are None in it, and calling again appends the others.
+        """
+        writer = self._writer
+        if writer is None or self._closed:
+            raise self._unusable()
+        writer.commit(session, held, len(held) if count is None else count)
+        if self.durable_commits:
+            writer.sync()
 
     def sync(self) -> int:
         """Wait until everything appended is durable; the last durable LSN."""
@@ -244,18 +254,8 @@ class Store:
         self._forked = True
         self._finalizer.detach()
         self._writer = None
-        self.commit = _refusing(self._unusable())
         if self._lock is not None:
             self._lock.release()
-
-
-def _refusing(error: Exception) -> Callable[..., int]:
-    """A function that raises: one less question at each commit, and no reference to the store."""
-
-    def refuse(*fields: Any) -> int:
-        raise error.with_traceback(None)
-
-    return refuse
 
 
 def _close(

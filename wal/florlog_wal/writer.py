@@ -21,9 +21,9 @@ from __future__ import annotations
 import contextlib
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from florlog_wal import log, tail
 from florlog_wal.codec import BODY_HEADER, FORMAT_VERSION, LSN_FACTOR, MASK, body_hash
@@ -39,22 +39,19 @@ _FRAME_HEAD: Final = struct.Struct(">QQ").pack  # LSN, checksum
 _BODY_HEAD: Final = BODY_HEADER.pack
 _DIRECT: Final = frozenset({float, str, bool, type(None), bytes})  # what `lower` gives back as it is
 
+CommitFields: TypeAlias = tuple[
+    int, int, int, Sequence[tuple[int, str, Any]], float, bytes, bytes, bytes, bool
+]
+"""Those of a `Commit` in order.  Whoever gives them answers for the types; values are such as `encode_value` takes."""
+
 
 class LogWriter:
     """Appends records to a store's log; the store's writer lock is held by its owner."""
 
     def __init__(
-        self,
-        env: Environment,
-        directory: Path,
-        window: float,
-        segment_size: int = tail.SEGMENT_SIZE,
-        *,
-        durable_commits: bool = False,
+        self, env: Environment, directory: Path, window: float, segment_size: int = tail.SEGMENT_SIZE
     ) -> None:
-        """``durable_commits``: `commit` waits until its record would survive a power cut."""
         self._env, self._directory, self._window = env, directory, window
-        self._durable_commits = durable_commits
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # after every attempt to commit
         self._armed = threading.Event()  # there is something to commit
@@ -110,37 +107,43 @@ class LogWriter:
             self._next = lsn + 1
             return lsn
 
-    def commit(
-        self, session: int, prev: int, loop: int, index: int, segment: int, values: Iterable[tuple[int, str, Any]],
-        seconds: float, rng: bytes, data: bytes, state: bytes, left: bool,
-    ) -> int:  # fmt: skip
-        """`append` of a `Commit`, given its fields: without the object, and the caller answers for their types."""
+    def commit(self, session: int, held: list[CommitFields | None], count: int) -> None:
+        """Append the first ``count`` of some commits and take them out of the list.
+
+        What is appended becomes None in the list in the same instant: after an exception, a signal handler's too,
+        calling again appends the rest, each commit once.
+        """
         # `encode_body` and `append` in one piece: each call between two steps of training costs microseconds.
-        flat: list[Any] = []
-        for statement, name, value in values:
-            flat += (statement, name, value if type(value) in _DIRECT else lower(value, name, 0))
-        payload = pack([loop, index, segment, flat, seconds, rng, data, state, left])
-        body = _BODY_HEAD(FORMAT_VERSION, Commit.TYPE, 0, len(payload), session, prev) + payload
-        size = len(body) + 16
-        hashed = body_hash(body)
-        with self._lock:
-            if self._stopped is not None:
-                raise LogStopped(self._stopped, self._durable)
-            at = self._at
-            if at + size > self._capacity:
-                self._make_room(size)
+        for place in range(count):
+            fields = held[place]
+            if fields is None:
+                continue
+            loop, index, segment, values, seconds, rng, data, state, left = fields
+            flat: list[Any] = []
+            for statement, name, value in values:
+                flat += (statement, name, value if type(value) in _DIRECT else lower(value, name, 0))
+            payload = pack([loop, index, segment, flat, seconds, rng, data, state, left])
+            body = _BODY_HEAD(FORMAT_VERSION, Commit.TYPE, 0, len(payload), session, 0) + payload
+            size = len(body) + 16
+            hashed = body_hash(body)
+            with self._lock:
+                if self._stopped is not None:
+                    raise LogStopped(self._stopped, self._durable)
                 at = self._at
-            lsn = self._next
-            head = _FRAME_HEAD(lsn, hashed ^ (lsn * LSN_FACTOR & MASK))
-            if self._idle:
-                self._idle = False
-                self._armed.set()
-            self._segment[at : at + size] = head + body
-            self._at = (at + size + 7) & ~7
-            self._next = lsn + 1
-        if self._durable_commits:
-            self.sync(lsn)
-        return lsn
+                if at + size > self._capacity:
+                    self._make_room(size)
+                    at = self._at
+                lsn = self._next
+                head = _FRAME_HEAD(lsn, hashed ^ (lsn * LSN_FACTOR & MASK))
+                if self._idle:
+                    self._idle = False
+                    self._armed.set()
+                # As in `append`, no call from here on.
+                self._segment[at : at + size] = head + body
+                self._at = (at + size + 7) & ~7
+                self._next = lsn + 1
+                held[place] = None
+        del held[:count]
 
     def sync(self, lsn: int | None = None) -> int:
         """Wait until everything up to ``lsn`` (default: everything appended) is durable."""
