@@ -57,6 +57,8 @@ def test_a_full_disk_ends_the_recording_and_not_the_training(tmp_path: Path) -> 
 
 
 RAISING = """
+import time
+
 import florlog
 
 
@@ -67,6 +69,9 @@ class Fickle:
     def state_dict(self):
         self.asked += 1
         if self.asked > 2:
+            tried = time.thread_time()
+            while time.thread_time() < tried + 0.002:
+                pass
             raise RuntimeError("no state today")
         return {"asked": 1}
 
@@ -74,20 +79,22 @@ class Fickle:
         pass
 
 
+fickle = Fickle()
 with florlog.run("fickle") as run:
-    run.track(fickle=Fickle())
-    for i in run.loop("step", range(50)):
+    run.track(fickle=fickle)
+    for i in run.loop("step", range(1000)):
         run.log(i=i)
-print("done")
+print(fickle.asked)
 """
 
 
 def test_a_state_that_cannot_be_captured_later_costs_images_and_not_the_run(tmp_path: Path) -> None:
     done = python(tmp_path / "store", write(tmp_path / "train.py", RAISING))
-    assert done.stdout == "done\n"
     assert done.stderr.count("no image could be taken, later replays must start earlier: no state today") == 1
+    # What was tried in vain has its price as well, and there is little time for it.
+    assert 3 <= int(done.stdout) < 100
     with florlog.open(tmp_path / "store") as log:
-        assert len(log.values("i")) == 50
+        assert len(log.values("i")) == 1000
 
 
 NO_PAGES = """
