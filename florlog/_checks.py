@@ -57,6 +57,7 @@ class Checks:
         self._local = ""
         self._compared = 0
         self._closed = 0  # comparisons of what an iteration, or a state, was as a whole
+        self._unread = False  # an item was received that cannot be compared, and the state was not since
         self._pending: list[Found] = []
         self._skips: list[str] = []  # loops skipped since the state was last known to be the recorded one
         self._skipped = ""  # the last loop skipped since an image was restored
@@ -142,6 +143,7 @@ class Checks:
             )
             around = None if iteration.loop is None else _present(iteration.loop)
             found.steady = (around, file, line) not in self._unsteady
+            found.received = not self._unread
             self.found.append(found)
             self._pending.append(found)
 
@@ -173,7 +175,10 @@ class Checks:
             if now != then:
                 self._differ(f"{name} differ at {where(iteration.path)}")
         elif now and name == "data":  # a step too short for all fingerprints
-            for found in self._pending:
+            self._unread = True
+            for found in reversed(self._pending):
+                if found.path != iteration.path:
+                    break
                 found.received = False
 
     def committed(self, iteration: OpenIteration, prints: tuple[bytes, bytes, bytes]) -> None:
@@ -184,7 +189,9 @@ class Checks:
         names = ("random numbers", "data", "sampled parameters")
         for name, now, then in zip(names, prints, (record.rng, record.data, record.state), strict=True):
             self._print(name, iteration, now, then)
-        if record.rng or record.state:
+        if self.sampled:
+            self._unread = False
+        if self.sampled or (record.rng and not self._unread):
             self._closed += 1
         if record.rng and prints[0]:
             self.undrawn = False
@@ -204,6 +211,7 @@ class Checks:
         live = page_table(snapshot(trees(None)), digests_only)
         self._compared += 1
         self._closed += 1
+        self._unread = False
         shared: list[str] = []
         if state_digest(live) != image.table:
             saved = SavedState(self._store, image.table)
@@ -294,7 +302,7 @@ class Checks:
     def restored(self, loop: Loop, index: int) -> None:
         """An image is in place: everything up to here is labelled, what follows starts from a known state."""
         self._settle(loop, index)
-        self._skips, self._skipped, self.undrawn = [], "", False
+        self._skips, self._skipped, self.undrawn, self._unread = [], "", False, False
         self._told, self._untold, self._stale = set(), set(), set()
         self._base = "image"
 

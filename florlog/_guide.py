@@ -72,6 +72,7 @@ class Guide:
         self._arrived = False
         self.checks = Checks(store, tree, lines, unsteady, resuming=self.resuming)
         self.redone = 0  # innermost iterations executed
+        self._cut = False  # the last one was left behind its last requested statement
         self.restored = 0
         self.measured = Measured()
         self.spans: list[float] = []  # seconds to the first restore, and from each to the next
@@ -192,7 +193,7 @@ class Guide:
 
     def _runs_on(self, loop: OpenLoop, plan: LoopPlan) -> bool:
         """Whether to run on behind a stretch: its steps were too short for fingerprints, one that follows has them."""
-        if loop.stretch == 0 or not self.checks.unwitnessed or loop.count in plan.loop.nodes:
+        if loop.stretch == 0 or self._cut or not self.checks.unwitnessed or loop.count in plan.loop.nodes:
             return False
         behind = plan.stretches[loop.stretch :]
         stop = behind[0].first if behind else plan.loop.count
@@ -255,6 +256,7 @@ class Guide:
         if iteration.plan is None:
             self.redone += 1
             self.progress(self.redone)
+        self._cut = True
         self.abandon(iteration)
         return True
 
@@ -282,6 +284,7 @@ class Guide:
 
     def begin(self, iteration: OpenIteration) -> None:
         """An iteration begins."""
+        self._cut = False
         loop = iteration.loop
         if loop is None or loop.recorded is None:
             return

@@ -7,11 +7,14 @@ that says what is safe, and from then on nothing is written.
 from __future__ import annotations
 
 import ast
+import contextlib
 import linecache
 import math
 import sys
+import threading
 import time
 import warnings
+import weakref
 from dataclasses import replace
 from types import CodeType
 from typing import TypeAlias
@@ -29,6 +32,7 @@ from florlog_wal import (
     Statement,
     Store,
     Values,
+    WalError,
 )
 
 from . import _cells
@@ -41,7 +45,8 @@ Site: TypeAlias = tuple[CodeType, int]
 """A call site: the code that runs and its line."""
 
 
-COMPANY = 0.05  # seconds that a commit is held, at most
+COMPANY = 0.05  # seconds after which the next commit takes those along that are held
+LOOK = 0.1  # seconds between two looks for a commit that is held and that no other comes after
 _ALONE = 4e-5  # seconds that a commit by itself takes between two steps of training
 _SHARE = 0.25  # of the overhead, for commits
 
@@ -57,6 +62,9 @@ class Journal:
             self.brief = _ALONE / (_SHARE * overhead) if overhead else math.inf
         self.held: list[CommitFields | None] = []
         """Commits that are for `settle`: of such iterations, and of those whose values are still on a GPU."""
+        self._settling = threading.Lock()
+        self._closed = threading.Event()
+        self._attendant: threading.Thread | None = None
         self.stopped = False
         self.late = False
         """Whether values have been logged that were still on a GPU."""
@@ -88,11 +96,20 @@ class Journal:
         if self.stopped:
             held.clear()
             return
-        count = receive(held, wait=wait) if self.late else len(held)
-        try:
-            self.store.commit(self.session, held, count)
-        except LogStopped as error:
-            self.stop(error)
+        with self._settling:
+            count = receive(held, wait=wait) if self.late else len(held)
+            try:
+                self.store.commit(self.session, held, count)
+            except LogStopped as error:
+                self.stop(error)
+
+    def attend(self) -> None:
+        """From now on no commit is held for longer than two looks, also when no other comes after it."""
+        if self.brief and self._attendant is None:
+            self._attendant = threading.Thread(
+                target=_attend, args=(weakref.ref(self), self._closed), name="florlog-held", daemon=True
+            )
+            self._attendant.start()
 
     def disown(self) -> None:
         """In a forked child: nothing is written."""
@@ -173,6 +190,18 @@ class Journal:
                 Note("source", f"imported later: {name}", {"path": path, "page": digest}), self.session
             )
         self.append(RunEnd(status, time.perf_counter() - started, failure), prev=self.session)
+        self._closed.set()
+
+
+def _attend(journal: weakref.ref[Journal], closed: threading.Event) -> None:
+    seen: CommitFields | None = None
+    while not closed.wait(LOOK) and (it := journal()) is not None:
+        first = it.held[0] if it.held else None
+        if first is seen is not None:
+            with contextlib.suppress(WalError):  # of a store that was closed in the midst of a run
+                it.settle()
+        seen = first
+        del it
 
 
 def report(text: str) -> None:

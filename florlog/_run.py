@@ -5,10 +5,10 @@ writes records, an *imager* takes images, a *guide* follows a plan through an ea
 has a journal and an imager, a replay has a guide, a resume has all three: it is guided up to the last
 restore of its plan and records from there.
 
-The training thread does only what must happen at a boundary; a step without an image costs a commit record
-and a fingerprint.  Between two steps the caches hold the training's data, so what a step costs is how many different
-functions, objects and lines of memory are touched, ten times what a loop by itself would show.  `Run._record` is
-written for that.
+The training thread does only what must happen at a boundary; a step without an image costs its share of a batch of
+commit records, and of the fingerprints that its overhead pays for.  Between two steps the caches hold the training's
+data, so what a step costs is how many different functions, objects and lines of memory are touched, ten times what a
+loop by itself would show.  `Run._record` is written for that.
 """
 
 from __future__ import annotations
@@ -256,6 +256,7 @@ class Run:
         """
         journal, states, pace = self._journal, self._states, self._pace
         assert journal is not None
+        journal.attend()
         clock, stack, left, wake, awaited = (
             time.perf_counter, self._stack, self._left, states.wake, states.awaited,
         )  # fmt: skip

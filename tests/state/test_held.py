@@ -122,6 +122,35 @@ def test_a_kill_leaves_what_is_older_than_a_moment(tmp_path: Path) -> None:
             assert list(log.values("index")["index"]) == kept
 
 
+def test_a_loop_that_comes_to_rest_is_in_the_log(tmp_path: Path) -> None:
+    with florlog.run("held", store=tmp_path) as run:
+        for _ in run.loop("epoch", range(1)):
+            for index in run.loop("step", range(21)):
+                if index == 20:
+                    deadline = time.monotonic() + 60
+                    while committed(tmp_path) != list(range(20)):
+                        assert time.monotonic() < deadline
+                        time.sleep(0.01)
+    assert committed(tmp_path) == [*range(21), 0]
+
+
+def test_a_run_that_is_left_open_is_let_go_of(tmp_path: Path) -> None:
+    script = tmp_path / "open.py"
+    script.write_text(
+        "import florlog\n"
+        "run = florlog.run('open').__enter__()\n"
+        "steps = run.loop('step', range(9))\n"
+        "for _ in range(5):\n    next(steps)\n"
+        "print('through')\n"
+    )
+    environment = {**os.environ, "FLORLOG_STORE": str(tmp_path / "store")}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("through\n", 0)
+    assert "Fatal" not in done.stderr
+    kept = committed(tmp_path / "store")
+    assert kept == list(range(len(kept)))
+
+
 def test_a_value_is_logged_as_it_was(tmp_path: Path) -> None:
     with florlog.run("held", store=tmp_path, overhead=0) as run:
         scores: list[float] = []
