@@ -158,9 +158,9 @@ def run(
             redone; images are taken that often where ``overhead`` allows it.
         budget: bytes ("500M", "10GB") that this run's images may take: older ones are dropped, evenly over the
             run's time, and where even two states do not fit no more are taken; the log tells.
-        durability: "group" loses at most 150 ms of commits at a power cut, and when the process is killed the
-            last 50 ms of iterations that are too brief to be committed one by one (8 ms at an overhead of 2 %);
-            "sync" loses none.
+        durability: "group" loses at most 0.3 s of commits at a power cut, and, when the process is killed, 0.2 s of
+            iterations that are too brief to be committed one by one (under 8 ms at an overhead of 2 %); "sync"
+            loses none.
 
     Raises:
         StoreError: the store cannot be opened or another process writes to it.
