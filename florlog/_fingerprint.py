@@ -23,14 +23,14 @@ _WORDS = 32
 _ARRAYS = 4
 _WINDOW = 256  # bytes of a module that are hashed at each commit
 _DEAREST = 2e-4  # seconds: what took longer was interrupted
-_DEAR, _MILD = 0.05, 0.25  # of the overhead
+_DEAR, _MILD = 0.05, 0.1  # of the overhead
 
 _digest = xxhash.xxh3_64_digest
 
 
 class Pace:
     """Which innermost iterations get which fingerprints: a twentieth of the overhead pays for those of the item and the
-    random numbers, and a quarter for that of the parameters."""
+    random numbers, and a tenth for that of the parameters."""
 
     __slots__ = ("dear", "dear_share", "mild", "mild_share")
 

@@ -188,6 +188,69 @@ def test_a_value_behind_which_nothing_is_checked_is_proven_only_by_steady_code(
         assert [item["part"] for item in answer["plan"]["segments"][-1]["redo"]] == ["prefix"]
 
 
+BRIEF = """
+import time
+
+import torch
+
+import florlog
+
+
+def main():
+    torch.manual_seed(1)
+    model = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.rand(300, 4)))
+    with florlog.run("brief") as run:
+        run.track(model=model, optimizer=optimizer)
+        for epoch in run.loop("epoch", range(2)):
+            for (x,) in run.loop("step", data):
+                loss = model(x).square().sum()
+                optimizer.zero_grad()
+                loss.backward()
+                # ADD
+                optimizer.step()
+                time.sleep(0.0005)
+                with open("steps.txt", "a") as file:
+                    file.write(".")
+
+
+main()
+"""
+
+
+def test_behind_a_step_too_short_for_fingerprints_the_walk_runs_on_to_one_that_has_them(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    script, store = write(tmp_path / "train.py", BRIEF), tmp_path / "store"
+    nursery.run(store, script)
+    with florlog.open(store) as log:
+        steps = next(
+            loop for loop in log.run().tree().loops() if loop.name == "step" and loop.parent.index == 1
+        )
+        commits = [log.store.record(lsn).record for lsn in steps.commits]
+    bare = [n for n, commit in enumerate(commits) if not commit.state and not commit.rng]
+    telling = [n for n, commit in enumerate(commits) if commit.state]
+    ahead = {n: next(t for t in telling if t > n) - n for n in bare}
+    near = [n for n in bare if sum(steps.seconds[n + 1 : n + 1 + ahead[n]]) < 0.02]
+    assert len(near) > 10
+    write(script, BRIEF.replace("# ADD", "run.log(norm=model.weight.grad.norm())"))
+    for step in (near[0], near[len(near) // 2]):
+        nursery.run(
+            store,
+            "florlog",
+            "replay",
+            script,
+            "--format",
+            "json",
+            "--where",
+            f"epoch == 1 and step == {step}",
+        )
+        output = (nursery.directory / "output.txt").read_text().splitlines()
+        (value,) = json.loads(next(line for line in output if line.startswith("{")))["values"]
+        assert value["trust"] == "PROVEN", (step, output)
+
+
 RECEIVING = """
 import time
 
