@@ -211,8 +211,6 @@ def main():
                 # ADD
                 optimizer.step()
                 time.sleep(0.0005)
-                with open("steps.txt", "a") as file:
-                    file.write(".")
 
 
 main()
