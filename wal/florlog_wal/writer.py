@@ -226,9 +226,10 @@ class LogWriter:
                 self._armed.clear()
                 drained, end = self._segment, self._at
                 self._idle = end == tail.FIRST_FRAME
-                self._draining = not self._idle
-                self._active ^= 1
-                self._segment, self._at = self._segments[self._active], tail.FIRST_FRAME
+                if not self._idle:
+                    self._draining = True
+                    self._active ^= 1
+                    self._segment, self._at = self._segments[self._active], tail.FIRST_FRAME
             batch = tail.records(drained, end)
             while batch:
                 failure = self._attempt(batch)
