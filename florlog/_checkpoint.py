@@ -47,6 +47,9 @@ from .errors import ChangedError, TrackError
 from .source.acts import Act, Items, Mode
 
 Tell = Callable[[str, dict[str, Any]], None]
+_WHOLE = 2.5
+"""What the bookkeeping of a step costs, of what is seen of it between two: its log statements and a start with colder
+caches come to it (docs/performance.md)."""
 
 
 class Trees(dict[str, Any]):
@@ -95,7 +98,7 @@ class Checkpointer:
         self._started = time.perf_counter()
         # CPU seconds of the training thread for images: a machine that is busy elsewhere is not their fault
         self._stalled = 0.0
-        self.kept = 0.0  # seconds of bookkeeping between steps
+        self.kept = 0.0  # seconds of bookkeeping, as seen between steps
         self.beside = True  # whether an image may be persisted beside the present iteration
         self.wake = [-math.inf, -math.inf]
         """Times before which `due` says no, by `time.perf_counter`: of inner boundaries, of outermost ones."""
@@ -228,7 +231,7 @@ class Checkpointer:
         wanted = first or self.policy.wants(
             now=now,
             own=self._stalled,
-            kept=self.kept,
+            kept=_WHOLE * self.kept,
             persisted=self._busy,
             pending=imager.pending,
             preferred=preferred,

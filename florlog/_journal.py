@@ -45,7 +45,7 @@ Site: TypeAlias = tuple[CodeType, int]
 """A call site: the code that runs and its line."""
 
 
-COMPANY = 0.05  # seconds after which the next commit takes those along that are held
+COMPANY = 0.1  # seconds after which the next commit takes those along that are held
 LOOK = 0.1  # seconds between two looks for a commit that is held and that no other comes after
 _ALONE = 4e-5  # seconds that a commit by itself takes between two steps of training
 _SHARE = 0.25  # of the overhead, for commits
