@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,7 @@ class OpenLoop:
     recorded: Loop | None = None
     stretch: int = 0  # position in the plan
     restored: int = -1  # the boundary whose image was restored last
-    steps: Iterator[None] | None = None  # of a run.iteration loop that is only recorded
+    steps: Generator[Any, None, None] | None = None  # of a run.iteration loop that is only recorded
     iterator: Any = None  # weak reference to what the script iterates over
     counters: list[Any] | None = None  # the enumerates around that
     depth: int = field(init=False)

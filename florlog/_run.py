@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
@@ -249,7 +249,7 @@ class Run:
         """Whether nothing is followed in a loop, and nothing compared."""
         return self._recording and loop.recorded is None
 
-    def _record(self, loop: OpenLoop, cursor: Cursor | None) -> Iterator[Any]:
+    def _record(self, loop: OpenLoop, cursor: Cursor | None) -> Generator[Any, None, None]:
         """The iterations of a loop that is only recorded, in one piece as far as they are innermost ones.
 
         Yields the cursor's items.  Without a cursor it yields twice for each iteration: in it, and behind it.
@@ -268,84 +268,86 @@ class Run:
         beside, printed, kept, until = True, False, 0.0, 0.0
         iteration = OpenIteration(loop, 0, 0.0, self._own)
         now = clock()
-        while True:
-            # Behind the last item is the loop's end, a boundary of its own.
-            if now >= wake[outermost] or index == 0:
-                states.kept, kept, loop.count = states.kept + kept, 0.0, index
-                if index != loop.length and (index == 0 or states.due(now, outermost=outermost)):
-                    self._boundary(loop, index)
-                beside = states.beside
-                iteration.own = self._own
-                now = clock()
-            iteration.index, iteration.started = index, now
-            stack.append(iteration)
-            if cursor is not None:
-                if items is None:
-                    items = cursor.items()
-                try:
-                    item = next(items)
-                except StopIteration:
-                    stack.pop()
-                    break
-                data, printed = b"", dear >= 0.0
-                if printed:
-                    started = clock()
-                    data = item_fingerprint(item)
-                    dear = paid(dear, clock() - started)
-            try:
-                yield item
-            except GeneratorExit:
+        try:
+            while True:
+                # Behind the last item is the loop's end, a boundary of its own.
+                if now >= wake[outermost] or index == 0:
+                    states.kept, kept, loop.count = states.kept + kept, 0.0, index
+                    if index != loop.length and (index == 0 or states.due(now, outermost=outermost)):
+                        self._boundary(loop, index)
+                    beside = states.beside
+                    iteration.own = self._own
+                    now = clock()
+                iteration.index, iteration.started = index, now
+                stack.append(iteration)
+                printed = dear >= 0.0
                 if cursor is not None:
-                    pace.dear, pace.mild, states.kept = dear, mild, states.kept + kept
+                    if items is None:
+                        items = cursor.items()
+                    try:
+                        item = next(items)
+                    except StopIteration:
+                        stack.pop()
+                        break
+                    data = b""
+                    if printed:
+                        started = clock()
+                        data = item_fingerprint(item)
+                        dear = paid(dear, clock() - started)
+                try:
+                    yield item
+                except GeneratorExit:
+                    if cursor is not None:
+                        iteration.data = data
+                        self._finish(iteration, left=True)
+                        self._end_loop(loop, left=True)
+                    raise
+                if iteration.names:
                     iteration.data = data
-                    self._finish(iteration, left=True)
-                    self._end_loop(loop, left=True)
-                raise
-            if iteration.names:
-                iteration.data = data
-                self._finish(iteration, left=False)
-                dear, mild = pace.dear, pace.mild
-                iteration = OpenIteration(loop, 0, 0.0, self._own)
-                index += 1
-                now = clock()
-            else:
-                ended = clock()
-                stack.pop()
-                if left:
-                    left.clear()
-                if awaited:
-                    states.tracked_or_raise()
-                seconds = ended - now
-                if beside:
-                    states.step(loop.name, seconds)
+                    self._finish(iteration, left=False)
+                    dear, mild = pace.dear, pace.mild
+                    iteration = OpenIteration(loop, 0, 0.0, self._own)
+                    index += 1
+                    now = clock()
                 else:
-                    undisturbed(seconds)
-                rng = state = b""
-                if mild >= 0.0 or index == last:
-                    state = states.sampled()
-                    mild = paid(mild, clock() - ended)
-                if printed or index == last:
-                    started = clock()
-                    rng = rng_fingerprint()
-                    dear = paid(dear, clock() - started)
-                dear += dear_share * seconds
-                mild += mild_share * seconds
-                if not held:
-                    until = ended + COMPANY
-                held.append((lsn, index, 0, iteration.values, seconds, rng, data, state, False))
-                iteration.values = []
-                if seconds >= brief or ended >= until:
-                    journal.settle()
-                index += 1
-                now = clock()
-                own = now - ended
-                kept += own if own < _DEAREST else _DEAREST
-            if cursor is None:
-                loop.count = index
-                yield None
-                now = clock()
+                    ended = clock()
+                    stack.pop()
+                    if left:
+                        left.clear()
+                    if awaited:
+                        states.tracked_or_raise()
+                    seconds = ended - now
+                    if beside:
+                        states.step(loop.name, seconds)
+                    else:
+                        undisturbed(seconds)
+                    rng = state = b""
+                    if mild >= 0.0 or index == last:
+                        state = states.sampled()
+                        mild = paid(mild, clock() - ended)
+                    if printed or index == last:
+                        started = clock()
+                        rng = rng_fingerprint()
+                        dear = paid(dear, clock() - started)
+                    dear += dear_share * seconds
+                    mild += mild_share * seconds
+                    if not held:
+                        until = ended + COMPANY
+                    held.append((lsn, index, 0, iteration.values, seconds, rng, data, state, False))
+                    iteration.values = []
+                    if seconds >= brief or ended >= until:
+                        journal.settle()
+                    index += 1
+                    now = clock()
+                    own = now - ended
+                    kept += own if own < _DEAREST else _DEAREST
+                if cursor is None:
+                    loop.count = index
+                    yield None
+                    now = clock()
+        finally:
+            pace.dear, pace.mild, states.kept = dear, mild, states.kept + kept
         loop.count = index
-        pace.dear, pace.mild, states.kept = dear, mild, states.kept + kept
         self._end_loop(loop, left=False)
 
     def _enter(
@@ -481,6 +483,8 @@ class Run:
         """End the run.iteration loop that the iteration's body was in."""
         loop, iteration.with_loop = iteration.with_loop, None
         if loop is not None:
+            if loop.steps is not None:
+                loop.steps.close()
             self._end_loop(loop, left=False)
 
     # -- the log -----------------------------------------------------------------------------------
