@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def train(store: Path, steps: int, budget: int | str | None, *, overhead: float 
         for step in run.loop("step", range(steps)):
             weight += 0.1 * torch.randn(STATE // 4)
             run.log(step=step)
+            time.sleep(0.01)  # so that steps are even in time, also where the machine is busy
         return run.id
 
 
@@ -58,7 +60,7 @@ def test_a_runs_images_stay_within_the_budget_and_spread_over_its_time(tmp_path:
     assert others == [0, 1, 2, 3]
     assert 3 <= len(kept) <= 7
     assert kept[0] == 0
-    assert kept[-1] > 20  # in the order of time, which a busy machine does not spread evenly over the steps
+    assert kept[-1] > 30
     notes = decisions(tmp_path / "store")
     assert notes
     assert all(

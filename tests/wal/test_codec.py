@@ -6,13 +6,13 @@ import dataclasses
 
 import msgpack
 import pytest
-from florlog_wal import RECORD_TYPES, CorruptRecord, Record, Unencodable
-from florlog_wal.codec import HEADER_SIZE, checksum, decode, encode, encode_body
+from florlog_wal import RECORD_TYPES, Commit, CorruptRecord, Record, Unencodable
+from florlog_wal.codec import HEADER_SIZE, checksum, decode, encode, encode_body, encode_commit_body
 from florlog_wal.fields import FIELDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.wal.samples import ALL_TYPES, commit, exact, records, run_begin
+from tests.wal.samples import ALL_TYPES, commit, exact, records, records_of, run_begin
 
 lsns = st.integers(1, 2**63 - 1)
 
@@ -24,6 +24,12 @@ def test_a_record_comes_back_whole(record: Record, lsn: int, session: int, prev:
     assert exact(entry.record) == exact(record)
     assert type(entry.record) is type(record)
     assert (entry.lsn, entry.session, entry.prev_lsn, entry.nbytes) == (lsn, session or lsn, prev, len(data))
+
+
+@given(records_of(Commit), st.integers(0, 2**63), st.integers(0, 2**63))
+def test_a_commit_given_by_its_fields_is_the_record(record: Record, session: int, prev: int) -> None:
+    fields = [getattr(record, field.name) for field in dataclasses.fields(record)]
+    assert encode_commit_body(session, prev, *fields) == encode_body(record, session, prev)
 
 
 def test_every_record_type_has_a_codec_for_every_field() -> None:

@@ -13,7 +13,8 @@ could have written, nothing else, since a reader must survive what a disk may do
 from __future__ import annotations
 
 import struct
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 import msgpack
 import xxhash
@@ -21,6 +22,7 @@ import xxhash
 from florlog_wal.errors import CorruptRecord, CorruptValue, Unencodable
 from florlog_wal.fields import DECODERS, box, encode_commit, encode_fields
 from florlog_wal.records import RECORD_TYPES, Commit, Entry, Record
+from florlog_wal.values import lower, pack
 
 FORMAT_VERSION: Final = 1
 HEADER: Final = struct.Struct(">QBBHIQQ")  # checksum, version, type, flags, length, session, prev
@@ -32,6 +34,7 @@ MASK: Final = 2**64 - 1
 LSN_FACTOR: Final = 0x9E3779B97F4A7C15  # odd: distinct LSNs change the checksum distinctly
 body_hash: Final = xxhash.xxh3_64_intdigest
 _unpackb: Final = msgpack.unpackb
+_DIRECT: Final = frozenset({float, str, bool, type(None), bytes})  # what `lower` gives back as it is
 
 
 def lsn_key(lsn: int) -> bytes:
@@ -50,6 +53,18 @@ def encode_body(record: Record, session: int, prev: int) -> bytes:
     if len(payload) > MAX_PAYLOAD:
         raise Unencodable(f"{type(record).__name__} of {len(payload)} bytes", "")
     return BODY_HEADER.pack(FORMAT_VERSION, record.TYPE, 0, len(payload), session, prev) + payload
+
+
+def encode_commit_body(
+    session: int, prev: int, loop: int, index: int, segment: int, values: Iterable[tuple[int, str, Any]],
+    seconds: float, rng: bytes, data: bytes, state: bytes, left: bool,
+) -> bytes:  # fmt: skip
+    """`encode_body` of a `Commit`, without the object and without checks: the caller answers for the types."""
+    flat: list[Any] = []
+    for statement, name, value in values:
+        flat += (statement, name, value if type(value) in _DIRECT else lower(value, name, 0))
+    payload = pack([loop, index, segment, flat, seconds, rng, data, state, left])
+    return BODY_HEADER.pack(FORMAT_VERSION, Commit.TYPE, 0, len(payload), session, prev) + payload
 
 
 def encode(record: Record, lsn: int, session: int, prev: int) -> bytes:
