@@ -35,7 +35,7 @@ class Pace:
     __slots__ = ("dear", "dear_share", "mild", "mild_share")
 
     def __init__(self, overhead: float) -> None:
-        overhead = min(overhead, 1e9)
+        overhead = min(overhead, 1e9)  # infinity times no time would be no number
         self.dear_share, self.mild_share = _DEAR * overhead, _MILD * overhead
         """Of the seconds of training, how many each of the two may take."""
         self.dear = 0.0

@@ -264,8 +264,8 @@ class Run:
         outermost, undisturbed = loop.depth == 1, states.policy.undisturbed(loop.name)
         dear, mild, dear_share, mild_share = pace.dear, pace.mild, pace.dear_share, pace.mild_share
         last = loop.length - 1
-        index, item, items, data, rng, state = 0, None, None, b"", b"", b""
-        beside, printed, kept, until = True, False, 0.0, 0.0
+        index, item, items, data = 0, None, None, b""
+        beside, kept, until = True, 0.0, 0.0
         iteration = OpenIteration(loop, 0, 0.0, self._own)
         now = clock()
         try:

@@ -633,7 +633,7 @@ def test_a_fork_in_the_midst_of_appends_leaves_the_log_whole(path: Path) -> None
     st.integers(0, 5),
 )
 @settings(max_examples=25)
-def test_commits_givenby_their_fields_are_the_records(
+def test_commits_given_by_their_fields_are_the_records(
     commits: list[Record], durability: Literal["group", "sync"], first: int
 ) -> None:
     with (

@@ -26,18 +26,14 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from florlog_wal import log, tail
-from florlog_wal.codec import BODY_HEADER, FORMAT_VERSION, LSN_FACTOR, MASK, body_hash
+from florlog_wal.codec import LSN_FACTOR, MASK, body_hash, encode_commit_body
 from florlog_wal.directory import write_end
 from florlog_wal.environment import Environment
 from florlog_wal.errors import LogStopped, StoreFailed
-from florlog_wal.records import Commit
-from florlog_wal.values import lower, pack
 
 FIRST_RETRY: Final = 0.05
 LAST_RETRY: Final = 2.0
 _FRAME_HEAD: Final = struct.Struct(">QQ").pack  # LSN, checksum
-_BODY_HEAD: Final = BODY_HEADER.pack
-_DIRECT: Final = frozenset({float, str, bool, type(None), bytes})  # what `lower` gives back as it is
 
 CommitFields: TypeAlias = tuple[
     int, int, int, Sequence[tuple[int, str, Any]], float, bytes, bytes, bytes, bool
@@ -85,8 +81,11 @@ class LogWriter:
         """Why the log stopped or lags; None when all is well."""
         return self._stopped or self._failure
 
-    def append(self, body: bytes) -> int:
-        """Give a body from `encode_body` the next LSN; on return it survives the death of the process."""
+    def append(self, body: bytes, source: list[CommitFields | None] | None = None, place: int = 0) -> int:
+        """Give an encoded body the next LSN; on return it survives the death of the process.
+
+        ``source``: a list whose item at ``place`` becomes None in the same instant.
+        """
         size = len(body) + 16
         hashed = body_hash(body)
         with self._lock:
@@ -105,44 +104,19 @@ class LogWriter:
             self._segment[at : at + size] = head + body
             self._at = (at + size + 7) & ~7
             self._next = lsn + 1
+            if source is not None:
+                source[place] = None
             return lsn
 
     def commit(self, session: int, held: list[CommitFields | None], count: int) -> None:
         """Append the first ``count`` of some commits and take them out of the list.
 
-        What is appended becomes None in the list in the same instant: after an exception, a signal handler's too,
-        calling again appends the rest, each commit once.
+        After an exception, a signal handler's too, calling again appends the rest, each commit once.
         """
-        # `encode_body` and `append` in one piece: each call between two steps of training costs microseconds.
         for place in range(count):
             fields = held[place]
-            if fields is None:
-                continue
-            loop, index, segment, values, seconds, rng, data, state, left = fields
-            flat: list[Any] = []
-            for statement, name, value in values:
-                flat += (statement, name, value if type(value) in _DIRECT else lower(value, name, 0))
-            payload = pack([loop, index, segment, flat, seconds, rng, data, state, left])
-            body = _BODY_HEAD(FORMAT_VERSION, Commit.TYPE, 0, len(payload), session, 0) + payload
-            size = len(body) + 16
-            hashed = body_hash(body)
-            with self._lock:
-                if self._stopped is not None:
-                    raise LogStopped(self._stopped, self._durable)
-                at = self._at
-                if at + size > self._capacity:
-                    self._make_room(size)
-                    at = self._at
-                lsn = self._next
-                head = _FRAME_HEAD(lsn, hashed ^ (lsn * LSN_FACTOR & MASK))
-                if self._idle:
-                    self._idle = False
-                    self._armed.set()
-                # As in `append`, no call from here on.
-                self._segment[at : at + size] = head + body
-                self._at = (at + size + 7) & ~7
-                self._next = lsn + 1
-                held[place] = None
+            if fields is not None:
+                self.append(encode_commit_body(session, 0, *fields), held, place)
         del held[:count]
 
     def sync(self, lsn: int | None = None) -> int:
