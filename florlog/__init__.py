@@ -17,13 +17,13 @@ import sys as _sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from ._reader import Log, RunView
-from ._reader import open_log as open  # noqa: A004 - florlog.open reads a store
-from ._run import Iteration, Run
-from ._session import current as _current_run
-from ._session import run
-from ._types import register
-from .errors import (
+from florlog._reader import Log, RunView
+from florlog._reader import open_log as open  # noqa: A004 - florlog.open reads a store
+from florlog._run import Iteration, Run
+from florlog._session import current as _current_run
+from florlog._session import run
+from florlog._types import register
+from florlog.errors import (
     ChangedError,
     DivergedError,
     FlorlogError,
@@ -63,7 +63,7 @@ def track(*, derived: dict[str, Callable[[], Any]] | None = None, **objects: Any
 
 def load_ipython_extension(shell: Any) -> None:
     """``%load_ext florlog`` in a notebook: `florlog.notebook.magic` says what that gives."""
-    from .notebook.magic import load
+    from florlog.notebook.magic import load
 
     load(shell)
 

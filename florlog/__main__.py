@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-from . import commands
+from florlog import commands
 
 
 def main() -> int:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ._columns import TRUST, Column, Columns
-from ._extras import need
-from ._render import jsonable
+from florlog._columns import TRUST, Column, Columns
+from florlog._extras import need
+from florlog._render import jsonable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ._reader import Log
+    from florlog._reader import Log
 
 
 def arrow(columns: Columns, run: str | None = None) -> Any:

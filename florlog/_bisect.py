@@ -19,13 +19,13 @@ from typing import Any
 from florlog_recovery import Condition, Loop, Node, RunTree, WhereError, state_name
 from florlog_wal import Path, Store
 
-from ._columns import RECORDED
-from ._elements import Elements
-from ._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED
-from ._image import SavedState
-from ._reader import RunView
-from ._state_at import explored, public
-from .errors import FlorlogError
+from florlog._columns import RECORDED
+from florlog._elements import Elements
+from florlog._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED
+from florlog._image import SavedState
+from florlog._reader import RunView
+from florlog._state_at import explored, public
+from florlog.errors import FlorlogError
 
 _TRUST = (RECORDED, PROVEN, CONSISTENT, UNVERIFIED, DIVERGED)
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from florlog_recovery import Loop, Node, RunTree
 from florlog_wal import Path as IterationPath
 
-from ._comparison import Compared, read_in
-from .handsfree.choice import choose
-from .handsfree.reading import Reading, reading
-from .source.diff import Change
-from .source.regions import Frame, Location, Program
+from florlog._comparison import Compared, read_in
+from florlog.handsfree.choice import choose
+from florlog.handsfree.reading import Reading, reading
+from florlog.source.diff import Change
+from florlog.source.regions import Frame, Location, Program
 
 
 @dataclass(frozen=True)

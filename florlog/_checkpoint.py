@@ -21,9 +21,9 @@ from florlog_wal import CheckpointBegin, Commit, Note, Store
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import DataLoader
 
-from ._budget import Room
-from ._checks import Variables
-from ._data import (
+from florlog._budget import Room
+from florlog._checks import Variables
+from florlog._data import (
     can_restart,
     draw,
     holds_still,
@@ -32,19 +32,19 @@ from ._data import (
     passed_over,
     start_workers,
 )
-from ._derived import Derived
-from ._fingerprint import StateFingerprint, rng_fingerprint
-from ._frames import Carried, binding
-from ._image import Imager, SavedState
-from ._journal import Journal, Site
-from ._open import OpenLoop
-from ._policy import Policy
-from ._snapshot import Snapshot
-from ._state import Adapter, Randomness, adapter
-from ._tree import flatten
-from ._wrappers import advance, bare, counters, obstacle
-from .errors import ChangedError, TrackError
-from .source.acts import Act, Items, Mode
+from florlog._derived import Derived
+from florlog._fingerprint import StateFingerprint, rng_fingerprint
+from florlog._frames import Carried, binding
+from florlog._image import Imager, SavedState
+from florlog._journal import Journal, Site
+from florlog._open import OpenLoop
+from florlog._policy import Policy
+from florlog._snapshot import Snapshot
+from florlog._state import Adapter, Randomness, adapter
+from florlog._tree import flatten
+from florlog._wrappers import advance, bare, counters, obstacle
+from florlog.errors import ChangedError, TrackError
+from florlog.source.acts import Act, Items, Mode
 
 Tell = Callable[[str, dict[str, Any]], None]
 _WHOLE = 2.5

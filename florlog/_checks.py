@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from florlog_recovery import Loop, RunTree
 from florlog_wal import Commit, Frame, Store, Values, decode_value, encode_value
 
-from ._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found, where
-from ._image import SavedState, differing, digests_only, page_table, state_digest
-from ._inplace import bits
-from ._open import Expected, OpenIteration, OpenLoop
-from ._snapshot import snapshot
+from florlog._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found, where
+from florlog._image import SavedState, differing, digests_only, page_table, state_digest
+from florlog._inplace import bits
+from florlog._open import Expected, OpenIteration, OpenLoop
+from florlog._snapshot import snapshot
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
-    from .source.skipping import Skipped
+    from florlog.source.skipping import Skipped
 
 Variables = Mapping[str, Collection[str]]
 """Frame -> names of variables."""

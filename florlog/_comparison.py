@@ -10,11 +10,11 @@ from pathlib import Path
 from florlog_recovery import RunTree
 from florlog_wal import Store
 
-from ._sources import recorded_sources
-from .errors import SourceChangedError
-from .handsfree.reading import Reading, statements
-from .source.diff import SourceDiff, compare
-from .source.syntax import read_as
+from florlog._sources import recorded_sources
+from florlog.errors import SourceChangedError
+from florlog.handsfree.reading import Reading, statements
+from florlog.source.diff import SourceDiff, compare
+from florlog.source.syntax import read_as
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter, _SingleProcessDataLoaderIter
 
-from ._workers import Passing
-from .errors import ChangedError, ImageError
+from florlog._workers import Passing
+from florlog.errors import ChangedError, ImageError
 
 
 def _consume(iterator: Iterator[Any], count: int) -> Iterator[Any]:

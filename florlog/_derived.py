@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from ._inplace import bits
-from ._state import Adapter, Randomness, Tree
-from ._tree import flatten, unflatten
+from florlog._inplace import bits
+from florlog._state import Adapter, Randomness, Tree
+from florlog._tree import flatten, unflatten
 
 Function = Callable[[], Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._leaves import named_leaves
-from .errors import FlorlogError
+from florlog._leaves import named_leaves
+from florlog.errors import FlorlogError
 
 
 class Elements:

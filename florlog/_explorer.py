@@ -20,17 +20,17 @@ from typing import Any, BinaryIO, NoReturn
 from florlog_recovery import Condition, Loop, Plan, Request, RunTree, WhereError, boundary_request, plan_redo
 from florlog_wal import Store, WalError, encode_table, page_digest
 
-from ._bisect import Boundary, boundaries, looked_at
-from ._costs import costs_of
-from ._environment import changes, environment
-from ._found import where
-from ._image import page_table
-from ._lookout import Lookout
-from ._messages import send
-from ._recorded import RecordedProgram
-from ._session import open_store, tree_of
-from ._snapshot import snapshot
-from .errors import FlorlogError, ImageError
+from florlog._bisect import Boundary, boundaries, looked_at
+from florlog._costs import costs_of
+from florlog._environment import changes, environment
+from florlog._found import where
+from florlog._image import page_table
+from florlog._lookout import Lookout
+from florlog._messages import send
+from florlog._recorded import RecordedProgram
+from florlog._session import open_store, tree_of
+from florlog._snapshot import snapshot
+from florlog.errors import FlorlogError, ImageError
 
 
 class Explorer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from .errors import FlorlogError
+from florlog.errors import FlorlogError
 
 
 def need(module: str, extra: str) -> Any:

@@ -18,10 +18,10 @@ from collections.abc import Collection, Container, Iterable, Mapping
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-from . import _cells
-from ._environment import is_own, main_script
-from ._objects import MISSING, Walk, is_user_file
-from .source.liveness import carried_names, shared_names
+from florlog import _cells
+from florlog._environment import is_own, main_script
+from florlog._objects import MISSING, Walk, is_user_file
+from florlog.source.liveness import carried_names, shared_names
 
 
 def frame_of(code: CodeType) -> FrameType | None:

@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, NodePlan, Plan, RunTree
 from florlog_wal import Commit, Frame, Store
 
-from ._checks import Checks
-from ._data import check
-from ._found import where
-from ._open import OpenIteration, OpenLoop
-from ._skip import SkipRest
-from .errors import ChangedError
+from florlog._checks import Checks
+from florlog._data import check
+from florlog._found import where
+from florlog._open import OpenIteration, OpenLoop
+from florlog._skip import SkipRest
+from florlog.errors import ChangedError
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
-    from .source.acts import Act
-    from .source.pieces import Piece
-    from .source.regions import Exit
-    from .source.skipping import Skipped
+    from florlog.source.acts import Act
+    from florlog.source.pieces import Piece
+    from florlog.source.regions import Exit
+    from florlog.source.skipping import Skipped
 
 Restore = Callable[[OpenLoop, int, Image], None]
 Skip = Callable[[OpenLoop, Commit], str]

@@ -27,23 +27,23 @@ from florlog_recovery import (
 from florlog_wal import Frame, Store
 from florlog_wal import Path as IterationPath
 
-from ._changes import ChangedCode
-from ._comparison import compared, read_in
-from ._costs import costs_of
-from ._data import WORKER_STATE
-from ._found import Found
-from ._known import Known, Place, known, statement_keys
-from ._select import Chosen, Mask, Selection, outermost
-from .errors import FlorlogError, RanksError, SourceChangedError
-from .handsfree.choice import choose
-from .handsfree.reading import Reading, reading
-from .source.calls import LogCall
-from .source.diff import SourceDiff
-from .source.exposure import exposed_names
-from .source.observation import changing
-from .source.pieces import Piece
-from .source.regions import Exit, Location, Program
-from .source.skipping import Skipped, Skipping
+from florlog._changes import ChangedCode
+from florlog._comparison import compared, read_in
+from florlog._costs import costs_of
+from florlog._data import WORKER_STATE
+from florlog._found import Found
+from florlog._known import Known, Place, known, statement_keys
+from florlog._select import Chosen, Mask, Selection, outermost
+from florlog.errors import FlorlogError, RanksError, SourceChangedError
+from florlog.handsfree.choice import choose
+from florlog.handsfree.reading import Reading, reading
+from florlog.source.calls import LogCall
+from florlog.source.diff import SourceDiff
+from florlog.source.exposure import exposed_names
+from florlog.source.observation import changing
+from florlog.source.pieces import Piece
+from florlog.source.regions import Exit, Location, Program
+from florlog.source.skipping import Skipped, Skipping
 
 WORTH = 0.02
 """Seconds of a segment in which code is passed over: of what takes less the values' labels have more."""

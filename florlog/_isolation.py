@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._journal import report
-from ._state import Randomness
+from florlog._journal import report
+from florlog._state import Randomness
 
 _randomness = Randomness()
 _told: set[tuple[str, int]] = set()

@@ -35,11 +35,11 @@ from florlog_wal import (
     WalError,
 )
 
-from . import _cells
-from ._environment import local_sources
-from ._later import arrived, receive
-from .source.calls import log_calls
-from .source.syntax import SourceError
+from florlog import _cells
+from florlog._environment import local_sources
+from florlog._later import arrived, receive
+from florlog.source.calls import log_calls
+from florlog.source.syntax import SourceError
 
 Site: TypeAlias = tuple[CodeType, int]
 """A call site: the code that runs and its line."""

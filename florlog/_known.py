@@ -18,9 +18,9 @@ import xxhash
 from florlog_recovery import Loop, Node, RunTree
 from florlog_wal import Hindsight, Note, Path, RunEnd, Statement, Store
 
-from ._found import CONSISTENT, PROVEN
-from ._select import Chosen, Mask
-from .source.diff import AddedStatement, SourceDiff
+from florlog._found import CONSISTENT, PROVEN
+from florlog._select import Chosen, Mask
+from florlog.source.diff import AddedStatement, SourceDiff
 
 KIND = "asked"
 Place = tuple[str, int]

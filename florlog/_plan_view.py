@@ -10,9 +10,9 @@ from florlog_recovery import CostModel, Loop, LoopPlan, NodePlan, Plan, Request,
 from florlog_recovery import Node as TreeNode
 from florlog_wal import Path as IterationPath
 
-from ._found import where
-from ._guide import Passing
-from .source.pieces import Piece
+from florlog._found import where
+from florlog._guide import Passing
+from florlog.source.pieces import Piece
 
 Reasons = Mapping[Loop | tuple[TreeNode, int], Sequence[str]]
 """Names that are asked for in a loop's innermost iterations, or in a segment of another iteration."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import typing as npt
 
-from ._columns import RECORDED, TRUST, Columns
-from ._extras import need
-from ._render import printable
-from .errors import FlorlogError
+from florlog._columns import RECORDED, TRUST, Columns
+from florlog._extras import need
+from florlog._render import printable
+from florlog.errors import FlorlogError
 
 if TYPE_CHECKING:
-    from ._reader import RunView
+    from florlog._reader import RunView
 
 Rows = npt.NDArray[np.int64]
 

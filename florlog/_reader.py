@@ -18,13 +18,13 @@ from florlog_recovery import Loop, RunTree
 from florlog_wal import Commit, Entry, Hindsight, LoopBegin, RunEnd, Statement, Store, Values
 from florlog_wal import Path as IterationPath
 
-from ._arrow import arrow, sql
-from ._columns import RECORDED, Columns, frame
-from ._session import newest_run, open_store, sessions_of, store_path, tree_of
-from ._state_at import State, state_at
-from ._table import table_of
-from ._tree import readable
-from .errors import NoSuchRunError
+from florlog._arrow import arrow, sql
+from florlog._columns import RECORDED, Columns, frame
+from florlog._session import newest_run, open_store, sessions_of, store_path, tree_of
+from florlog._state_at import State, state_at
+from florlog._table import table_of
+from florlog._tree import readable
+from florlog.errors import NoSuchRunError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,12 +143,12 @@ class RunView:
         Over a loop there is a curve for each iteration around it.  Gives the axes.  Needs ``florlog[plot]``;
         raises `FlorlogError` for a name that has no values.
         """
-        from ._plot import plot
+        from florlog._plot import plot
 
         return plot(self.columns(*names, *([x] if x else [])), names, x, axes)
 
     def _repr_html_(self) -> str:
-        from ._plot import run_html
+        from florlog._plot import run_html
 
         return run_html(self)
 

@@ -14,18 +14,18 @@ from contextlib import AbstractContextManager, nullcontext
 from florlog_recovery import Loop, RunTree
 from florlog_wal import Store
 
-from ._environment import CELLS
-from ._guide import Guide
-from ._rerun import rerunning
-from ._sources import recorded_sources
-from .errors import FlorlogError
-from .handsfree.choice import choose
-from .handsfree.reading import reading
-from .handsfree.session import KEY, replay_hands_free
-from .notebook.execution import run_cells
-from .source.execution import RecordedFinder, run_as_main
-from .source.regions import Location, Program
-from .source.syntax import read_as
+from florlog._environment import CELLS
+from florlog._guide import Guide
+from florlog._rerun import rerunning
+from florlog._sources import recorded_sources
+from florlog.errors import FlorlogError
+from florlog.handsfree.choice import choose
+from florlog.handsfree.reading import reading
+from florlog.handsfree.session import KEY, replay_hands_free
+from florlog.notebook.execution import run_cells
+from florlog.source.execution import RecordedFinder, run_as_main
+from florlog.source.regions import Location, Program
+from florlog.source.syntax import read_as
 
 
 class RecordedProgram:

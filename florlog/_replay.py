@@ -15,20 +15,20 @@ from florlog_recovery.costs import KIND
 from florlog_wal import Hindsight, Note, RunBegin, Store, WalError
 from florlog_wal import Path as IterationPath
 
-from ._changes import ChangedCode
-from ._environment import CELLS, changes, environment, thread_variables
-from ._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found
-from ._guide import Guide
-from ._hindsight import Question, plan_for
-from ._journal import Journal, report
-from ._known import asked
-from ._parallel import merged, redo_in_parallel
-from ._rerun import rerunning
-from .errors import ImageError
-from .handsfree.session import replay_hands_free
-from .notebook.execution import run_cells
-from .source.execution import LocalModuleFinder, run_as_main
-from .source.instrument import excuse, isolate, leave_behind, pass_over
+from florlog._changes import ChangedCode
+from florlog._environment import CELLS, changes, environment, thread_variables
+from florlog._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found
+from florlog._guide import Guide
+from florlog._hindsight import Question, plan_for
+from florlog._journal import Journal, report
+from florlog._known import asked
+from florlog._parallel import merged, redo_in_parallel
+from florlog._rerun import rerunning
+from florlog.errors import ImageError
+from florlog.handsfree.session import replay_hands_free
+from florlog.notebook.execution import run_cells
+from florlog.source.execution import LocalModuleFinder, run_as_main
+from florlog.source.instrument import excuse, isolate, leave_behind, pass_over
 
 
 @dataclass(slots=True)

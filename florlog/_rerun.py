@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from florlog_wal import RunBegin
 
-from . import _session
-from ._guide import Guide
-from ._overlay import Overlay
-from ._session import Replay
-from ._skip import SkipRest
-from .errors import FlorlogError, ImageError, RanksError
+from florlog import _session
+from florlog._guide import Guide
+from florlog._overlay import Overlay
+from florlog._session import Replay
+from florlog._skip import SkipRest
+from florlog.errors import FlorlogError, ImageError, RanksError
 
 
 @contextlib.contextmanager

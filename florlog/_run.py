@@ -37,21 +37,21 @@ from florlog_wal import (
     encode_value,
 )
 
-from . import _cells
-from ._budget import Room
-from ._checkpoint import Checkpointer, Tell
-from ._data import Cursor, identity, length_of, needs_entry_state
-from ._delta import DeltaLog
-from ._fingerprint import Pace, item_fingerprint, paid, rng_fingerprint
-from ._frames import call_stack, frame_of
-from ._guide import Guide
-from ._journal import COMPANY, Journal, Site
-from ._later import later
-from ._open import OpenIteration, OpenLoop
-from ._policy import Policy
-from ._skip import SkipRest
-from ._tree import plain
-from .errors import ChangedError, LogValueError, LoopError
+from florlog import _cells
+from florlog._budget import Room
+from florlog._checkpoint import Checkpointer, Tell
+from florlog._data import Cursor, identity, length_of, needs_entry_state
+from florlog._delta import DeltaLog
+from florlog._fingerprint import Pace, item_fingerprint, paid, rng_fingerprint
+from florlog._frames import call_stack, frame_of
+from florlog._guide import Guide
+from florlog._journal import COMPANY, Journal, Site
+from florlog._later import later
+from florlog._open import OpenIteration, OpenLoop
+from florlog._policy import Policy
+from florlog._skip import SkipRest
+from florlog._tree import plain
+from florlog.errors import ChangedError, LogValueError, LoopError
 
 T = TypeVar("T")
 _SCALARS = frozenset({float, int, str, bool, type(None)})

@@ -7,10 +7,10 @@ from typing import Any
 
 from florlog_wal import Path, Store
 
-from ._columns import RECORDED
-from ._reader import RunView
-from ._render import jsonable
-from .inspect.sources import sources_of
+from florlog._columns import RECORDED
+from florlog._reader import RunView
+from florlog._render import jsonable
+from florlog.inspect.sources import sources_of
 
 
 def differences(store: Store, first: RunView, second: RunView) -> dict[str, Any]:

@@ -21,18 +21,18 @@ from florlog_recovery import Plan, RunTree, analyse, plan_redo, resume_request
 from florlog_recovery.costs import KIND, fitted
 from florlog_wal import Note, RunBegin, SessionInfo, Store, Unencodable, WalError, encode_value
 
-from . import _cells, _environment
-from ._budget import Room, size
-from ._checkpoint import Tell
-from ._costs import costs_of
-from ._environment import environment, main_script, rank
-from ._guide import Guide, last_restore
-from ._journal import Journal, report
-from ._policy import Policy
-from ._run import Run
-from ._tree import plain
-from .errors import FlorlogError, LogValueError, NoRunError, NoSuchRunError, RanksError, StoreError
-from .source.instrument import is_instrumented
+from florlog import _cells, _environment
+from florlog._budget import Room, size
+from florlog._checkpoint import Tell
+from florlog._costs import costs_of
+from florlog._environment import environment, main_script, rank
+from florlog._guide import Guide, last_restore
+from florlog._journal import Journal, report
+from florlog._policy import Policy
+from florlog._run import Run
+from florlog._tree import plain
+from florlog.errors import FlorlogError, LogValueError, NoRunError, NoSuchRunError, RanksError, StoreError
+from florlog.source.instrument import is_instrumented
 
 
 @dataclass(slots=True)
@@ -210,7 +210,7 @@ def run(
 def _begin_in_notebook() -> None:
     """Outside a script: a cell of a notebook, where one runs, is what is recorded."""
     if "IPython" in sys.modules:
-        from .notebook.history import running_program  # which imports IPython
+        from florlog.notebook.history import running_program  # which imports IPython
 
         if (program := running_program()) is not None:
             _cells.begin(program)

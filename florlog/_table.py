@@ -24,9 +24,9 @@ from florlog_wal import (
     Values,
 )
 
-from ._columns import Columns, Table
-from ._session import sessions_of
-from ._tree import readable
+from florlog._columns import Columns, Table
+from florlog._session import sessions_of
+from florlog._tree import readable
 
 _AFTER = 2**62  # behind every LSN: what replays found stands behind what was recorded
 _PLAIN = frozenset({float, int, str, bool, type(None), bytes})

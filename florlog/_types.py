@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from florlog_wal import Unencodable
 
-from .errors import TrackError
+from florlog.errors import TrackError
 
 
 class Codec(NamedTuple):

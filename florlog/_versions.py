@@ -28,14 +28,14 @@ from typing import Any
 from florlog_recovery import RunTree
 from florlog_wal import Store, WalError
 
-from ._comparison import Compared, beside, compared
-from ._messages import receive, send
-from ._session import tree_of
-from ._sources import recorded_sources
-from .errors import FlorlogError, NoSuchRunError
-from .source.placement import CannotPlaceError, Wanted, needed, place, statement_at
-from .source.scratch import Scratch
-from .source.syntax import SourceError
+from florlog._comparison import Compared, beside, compared
+from florlog._messages import receive, send
+from florlog._session import tree_of
+from florlog._sources import recorded_sources
+from florlog.errors import FlorlogError, NoSuchRunError
+from florlog.source.placement import CannotPlaceError, Wanted, needed, place, statement_at
+from florlog.source.scratch import Scratch
+from florlog.source.syntax import SourceError
 
 
 @dataclass(slots=True)
@@ -160,8 +160,8 @@ def main() -> None:
     order = json.load(sys.stdin)
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    from .commands import parser
-    from .commands.replay import answered
+    from florlog.commands import parser
+    from florlog.commands.replay import answered
 
     try:
         found = answered(parser("replay").parse_args(order["argv"]), order["shown"])

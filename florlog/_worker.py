@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 from florlog_recovery import Atoms
 from florlog_wal import WalError
 
-from ._messages import send
-from .errors import FlorlogError
+from florlog._messages import send
+from florlog.errors import FlorlogError
 
 
 def main() -> None:
@@ -34,11 +34,11 @@ def main() -> None:
 
 
 def _redo(order: dict[str, Any], stream: BinaryIO) -> None:
-    from ._hindsight import plan_for
-    from ._replay import redo
-    from ._session import open_store, store_path
-    from .commands import parser
-    from .commands._question import asked
+    from florlog._hindsight import plan_for
+    from florlog._replay import redo
+    from florlog._session import open_store, store_path
+    from florlog.commands import parser
+    from florlog.commands._question import asked
 
     options = parser("replay").parse_args(order["argv"])
     with open_store(store_path(options.store), "r") as store:

@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from types import CodeType, GeneratorType
 from typing import Any
 
-from ._objects import is_user_file
-from .errors import ImageError
+from florlog._objects import is_user_file
+from florlog.errors import ImageError
 
 _COUNTING = tuple(
     getattr(itertools, name)

@@ -19,7 +19,7 @@ from typing import Protocol, cast
 
 from florlog_wal import WalError
 
-from ..errors import DivergedError, FlorlogError
+from florlog.errors import DivergedError, FlorlogError
 
 
 class Command(Protocol):

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..errors import FlorlogError
-from ..handsfree.choice import choose
-from ..handsfree.reading import reading
-from ..handsfree.session import program_files
-from ..source.effects import LoopEffects, loop_effects, report
-from ..source.syntax import read_as
+from florlog.errors import FlorlogError
+from florlog.handsfree.choice import choose
+from florlog.handsfree.reading import reading
+from florlog.handsfree.session import program_files
+from florlog.source.effects import LoopEffects, loop_effects, report
+from florlog.source.syntax import read_as
 
 
 def show_effects(script: str, *, as_json: bool) -> int:

@@ -8,11 +8,11 @@ from pathlib import Path
 from florlog_recovery import Plan
 from florlog_wal import Store
 
-from .._hindsight import Question, ask, plan_for
-from .._journal import report
-from .._plan_view import PlanView, plan_view
-from ..errors import SourceChangedError
-from ._arguments import add_format, add_script, number_of, run_of_script
+from florlog._hindsight import Question, ask, plan_for
+from florlog._journal import report
+from florlog._plan_view import PlanView, plan_view
+from florlog.commands._arguments import add_format, add_script, number_of, run_of_script
+from florlog.errors import SourceChangedError
 
 
 def add_question(parser: argparse.ArgumentParser) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 
-from .._plan_view import plan_text
-from .._session import open_store, store_path
-from ._effects import show_effects
-from ._question import add_question, planned
+from florlog._plan_view import plan_text
+from florlog._session import open_store, store_path
+from florlog.commands._effects import show_effects
+from florlog.commands._question import add_question, planned
 
 __all__ = ["HELP", "arguments", "run"]
 

@@ -6,16 +6,16 @@ import argparse
 from pathlib import Path
 from typing import Literal
 
-from .._found import where
-from .._reader import Log, RunView
-from .._render import printable
-from .._session import open_store, store_path
-from .._state_at import state_at
-from ..export.mlflow import write_mlflow
-from ..export.state import write_state, writer_of
-from ..export.tensorboard import write_tensorboard
-from ..export.values import FORMATS, write_values
-from ._arguments import place
+from florlog._found import where
+from florlog._reader import Log, RunView
+from florlog._render import printable
+from florlog._session import open_store, store_path
+from florlog._state_at import state_at
+from florlog.commands._arguments import place
+from florlog.export.mlflow import write_mlflow
+from florlog.export.state import write_state, writer_of
+from florlog.export.tensorboard import write_tensorboard
+from florlog.export.values import FORMATS, write_values
 
 HELP = "Write a run's values or a state for other tools: files, TensorBoard, MLflow, safetensors."
 

@@ -13,21 +13,21 @@ from typing import Any
 
 from florlog_wal import CorruptRecord, Store
 
-from .._plan_view import plan_text, plan_view
-from .._reader import RunView
-from .._render import jsonable, printable
-from .._session import newest_run, open_store, sessions_of, store_path, tree_of
-from ..errors import FlorlogError, NoSuchRunError
-from ..inspect import forms
-from ..inspect.images import images_of, images_text
-from ..inspect.outline import outline, outline_text
-from ..inspect.records import followed, open_end, selected
-from ..inspect.redo import plan_for_iterations
-from ..inspect.selection import Selection, add_selection
-from ..inspect.sources import sources_of, sources_text
-from ..inspect.stats import stats_of, stats_text
-from ..inspect.valuelines import CSV_COLUMNS, value_line, values_of
-from ._arguments import number_of
+from florlog._plan_view import plan_text, plan_view
+from florlog._reader import RunView
+from florlog._render import jsonable, printable
+from florlog._session import newest_run, open_store, sessions_of, store_path, tree_of
+from florlog.commands._arguments import number_of
+from florlog.errors import FlorlogError, NoSuchRunError
+from florlog.inspect import forms
+from florlog.inspect.images import images_of, images_text
+from florlog.inspect.outline import outline, outline_text
+from florlog.inspect.records import followed, open_end, selected
+from florlog.inspect.redo import plan_for_iterations
+from florlog.inspect.selection import Selection, add_selection
+from florlog.inspect.sources import sources_of, sources_text
+from florlog.inspect.stats import stats_of, stats_text
+from florlog.inspect.valuelines import CSV_COLUMNS, value_line, values_of
 
 HELP = "Look at a run: the browser on a terminal, else its records, one a line."
 VIEWS = ("tree", "values", "images", "source", "plan")
@@ -63,12 +63,12 @@ def run(options: argparse.Namespace) -> int:
     _check(view, options)
     selection = Selection.of(options)
     if options.web:
-        from ..inspect.web import serve
+        from florlog.inspect.web import serve
 
         serve(store_path(options.store), name, options.port)
         return 0
     if view is None and _wants_browser(options):
-        from ..inspect.browser import open_browser
+        from florlog.inspect.browser import open_browser
 
         return open_browser(store_path(options.store), name, selection)
     with open_store(store_path(options.store), "r") as store:

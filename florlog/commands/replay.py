@@ -10,16 +10,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .._hindsight import Question
-from .._journal import report
-from .._plan_view import PlanView, analyzed, plan_text
-from .._render import jsonable
-from .._replay import Answer, answer
-from .._session import open_store, store_path
-from ._arguments import number_of
-from ._question import add_question, planned
-from ._runs import replay_runs
-from ._table import table
+from florlog._hindsight import Question
+from florlog._journal import report
+from florlog._plan_view import PlanView, analyzed, plan_text
+from florlog._render import jsonable
+from florlog._replay import Answer, answer
+from florlog._session import open_store, store_path
+from florlog.commands._arguments import number_of
+from florlog.commands._question import add_question, planned
+from florlog.commands._runs import replay_runs
+from florlog.commands._table import table
 
 __all__ = ["HELP", "arguments", "run"]
 

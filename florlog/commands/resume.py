@@ -6,14 +6,14 @@ import argparse
 import os
 from pathlib import Path
 
-from .. import _session
-from .._journal import report
-from .._session import Resume, open_store, store_path
-from ..errors import FlorlogError, RanksError
-from ..handsfree.session import KEY, execute
-from ..source.execution import run_as_main
-from ._arguments import add_script as arguments
-from ._arguments import run_of_script
+from florlog import _session
+from florlog._journal import report
+from florlog._session import Resume, open_store, store_path
+from florlog.commands._arguments import add_script as arguments
+from florlog.commands._arguments import run_of_script
+from florlog.errors import FlorlogError, RanksError
+from florlog.handsfree.session import KEY, execute
+from florlog.source.execution import run_as_main
 
 __all__ = ["HELP", "arguments", "run"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 
-from .._reader import RunView
-from .._session import open_store, store_path
-from ._arguments import add_format as arguments
-from ._table import table
+from florlog._reader import RunView
+from florlog._session import open_store, store_path
+from florlog.commands._arguments import add_format as arguments
+from florlog.commands._table import table
 
 __all__ = ["HELP", "arguments", "run"]
 

@@ -7,9 +7,9 @@ import json
 
 from florlog_wal import verify
 
-from .._session import store_path
-from ..errors import StoreError
-from ._arguments import add_format as arguments
+from florlog._session import store_path
+from florlog.commands._arguments import add_format as arguments
+from florlog.errors import StoreError
 
 __all__ = ["HELP", "arguments", "run"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from .._columns import RECORDED
-from .._extras import need
-from .._reader import RunView
-from .._render import brief, fits_float
+from florlog._columns import RECORDED
+from florlog._extras import need
+from florlog._reader import RunView
+from florlog._render import brief, fits_float
 
 _BATCH = 500
 

@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from .._columns import RECORDED
-from .._extras import need
-from .._reader import RunView
-from .._render import fits_float, printable
+from florlog._columns import RECORDED
+from florlog._extras import need
+from florlog._reader import RunView
+from florlog._render import fits_float, printable
 
 
 def write_tensorboard(view: RunView, folder: Path) -> int:

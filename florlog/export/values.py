@@ -6,11 +6,11 @@ import csv
 import json
 from pathlib import Path
 
-from .._arrow import arrow
-from .._columns import Columns
-from .._extras import need
-from .._render import jsonable
-from ..errors import FlorlogError
+from florlog._arrow import arrow
+from florlog._columns import Columns
+from florlog._extras import need
+from florlog._render import jsonable
+from florlog.errors import FlorlogError
 
 FORMATS = ("csv", "parquet", "jsonl")
 

@@ -14,14 +14,13 @@ from florlog_wal import RunBegin
 from florlog import _environment
 from florlog._journal import report
 from florlog._session import run as open_run
+from florlog.handsfree.choice import Choice, choose
+from florlog.handsfree.reading import Reading, reading, spoken
+from florlog.handsfree.runtime import Runtime
 from florlog.source.cells import executed
 from florlog.source.effects import loop_effects
 from florlog.source.execution import LocalModuleFinder, run_as_main
 from florlog.source.syntax import parse, read_as
-
-from .choice import Choice, choose
-from .reading import Reading, reading, spoken
-from .runtime import Runtime
 
 KEY = "hands_free"
 

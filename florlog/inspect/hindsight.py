@@ -20,9 +20,9 @@ from typing import Any
 
 from florlog_recovery import RunTree
 
-from ..errors import FlorlogError
-from .selection import At
-from .sources import Recorded
+from florlog.errors import FlorlogError
+from florlog.inspect.selection import At
+from florlog.inspect.sources import Recorded
 
 _LEAVING = (ast.Return, ast.Raise, ast.Break, ast.Continue)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from florlog_wal import CheckpointBegin, CheckpointEnd, Path, Store
 
-from .._found import where
-from .._render import duration, printable, size
-from .._session import sessions_of
-from .clock import Clock
-from .paths import Paths
+from florlog._found import where
+from florlog._render import duration, printable, size
+from florlog._session import sessions_of
+from florlog.inspect.clock import Clock
+from florlog.inspect.paths import Paths
 
 
 @dataclass(slots=True)

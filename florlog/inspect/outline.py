@@ -8,8 +8,8 @@ from typing import Any
 
 from florlog_recovery import Loop, Node, RunTree
 
-from .._render import duration, printable
-from .selection import At
+from florlog._render import duration, printable
+from florlog.inspect.selection import At
 
 _LISTED = 12  # boundaries named in a line
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from florlog_wal import Entry, Path, RunEnd, SessionInfo, Store
 
-from .._session import sessions_of
-from .paths import Paths
-from .selection import Selection
+from florlog._session import sessions_of
+from florlog.inspect.paths import Paths
+from florlog.inspect.selection import Selection
 
 Found = tuple[Entry, Path]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from florlog_recovery import LoopPlan, NodePlan, Plan, Request, RunTree, plan_redo
 from florlog_wal import Path
 
-from ..errors import FlorlogError
-from .selection import At
+from florlog.errors import FlorlogError
+from florlog.inspect.selection import At
 
 
 def request_for(tree: RunTree, at: At | None) -> Request:

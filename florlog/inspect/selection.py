@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from florlog_wal import RECORD_TYPES, Entry, Path, Record
 
-from ..errors import FlorlogError
+from florlog.errors import FlorlogError
 
 _PART = re.compile(r"\s*([^=,\s][^=,]*?)\s*=\s*(?:(-?\d+)|(\d*)\s*:\s*(\d*))\s*\Z")
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from florlog_recovery import RunTree
 from florlog_wal import Statement, Store
 
-from .._render import printable
-from .._sources import recorded_sources
+from florlog._render import printable
+from florlog._sources import recorded_sources
 
 
 @dataclass(slots=True)

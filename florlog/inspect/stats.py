@@ -9,11 +9,11 @@ from typing import Any
 
 from florlog_wal import CheckpointBegin, CheckpointEnd, Commit, Entry, Path, Store
 
-from .._render import duration, printable, size
-from .._session import sessions_of
-from .clock import Clock
-from .records import selected
-from .selection import Selection
+from florlog._render import duration, printable, size
+from florlog._session import sessions_of
+from florlog.inspect.clock import Clock
+from florlog.inspect.records import selected
+from florlog.inspect.selection import Selection
 
 
 @dataclass(slots=True)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 
-from .._reader import RunView, Value
-from .._render import brief, printable
-from .forms import TRUST_COLOURS, coloured, place
-from .selection import Selection
+from florlog._reader import RunView, Value
+from florlog._render import brief, printable
+from florlog.inspect.forms import TRUST_COLOURS, coloured, place
+from florlog.inspect.selection import Selection
 
 CSV_COLUMNS = ("path", "name", "value", "trust", "file", "line")
 

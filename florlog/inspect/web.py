@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import FlorlogError
+from florlog.errors import FlorlogError
 
 HOST = "127.0.0.1"
 _PRIVATE = {

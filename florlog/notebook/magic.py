@@ -41,11 +41,10 @@ from florlog._sources import recorded_sources
 from florlog.commands._arguments import number_of
 from florlog.errors import FlorlogError
 from florlog.handsfree.reading import statements
+from florlog.notebook.execution import record_cell, refuse_unrepeatable
+from florlog.notebook.history import ASKING, History, Understood, understood
 from florlog.source.cells import parts, with_recorded
 from florlog.source.diff import compare
-
-from .execution import record_cell, refuse_unrepeatable
-from .history import ASKING, History, Understood, understood
 
 
 def load(shell: Any) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..._session import open_store, sessions_of
-from ..selection import Selection
+from florlog._session import open_store, sessions_of
+from florlog.inspect.selection import Selection
 
 
 def open_browser(path: Path, run: str | None, selection: Selection) -> int:
     """Browse a store until the user leaves; the exit code."""
-    from .app import Browser
+    from florlog.inspect.browser.app import Browser
 
     with open_store(path, "r") as store:
         if run is not None:

@@ -9,9 +9,9 @@ from florlog_wal import Store
 from textual.app import App
 from textual.binding import Binding
 
-from ..selection import Selection
-from .runlist import Runs
-from .runscreen import RunScreen
+from florlog.inspect.browser.runlist import Runs
+from florlog.inspect.browser.runscreen import RunScreen
+from florlog.inspect.selection import Selection
 
 
 class Browser(App[None]):

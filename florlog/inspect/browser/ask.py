@@ -14,11 +14,11 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static
 
-from ..._render import brief, duration, printable
-from ...errors import FlorlogError
-from ..forms import TRUST_COLOURS, place
-from ..hindsight import log_statement, place_at, replay
-from ..sources import Recorded
+from florlog._render import brief, duration, printable
+from florlog.errors import FlorlogError
+from florlog.inspect.forms import TRUST_COLOURS, place
+from florlog.inspect.hindsight import log_statement, place_at, replay
+from florlog.inspect.sources import Recorded
 
 
 class Ask(ModalScreen[None]):

@@ -13,12 +13,12 @@ from rich.text import Text
 from textual.binding import Binding
 from textual.widgets import Static
 
-from ..._columns import TRUST, Columns
-from ..._reader import Log, RunView
-from ..._render import brief, printable
-from ..._session import sessions_of
-from ..forms import TRUST_COLOURS, place
-from .braille import Dots, drawn
+from florlog._columns import TRUST, Columns
+from florlog._reader import Log, RunView
+from florlog._render import brief, printable
+from florlog._session import sessions_of
+from florlog.inspect.browser.braille import Dots, drawn
+from florlog.inspect.forms import TRUST_COLOURS, place
 
 _OTHER = "bright_black"
 

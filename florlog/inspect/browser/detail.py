@@ -9,9 +9,9 @@ import torch
 from florlog_wal import Array, Entry, Path, Unencodable, encode_value
 from rich.text import Text
 
-from ..._render import brief, printable
-from ..._tree import tensor_from
-from ..forms import COLOURS, place
+from florlog._render import brief, printable
+from florlog._tree import tensor_from
+from florlog.inspect.forms import COLOURS, place
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _HEX_BYTES = 128

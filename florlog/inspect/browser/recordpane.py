@@ -12,13 +12,13 @@ from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
 from textual.widgets import Static
 
-from ...errors import FlorlogError
-from ..forms import detail, place
-from ..selection import At, Selection
-from .detail import record_detail
-from .lines import Lines
-from .prompt import Prompt
-from .recordlist import RecordList
+from florlog.errors import FlorlogError
+from florlog.inspect.browser.detail import record_detail
+from florlog.inspect.browser.lines import Lines
+from florlog.inspect.browser.prompt import Prompt
+from florlog.inspect.browser.recordlist import RecordList
+from florlog.inspect.forms import detail, place
+from florlog.inspect.selection import At, Selection
 
 _NEAR = 5000  # records looked through at once; what may lie further away is looked for in the background
 

@@ -12,19 +12,19 @@ from textual.containers import Horizontal
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Footer, Static, Tree
 
-from ..._reader import RunView, Value
-from ..._render import printable, size
-from ...errors import FlorlogError
-from ..hindsight import default_line
-from ..redo import Overlay, plan_for_iterations
-from ..selection import At, Selection
-from .ask import Ask
-from .curves import Curves
-from .iterations import Item, IterationTree
-from .prompt import Page
-from .recordlist import RecordList
-from .recordpane import RecordPane
-from .sourceview import SourceView
+from florlog._reader import RunView, Value
+from florlog._render import printable, size
+from florlog.errors import FlorlogError
+from florlog.inspect.browser.ask import Ask
+from florlog.inspect.browser.curves import Curves
+from florlog.inspect.browser.iterations import Item, IterationTree
+from florlog.inspect.browser.prompt import Page
+from florlog.inspect.browser.recordlist import RecordList
+from florlog.inspect.browser.recordpane import RecordPane
+from florlog.inspect.browser.sourceview import SourceView
+from florlog.inspect.hindsight import default_line
+from florlog.inspect.redo import Overlay, plan_for_iterations
+from florlog.inspect.selection import At, Selection
 
 HELP = """\
  h  hindsight: type an expression, get its values by replay
