@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from florlog._hindsight import program_of
-from florlog.handsfree.choice import choose
-from florlog.source.diff import compare
-from florlog.source.effects import loop_effects
-from florlog.source.regions import Program
+from florlog.source.carry.changeset import loop_effects
+from florlog.source.diff.source_diff import compare
+from florlog.source.edit.loop_choice import choose
+from florlog.source.reach.regions import Program
 
 SCRIPTS = Path(__file__).parents[1] / "tests" / "corpus" / "scripts"
 

@@ -1,7 +1,7 @@
 """The notebook's program that is being recorded or replayed, if one is.
 
 A notebook has no script file.  While a run is open in one, this module holds the text that stands for the script
-(`florlog.source.cells`), under a path at which there is no file, and tells where in it the code of each cell is:
+(`florlog.source.edit.cell_text`), under a path at which there is no file, and tells where in it the code of each cell is:
 IPython compiles every cell under a file name of its own.  It knows nothing of IPython.
 """
 

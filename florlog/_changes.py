@@ -3,7 +3,7 @@
 A question needs the recorded program to be what runs.  Where its code was changed nonetheless and the replay is forced,
 it executes new code on recorded states, so no value of it can be PROVEN; and a value in whose iteration, or in one
 around it, the changed code may run is vouched for by nothing that was recorded: it is UNVERIFIED.  Any other
-value is CONSISTENT at best.  Where changed code may run is source analysis's answer (`florlog.source.regions`),
+value is CONSISTENT at best.  Where changed code may run is source analysis's answer (`florlog.source.reach.regions`),
 asked of the present program for code that it has and of the recorded one for code that is gone.
 """
 
@@ -18,10 +18,10 @@ from florlog_recovery import Loop, Node, RunTree
 from florlog_wal import Path as IterationPath
 
 from florlog._comparison import Compared, read_in
-from florlog.handsfree.choice import choose
-from florlog.handsfree.reading import Reading, reading
-from florlog.source.diff import Change
-from florlog.source.regions import Frame, Location, Program
+from florlog.source.diff.source_diff import Change
+from florlog.source.edit.loop_choice import choose
+from florlog.source.edit.rewrite import Reading, reading
+from florlog.source.reach.regions import Frame, Location, Program
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ from florlog._state import Adapter, Randomness, adapter
 from florlog._tree import flatten
 from florlog._wrappers import advance, bare, counters, obstacle
 from florlog.errors import ChangedError, TrackError
-from florlog.source.acts import Act, Items, Mode
+from florlog.source.skip.acts import Act, Items, Mode
 
 Tell = Callable[[str, dict[str, Any]], None]
 _WHOLE = 2.5

@@ -21,7 +21,7 @@ from florlog._open import Expected, OpenIteration, OpenLoop
 from florlog._snapshot import snapshot
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
-    from florlog.source.skipping import Skipped
+    from florlog.source.skip.skipping import Skipped
 
 Variables = Mapping[str, Collection[str]]
 """Frame -> names of variables."""

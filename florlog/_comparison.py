@@ -12,9 +12,9 @@ from florlog_wal import Store
 
 from florlog._sources import recorded_sources
 from florlog.errors import SourceChangedError
-from florlog.handsfree.reading import Reading, statements
-from florlog.source.diff import SourceDiff, compare
-from florlog.source.syntax import read_as
+from florlog.source.diff.source_diff import SourceDiff, compare
+from florlog.source.edit.rewrite import Reading, statements
+from florlog.source.names.syntax import read_as
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Tracked objects are only a part of the state; ``best = max(best, accuracy)`` lives in a local variable.
 When an image is taken, the names that source analysis finds to be carried at that place
 (`florlog.source.carried_names`) are captured, and so are the globals that functions of the user's modules use
-(`florlog.source.liveness.shared_names`) and the plain attributes of tracked modules; `_objects` tells what of
+(`florlog.source.carry.liveness.shared_names`) and the plain attributes of tracked modules; `_objects` tells what of
 their values is state.  When the image is restored they are put back into the running frame, as a debugger would.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 from florlog import _cells
 from florlog._environment import is_own, main_script
 from florlog._objects import MISSING, Walk, is_user_file
-from florlog.source.liveness import carried_names, shared_names
+from florlog.source.carry.liveness import carried_names, shared_names
 
 
 def frame_of(code: CodeType) -> FrameType | None:

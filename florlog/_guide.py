@@ -21,14 +21,14 @@ from florlog._checks import Checks
 from florlog._data import check
 from florlog._found import where
 from florlog._open import OpenIteration, OpenLoop
-from florlog._skip import SkipRest
 from florlog.errors import ChangedError
+from florlog.source.edit.skip_signal import SkipRest
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
-    from florlog.source.acts import Act
-    from florlog.source.pieces import Piece
-    from florlog.source.regions import Exit
-    from florlog.source.skipping import Skipped
+    from florlog.source.reach.regions import Exit
+    from florlog.source.skip.acts import Act
+    from florlog.source.skip.pieces import Piece
+    from florlog.source.skip.skipping import Skipped
 
 Restore = Callable[[OpenLoop, int, Image], None]
 Skip = Callable[[OpenLoop, Commit], str]

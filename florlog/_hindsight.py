@@ -35,15 +35,15 @@ from florlog._found import Found
 from florlog._known import Known, Place, known, statement_keys
 from florlog._select import Chosen, Mask, Selection, outermost
 from florlog.errors import FlorlogError, RanksError, SourceChangedError
-from florlog.handsfree.choice import choose
-from florlog.handsfree.reading import Reading, reading
-from florlog.source.calls import LogCall
-from florlog.source.diff import SourceDiff
-from florlog.source.exposure import exposed_names
-from florlog.source.observation import changing
-from florlog.source.pieces import Piece
-from florlog.source.regions import Exit, Location, Program
-from florlog.source.skipping import Skipped, Skipping
+from florlog.source.carry.exposure import exposed_names
+from florlog.source.diff.observation import changing
+from florlog.source.diff.source_diff import SourceDiff
+from florlog.source.edit.loop_choice import choose
+from florlog.source.edit.rewrite import Reading, reading
+from florlog.source.names.calls import LogCall
+from florlog.source.reach.regions import Exit, Location, Program
+from florlog.source.skip.pieces import Piece
+from florlog.source.skip.skipping import Skipped, Skipping
 
 WORTH = 0.02
 """Seconds of a segment in which code is passed over: of what takes less the values' labels have more."""

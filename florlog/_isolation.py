@@ -3,7 +3,7 @@
 A statement added afterwards may draw random numbers without meaning to: every ``for`` over a DataLoader draws a
 seed, whether it shuffles or not.  Had it been there when the run was recorded, all that came after would have
 been another run.  What is asked for is a value of the run that was recorded; so in a replay the global
-generators of Python, NumPy and torch are put back behind added code (`florlog.source.instrument` says where).
+generators of Python, NumPy and torch are put back behind added code (`florlog.source.edit.instrument` says where).
 
 Not covered: generators that are objects of the script, and whatever else added code changes.  The fingerprints
 tell of those.

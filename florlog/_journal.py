@@ -38,8 +38,8 @@ from florlog_wal import (
 from florlog import _cells
 from florlog._environment import local_sources
 from florlog._later import arrived, receive
-from florlog.source.calls import log_calls
-from florlog.source.syntax import SourceError
+from florlog.source.names.calls import log_calls
+from florlog.source.names.syntax import SourceError
 
 Site: TypeAlias = tuple[CodeType, int]
 """A call site: the code that runs and its line."""

@@ -20,7 +20,7 @@ from florlog_wal import Hindsight, Note, Path, RunEnd, Statement, Store
 
 from florlog._found import CONSISTENT, PROVEN
 from florlog._select import Chosen, Mask
-from florlog.source.diff import AddedStatement, SourceDiff
+from florlog.source.diff.source_diff import AddedStatement, SourceDiff
 
 KIND = "asked"
 Place = tuple[str, int]

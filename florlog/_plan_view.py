@@ -12,7 +12,7 @@ from florlog_wal import Path as IterationPath
 
 from florlog._found import where
 from florlog._guide import Passing
-from florlog.source.pieces import Piece
+from florlog.source.skip.pieces import Piece
 
 Reasons = Mapping[Loop | tuple[TreeNode, int], Sequence[str]]
 """Names that are asked for in a loop's innermost iterations, or in a segment of another iteration."""

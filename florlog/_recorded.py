@@ -19,13 +19,13 @@ from florlog._guide import Guide
 from florlog._rerun import rerunning
 from florlog._sources import recorded_sources
 from florlog.errors import FlorlogError
-from florlog.handsfree.choice import choose
-from florlog.handsfree.reading import reading
 from florlog.handsfree.session import KEY, replay_hands_free
 from florlog.notebook.execution import run_cells
+from florlog.source.edit.loop_choice import choose
+from florlog.source.edit.rewrite import reading
 from florlog.source.execution import RecordedFinder, run_as_main
-from florlog.source.regions import Location, Program
-from florlog.source.syntax import read_as
+from florlog.source.names.syntax import read_as
+from florlog.source.reach.regions import Location, Program
 
 
 class RecordedProgram:

@@ -27,8 +27,8 @@ from florlog._rerun import rerunning
 from florlog.errors import ImageError
 from florlog.handsfree.session import replay_hands_free
 from florlog.notebook.execution import run_cells
+from florlog.source.edit.instrument import excuse, isolate, leave_behind, pass_over
 from florlog.source.execution import LocalModuleFinder, run_as_main
-from florlog.source.instrument import excuse, isolate, leave_behind, pass_over
 
 
 @dataclass(slots=True)

@@ -14,8 +14,8 @@ from florlog import _session
 from florlog._guide import Guide
 from florlog._overlay import Overlay
 from florlog._session import Replay
-from florlog._skip import SkipRest
 from florlog.errors import FlorlogError, ImageError, RanksError
+from florlog.source.edit.skip_signal import SkipRest
 
 
 @contextlib.contextmanager

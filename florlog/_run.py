@@ -49,9 +49,9 @@ from florlog._journal import COMPANY, Journal, Site
 from florlog._later import later
 from florlog._open import OpenIteration, OpenLoop
 from florlog._policy import Policy
-from florlog._skip import SkipRest
 from florlog._tree import plain
 from florlog.errors import ChangedError, LogValueError, LoopError
+from florlog.source.edit.skip_signal import SkipRest
 
 T = TypeVar("T")
 _SCALARS = frozenset({float, int, str, bool, type(None)})

@@ -32,7 +32,7 @@ from florlog._policy import Policy
 from florlog._run import Run
 from florlog._tree import plain
 from florlog.errors import FlorlogError, LogValueError, NoRunError, NoSuchRunError, RanksError, StoreError
-from florlog.source.instrument import is_instrumented
+from florlog.source.edit.instrument import is_instrumented
 
 
 @dataclass(slots=True)

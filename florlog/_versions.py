@@ -1,6 +1,6 @@
 """One question put to many runs, each replayed from the source that it was recorded from.
 
-The statements that a script has and a run's source lacks are placed into that source (`florlog.source.placement`), in a
+The statements that a script has and a run's source lacks are placed into that source (`florlog.source.diff.placement`), in a
 scratch directory (`florlog.source.scratch`); the run is replayed from there, by a process of its own, so that no
 run's settings or modules reach another one's.  Nothing of the user's is written: no file, branch or index.
 
@@ -33,9 +33,9 @@ from florlog._messages import receive, send
 from florlog._session import tree_of
 from florlog._sources import recorded_sources
 from florlog.errors import FlorlogError, NoSuchRunError
-from florlog.source.placement import CannotPlaceError, Wanted, needed, place, statement_at
+from florlog.source.diff.placement import CannotPlaceError, Wanted, needed, place, statement_at
+from florlog.source.names.syntax import SourceError
 from florlog.source.scratch import Scratch
-from florlog.source.syntax import SourceError
 
 
 @dataclass(slots=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from florlog.errors import FlorlogError
-from florlog.handsfree.choice import choose
-from florlog.handsfree.reading import reading
 from florlog.handsfree.session import program_files
-from florlog.source.effects import LoopEffects, loop_effects, report
-from florlog.source.syntax import read_as
+from florlog.source.carry.changeset import LoopEffects, loop_effects, report
+from florlog.source.edit.loop_choice import choose
+from florlog.source.edit.rewrite import reading
+from florlog.source.names.syntax import read_as
 
 
 def show_effects(script: str, *, as_json: bool) -> int:

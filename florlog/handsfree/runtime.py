@@ -26,7 +26,7 @@ from florlog._objects import is_user_class, is_user_file
 from florlog._run import Run
 from florlog._tree import flatten
 from florlog.errors import FlorlogError
-from florlog.handsfree.reading import RUNTIME
+from florlog.source.edit.rewrite import RUNTIME
 
 _KNOWN = {"torch", "numpy", "pandas", "scipy", "tqdm", "matplotlib", "PIL", "florlog"} | set(
     sys.stdlib_module_names

@@ -14,13 +14,13 @@ from florlog_wal import RunBegin
 from florlog import _environment
 from florlog._journal import report
 from florlog._session import run as open_run
-from florlog.handsfree.choice import Choice, choose
-from florlog.handsfree.reading import Reading, reading, spoken
 from florlog.handsfree.runtime import Runtime
-from florlog.source.cells import executed
-from florlog.source.effects import loop_effects
+from florlog.source.carry.changeset import loop_effects
+from florlog.source.edit.cell_text import executed
+from florlog.source.edit.loop_choice import Choice, choose
+from florlog.source.edit.rewrite import Reading, reading, spoken
 from florlog.source.execution import LocalModuleFinder, run_as_main
-from florlog.source.syntax import parse, read_as
+from florlog.source.names.syntax import parse, read_as
 
 KEY = "hands_free"
 

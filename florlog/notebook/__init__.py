@@ -8,7 +8,7 @@ they stand, a model half trained.  Three ways were weighed.
   anybody might ask, and is gone with the kernel.
 - Executing only the earlier cells that bind names which the cell reads is a guess: seeds and mutations bind no names.
 - What is done: **the executed cells are the program.**  The texts of all cells that ran in the session, in the order
-  in which they ran, with the recorded one last, are the source that is kept with the run (`florlog.source.cells`).  A
+  in which they ran, with the recorded one last, are the source that is kept with the run (`florlog.source.edit.cell_text`).  A
   replay executes them in a fresh process: first those before, as the set-up of a script, then the recorded one along
   the plan.  It needs no kernel, works after a restart, and cannot change the user's namespace.  Its set-up costs what
   those cells cost.  Whether it led to the recorded state is compared, as everything a replay does.

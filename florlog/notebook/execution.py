@@ -1,11 +1,11 @@
 """Running the cells of a notebook's program: the recorded one hands-free in the kernel, all of them in a replay.
 
-Hands-free, a cell's own tree is turned before it runs (`florlog.handsfree.reading`).  The functions that it calls were
+Hands-free, a cell's own tree is turned before it runs (`florlog.source.edit.rewrite`).  The functions that it calls were
 defined by earlier cells, or come from local modules that are imported already, and are turned while they live: for the
 duration of the run each gets the turned code in the place of its own, and its own back.  A function is turned only if
 its code is what its text compiles to; one whose file was edited since stays as it is.
 
-What turned code calls (`florlog.source.instrument`) is found among the builtins meanwhile, so nothing is left in the
+What turned code calls (`florlog.source.edit.instrument`) is found among the builtins meanwhile, so nothing is left in the
 user's namespace.
 """
 
@@ -28,14 +28,10 @@ from florlog import _cells, _environment, _session
 from florlog._cells import Program
 from florlog._environment import CELLS
 from florlog._isolation import Isolated
-from florlog._skip import SkipRest
 from florlog.errors import FlorlogError
-from florlog.handsfree.choice import choose
-from florlog.handsfree.reading import Reading, reading
 from florlog.handsfree.session import KEY, Announcement, program_files, session
-from florlog.source.cells import Part, parts, statements_in
-from florlog.source.execution import LocalModuleFinder
-from florlog.source.instrument import (
+from florlog.source.edit.cell_text import Part, parts, statements_in
+from florlog.source.edit.instrument import (
     EXCUSE_NAME,
     ISOLATED_NAME,
     LEAVE_NAME,
@@ -44,7 +40,11 @@ from florlog.source.instrument import (
     instrument,
     instrumented_tree,
 )
-from florlog.source.syntax import read_as
+from florlog.source.edit.loop_choice import choose
+from florlog.source.edit.rewrite import Reading, reading
+from florlog.source.edit.skip_signal import SkipRest
+from florlog.source.execution import LocalModuleFinder
+from florlog.source.names.syntax import read_as
 
 Place = tuple[str, int, str]  # file, first line, qualified name
 

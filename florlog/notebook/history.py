@@ -22,7 +22,7 @@ from typing import Any
 
 from florlog._cells import Program
 from florlog.errors import FlorlogError
-from florlog.source.cells import Cell, joined, parts
+from florlog.source.edit.cell_text import Cell, joined, parts
 
 ASKING = ("replay", "explain")
 _WITHOUT_EFFECT = {

@@ -40,11 +40,11 @@ from florlog._session import newest_run, open_store, sessions_of, store_path, tr
 from florlog._sources import recorded_sources
 from florlog.commands._arguments import number_of
 from florlog.errors import FlorlogError
-from florlog.handsfree.reading import statements
 from florlog.notebook.execution import record_cell, refuse_unrepeatable
 from florlog.notebook.history import ASKING, History, Understood, understood
-from florlog.source.cells import parts, with_recorded
-from florlog.source.diff import compare
+from florlog.source.diff.source_diff import compare
+from florlog.source.edit.cell_text import parts, with_recorded
+from florlog.source.edit.rewrite import statements
 
 
 def load(shell: Any) -> None:

@@ -27,7 +27,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from florlog.source.instrument import instrument
+from florlog.source.edit.instrument import instrument
 
 
 def run_as_main(

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from florlog.handsfree.reading import statements
-from florlog.source.calls import log_calls
-from florlog.source.diff import SourceDiff, compare
-from florlog.source.syntax import SourceError, parse, read_as
+from florlog.source.diff.source_diff import SourceDiff, compare
+from florlog.source.edit.rewrite import statements
+from florlog.source.names.calls import log_calls
+from florlog.source.names.syntax import SourceError, parse, read_as
 
 TRAIN = textwrap.dedent("""\
     import florlog

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from florlog.commands import main
-from florlog.source.effects import LoopEffects, loop_effects, report
+from florlog.source.carry.changeset import LoopEffects, loop_effects, report
 
 HEAD = """\
 import random

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from florlog.source.diff import SourceDiff, compare
+from florlog.source.diff.source_diff import SourceDiff, compare
 
 STEP = textwrap.dedent("""\
     import florlog

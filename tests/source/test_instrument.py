@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from florlog import _session
-from florlog._skip import SkipRest
-from florlog.source.acts import Items, Mode
+from florlog.source.edit.instrument import instrument, isolate, leave_behind, pass_over, wrapped_at
+from florlog.source.edit.skip_signal import SkipRest
 from florlog.source.execution import LocalModuleFinder, below, run_as_main
-from florlog.source.instrument import instrument, isolate, leave_behind, pass_over, wrapped_at
-from florlog.source.pieces import Piece
-from florlog.source.regions import Exit
-from florlog.source.skipping import Skipped
+from florlog.source.reach.regions import Exit
+from florlog.source.skip.acts import Items, Mode
+from florlog.source.skip.pieces import Piece
+from florlog.source.skip.skipping import Skipped
 
 HEAD = """
 class Run:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from florlog.source.liveness import carried_names
+from florlog.source.carry.liveness import carried_names
 
 
 def carried(source: str, marker: str = "HERE", qualname: str = "<module>", first: int = 1) -> set[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from florlog.source.diff import compare
-from florlog.source.observation import changing
+from florlog.source.diff.observation import changing
+from florlog.source.diff.source_diff import compare
 from tests.end_to_end.conftest import nursery
 from tests.end_to_end.harness import Nursery
 from tests.end_to_end.programs import NESTED, add, write

@@ -6,9 +6,9 @@ import textwrap
 
 import pytest
 
-from florlog.source.acts import Items, Mode
-from florlog.source.pieces import Piece
-from florlog.source.regions import Program
+from florlog.source.reach.regions import Program
+from florlog.source.skip.acts import Items, Mode
+from florlog.source.skip.pieces import Piece
 
 FILE = "train.py"
 SCRIPT = """

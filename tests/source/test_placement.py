@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from florlog.source.diff import compare
-from florlog.source.placement import CannotPlaceError, Placed, Wanted, place
+from florlog.source.diff.placement import CannotPlaceError, Placed, Wanted, place
+from florlog.source.diff.source_diff import compare
 
 OLD = textwrap.dedent("""\
     import torch

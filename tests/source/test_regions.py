@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from florlog.source.calls import log_calls
-from florlog.source.regions import Frame, Location, Program, Stack
+from florlog.source.names.calls import log_calls
+from florlog.source.reach.regions import Frame, Location, Program, Stack
 
 FILE = "train.py"
 

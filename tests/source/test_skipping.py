@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from florlog.source.regions import Program
+from florlog.source.reach.regions import Program
 
 FILE = "train.py"
 SCRIPT = """

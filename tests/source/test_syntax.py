@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from florlog.source.syntax import children, walk
+from florlog.source.names.syntax import children, walk
 
 NO_CODE = (ast.expr_context, ast.boolop, ast.operator, ast.unaryop, ast.cmpop, ast.type_ignore)
 STATEMENTS = """

@@ -43,7 +43,7 @@ _readings: list[Callable[[ast.Module, str], ast.Module]] = []
 
 @contextmanager
 def read_as(reading: Callable[[ast.Module, str], ast.Module]) -> Iterator[None]:
-    """Within, `parse` gives each tree as ``reading`` turns it (``florlog.handsfree.reading``)."""
+    """Within, `parse` gives each tree as ``reading`` turns it (``florlog.source.edit.rewrite``)."""
     _readings.append(reading)
     try:
         yield

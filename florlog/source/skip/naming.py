@@ -10,11 +10,11 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from florlog.source.callgraph import CallGraph, last_name
-from florlog.source.known import QUIET_DECORATORS
-from florlog.source.liveness import Names
-from florlog.source.program import Code, Function
-from florlog.source.syntax import FUNCTIONS
+from florlog.source.carry.liveness import Names
+from florlog.source.graph.callgraph import CallGraph, last_name
+from florlog.source.graph.functions import Code, Function
+from florlog.source.names.libraries import QUIET_DECORATORS
+from florlog.source.names.syntax import FUNCTIONS
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 A validation pass changes the mode of a model (``model.eval()``), and going over a DataLoader draws random numbers.
 `Remains` goes through a piece in the order of its execution, into the functions of the program that it calls by name,
-and finds these *acts*, each with the object that it concerns (`florlog.source.naming`).
+and finds these *acts*, each with the object that it concerns (`florlog.source.skip.naming`).
 
 What is done only perhaps, or to an object that cannot be named, keeps the piece from being passed over; so does a
 call of an object behind ``model.train()``, as a call in training mode may change it, a call that is there for an
@@ -16,16 +16,24 @@ import ast
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from florlog.source.acts import Act, Items, Mode
-from florlog.source.callgraph import CallGraph, last_name
-from florlog.source.calls import is_log_call, loop_call
-from florlog.source.known import PLAIN_METHODS
-from florlog.source.liveness import Names
-from florlog.source.naming import Context, Naming, callee
-from florlog.source.program import Code, Function
-from florlog.source.scopes import root_module
-from florlog.source.staleness import Needed
-from florlog.source.syntax import COMPREHENSIONS, FUNCTIONS, LOOPS, WITHS, blocks, children, header_parts
+from florlog.source.carry.liveness import Names
+from florlog.source.graph.callgraph import CallGraph, last_name
+from florlog.source.graph.functions import Code, Function
+from florlog.source.names.calls import is_log_call, loop_call
+from florlog.source.names.libraries import PLAIN_METHODS
+from florlog.source.names.scopes import root_module
+from florlog.source.names.syntax import (
+    COMPREHENSIONS,
+    FUNCTIONS,
+    LOOPS,
+    WITHS,
+    blocks,
+    children,
+    header_parts,
+)
+from florlog.source.skip.acts import Act, Items, Mode
+from florlog.source.skip.naming import Context, Naming, callee
+from florlog.source.skip.staleness import Needed
 
 EAGER = {"all", "any", "dict", "list", "max", "min", "set", "sorted", "sum", "tuple"}
 LAZY = {"enumerate", "filter", "iter", "map", "reversed", "zip"}  # go over it where they are iterated

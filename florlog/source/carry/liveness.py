@@ -26,10 +26,10 @@ import ast
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
-from florlog.source.known import PLAIN_BUILTINS
-from florlog.source.program import header_lines
-from florlog.source.scopes import FLORLOG_NAMES, Scope, Scopes, foreign
-from florlog.source.syntax import (
+from florlog.source.graph.functions import header_lines
+from florlog.source.names.libraries import PLAIN_BUILTINS
+from florlog.source.names.scopes import FLORLOG_NAMES, Scope, Scopes, foreign
+from florlog.source.names.syntax import (
     FUNCTIONS,
     LOOPS,
     WITHS,

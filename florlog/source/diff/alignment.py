@@ -21,9 +21,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from florlog.source.calls import is_log_call, tells_more
-from florlog.source.scopes import Scopes
-from florlog.source.syntax import BLOCK_FIELDS, FUNCTIONS, blocks, dump_header
+from florlog.source.names.calls import is_log_call, tells_more
+from florlog.source.names.scopes import Scopes
+from florlog.source.names.syntax import BLOCK_FIELDS, FUNCTIONS, blocks, dump_header
 
 Cost: TypeAlias = tuple[int, int]  # changes, additions
 Pair: TypeAlias = tuple[ast.AST | None, ast.AST | None]

@@ -1,4 +1,4 @@
-"""What is done in the place of a piece of code that a replay passes over (`florlog.source.remains` finds it)."""
+"""What is done in the place of a piece of code that a replay passes over (`florlog.source.skip.remains` finds it)."""
 
 from __future__ import annotations
 

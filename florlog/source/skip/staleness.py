@@ -13,13 +13,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 
-from florlog.source.calls import is_log_call
-from florlog.source.known import PLAIN_BUILTINS
-from florlog.source.liveness import Names
-from florlog.source.program import Function
-from florlog.source.scopes import Scopes, root_module
-from florlog.source.steadiness import STEADY_LIBRARIES
-from florlog.source.syntax import FUNCTIONS, LOOPS, WITHS, header_parts
+from florlog.source.carry.liveness import Names
+from florlog.source.graph.functions import Function
+from florlog.source.names.calls import is_log_call
+from florlog.source.names.libraries import PLAIN_BUILTINS
+from florlog.source.names.scopes import Scopes, root_module
+from florlog.source.names.syntax import FUNCTIONS, LOOPS, WITHS, header_parts
+from florlog.source.skip.steadiness import STEADY_LIBRARIES
 
 Lines = Mapping[str, frozenset[int]]
 """File -> lines."""

@@ -19,11 +19,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 
-from florlog.source.callgraph import CallGraph
-from florlog.source.calls import is_log_call
-from florlog.source.program import Code, Function
-from florlog.source.scopes import Scopes, root_module
-from florlog.source.syntax import FUNCTIONS, header_parts, own_nodes
+from florlog.source.graph.callgraph import CallGraph
+from florlog.source.graph.functions import Code, Function
+from florlog.source.names.calls import is_log_call
+from florlog.source.names.scopes import Scopes, root_module
+from florlog.source.names.syntax import FUNCTIONS, header_parts, own_nodes
 
 STEADY_LIBRARIES = {
     "abc", "argparse", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum", "florlog", "fractions",

@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from florlog.source.calls import LoopCall, loop_call
-from florlog.source.scopes import Scopes
-from florlog.source.syntax import FUNCTIONS, LOOPS, WITHS, blocks, children, header_parts, parse, walk
+from florlog.source.names.calls import LoopCall, loop_call
+from florlog.source.names.scopes import Scopes
+from florlog.source.names.syntax import FUNCTIONS, LOOPS, WITHS, blocks, children, header_parts, parse, walk
 
 LAZY = {"enumerate", "zip", "iter", "map", "filter", "tqdm", "trange", "islice", "chain", "track"}
 SYNTHETIC = (".<listcomp>", ".<setcomp>", ".<dictcomp>")

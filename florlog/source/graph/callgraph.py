@@ -21,8 +21,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from typing import TypeAlias
 
-from florlog.source.calls import is_log_call, loop_call
-from florlog.source.known import (
+from florlog.source.graph.functions import Code, Function
+from florlog.source.names.calls import is_log_call, loop_call
+from florlog.source.names.libraries import (
     ATTRIBUTES,
     CONSTRUCTORS,
     ITERATION,
@@ -33,9 +34,16 @@ from florlog.source.known import (
     QUIET_DECORATORS,
     WITH,
 )
-from florlog.source.program import Code, Function
-from florlog.source.scopes import Origins, Scopes, root_module
-from florlog.source.syntax import COMPREHENSIONS, FUNCTIONS, WITHS, children, header_parts, own_nodes, walk
+from florlog.source.names.scopes import Origins, Scopes, root_module
+from florlog.source.names.syntax import (
+    COMPREHENSIONS,
+    FUNCTIONS,
+    WITHS,
+    children,
+    header_parts,
+    own_nodes,
+    walk,
+)
 
 Node: TypeAlias = Function | str  # a function or a group
 

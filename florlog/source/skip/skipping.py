@@ -21,13 +21,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from florlog.source.callgraph import CallGraph
-from florlog.source.calls import is_log_call, loop_call
-from florlog.source.liveness import NOTHING, Names, _Frame
-from florlog.source.program import Code, Function, Loop
-from florlog.source.scopes import Scopes, root_module
-from florlog.source.staleness import CHANGING, Lines, Needed, Staleness
-from florlog.source.syntax import FUNCTIONS
+from florlog.source.carry.liveness import NOTHING, Names, _Frame
+from florlog.source.graph.callgraph import CallGraph
+from florlog.source.graph.functions import Code, Function, Loop
+from florlog.source.names.calls import is_log_call, loop_call
+from florlog.source.names.scopes import Scopes, root_module
+from florlog.source.names.syntax import FUNCTIONS
+from florlog.source.skip.staleness import CHANGING, Lines, Needed, Staleness
 
 FORBIDDEN = {
     "open", "exec", "eval", "setattr", "delattr", "input", "globals", "locals", "next", "vars",
@@ -66,7 +66,7 @@ class Flow:
 class Skipping:
     """Answers for the loops of one program; ``added`` are the lines that the recording does not have.
 
-    `florlog.source.pieces` asks the same of plain loops and calls.
+    `florlog.source.skip.pieces` asks the same of plain loops and calls.
     """
 
     def __init__(self, code: Code, graph: CallGraph, added: Lines) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from florlog.source.syntax import own_nodes, walk
+from florlog.source.names.syntax import own_nodes, walk
 
 Origins: TypeAlias = frozenset[str]
 

@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from florlog.handsfree.reading import spoken
-from florlog.source.cells import executed
-from florlog.source.syntax import FUNCTIONS, LOOPS, own_nodes, parse
+from florlog.source.edit.cell_text import executed
+from florlog.source.edit.rewrite import spoken
+from florlog.source.names.syntax import FUNCTIONS, LOOPS, own_nodes, parse
 
 _TRAINS = {"backward", "step", "partial_fit", "train_on_batch", "zero_grad"}
 _DATA = re.compile(r"loader|batches|\bdl\b|_dl\b", re.IGNORECASE)

@@ -16,9 +16,9 @@ import ast
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from florlog.source.liveness import NOTHING, Names, _all_statements, _Frame, _Liveness, _scopes
-from florlog.source.program import header_lines
-from florlog.source.syntax import LOOPS
+from florlog.source.carry.liveness import NOTHING, Names, _all_statements, _Frame, _Liveness, _scopes
+from florlog.source.graph.functions import header_lines
+from florlog.source.names.syntax import LOOPS
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import xxhash
 
-from florlog.source.scopes import Scopes, foreign
-from florlog.source.syntax import call_lines
+from florlog.source.names.scopes import Scopes, foreign
+from florlog.source.names.syntax import call_lines
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def statement_hash(statement: ast.AST) -> bytes:
 
 
 def said_names(call: ast.Call) -> tuple[str, ...]:
-    """The names of the values that a turned statement tells (``florlog.handsfree.reading``)."""
+    """The names of the values that a turned statement tells (``florlog.source.edit.rewrite``)."""
     return tuple(name for name, _ in told(call))
 
 

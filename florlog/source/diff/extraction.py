@@ -25,7 +25,7 @@ import copy
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
-from florlog.source.syntax import blocks, children, walk
+from florlog.source.names.syntax import blocks, children, walk
 
 _SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Return)
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from florlog.source.diff import SourceDiff
-from florlog.source.scopes import Scopes
-from florlog.source.syntax import FUNCTIONS, one_line, own_nodes, parse
+from florlog.source.diff.source_diff import SourceDiff
+from florlog.source.names.scopes import Scopes
+from florlog.source.names.syntax import FUNCTIONS, one_line, own_nodes, parse
 
 CHANGING = {
     "add", "append", "appendleft", "backward", "clear", "discard", "eval", "extend", "insert", "load_state_dict",

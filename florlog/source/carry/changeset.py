@@ -3,7 +3,7 @@
 Flor's side-effect rules (Garcia et al., PVLDB 14(4), 2020, section 3.3) read a statement's changes off its form: an
 assignment changes its targets, ``obj.method(...)`` changes ``obj``, and a function called for its effect alone makes
 an estimate impossible.  Here the rules take less on trust: what is given to a call may be changed by it, and so may
-every name that may share a part with something changed (`florlog.source.liveness`, which is also what recording
+every name that may share a part with something changed (`florlog.source.carry.liveness`, which is also what recording
 captures by).  What remains unknown is code that is neither in the program nor of a known library: a function kept
 in a variable or handed in, ``exec`` and the like, names looked up at run time.  Such a statement is named with its
 line; at run time its effects are compared by digests, not foreseen.
@@ -23,12 +23,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from florlog.source.callgraph import CallGraph, Node
-from florlog.source.calls import is_log_call, loop_call
-from florlog.source.liveness import _Frame
-from florlog.source.program import Code, Function
-from florlog.source.scopes import Scope, Scopes, root_module
-from florlog.source.syntax import FUNCTIONS, LOOPS, blocks, header_nodes, one_line
+from florlog.source.carry.liveness import _Frame
+from florlog.source.graph.callgraph import CallGraph, Node
+from florlog.source.graph.functions import Code, Function
+from florlog.source.names.calls import is_log_call, loop_call
+from florlog.source.names.scopes import Scope, Scopes, root_module
+from florlog.source.names.syntax import FUNCTIONS, LOOPS, blocks, header_nodes, one_line
 
 HIDDEN = {
     "backward": "gradients",

@@ -39,13 +39,13 @@ from itertools import groupby
 from types import CodeType
 from typing import TYPE_CHECKING, Protocol
 
-from florlog._skip import SkipRest
-from florlog.source.calls import LoopCall, loop_call
-from florlog.source.scopes import Scopes
-from florlog.source.syntax import FUNCTIONS, blocks, reread
+from florlog.source.edit.skip_signal import SkipRest
+from florlog.source.names.calls import LoopCall, loop_call
+from florlog.source.names.scopes import Scopes
+from florlog.source.names.syntax import FUNCTIONS, blocks, reread
 
 if TYPE_CHECKING:  # recording does not wait for the analysis
-    from florlog.source.pieces import Piece
+    from florlog.source.skip.pieces import Piece
 
 SKIP_NAME = "__florlog_skip__"
 LEAVE_NAME = "__florlog_leave__"

@@ -20,11 +20,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from florlog.source.alignment import DEFINITIONS, Alignment, called, is_idle, paired_blocks
-from florlog.source.calls import LogCall, log_calls_in, told
-from florlog.source.extraction import Named, names_in, put_back
-from florlog.source.scopes import Scopes
-from florlog.source.syntax import blocks, header_nodes, header_parts, one_line, parse
+from florlog.source.diff.alignment import DEFINITIONS, Alignment, called, is_idle, paired_blocks
+from florlog.source.diff.extraction import Named, names_in, put_back
+from florlog.source.names.calls import LogCall, log_calls_in, told
+from florlog.source.names.scopes import Scopes
+from florlog.source.names.syntax import blocks, header_nodes, header_parts, one_line, parse
 
 
 @dataclass(frozen=True)

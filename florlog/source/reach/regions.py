@@ -23,13 +23,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from florlog.source.callgraph import CallGraph, Node
-from florlog.source.pieces import Piece, pieces
-from florlog.source.program import Code, Function, Loop, enclosing_plain_loop
-from florlog.source.skipping import Skipping
-from florlog.source.staleness import Lines
-from florlog.source.steadiness import Steadiness
-from florlog.source.syntax import COMPREHENSIONS, LOOPS, blocks, header_parts, own_nodes
+from florlog.source.graph.callgraph import CallGraph, Node
+from florlog.source.graph.functions import Code, Function, Loop, enclosing_plain_loop
+from florlog.source.names.syntax import COMPREHENSIONS, LOOPS, blocks, header_parts, own_nodes
+from florlog.source.skip.pieces import Piece, pieces
+from florlog.source.skip.skipping import Skipping
+from florlog.source.skip.staleness import Lines
+from florlog.source.skip.steadiness import Steadiness
 
 Frame: TypeAlias = tuple[str, str, int]
 """A source position: file, qualified name of the code, line."""

@@ -2,9 +2,9 @@
 
 A *piece* is a statement in an iteration that florlog does not know from inside: a ``for`` that is no florlog loop, or a
 call of a function of the program whose result is dropped, named, logged or printed.  A validation pass by hand is one.
-The conditions are those of florlog loops (`florlog.source.skipping`).  Further, nothing in it or in what it may call is
+The conditions are those of florlog loops (`florlog.source.skip.skipping`).  Further, nothing in it or in what it may call is
 added, is a florlog loop, or draws random numbers by name; and what it leaves behind can be done without it
-(`florlog.source.remains`).
+(`florlog.source.skip.remains`).
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from florlog.source.acts import Act
-from florlog.source.callgraph import CallGraph, last_name
-from florlog.source.calls import log_calls_in
-from florlog.source.liveness import NOTHING
-from florlog.source.naming import callee
-from florlog.source.program import Code, Function
-from florlog.source.remains import Remains
-from florlog.source.skipping import Flow, Skipped, Skipping
-from florlog.source.staleness import Needed
-from florlog.source.syntax import blocks, header_nodes, one_line
+from florlog.source.carry.liveness import NOTHING
+from florlog.source.graph.callgraph import CallGraph, last_name
+from florlog.source.graph.functions import Code, Function
+from florlog.source.names.calls import log_calls_in
+from florlog.source.names.syntax import blocks, header_nodes, one_line
+from florlog.source.skip.acts import Act
+from florlog.source.skip.naming import callee
+from florlog.source.skip.remains import Remains
+from florlog.source.skip.skipping import Flow, Skipped, Skipping
+from florlog.source.skip.staleness import Needed
 
 DRAWING = {
     "bernoulli", "bernoulli_", "cauchy_", "exponential_", "geometric_", "gumbel_softmax", "log_normal_", "manual_seed",

@@ -1,6 +1,6 @@
 """Statements of one version of a file, put into another version of it.
 
-The versions are aligned as trees (`florlog.source.alignment`).  A statement goes where its neighbour went: behind the
+The versions are aligned as trees (`florlog.source.diff.alignment`).  A statement goes where its neighbour went: behind the
 counterpart of the statement before it, or, where that has none, before the counterpart of the one behind it; in the
 block whose owner is the counterpart of its own.  What stands beside it without a counterpart does not matter.  It
 is refused where its block has no counterpart, where none of its neighbours has one, and where it reads a name that
@@ -17,9 +17,9 @@ import builtins
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from florlog.source.alignment import DEFINITIONS, Alignment, paired_blocks
-from florlog.source.scopes import Scopes
-from florlog.source.syntax import blocks, one_line, own_nodes
+from florlog.source.diff.alignment import DEFINITIONS, Alignment, paired_blocks
+from florlog.source.names.scopes import Scopes
+from florlog.source.names.syntax import blocks, one_line, own_nodes
 
 
 class CannotPlaceError(Exception):
