@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from florlog._columns import TRUST, Column, Columns
-from florlog._extras import need
 from florlog._render import jsonable
+from florlog.program.extras import need
 
 if TYPE_CHECKING:
     import pandas as pd

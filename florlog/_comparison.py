@@ -10,8 +10,8 @@ from pathlib import Path
 from florlog_recovery import RunTree
 from florlog_wal import Store
 
-from florlog._sources import recorded_sources
 from florlog.errors import SourceChangedError
+from florlog.program.recorded_sources import recorded_sources
 from florlog.source.diff.source_diff import SourceDiff, compare
 from florlog.source.edit.rewrite import Reading, statements
 from florlog.source.names.syntax import read_as

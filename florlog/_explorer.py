@@ -21,8 +21,6 @@ from florlog_recovery import Condition, Loop, Plan, Request, RunTree, WhereError
 from florlog_wal import Store, WalError, encode_table, page_digest
 
 from florlog._bisect import Boundary, boundaries, looked_at
-from florlog._costs import costs_of
-from florlog._environment import changes, environment
 from florlog._found import where
 from florlog._image import page_table
 from florlog._lookout import Lookout
@@ -31,6 +29,8 @@ from florlog._recorded import RecordedProgram
 from florlog._session import open_store, tree_of
 from florlog._snapshot import snapshot
 from florlog.errors import FlorlogError, ImageError
+from florlog.program.environment import changes, environment
+from florlog.program.measured_costs import costs_of
 
 
 class Explorer:

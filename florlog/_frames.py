@@ -18,9 +18,9 @@ from collections.abc import Collection, Container, Iterable, Mapping
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-from florlog import _cells
-from florlog._environment import is_own, main_script
 from florlog._objects import MISSING, Walk, is_user_file
+from florlog.program import cells as _cells
+from florlog.program.environment import is_own, main_script
 from florlog.source.carry.liveness import carried_names, shared_names
 
 

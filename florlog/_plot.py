@@ -9,9 +9,9 @@ import numpy as np
 from numpy import typing as npt
 
 from florlog._columns import RECORDED, TRUST, Columns
-from florlog._extras import need
 from florlog._render import printable
 from florlog.errors import FlorlogError
+from florlog.program.extras import need
 
 if TYPE_CHECKING:
     from florlog._reader import RunView

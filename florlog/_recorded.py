@@ -14,13 +14,13 @@ from contextlib import AbstractContextManager, nullcontext
 from florlog_recovery import Loop, RunTree
 from florlog_wal import Store
 
-from florlog._environment import CELLS
 from florlog._guide import Guide
 from florlog._rerun import rerunning
-from florlog._sources import recorded_sources
 from florlog.errors import FlorlogError
 from florlog.handsfree.session import KEY, replay_hands_free
 from florlog.notebook.execution import run_cells
+from florlog.program.environment import CELLS
+from florlog.program.recorded_sources import recorded_sources
 from florlog.source.edit.loop_choice import choose
 from florlog.source.edit.rewrite import reading
 from florlog.source.execution import RecordedFinder, run_as_main

@@ -16,7 +16,6 @@ from florlog_wal import Hindsight, Note, RunBegin, Store, WalError
 from florlog_wal import Path as IterationPath
 
 from florlog._changes import ChangedCode
-from florlog._environment import CELLS, changes, environment, thread_variables
 from florlog._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found
 from florlog._guide import Guide
 from florlog._hindsight import Question, plan_for
@@ -27,6 +26,7 @@ from florlog._rerun import rerunning
 from florlog.errors import ImageError
 from florlog.handsfree.session import replay_hands_free
 from florlog.notebook.execution import run_cells
+from florlog.program.environment import CELLS, changes, environment, thread_variables
 from florlog.source.edit.instrument import excuse, isolate, leave_behind, pass_over
 from florlog.source.execution import LocalModuleFinder, run_as_main
 

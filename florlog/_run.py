@@ -37,7 +37,6 @@ from florlog_wal import (
     encode_value,
 )
 
-from florlog import _cells
 from florlog._budget import Room
 from florlog._checkpoint import Checkpointer, Tell
 from florlog._data import Cursor, identity, length_of, needs_entry_state
@@ -51,6 +50,7 @@ from florlog._open import OpenIteration, OpenLoop
 from florlog._policy import Policy
 from florlog._tree import plain
 from florlog.errors import ChangedError, LogValueError, LoopError
+from florlog.program import cells as _cells
 from florlog.source.edit.skip_signal import SkipRest
 
 T = TypeVar("T")

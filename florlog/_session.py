@@ -21,17 +21,18 @@ from florlog_recovery import Plan, RunTree, analyse, plan_redo, resume_request
 from florlog_recovery.costs import KIND, fitted
 from florlog_wal import Note, RunBegin, SessionInfo, Store, Unencodable, WalError, encode_value
 
-from florlog import _cells, _environment
 from florlog._budget import Room, size
 from florlog._checkpoint import Tell
-from florlog._costs import costs_of
-from florlog._environment import environment, main_script, rank
 from florlog._guide import Guide, last_restore
 from florlog._journal import Journal, report
 from florlog._policy import Policy
 from florlog._run import Run
 from florlog._tree import plain
 from florlog.errors import FlorlogError, LogValueError, NoRunError, NoSuchRunError, RanksError, StoreError
+from florlog.program import cells as _cells
+from florlog.program import environment as _environment
+from florlog.program.environment import environment, main_script, rank
+from florlog.program.measured_costs import costs_of
 from florlog.source.edit.instrument import is_instrumented
 
 
@@ -210,7 +211,7 @@ def run(
 def _begin_in_notebook() -> None:
     """Outside a script: a cell of a notebook, where one runs, is what is recorded."""
     if "IPython" in sys.modules:
-        from florlog.notebook.history import running_program  # which imports IPython
+        from florlog.program.cell_history import running_program  # which imports IPython
 
         if (program := running_program()) is not None:
             _cells.begin(program)

@@ -24,12 +24,12 @@ from florlog_recovery import Loop, RunTree
 from florlog_wal import Path as IterationPath
 from florlog_wal import Store
 
-from florlog._environment import VARIABLES
 from florlog._found import where
 from florlog._image import SavedState
 from florlog._journal import report
 from florlog._messages import receive
 from florlog.errors import DivergedError, FlorlogError
+from florlog.program.environment import VARIABLES
 
 RECORDED = "RECORDED"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from florlog._columns import RECORDED
-from florlog._extras import need
 from florlog._reader import RunView
 from florlog._render import brief, fits_float
+from florlog.program.extras import need
 
 _BATCH = 500
 

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from florlog._extras import need
 from florlog._leaves import named_leaves
 from florlog._state_at import State
 from florlog.errors import FlorlogError
+from florlog.program.extras import need
 
 _JSON = (type(None), bool, int, float, str)
 _LEFT_OUT: Any = object()

@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 from florlog._columns import RECORDED
-from florlog._extras import need
 from florlog._reader import RunView
 from florlog._render import fits_float, printable
+from florlog.program.extras import need
 
 
 def write_tensorboard(view: RunView, folder: Path) -> int:

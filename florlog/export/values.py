@@ -8,9 +8,9 @@ from pathlib import Path
 
 from florlog._arrow import arrow
 from florlog._columns import Columns
-from florlog._extras import need
 from florlog._render import jsonable
 from florlog.errors import FlorlogError
+from florlog.program.extras import need
 
 FORMATS = ("csv", "parquet", "jsonl")
 

@@ -21,11 +21,11 @@ from typing import Any
 import torch
 from florlog_wal import Unencodable
 
-from florlog import _cells
 from florlog._objects import is_user_class, is_user_file
 from florlog._run import Run
 from florlog._tree import flatten
 from florlog.errors import FlorlogError
+from florlog.program import cells as _cells
 from florlog.source.edit.rewrite import RUNTIME
 
 _KNOWN = {"torch", "numpy", "pandas", "scipy", "tqdm", "matplotlib", "PIL", "florlog"} | set(

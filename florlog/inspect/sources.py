@@ -10,7 +10,7 @@ from florlog_recovery import RunTree
 from florlog_wal import Statement, Store
 
 from florlog._render import printable
-from florlog._sources import recorded_sources
+from florlog.program.recorded_sources import recorded_sources
 
 
 @dataclass(slots=True)

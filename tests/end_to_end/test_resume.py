@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 import florlog
-from florlog._costs import costs_of
+from florlog.program.measured_costs import costs_of
 
 from .harness import EXAMPLES, Logged, Nursery, flor, logged
 from .programs import write

@@ -132,7 +132,7 @@ def test_diff_names_the_first_iteration_whose_values_differ(
 
 
 def test_what_is_not_installed_is_named_in_one_line() -> None:
-    from florlog._extras import need
+    from florlog.program.extras import need
 
     with pytest.raises(florlog.FlorlogError, match=r"pip install 'florlog\[frame\]'"):
         need("a_library_that_nobody_has", "frame")

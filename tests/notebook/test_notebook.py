@@ -182,7 +182,7 @@ TEXTS = {
 def test_a_cell_is_python_on_the_same_lines_or_has_an_obstacle(case: str) -> None:
     from IPython.core.inputtransformer2 import TransformerManager
 
-    from florlog.notebook.history import understood
+    from florlog.program.cell_history import understood
 
     raw, obstacle = TEXTS[case]
     found = understood(TransformerManager().transform_cell, raw)

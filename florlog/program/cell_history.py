@@ -20,8 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from florlog._cells import Program
 from florlog.errors import FlorlogError
+from florlog.program.cells import Program
 from florlog.source.edit.cell_text import Cell, joined, parts
 
 ASKING = ("replay", "explain")

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from florlog import _cells
+from florlog.program import cells as _cells
 
 _OWN = {"florlog", "florlog_wal", "florlog_recovery"}
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")  # parts of a path, as text
