@@ -22,7 +22,6 @@ from florlog._reader import open_log as open  # noqa: A004 - florlog.open reads 
 from florlog._run import Iteration, Run
 from florlog._session import current as _current_run
 from florlog._session import run
-from florlog._types import register
 from florlog.errors import (
     ChangedError,
     DivergedError,
@@ -35,6 +34,7 @@ from florlog.errors import (
     StoreError,
     TrackError,
 )
+from florlog.state.codecs import register
 
 _T = TypeVar("_T")
 

@@ -23,7 +23,16 @@ from torch.utils.data import DataLoader
 
 from florlog._budget import Room
 from florlog._checks import Variables
-from florlog._data import (
+from florlog._fingerprint import StateFingerprint, rng_fingerprint
+from florlog._image import Imager, SavedState
+from florlog._journal import Journal, Site
+from florlog._open import OpenLoop
+from florlog._policy import Policy
+from florlog._snapshot import Snapshot
+from florlog.errors import ChangedError, TrackError
+from florlog.source.skip.acts import Act, Items, Mode
+from florlog.state.adapters import Adapter, Randomness, adapter
+from florlog.state.cursors import (
     can_restart,
     draw,
     holds_still,
@@ -32,19 +41,10 @@ from florlog._data import (
     passed_over,
     start_workers,
 )
-from florlog._derived import Derived
-from florlog._fingerprint import StateFingerprint, rng_fingerprint
-from florlog._frames import Carried, binding
-from florlog._image import Imager, SavedState
-from florlog._journal import Journal, Site
-from florlog._open import OpenLoop
-from florlog._policy import Policy
-from florlog._snapshot import Snapshot
-from florlog._state import Adapter, Randomness, adapter
-from florlog._tree import flatten
-from florlog._wrappers import advance, bare, counters, obstacle
-from florlog.errors import ChangedError, TrackError
-from florlog.source.skip.acts import Act, Items, Mode
+from florlog.state.derived import Derived
+from florlog.state.tree import flatten
+from florlog.state.variables import Carried, binding
+from florlog.state.wrappers import advance, bare, counters, obstacle
 
 Tell = Callable[[str, dict[str, Any]], None]
 _WHOLE = 2.5

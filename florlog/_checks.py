@@ -16,9 +16,9 @@ from florlog_wal import Commit, Frame, Store, Values, decode_value, encode_value
 
 from florlog._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found, where
 from florlog._image import SavedState, differing, digests_only, page_table, state_digest
-from florlog._inplace import bits
 from florlog._open import Expected, OpenIteration, OpenLoop
 from florlog._snapshot import snapshot
+from florlog.state.inplace import bits
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
     from florlog.source.skip.skipping import Skipped

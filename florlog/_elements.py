@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from florlog._leaves import named_leaves
 from florlog.errors import FlorlogError
+from florlog.state.leaves import named_leaves
 
 
 class Elements:

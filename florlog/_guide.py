@@ -18,11 +18,11 @@ from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, NodePlan, Pl
 from florlog_wal import Commit, Frame, Store
 
 from florlog._checks import Checks
-from florlog._data import check
 from florlog._found import where
 from florlog._open import OpenIteration, OpenLoop
 from florlog.errors import ChangedError
 from florlog.source.edit.skip_signal import SkipRest
+from florlog.state.cursors import check
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
     from florlog.source.reach.regions import Exit

@@ -29,7 +29,6 @@ from florlog_wal import Path as IterationPath
 
 from florlog._changes import ChangedCode
 from florlog._comparison import compared, read_in
-from florlog._data import WORKER_STATE
 from florlog._found import Found
 from florlog._known import Known, Place, known, statement_keys
 from florlog._select import Chosen, Mask, Selection, outermost
@@ -44,6 +43,7 @@ from florlog.source.names.calls import LogCall
 from florlog.source.reach.regions import Exit, Location, Program
 from florlog.source.skip.pieces import Piece
 from florlog.source.skip.skipping import Skipped, Skipping
+from florlog.state.cursors import WORKER_STATE
 
 WORTH = 0.02
 """Seconds of a segment in which code is passed over: of what takes less the values' labels have more."""

@@ -36,7 +36,7 @@ from florlog_wal import (
 from florlog._budget import Room
 from florlog._lineages import Lineages
 from florlog._snapshot import Buffers, Flat, Snapshot, snapshot
-from florlog._tree import dtype_name, tensor_bytes, tensor_from, unflatten
+from florlog.state.tree import dtype_name, tensor_bytes, tensor_from, unflatten
 
 Put = Callable[[Sequence[memoryview], Sequence[str]], Sequence[bytes]]
 """Takes pages, and for each the key of its tensor ("" for a host value); gives their digests."""

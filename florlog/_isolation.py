@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from florlog._journal import report
-from florlog._state import Randomness
+from florlog.state.adapters import Randomness
 
 _randomness = Randomness()
 _told: set[tuple[str, int]] = set()

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from florlog_wal import PAGE_SIZE, Lineage, PageTable
 
-from florlog._tree import dtype_name, tensor_bytes
+from florlog.state.tree import dtype_name, tensor_bytes
 
 SMALLEST = 4096
 """Bytes of the smallest tensor for which a difference is tried: LMDB gives a page of memory to each."""

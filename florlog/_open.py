@@ -10,8 +10,8 @@ from typing import Any
 from florlog_recovery import Loop, LoopPlan, Node, NodePlan
 from florlog_wal import Commit, Path
 
-from florlog._data import Cursor
 from florlog._journal import Site
+from florlog.state.cursors import Cursor
 
 Expected = dict[tuple[str, int, str], deque[bytes]]
 """Recorded values still to come in an iteration: file, line and name -> encodings in order."""

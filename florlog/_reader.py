@@ -23,8 +23,8 @@ from florlog._columns import RECORDED, Columns, frame
 from florlog._session import newest_run, open_store, sessions_of, store_path, tree_of
 from florlog._state_at import State, state_at
 from florlog._table import table_of
-from florlog._tree import readable
 from florlog.errors import NoSuchRunError
+from florlog.state.tree import readable
 
 if TYPE_CHECKING:
     import pandas as pd

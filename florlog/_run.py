@@ -39,19 +39,19 @@ from florlog_wal import (
 
 from florlog._budget import Room
 from florlog._checkpoint import Checkpointer, Tell
-from florlog._data import Cursor, identity, length_of, needs_entry_state
-from florlog._delta import DeltaLog
 from florlog._fingerprint import Pace, item_fingerprint, paid, rng_fingerprint
-from florlog._frames import call_stack, frame_of
 from florlog._guide import Guide
 from florlog._journal import COMPANY, Journal, Site
 from florlog._later import later
 from florlog._open import OpenIteration, OpenLoop
 from florlog._policy import Policy
-from florlog._tree import plain
 from florlog.errors import ChangedError, LogValueError, LoopError
 from florlog.program import cells as _cells
 from florlog.source.edit.skip_signal import SkipRest
+from florlog.state.cursors import Cursor, identity, length_of, needs_entry_state
+from florlog.state.delta_log import DeltaLog
+from florlog.state.tree import plain
+from florlog.state.variables import call_stack, frame_of
 
 T = TypeVar("T")
 _SCALARS = frozenset({float, int, str, bool, type(None)})

@@ -27,13 +27,13 @@ from florlog._guide import Guide, last_restore
 from florlog._journal import Journal, report
 from florlog._policy import Policy
 from florlog._run import Run
-from florlog._tree import plain
 from florlog.errors import FlorlogError, LogValueError, NoRunError, NoSuchRunError, RanksError, StoreError
 from florlog.program import cells as _cells
 from florlog.program import environment as _environment
 from florlog.program.environment import environment, main_script, rank
 from florlog.program.measured_costs import costs_of
 from florlog.source.edit.instrument import is_instrumented
+from florlog.state.tree import plain
 
 
 @dataclass(slots=True)

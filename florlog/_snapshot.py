@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from florlog_wal import encode_value
 
-from florlog._tree import Skeleton, flatten
+from florlog.state.tree import Skeleton, flatten
 
 Flat = Mapping[str, tuple[Skeleton, list[tuple[str, torch.Tensor]]]]
 """Trees that `flatten` has taken apart, by name."""

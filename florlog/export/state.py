@@ -1,6 +1,6 @@
 """A state as a file that others read: safetensors, or torch's own format as ``weights_only=True`` reads it.
 
-In a safetensors file every tensor and array has the name that leads to it (`florlog._leaves`).  What is neither, such
+In a safetensors file every tensor and array has the name that leads to it (`florlog.state.leaves`).  What is neither, such
 as a learning rate, is in the file's metadata: ``values`` is a JSON object from such names to values.  ``florlog`` there
 is a JSON object that tells run, place, trust and, under ``left_out``, what neither holds.  Tracked names never start
 with a slash; the random generators' states are below ``/rng``.
@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from florlog._leaves import named_leaves
 from florlog._state_at import State
 from florlog.errors import FlorlogError
 from florlog.program.extras import need
+from florlog.state.leaves import named_leaves
 
 _JSON = (type(None), bool, int, float, str)
 _LEFT_OUT: Any = object()

@@ -2,7 +2,7 @@
 
 Before each loop the variables in reach of the user's frames are looked through for modules, optimizers,
 schedulers and the like, which are tracked under their variables' names; the rest of the state is what frames
-carry (`florlog._frames`).  An estimator of another library is tracked by its attributes where these can be
+carry (`florlog.state.variables`).  An estimator of another library is tracked by its attributes where these can be
 taken; where they cannot, no image is taken from then on and a replay starts at the run's beginning.
 """
 
@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from florlog_wal import Unencodable
 
-from florlog._objects import is_user_class, is_user_file
 from florlog._run import Run
-from florlog._tree import flatten
 from florlog.errors import FlorlogError
 from florlog.program import cells as _cells
 from florlog.source.edit.rewrite import RUNTIME
+from florlog.state.objects import is_user_class, is_user_file
+from florlog.state.tree import flatten
 
 _KNOWN = {"torch", "numpy", "pandas", "scipy", "tqdm", "matplotlib", "PIL", "florlog"} | set(
     sys.stdlib_module_names

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 import florlog
-from florlog._tree import flatten
+from florlog.state.tree import flatten
 
 from .harness import Nursery, flor
 from .programs import write

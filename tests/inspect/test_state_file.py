@@ -14,8 +14,8 @@ import torch
 from safetensors import safe_open
 
 import florlog
-from florlog._leaves import named_leaves
 from florlog.commands import main
+from florlog.state.leaves import named_leaves
 
 PLACE = ("--at", "epoch=1, step=2")
 

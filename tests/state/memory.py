@@ -9,9 +9,9 @@ import torch
 from florlog_wal import PageTable, Store, encode_table, page_digest
 
 from florlog._image import SavedState, page_table
-from florlog._inplace import bits
 from florlog._snapshot import snapshot
-from florlog._state import adapter
+from florlog.state.adapters import adapter
+from florlog.state.inplace import bits
 
 
 class Memory:

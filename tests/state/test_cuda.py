@@ -15,7 +15,7 @@ from florlog._image import digests_only, page_table
 from florlog._journal import Journal
 from florlog._later import LINE, Later
 from florlog._snapshot import Buffers, snapshot
-from florlog._state import adapter
+from florlog.state.adapters import adapter
 
 from .memory import Memory, clone_bits
 

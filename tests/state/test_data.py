@@ -21,8 +21,8 @@ from torch.utils.data import (
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 import florlog
-from florlog._data import Cursor, check, draw, identity, length_of, loader_generators, passed_over
-from florlog._state import Randomness, adapter
+from florlog.state.adapters import Randomness, adapter
+from florlog.state.cursors import Cursor, check, draw, identity, length_of, loader_generators, passed_over
 
 ITEMS = 46
 

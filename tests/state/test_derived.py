@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import florlog
-from florlog._delta import CHUNK, DeltaLog, contents
-from florlog._derived import Derived
 from florlog._image import SavedState
-from florlog._inplace import bits
-from florlog._state import Randomness, adapter
+from florlog.state.adapters import Randomness, adapter
+from florlog.state.delta_log import CHUNK, DeltaLog, contents
+from florlog.state.derived import Derived
+from florlog.state.inplace import bits
 
 from .memory import round_trip
 

@@ -16,7 +16,7 @@ from florlog_wal import CheckpointBegin, CheckpointEnd, PagesFailed, RunBegin, S
 import florlog
 from florlog._image import Imager, SavedState
 from florlog._snapshot import Buffers, snapshot
-from florlog._state import adapter
+from florlog.state.adapters import adapter
 
 from .memory import Memory, clone_bits
 

@@ -16,7 +16,7 @@ from torch.optim import lr_scheduler as lrs
 from torch.optim.swa_utils import SWALR, AveragedModel, get_ema_multi_avg_fn
 
 import florlog
-from florlog._state import Randomness, adapter
+from florlog.state.adapters import Randomness, adapter
 
 from .memory import Memory, restore, saved, state_bits
 

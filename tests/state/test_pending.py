@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import florlog
-from florlog._tree import Pending, awaits_gradient, flatten
+from florlog.state.tree import Pending, awaits_gradient, flatten
 
 
 class Doubled(torch.autograd.Function):

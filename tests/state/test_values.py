@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
 import florlog
-from florlog import _types
-from florlog._inplace import bits
-from florlog._state import adapter
+from florlog.state import codecs as _types
+from florlog.state.adapters import adapter
+from florlog.state.inplace import bits
 
 from .memory import clone_bits, round_trip
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import florlog
-from florlog._wrappers import advance, bare, counters, obstacle
+from florlog.state.wrappers import advance, bare, counters, obstacle
 
 from ..end_to_end.harness import Nursery, logged
 

@@ -10,8 +10,8 @@ from florlog_wal import Array, Entry, Path, Unencodable, encode_value
 from rich.text import Text
 
 from florlog._render import brief, printable
-from florlog._tree import tensor_from
 from florlog.inspect.forms import COLOURS, place
+from florlog.state.tree import tensor_from
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _HEX_BYTES = 128

@@ -27,8 +27,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter, _SingleProcessDataLoaderIter
 
-from florlog._workers import Passing
 from florlog.errors import ChangedError, ImageError
+from florlog.state.loader_workers import Passing
 
 
 def _consume(iterator: Iterator[Any], count: int) -> Iterator[Any]:

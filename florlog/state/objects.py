@@ -34,13 +34,13 @@ import torch
 from florlog_wal import Unencodable
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from florlog._data import keeps_workers, start_workers
-from florlog._inplace import put_back
-from florlog._state import adapter, loader_generators
-from florlog._tree import Pending, flatten
 from florlog.errors import ImageError, TrackError
 from florlog.program import cells as _cells
 from florlog.program.environment import is_local, is_own, main_script
+from florlog.state.adapters import adapter, loader_generators
+from florlog.state.cursors import keeps_workers, start_workers
+from florlog.state.inplace import put_back
+from florlog.state.tree import Pending, flatten
 
 Tree = Any
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)

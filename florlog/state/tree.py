@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from florlog_wal import Array, Unencodable
 
-from florlog._types import codec_of, decode, fields_of, with_fields
+from florlog.state.codecs import codec_of, decode, fields_of, with_fields
 
 Skeleton = tuple[str, Any]
 

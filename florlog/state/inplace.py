@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from florlog_wal import encode_value
 
-from florlog._tree import dense_part, flatten, tensor_bytes
 from florlog.errors import ChangedError
+from florlog.state.tree import dense_part, flatten, tensor_bytes
 
 
 def overwrite(tensor: torch.Tensor, saved: torch.Tensor) -> None:

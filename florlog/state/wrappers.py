@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from types import CodeType, GeneratorType
 from typing import Any
 
-from florlog._objects import is_user_file
 from florlog.errors import ImageError
+from florlog.state.objects import is_user_file
 
 _COUNTING = tuple(
     getattr(itertools, name)

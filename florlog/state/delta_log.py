@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from florlog_wal import Array, Unencodable, decode_value, encode_value
 
-from florlog._inplace import put_back
-from florlog._tree import dtype_name, flatten, tensor_bytes, tensor_from, unflatten
 from florlog.errors import TrackError
+from florlog.state.inplace import put_back
+from florlog.state.tree import dtype_name, flatten, tensor_bytes, tensor_from, unflatten
 
 CHUNK = 1 << 18
 """Bytes of a sealed chunk: at the most this much of the edits is written again with an image."""

@@ -25,11 +25,11 @@ from florlog_wal import Unencodable, encode_value
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils.data import DataLoader
 
-from florlog._data import keeps_workers, start_workers
-from florlog._data import loader_generators as loader_generators
-from florlog._inplace import bits, overwrite, put_back
-from florlog._tree import dense_part, flatten
 from florlog.errors import ChangedError, TrackError
+from florlog.state.cursors import keeps_workers, start_workers
+from florlog.state.cursors import loader_generators as loader_generators
+from florlog.state.inplace import bits, overwrite, put_back
+from florlog.state.tree import dense_part, flatten
 
 Tree = Any
 """Nested lists, tuples and dicts with tensors, arrays and plain values as leaves."""

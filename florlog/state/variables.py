@@ -18,10 +18,10 @@ from collections.abc import Collection, Container, Iterable, Mapping
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-from florlog._objects import MISSING, Walk, is_user_file
 from florlog.program import cells as _cells
 from florlog.program.environment import is_own, main_script
 from florlog.source.carry.liveness import carried_names, shared_names
+from florlog.state.objects import MISSING, Walk, is_user_file
 
 
 def frame_of(code: CodeType) -> FrameType | None:

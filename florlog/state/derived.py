@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from florlog._inplace import bits
-from florlog._state import Adapter, Randomness, Tree
-from florlog._tree import flatten, unflatten
+from florlog.state.adapters import Adapter, Randomness, Tree
+from florlog.state.inplace import bits
+from florlog.state.tree import flatten, unflatten
 
 Function = Callable[[], Any]
 
