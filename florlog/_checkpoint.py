@@ -21,15 +21,15 @@ from florlog_wal import CheckpointBegin, Commit, Note, Store
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import DataLoader
 
-from florlog._budget import Room
 from florlog._checks import Variables
 from florlog._fingerprint import StateFingerprint, rng_fingerprint
-from florlog._image import Imager, SavedState
 from florlog._journal import Journal, Site
 from florlog._open import OpenLoop
-from florlog._policy import Policy
-from florlog._snapshot import Snapshot
 from florlog.errors import ChangedError, TrackError
+from florlog.images.budget import Room
+from florlog.images.imager import Imager, SavedState
+from florlog.images.policy import Policy
+from florlog.images.snapshot import Snapshot
 from florlog.source.skip.acts import Act, Items, Mode
 from florlog.state.adapters import Adapter, Randomness, adapter
 from florlog.state.cursors import (

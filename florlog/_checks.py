@@ -15,9 +15,9 @@ from florlog_recovery import Loop, RunTree
 from florlog_wal import Commit, Frame, Store, Values, decode_value, encode_value
 
 from florlog._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found, where
-from florlog._image import SavedState, differing, digests_only, page_table, state_digest
 from florlog._open import Expected, OpenIteration, OpenLoop
-from florlog._snapshot import snapshot
+from florlog.images.imager import SavedState, differing, digests_only, page_table, state_digest
+from florlog.images.snapshot import snapshot
 from florlog.state.inplace import bits
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it

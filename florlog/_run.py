@@ -37,15 +37,15 @@ from florlog_wal import (
     encode_value,
 )
 
-from florlog._budget import Room
 from florlog._checkpoint import Checkpointer, Tell
 from florlog._fingerprint import Pace, item_fingerprint, paid, rng_fingerprint
 from florlog._guide import Guide
 from florlog._journal import COMPANY, Journal, Site
 from florlog._later import later
 from florlog._open import OpenIteration, OpenLoop
-from florlog._policy import Policy
 from florlog.errors import ChangedError, LogValueError, LoopError
+from florlog.images.budget import Room
+from florlog.images.policy import Policy
 from florlog.program import cells as _cells
 from florlog.source.edit.skip_signal import SkipRest
 from florlog.state.cursors import Cursor, identity, length_of, needs_entry_state

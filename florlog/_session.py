@@ -21,13 +21,13 @@ from florlog_recovery import Plan, RunTree, analyse, plan_redo, resume_request
 from florlog_recovery.costs import KIND, fitted
 from florlog_wal import Note, RunBegin, SessionInfo, Store, Unencodable, WalError, encode_value
 
-from florlog._budget import Room, size
 from florlog._checkpoint import Tell
 from florlog._guide import Guide, last_restore
 from florlog._journal import Journal, report
-from florlog._policy import Policy
 from florlog._run import Run
 from florlog.errors import FlorlogError, LogValueError, NoRunError, NoSuchRunError, RanksError, StoreError
+from florlog.images.budget import Room, size
+from florlog.images.policy import Policy
 from florlog.program import cells as _cells
 from florlog.program import environment as _environment
 from florlog.program.environment import environment, main_script, rank

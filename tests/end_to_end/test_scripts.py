@@ -18,7 +18,7 @@ import pytest
 from florlog_wal import Store
 
 import florlog
-from florlog._image import SavedState
+from florlog.images.imager import SavedState
 
 from .harness import Nursery, logged
 from .test_hindsight import answers, instrumented

@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 from florlog_wal import PageTable, Store, encode_table, page_digest
 
-from florlog._image import SavedState, page_table
-from florlog._snapshot import snapshot
+from florlog.images.imager import SavedState, page_table
+from florlog.images.snapshot import snapshot
 from florlog.state.adapters import adapter
 from florlog.state.inplace import bits
 

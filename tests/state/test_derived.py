@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import florlog
-from florlog._image import SavedState
+from florlog.images.imager import SavedState
 from florlog.state.adapters import Randomness, adapter
 from florlog.state.delta_log import CHUNK, DeltaLog, contents
 from florlog.state.derived import Derived

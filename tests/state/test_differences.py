@@ -14,7 +14,7 @@ from florlog_wal.deltas import MAX_DEPTH
 from torch import nn
 
 import florlog
-from florlog._image import Imager, SavedState
+from florlog.images.imager import Imager, SavedState
 
 from .memory import clone_bits
 from .test_image import begin

@@ -14,8 +14,8 @@ import torch
 from florlog_wal import CheckpointBegin, CheckpointEnd, PagesFailed, RunBegin, Store
 
 import florlog
-from florlog._image import Imager, SavedState
-from florlog._snapshot import Buffers, snapshot
+from florlog.images.imager import Imager, SavedState
+from florlog.images.snapshot import Buffers, snapshot
 from florlog.state.adapters import adapter
 
 from .memory import Memory, clone_bits

@@ -12,7 +12,7 @@ import pytest
 
 import florlog
 from florlog import _session
-from florlog._policy import GRACE, SPACING, Policy
+from florlog.images.policy import GRACE, SPACING, Policy
 
 
 @dataclass

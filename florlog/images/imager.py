@@ -33,9 +33,9 @@ from florlog_wal import (
     page_digest,
 )
 
-from florlog._budget import Room
-from florlog._lineages import Lineages
-from florlog._snapshot import Buffers, Flat, Snapshot, snapshot
+from florlog.images.budget import Room
+from florlog.images.lineages import Lineages
+from florlog.images.snapshot import Buffers, Flat, Snapshot, snapshot
 from florlog.state.tree import dtype_name, tensor_bytes, tensor_from, unflatten
 
 Put = Callable[[Sequence[memoryview], Sequence[str]], Sequence[bytes]]
