@@ -21,11 +21,11 @@ from florlog_wal import CheckpointBegin, Commit, Note, Store
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import DataLoader
 
-from florlog._checks import Variables
 from florlog._fingerprint import StateFingerprint, rng_fingerprint
 from florlog._journal import Journal, Site
-from florlog._open import OpenLoop
 from florlog.errors import ChangedError, TrackError
+from florlog.following.checks import Variables
+from florlog.following.stack import OpenLoop
 from florlog.images.budget import Room
 from florlog.images.imager import Imager, SavedState
 from florlog.images.policy import Policy

@@ -21,12 +21,12 @@ from florlog_recovery import Condition, Loop, Plan, Request, RunTree, WhereError
 from florlog_wal import Store, WalError, encode_table, page_digest
 
 from florlog._bisect import Boundary, boundaries, looked_at
-from florlog._found import where
 from florlog._lookout import Lookout
 from florlog._messages import send
 from florlog._recorded import RecordedProgram
 from florlog._session import open_store, tree_of
 from florlog.errors import FlorlogError, ImageError
+from florlog.following.trust import where
 from florlog.images.imager import page_table
 from florlog.images.snapshot import snapshot
 from florlog.program.environment import changes, environment

@@ -29,10 +29,10 @@ from florlog_wal import Path as IterationPath
 
 from florlog._changes import ChangedCode
 from florlog._comparison import compared, read_in
-from florlog._found import Found
 from florlog._known import Known, Place, known, statement_keys
 from florlog._select import Chosen, Mask, Selection, outermost
 from florlog.errors import FlorlogError, RanksError, SourceChangedError
+from florlog.following.trust import Found
 from florlog.program.measured_costs import costs_of
 from florlog.source.carry.exposure import exposed_names
 from florlog.source.diff.observation import changing

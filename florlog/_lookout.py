@@ -12,8 +12,8 @@ from typing import Any
 from florlog_recovery import Loop, Plan, Request, RunTree
 from florlog_wal import Store
 
-from florlog._guide import Guide, Restore, Skip
-from florlog._open import OpenLoop
+from florlog.following.guide import Guide, Restore, Skip
+from florlog.following.stack import OpenLoop
 
 Look = Callable[[Loop, int, Callable[[], dict[str, Any]]], None]
 """What is done at a boundary: a loop execution, an index, and what gives the state."""

@@ -10,8 +10,8 @@ from florlog_recovery import CostModel, Loop, LoopPlan, NodePlan, Plan, Request,
 from florlog_recovery import Node as TreeNode
 from florlog_wal import Path as IterationPath
 
-from florlog._found import where
-from florlog._guide import Passing
+from florlog.following.guide import Passing
+from florlog.following.trust import where
 from florlog.source.skip.pieces import Piece
 
 Reasons = Mapping[Loop | tuple[TreeNode, int], Sequence[str]]

@@ -14,9 +14,9 @@ from contextlib import AbstractContextManager, nullcontext
 from florlog_recovery import Loop, RunTree
 from florlog_wal import Store
 
-from florlog._guide import Guide
 from florlog._rerun import rerunning
 from florlog.errors import FlorlogError
+from florlog.following.guide import Guide
 from florlog.handsfree.session import KEY, replay_hands_free
 from florlog.notebook.execution import run_cells
 from florlog.program.environment import CELLS

@@ -16,14 +16,14 @@ from florlog_wal import Hindsight, Note, RunBegin, Store, WalError
 from florlog_wal import Path as IterationPath
 
 from florlog._changes import ChangedCode
-from florlog._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found
-from florlog._guide import Guide
 from florlog._hindsight import Question, plan_for
 from florlog._journal import Journal, report
 from florlog._known import asked
 from florlog._parallel import merged, redo_in_parallel
 from florlog._rerun import rerunning
 from florlog.errors import ImageError
+from florlog.following.guide import Guide
+from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found
 from florlog.handsfree.session import replay_hands_free
 from florlog.notebook.execution import run_cells
 from florlog.program.environment import CELLS, changes, environment, thread_variables

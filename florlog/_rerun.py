@@ -11,10 +11,10 @@ import torch
 from florlog_wal import RunBegin
 
 from florlog import _session
-from florlog._guide import Guide
 from florlog._overlay import Overlay
 from florlog._session import Replay
 from florlog.errors import FlorlogError, ImageError, RanksError
+from florlog.following.guide import Guide
 from florlog.source.edit.skip_signal import SkipRest
 
 

@@ -39,11 +39,11 @@ from florlog_wal import (
 
 from florlog._checkpoint import Checkpointer, Tell
 from florlog._fingerprint import Pace, item_fingerprint, paid, rng_fingerprint
-from florlog._guide import Guide
 from florlog._journal import COMPANY, Journal, Site
 from florlog._later import later
-from florlog._open import OpenIteration, OpenLoop
 from florlog.errors import ChangedError, LogValueError, LoopError
+from florlog.following.guide import Guide
+from florlog.following.stack import OpenIteration, OpenLoop
 from florlog.images.budget import Room
 from florlog.images.policy import Policy
 from florlog.program import cells as _cells

@@ -22,10 +22,10 @@ from florlog_recovery.costs import KIND, fitted
 from florlog_wal import Note, RunBegin, SessionInfo, Store, Unencodable, WalError, encode_value
 
 from florlog._checkpoint import Tell
-from florlog._guide import Guide, last_restore
 from florlog._journal import Journal, report
 from florlog._run import Run
 from florlog.errors import FlorlogError, LogValueError, NoRunError, NoSuchRunError, RanksError, StoreError
+from florlog.following.guide import Guide, last_restore
 from florlog.images.budget import Room, size
 from florlog.images.policy import Policy
 from florlog.program import cells as _cells

@@ -6,11 +6,11 @@ import argparse
 import json
 
 from florlog._bisect import First, first
-from florlog._found import where
 from florlog._reader import RunView
 from florlog._render import brief, jsonable, printable
 from florlog._session import open_store, store_path
 from florlog.commands._arguments import add_format, add_script, run_of_script
+from florlog.following.trust import where
 
 HELP = "Find the first iteration at which a condition on values or on the state holds."
 

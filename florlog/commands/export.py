@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Literal
 
-from florlog._found import where
 from florlog._reader import Log, RunView
 from florlog._render import printable
 from florlog._session import open_store, store_path
@@ -16,6 +15,7 @@ from florlog.export.mlflow import write_mlflow
 from florlog.export.state import write_state, writer_of
 from florlog.export.tensorboard import write_tensorboard
 from florlog.export.values import FORMATS, write_values
+from florlog.following.trust import where
 
 HELP = "Write a run's values or a state for other tools: files, TensorBoard, MLflow, safetensors."
 

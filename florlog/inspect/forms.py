@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from florlog_wal import Entry, Path
 
-from florlog._found import where
 from florlog._render import brief, duration, jsonable, printable, size
+from florlog.following.trust import where
 
 COLOURS: Final = {
     "RunBegin": "bright_blue",

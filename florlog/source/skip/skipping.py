@@ -11,7 +11,7 @@ Where that *flows*: `staleness` follows it through the function, and through wha
 value.  Anything that may do more than compute, log or print keeps the loop from being skipped.
 
 That a call of an object leaves no trace in it (``model(x)``) is assumed, not shown: the fingerprints after the loop
-and the next image tell (`florlog._checks`).  Names that nested functions use are taken to be read anywhere.
+and the next image tell (`florlog.following.checks`).  Names that nested functions use are taken to be read anywhere.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from florlog_recovery import Loop, RunTree
 from florlog_wal import Commit, Frame, Store, Values, decode_value, encode_value
 
-from florlog._found import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found, where
-from florlog._open import Expected, OpenIteration, OpenLoop
+from florlog.following.stack import Expected, OpenIteration, OpenLoop
+from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found, where
 from florlog.images.imager import SavedState, differing, digests_only, page_table, state_digest
 from florlog.images.snapshot import snapshot
 from florlog.state.inplace import bits

@@ -2,7 +2,7 @@
 
 The guide stands beside a run that re-executes a recording.  It finds each loop and iteration in the recording,
 and tells each loop which iterations to run and where to restore.  What the script does on the way is compared with
-what the log says by `florlog._checks`.
+what the log says by `florlog.following.checks`.
 
 A resume is guided up to its *frontier*, the first atom that the log does not have; from there on the run
 records again.
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, NodePlan, Plan, RunTree
 from florlog_wal import Commit, Frame, Store
 
-from florlog._checks import Checks
-from florlog._found import where
-from florlog._open import OpenIteration, OpenLoop
 from florlog.errors import ChangedError
+from florlog.following.checks import Checks
+from florlog.following.stack import OpenIteration, OpenLoop
+from florlog.following.trust import where
 from florlog.source.edit.skip_signal import SkipRest
 from florlog.state.cursors import check
 
