@@ -19,9 +19,6 @@ from typing import Any, TypeVar
 
 from florlog._reader import Log, RunView
 from florlog._reader import open_log as open  # noqa: A004 - florlog.open reads a store
-from florlog._run import Iteration, Run
-from florlog._session import current as _current_run
-from florlog._session import run
 from florlog.errors import (
     ChangedError,
     DivergedError,
@@ -34,6 +31,9 @@ from florlog.errors import (
     StoreError,
     TrackError,
 )
+from florlog.recording.run import Iteration, Run
+from florlog.recording.session import current as _current_run
+from florlog.recording.session import run
 from florlog.state.codecs import register
 
 _T = TypeVar("_T")

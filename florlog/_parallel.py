@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-from florlog._journal import report
 from florlog._messages import receive
 from florlog.errors import FlorlogError
 from florlog.following.trust import Found
+from florlog.recording.journal import report
 
 ATTEMPTS = 3
 

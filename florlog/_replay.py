@@ -17,7 +17,6 @@ from florlog_wal import Path as IterationPath
 
 from florlog._changes import ChangedCode
 from florlog._hindsight import Question, plan_for
-from florlog._journal import Journal, report
 from florlog._known import asked
 from florlog._parallel import merged, redo_in_parallel
 from florlog._rerun import rerunning
@@ -27,6 +26,7 @@ from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Fo
 from florlog.handsfree.session import replay_hands_free
 from florlog.notebook.execution import run_cells
 from florlog.program.environment import CELLS, changes, environment, thread_variables
+from florlog.recording.journal import Journal, report
 from florlog.source.edit.instrument import excuse, isolate, leave_behind, pass_over
 from florlog.source.execution import LocalModuleFinder, run_as_main
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from florlog_wal import RunBegin
 
-from florlog import _session
 from florlog._overlay import Overlay
-from florlog._session import Replay
 from florlog.errors import FlorlogError, ImageError, RanksError
 from florlog.following.guide import Guide
+from florlog.recording import session as _session
+from florlog.recording.session import Replay
 from florlog.source.edit.skip_signal import SkipRest
 
 

@@ -24,12 +24,12 @@ from florlog_recovery import Loop, RunTree
 from florlog_wal import Path as IterationPath
 from florlog_wal import Store
 
-from florlog._journal import report
 from florlog._messages import receive
 from florlog.errors import DivergedError, FlorlogError
 from florlog.following.trust import where
 from florlog.images.imager import SavedState
 from florlog.program.environment import VARIABLES
+from florlog.recording.journal import report
 
 RECORDED = "RECORDED"
 

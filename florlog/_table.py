@@ -25,7 +25,7 @@ from florlog_wal import (
 )
 
 from florlog._columns import Columns, Table
-from florlog._session import sessions_of
+from florlog.recording.session import sessions_of
 from florlog.state.tree import readable
 
 _AFTER = 2**62  # behind every LSN: what replays found stands behind what was recorded

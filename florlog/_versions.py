@@ -30,9 +30,9 @@ from florlog_wal import Store, WalError
 
 from florlog._comparison import Compared, beside, compared
 from florlog._messages import receive, send
-from florlog._session import tree_of
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.program.recorded_sources import recorded_sources
+from florlog.recording.session import tree_of
 from florlog.source.diff.placement import CannotPlaceError, Wanted, needed, place, statement_at
 from florlog.source.names.syntax import SourceError
 from florlog.source.scratch import Scratch

@@ -12,9 +12,9 @@ from florlog_recovery import RunTree
 from florlog_wal import Path as IterationPath
 from florlog_wal import Store
 
-from florlog._session import newest_run, sessions_of, tree_of
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.images import budget as _budget
+from florlog.recording.session import newest_run, sessions_of, tree_of
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:

@@ -9,10 +9,10 @@ from florlog_recovery import Plan
 from florlog_wal import Store
 
 from florlog._hindsight import Question, ask, plan_for
-from florlog._journal import report
 from florlog._plan_view import PlanView, plan_view
 from florlog.commands._arguments import add_format, add_script, number_of, run_of_script
 from florlog.errors import SourceChangedError
+from florlog.recording.journal import report
 
 
 def add_question(parser: argparse.ArgumentParser) -> None:

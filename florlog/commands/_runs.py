@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from florlog._journal import report
-from florlog._session import open_store, store_path
 from florlog._versions import Version, replay_versions, runs_of
 from florlog.commands._table import table
 from florlog.errors import FlorlogError
+from florlog.recording.journal import report
+from florlog.recording.session import open_store, store_path
 
 
 def replay_runs(options: argparse.Namespace, passed_on: Sequence[str]) -> int:

@@ -6,9 +6,9 @@ import argparse
 import json
 
 from florlog._plan_view import plan_text
-from florlog._session import open_store, store_path
 from florlog.commands._effects import show_effects
 from florlog.commands._question import add_question, planned
+from florlog.recording.session import open_store, store_path
 
 __all__ = ["HELP", "arguments", "run"]
 

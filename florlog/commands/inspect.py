@@ -16,7 +16,6 @@ from florlog_wal import CorruptRecord, Store
 from florlog._plan_view import plan_text, plan_view
 from florlog._reader import RunView
 from florlog._render import jsonable, printable
-from florlog._session import newest_run, open_store, sessions_of, store_path, tree_of
 from florlog.commands._arguments import number_of
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.inspect import forms
@@ -28,6 +27,7 @@ from florlog.inspect.selection import Selection, add_selection
 from florlog.inspect.sources import sources_of, sources_text
 from florlog.inspect.stats import stats_of, stats_text
 from florlog.inspect.valuelines import CSV_COLUMNS, value_line, values_of
+from florlog.recording.session import newest_run, open_store, sessions_of, store_path, tree_of
 
 HELP = "Look at a run: the browser on a terminal, else its records, one a line."
 VIEWS = ("tree", "values", "images", "source", "plan")

@@ -8,9 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from florlog._session import store_path
 from florlog.errors import FlorlogError
 from florlog.handsfree.session import execute, print_traceback
+from florlog.recording.session import store_path
 
 __all__ = ["HELP", "arguments", "run"]
 

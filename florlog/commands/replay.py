@@ -11,15 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 from florlog._hindsight import Question
-from florlog._journal import report
 from florlog._plan_view import PlanView, analyzed, plan_text
 from florlog._render import jsonable
 from florlog._replay import Answer, answer
-from florlog._session import open_store, store_path
 from florlog.commands._arguments import number_of
 from florlog.commands._question import add_question, planned
 from florlog.commands._runs import replay_runs
 from florlog.commands._table import table
+from florlog.recording.journal import report
+from florlog.recording.session import open_store, store_path
 
 __all__ = ["HELP", "arguments", "run"]
 

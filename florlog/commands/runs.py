@@ -6,9 +6,9 @@ import argparse
 import json
 
 from florlog._reader import RunView
-from florlog._session import open_store, store_path
 from florlog.commands._arguments import add_format as arguments
 from florlog.commands._table import table
+from florlog.recording.session import open_store, store_path
 
 __all__ = ["HELP", "arguments", "run"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from florlog_recovery import Loop, LoopPlan, Node, NodePlan
 from florlog_wal import Commit, Path
 
-from florlog._journal import Site
+from florlog.recording.journal import Site
 from florlog.state.cursors import Cursor
 
 Expected = dict[tuple[str, int, str], deque[bytes]]

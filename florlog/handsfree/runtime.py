@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from florlog_wal import Unencodable
 
-from florlog._run import Run
 from florlog.errors import FlorlogError
 from florlog.program import cells as _cells
+from florlog.recording.run import Run
 from florlog.source.edit.rewrite import RUNTIME
 from florlog.state.objects import is_user_class, is_user_file
 from florlog.state.tree import flatten

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from florlog_wal import RunBegin
 
-from florlog._journal import report
-from florlog._session import run as open_run
 from florlog.handsfree.runtime import Runtime
 from florlog.program import environment as _environment
+from florlog.recording.journal import report
+from florlog.recording.session import run as open_run
 from florlog.source.carry.changeset import loop_effects
 from florlog.source.edit.cell_text import executed
 from florlog.source.edit.loop_choice import Choice, choose

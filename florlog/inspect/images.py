@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from florlog_wal import CheckpointBegin, CheckpointEnd, Path, Store
 
 from florlog._render import duration, printable, size
-from florlog._session import sessions_of
 from florlog.following.trust import where
 from florlog.inspect.clock import Clock
 from florlog.inspect.paths import Paths
+from florlog.recording.session import sessions_of
 
 
 @dataclass(slots=True)

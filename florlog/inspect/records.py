@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from florlog_wal import Entry, Path, RunEnd, SessionInfo, Store
 
-from florlog._session import sessions_of
 from florlog.inspect.paths import Paths
 from florlog.inspect.selection import Selection
+from florlog.recording.session import sessions_of
 
 Found = tuple[Entry, Path]
 

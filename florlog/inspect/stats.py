@@ -10,10 +10,10 @@ from typing import Any
 from florlog_wal import CheckpointBegin, CheckpointEnd, Commit, Entry, Path, Store
 
 from florlog._render import duration, printable, size
-from florlog._session import sessions_of
 from florlog.inspect.clock import Clock
 from florlog.inspect.records import selected
 from florlog.inspect.selection import Selection
+from florlog.recording.session import sessions_of
 
 
 @dataclass(slots=True)

@@ -24,7 +24,6 @@ from typing import Any
 
 from florlog_wal import RunBegin
 
-from florlog import _session
 from florlog._isolation import Isolated
 from florlog.errors import FlorlogError
 from florlog.handsfree.session import KEY, Announcement, program_files, session
@@ -32,6 +31,7 @@ from florlog.program import cells as _cells
 from florlog.program import environment as _environment
 from florlog.program.cells import Program
 from florlog.program.environment import CELLS
+from florlog.recording import session as _session
 from florlog.source.edit.cell_text import Part, parts, statements_in
 from florlog.source.edit.instrument import (
     EXCUSE_NAME,

@@ -17,7 +17,6 @@ from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from florlog._session import open_store
 from florlog.inspect.browser.app import Browser
 from florlog.inspect.browser.ask import Ask
 from florlog.inspect.browser.curves import Curves
@@ -28,6 +27,7 @@ from florlog.inspect.browser.runlist import RunList, Runs
 from florlog.inspect.browser.runscreen import RunScreen
 from florlog.inspect.browser.sourceview import SourceView
 from florlog.inspect.selection import Selection
+from florlog.recording.session import open_store
 
 from .stores import evil, train
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from florlog import _session
+from florlog.recording import session as _session
 from florlog.source.edit.instrument import instrument, isolate, leave_behind, pass_over, wrapped_at
 from florlog.source.edit.skip_signal import SkipRest
 from florlog.source.execution import LocalModuleFinder, below, run_as_main

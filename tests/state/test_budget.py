@@ -12,9 +12,9 @@ from florlog_recovery.costs import KIND
 from florlog_wal import CheckpointBegin, CheckpointEnd, Note, Store, gc, thin, verify
 
 import florlog
-from florlog._session import _bytes, _restore_costs
 from florlog.images.budget import size
 from florlog.images.imager import SavedState
+from florlog.recording.session import _bytes, _restore_costs
 
 from ..end_to_end.harness import Nursery, logged
 

@@ -11,10 +11,10 @@ import torch
 from florlog_wal import Commit, Note
 
 import florlog
-from florlog._journal import Journal
-from florlog._later import LINE, Later
 from florlog.images.imager import digests_only, page_table
 from florlog.images.snapshot import Buffers, snapshot
+from florlog.recording.gpu_values import LINE, Later
+from florlog.recording.journal import Journal
 from florlog.state.adapters import adapter
 
 from .memory import Memory, clone_bits

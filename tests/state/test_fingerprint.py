@@ -11,7 +11,7 @@ from florlog_wal import Commit
 from torch.utils.data import DataLoader, TensorDataset
 
 import florlog
-from florlog._fingerprint import StateFingerprint, item_fingerprint
+from florlog.recording.fingerprints import StateFingerprint, item_fingerprint
 
 
 def commits(store: Path, overhead: float, steps: int = 40) -> list[Commit]:

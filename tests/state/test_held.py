@@ -15,7 +15,7 @@ import pytest
 from florlog_wal import CheckpointBegin, Commit, LoopEnd, Record, Statement
 
 import florlog
-from florlog._journal import LOOK
+from florlog.recording.journal import LOOK
 
 
 def records(store: Path) -> list[Record]:

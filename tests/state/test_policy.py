@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import pytest
 
 import florlog
-from florlog import _session
 from florlog.images.policy import GRACE, SPACING, Policy
+from florlog.recording import session as _session
 
 
 @dataclass

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from florlog._session import open_store, sessions_of
 from florlog.inspect.selection import Selection
+from florlog.recording.session import open_store, sessions_of
 
 
 def open_browser(path: Path, run: str | None, selection: Selection) -> int:

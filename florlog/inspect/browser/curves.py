@@ -16,9 +16,9 @@ from textual.widgets import Static
 from florlog._columns import TRUST, Columns
 from florlog._reader import Log, RunView
 from florlog._render import brief, printable
-from florlog._session import sessions_of
 from florlog.inspect.browser.braille import Dots, drawn
 from florlog.inspect.forms import TRUST_COLOURS, place
+from florlog.recording.session import sessions_of
 
 _OTHER = "bright_black"
 

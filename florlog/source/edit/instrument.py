@@ -113,11 +113,11 @@ def instrument(source: str, filename: str) -> Instrumented:
     tree, wrapped, isolated, excused, passed = instrumented_tree(source, filename)
     if wrapped:
         _import(tree, SkipRest.__module__, SkipRest.__name__, SKIP_NAME)
-        _import(tree, "florlog._session", "leave", LEAVE_NAME)
+        _import(tree, "florlog.recording.session", "leave", LEAVE_NAME)
     if excused:
-        _import(tree, "florlog._session", "excuse", EXCUSE_NAME)
+        _import(tree, "florlog.recording.session", "excuse", EXCUSE_NAME)
     if passed:
-        _import(tree, "florlog._session", "passed", PASSED_NAME)
+        _import(tree, "florlog.recording.session", "passed", PASSED_NAME)
     if isolated:
         _import(tree, "florlog._isolation", "Isolated", ISOLATED_NAME)
     code = compile(tree, filename, "exec", dont_inherit=True)

@@ -35,9 +35,9 @@ from florlog_wal import (
     WalError,
 )
 
-from florlog._later import arrived, receive
 from florlog.program import cells as _cells
 from florlog.program.environment import local_sources
+from florlog.recording.gpu_values import arrived, receive
 from florlog.source.names.calls import log_calls
 from florlog.source.names.syntax import SourceError
 

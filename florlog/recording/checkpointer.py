@@ -21,8 +21,6 @@ from florlog_wal import CheckpointBegin, Commit, Note, Store
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import DataLoader
 
-from florlog._fingerprint import StateFingerprint, rng_fingerprint
-from florlog._journal import Journal, Site
 from florlog.errors import ChangedError, TrackError
 from florlog.following.checks import Variables
 from florlog.following.stack import OpenLoop
@@ -30,6 +28,8 @@ from florlog.images.budget import Room
 from florlog.images.imager import Imager, SavedState
 from florlog.images.policy import Policy
 from florlog.images.snapshot import Snapshot
+from florlog.recording.fingerprints import StateFingerprint, rng_fingerprint
+from florlog.recording.journal import Journal, Site
 from florlog.source.skip.acts import Act, Items, Mode
 from florlog.state.adapters import Adapter, Randomness, adapter
 from florlog.state.cursors import (

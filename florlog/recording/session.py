@@ -21,9 +21,6 @@ from florlog_recovery import Plan, RunTree, analyse, plan_redo, resume_request
 from florlog_recovery.costs import KIND, fitted
 from florlog_wal import Note, RunBegin, SessionInfo, Store, Unencodable, WalError, encode_value
 
-from florlog._checkpoint import Tell
-from florlog._journal import Journal, report
-from florlog._run import Run
 from florlog.errors import FlorlogError, LogValueError, NoRunError, NoSuchRunError, RanksError, StoreError
 from florlog.following.guide import Guide, last_restore
 from florlog.images.budget import Room, size
@@ -32,6 +29,9 @@ from florlog.program import cells as _cells
 from florlog.program import environment as _environment
 from florlog.program.environment import environment, main_script, rank
 from florlog.program.measured_costs import costs_of
+from florlog.recording.checkpointer import Tell
+from florlog.recording.journal import Journal, report
+from florlog.recording.run import Run
 from florlog.source.edit.instrument import is_instrumented
 from florlog.state.tree import plain
 
