@@ -11,7 +11,7 @@ from pathlib import Path
 
 from florlog_wal import RunBegin
 
-from florlog.handsfree.runtime import Runtime
+from florlog.bridges.plain_loops import Runtime
 from florlog.program import environment as _environment
 from florlog.recording.journal import report
 from florlog.recording.session import run as open_run
