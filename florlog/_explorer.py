@@ -23,13 +23,13 @@ from florlog_wal import Store, WalError, encode_table, page_digest
 from florlog._bisect import Boundary, boundaries, looked_at
 from florlog._lookout import Lookout
 from florlog._messages import send
-from florlog._recorded import RecordedProgram
 from florlog.errors import FlorlogError, ImageError
 from florlog.following.trust import where
 from florlog.images.imager import page_table
 from florlog.images.snapshot import snapshot
 from florlog.program.environment import changes, environment
 from florlog.program.measured_costs import costs_of
+from florlog.programs.recorded_program import RecordedProgram
 from florlog.recording.session import open_store, tree_of
 
 

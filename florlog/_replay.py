@@ -19,16 +19,16 @@ from florlog._changes import ChangedCode
 from florlog._hindsight import Question, plan_for
 from florlog._known import asked
 from florlog._parallel import merged, redo_in_parallel
-from florlog._rerun import rerunning
 from florlog.errors import ImageError
 from florlog.following.guide import Guide
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found
-from florlog.handsfree.session import replay_hands_free
-from florlog.notebook.execution import run_cells
 from florlog.program.environment import CELLS, changes, environment, thread_variables
+from florlog.programs.hands_free import replay_hands_free
+from florlog.programs.notebook_cells import run_cells
+from florlog.programs.rerunning import rerunning
+from florlog.programs.scripts import LocalModuleFinder, run_as_main
 from florlog.recording.journal import Journal, report
 from florlog.source.edit.instrument import excuse, isolate, leave_behind, pass_over
-from florlog.source.execution import LocalModuleFinder, run_as_main
 
 
 @dataclass(slots=True)

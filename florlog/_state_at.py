@@ -1,8 +1,8 @@
 """The state at any boundary of a run: from the image there, else by redo in a process of its own.
 
-The process runs the recorded program (`florlog._recorded`) along the cheapest plan, stands at the boundary, sends
+The process runs the recorded program (`florlog.programs.recorded_program`) along the cheapest plan, stands at the boundary, sends
 the state's pages through a pipe, and is killed there: nothing behind the boundary is executed, no ``finally`` of the
-script and nothing that it registered for its exit.  What it writes lies in a scratch directory (`florlog._overlay`)
+script and nothing that it registered for its exit.  What it writes lies in a scratch directory (`florlog.programs.sandbox`)
 that this side removes.
 """
 

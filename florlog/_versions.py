@@ -1,7 +1,7 @@
 """One question put to many runs, each replayed from the source that it was recorded from.
 
 The statements that a script has and a run's source lacks are placed into that source (`florlog.source.diff.placement`), in a
-scratch directory (`florlog.source.scratch`); the run is replayed from there, by a process of its own, so that no
+scratch directory (`florlog.programs.scratch`); the run is replayed from there, by a process of its own, so that no
 run's settings or modules reach another one's.  Nothing of the user's is written: no file, branch or index.
 
 Which statements: those that the newest run of the script lacks; where it has them all, to each run those that this run
@@ -32,10 +32,10 @@ from florlog._comparison import Compared, beside, compared
 from florlog._messages import receive, send
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.program.recorded_sources import recorded_sources
+from florlog.programs.scratch import Scratch
 from florlog.recording.session import tree_of
 from florlog.source.diff.placement import CannotPlaceError, Wanted, needed, place, statement_at
 from florlog.source.names.syntax import SourceError
-from florlog.source.scratch import Scratch
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from florlog.errors import FlorlogError
-from florlog.handsfree.session import program_files
+from florlog.programs.hands_free import program_files
 from florlog.source.carry.changeset import LoopEffects, loop_effects, report
 from florlog.source.edit.loop_choice import choose
 from florlog.source.edit.rewrite import reading

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from florlog.errors import FlorlogError
-from florlog.handsfree.session import execute, print_traceback
+from florlog.programs.hands_free import execute, print_traceback
 from florlog.recording.session import store_path
 
 __all__ = ["HELP", "arguments", "run"]

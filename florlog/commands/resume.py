@@ -9,11 +9,11 @@ from pathlib import Path
 from florlog.commands._arguments import add_script as arguments
 from florlog.commands._arguments import run_of_script
 from florlog.errors import FlorlogError, RanksError
-from florlog.handsfree.session import KEY, execute
+from florlog.programs.hands_free import KEY, execute
+from florlog.programs.scripts import run_as_main
 from florlog.recording import session as _session
 from florlog.recording.journal import report
 from florlog.recording.session import Resume, open_store, store_path
-from florlog.source.execution import run_as_main
 
 __all__ = ["HELP", "arguments", "run"]
 

@@ -36,10 +36,10 @@ from florlog._comparison import read_in
 from florlog._messages import receive
 from florlog.commands._arguments import number_of
 from florlog.errors import FlorlogError
-from florlog.notebook.execution import record_cell, refuse_unrepeatable
 from florlog.program.cell_history import ASKING, History, Understood, understood
 from florlog.program.environment import CELLS
 from florlog.program.recorded_sources import recorded_sources
+from florlog.programs.notebook_cells import record_cell, refuse_unrepeatable
 from florlog.recording.journal import report
 from florlog.recording.session import newest_run, open_store, sessions_of, store_path, tree_of
 from florlog.source.diff.source_diff import compare

@@ -43,7 +43,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *command: str | Path) -> str:
 
 
 def record(path: Path, *args: str) -> None:
-    from florlog.source.execution import run_as_main
+    from florlog.programs.scripts import run_as_main
 
     path.write_text(SCRIPT)
     run_as_main(str(path), args)
@@ -113,7 +113,7 @@ def test_an_iterable_whose_length_changed(
     text = SCRIPT.replace("int(sys.argv[1])", f"int(open({str(data)!r}).read())")
     script = tmp_path / "train.py"
     script.write_text(text)
-    from florlog.source.execution import run_as_main
+    from florlog.programs.scripts import run_as_main
 
     run_as_main(str(script))
     data.write_text("4")

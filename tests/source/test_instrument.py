@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from florlog.programs.scripts import LocalModuleFinder, below, run_as_main
 from florlog.recording import session as _session
 from florlog.source.edit.instrument import instrument, isolate, leave_behind, pass_over, wrapped_at
 from florlog.source.edit.skip_signal import SkipRest
-from florlog.source.execution import LocalModuleFinder, below, run_as_main
 from florlog.source.reach.regions import Exit
 from florlog.source.skip.acts import Items, Mode
 from florlog.source.skip.pieces import Piece

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from florlog.source.execution import LocalModuleFinder, run_as_main
-from florlog.source.scratch import Scratch
+from florlog.programs.scratch import Scratch
+from florlog.programs.scripts import LocalModuleFinder, run_as_main
 
 SCRIPT = """\
 from pathlib import Path

@@ -119,7 +119,7 @@ def instrument(source: str, filename: str) -> Instrumented:
     if passed:
         _import(tree, "florlog.recording.session", "passed", PASSED_NAME)
     if isolated:
-        _import(tree, "florlog._isolation", "Isolated", ISOLATED_NAME)
+        _import(tree, "florlog.programs.isolation", "Isolated", ISOLATED_NAME)
     code = compile(tree, filename, "exec", dont_inherit=True)
     return Instrumented(code, wrapped)
 

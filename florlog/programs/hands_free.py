@@ -13,13 +13,13 @@ from florlog_wal import RunBegin
 
 from florlog.bridges.plain_loops import Runtime
 from florlog.program import environment as _environment
+from florlog.programs.scripts import LocalModuleFinder, run_as_main
 from florlog.recording.journal import report
 from florlog.recording.session import run as open_run
 from florlog.source.carry.changeset import loop_effects
 from florlog.source.edit.cell_text import executed
 from florlog.source.edit.loop_choice import Choice, choose
 from florlog.source.edit.rewrite import Reading, reading, spoken
-from florlog.source.execution import LocalModuleFinder, run_as_main
 from florlog.source.names.syntax import parse, read_as
 
 KEY = "hands_free"

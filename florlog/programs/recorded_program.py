@@ -14,16 +14,16 @@ from contextlib import AbstractContextManager, nullcontext
 from florlog_recovery import Loop, RunTree
 from florlog_wal import Store
 
-from florlog._rerun import rerunning
 from florlog.errors import FlorlogError
 from florlog.following.guide import Guide
-from florlog.handsfree.session import KEY, replay_hands_free
-from florlog.notebook.execution import run_cells
 from florlog.program.environment import CELLS
 from florlog.program.recorded_sources import recorded_sources
+from florlog.programs.hands_free import KEY, replay_hands_free
+from florlog.programs.notebook_cells import run_cells
+from florlog.programs.rerunning import rerunning
+from florlog.programs.scripts import RecordedFinder, run_as_main
 from florlog.source.edit.loop_choice import choose
 from florlog.source.edit.rewrite import reading
-from florlog.source.execution import RecordedFinder, run_as_main
 from florlog.source.names.syntax import read_as
 from florlog.source.reach.regions import Location, Program
 

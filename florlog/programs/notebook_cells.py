@@ -24,13 +24,14 @@ from typing import Any
 
 from florlog_wal import RunBegin
 
-from florlog._isolation import Isolated
 from florlog.errors import FlorlogError
-from florlog.handsfree.session import KEY, Announcement, program_files, session
 from florlog.program import cells as _cells
 from florlog.program import environment as _environment
 from florlog.program.cells import Program
 from florlog.program.environment import CELLS
+from florlog.programs.hands_free import KEY, Announcement, program_files, session
+from florlog.programs.isolation import Isolated
+from florlog.programs.scripts import LocalModuleFinder
 from florlog.recording import session as _session
 from florlog.source.edit.cell_text import Part, parts, statements_in
 from florlog.source.edit.instrument import (
@@ -45,7 +46,6 @@ from florlog.source.edit.instrument import (
 from florlog.source.edit.loop_choice import choose
 from florlog.source.edit.rewrite import Reading, reading
 from florlog.source.edit.skip_signal import SkipRest
-from florlog.source.execution import LocalModuleFinder
 from florlog.source.names.syntax import read_as
 
 Place = tuple[str, int, str]  # file, first line, qualified name

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from florlog_wal import RunBegin
 
-from florlog._overlay import Overlay
 from florlog.errors import FlorlogError, ImageError, RanksError
 from florlog.following.guide import Guide
+from florlog.programs.sandbox import Overlay
 from florlog.recording import session as _session
 from florlog.recording.session import Replay
 from florlog.source.edit.skip_signal import SkipRest
