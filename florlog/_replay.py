@@ -15,13 +15,13 @@ from florlog_recovery.costs import KIND
 from florlog_wal import Hindsight, Note, RunBegin, Store, WalError
 from florlog_wal import Path as IterationPath
 
-from florlog._changes import ChangedCode
-from florlog._hindsight import Question, plan_for
-from florlog._known import asked
 from florlog._parallel import merged, redo_in_parallel
 from florlog.errors import ImageError
 from florlog.following.guide import Guide
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found
+from florlog.hindsight.changed_code import ChangedCode
+from florlog.hindsight.known_answers import asked
+from florlog.hindsight.request import Question, plan_for
 from florlog.program.environment import CELLS, changes, environment, thread_variables
 from florlog.programs.hands_free import replay_hands_free
 from florlog.programs.notebook_cells import run_cells

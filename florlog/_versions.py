@@ -28,9 +28,9 @@ from typing import Any
 from florlog_recovery import RunTree
 from florlog_wal import Store, WalError
 
-from florlog._comparison import Compared, beside, compared
 from florlog._messages import receive, send
 from florlog.errors import FlorlogError, NoSuchRunError
+from florlog.hindsight.compared_files import Compared, beside, compared
 from florlog.program.recorded_sources import recorded_sources
 from florlog.programs.scratch import Scratch
 from florlog.recording.session import tree_of

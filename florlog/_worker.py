@@ -34,10 +34,10 @@ def main() -> None:
 
 
 def _redo(order: dict[str, Any], stream: BinaryIO) -> None:
-    from florlog._hindsight import plan_for
     from florlog._replay import redo
     from florlog.commands import parser
     from florlog.commands._question import asked
+    from florlog.hindsight.request import plan_for
     from florlog.recording.session import open_store, store_path
 
     options = parser("replay").parse_args(order["argv"])

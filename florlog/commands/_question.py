@@ -8,10 +8,10 @@ from pathlib import Path
 from florlog_recovery import Plan
 from florlog_wal import Store
 
-from florlog._hindsight import Question, ask, plan_for
-from florlog._plan_view import PlanView, plan_view
 from florlog.commands._arguments import add_format, add_script, number_of, run_of_script
 from florlog.errors import SourceChangedError
+from florlog.hindsight.plan_view import PlanView, plan_view
+from florlog.hindsight.request import Question, ask, plan_for
 from florlog.recording.journal import report
 
 

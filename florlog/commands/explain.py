@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from florlog._plan_view import plan_text
 from florlog.commands._effects import show_effects
 from florlog.commands._question import add_question, planned
+from florlog.hindsight.plan_view import plan_text
 from florlog.recording.session import open_store, store_path
 
 __all__ = ["HELP", "arguments", "run"]

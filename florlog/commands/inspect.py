@@ -13,11 +13,11 @@ from typing import Any
 
 from florlog_wal import CorruptRecord, Store
 
-from florlog._plan_view import plan_text, plan_view
 from florlog._reader import RunView
 from florlog._render import jsonable, printable
 from florlog.commands._arguments import number_of
 from florlog.errors import FlorlogError, NoSuchRunError
+from florlog.hindsight.plan_view import plan_text, plan_view
 from florlog.inspect import forms
 from florlog.inspect.images import images_of, images_text
 from florlog.inspect.outline import outline, outline_text

@@ -32,10 +32,10 @@ from florlog_recovery import RunTree
 from florlog_wal import Store, WalError
 from IPython.core.error import UsageError
 
-from florlog._comparison import read_in
 from florlog._messages import receive
 from florlog.commands._arguments import number_of
 from florlog.errors import FlorlogError
+from florlog.hindsight.compared_files import read_in
 from florlog.program.cell_history import ASKING, History, Understood, understood
 from florlog.program.environment import CELLS
 from florlog.program.recorded_sources import recorded_sources

@@ -18,8 +18,8 @@ import xxhash
 from florlog_recovery import Loop, Node, RunTree
 from florlog_wal import Hindsight, Note, Path, RunEnd, Statement, Store
 
-from florlog._select import Chosen, Mask
 from florlog.following.trust import CONSISTENT, PROVEN
+from florlog.hindsight.select import Chosen, Mask
 from florlog.source.diff.source_diff import AddedStatement, SourceDiff
 
 KIND = "asked"

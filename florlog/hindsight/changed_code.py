@@ -17,7 +17,7 @@ from pathlib import Path
 from florlog_recovery import Loop, Node, RunTree
 from florlog_wal import Path as IterationPath
 
-from florlog._comparison import Compared, read_in
+from florlog.hindsight.compared_files import Compared, read_in
 from florlog.source.diff.source_diff import Change
 from florlog.source.edit.loop_choice import choose
 from florlog.source.edit.rewrite import Reading, reading

@@ -27,12 +27,12 @@ from florlog_recovery import (
 from florlog_wal import Frame, Store
 from florlog_wal import Path as IterationPath
 
-from florlog._changes import ChangedCode
-from florlog._comparison import compared, read_in
-from florlog._known import Known, Place, known, statement_keys
-from florlog._select import Chosen, Mask, Selection, outermost
 from florlog.errors import FlorlogError, RanksError, SourceChangedError
 from florlog.following.trust import Found
+from florlog.hindsight.changed_code import ChangedCode
+from florlog.hindsight.compared_files import compared, read_in
+from florlog.hindsight.known_answers import Known, Place, known, statement_keys
+from florlog.hindsight.select import Chosen, Mask, Selection, outermost
 from florlog.program.measured_costs import costs_of
 from florlog.source.carry.exposure import exposed_names
 from florlog.source.diff.observation import changing
