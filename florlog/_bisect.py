@@ -22,10 +22,10 @@ from florlog_wal import Path, Store
 from florlog._columns import RECORDED
 from florlog._elements import Elements
 from florlog._reader import RunView
-from florlog._state_at import explored, public
 from florlog.errors import FlorlogError
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED
 from florlog.images.imager import SavedState
+from florlog.redo.past_state import explored, public
 
 _TRUST = (RECORDED, PROVEN, CONSISTENT, UNVERIFIED, DIVERGED)
 

@@ -20,10 +20,10 @@ from florlog_wal import Path as IterationPath
 
 from florlog._arrow import arrow, sql
 from florlog._columns import RECORDED, Columns, frame
-from florlog._state_at import State, state_at
 from florlog._table import table_of
 from florlog.errors import NoSuchRunError
 from florlog.recording.session import newest_run, open_store, sessions_of, store_path, tree_of
+from florlog.redo.past_state import State, state_at
 from florlog.state.tree import readable
 
 if TYPE_CHECKING:

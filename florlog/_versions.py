@@ -7,7 +7,7 @@ run's settings or modules reach another one's.  Nothing of the user's is written
 Which statements: those that the newest run of the script lacks; where it has them all, to each run those that this run
 lacks.  What else was added comes along only where a placed statement reads what it binds.
 
-``python -m florlog._versions`` is the process: an order on stdin as JSON, messages on stdout as `florlog._messages`
+``python -m florlog._versions`` is the process: an order on stdin as JSON, messages on stdout as `florlog.redo.wire`
 has them, the answer as JSON text.
 """
 
@@ -28,12 +28,12 @@ from typing import Any
 from florlog_recovery import RunTree
 from florlog_wal import Store, WalError
 
-from florlog._messages import receive, send
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.hindsight.compared_files import Compared, beside, compared
 from florlog.program.recorded_sources import recorded_sources
 from florlog.programs.scratch import Scratch
 from florlog.recording.session import tree_of
+from florlog.redo.wire import receive, send
 from florlog.source.diff.placement import CannotPlaceError, Wanted, needed, place, statement_at
 from florlog.source.names.syntax import SourceError
 

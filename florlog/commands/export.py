@@ -8,7 +8,6 @@ from typing import Literal
 
 from florlog._reader import Log, RunView
 from florlog._render import printable
-from florlog._state_at import state_at
 from florlog.commands._arguments import place
 from florlog.export.mlflow import write_mlflow
 from florlog.export.state import write_state, writer_of
@@ -16,6 +15,7 @@ from florlog.export.tensorboard import write_tensorboard
 from florlog.export.values import FORMATS, write_values
 from florlog.following.trust import where
 from florlog.recording.session import open_store, store_path
+from florlog.redo.past_state import state_at
 
 HELP = "Write a run's values or a state for other tools: files, TensorBoard, MLflow, safetensors."
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from florlog._render import jsonable
-from florlog._replay import Answer, answer
 from florlog.commands._arguments import number_of
 from florlog.commands._question import add_question, planned
 from florlog.commands._runs import replay_runs
@@ -20,6 +19,7 @@ from florlog.hindsight.plan_view import PlanView, analyzed, plan_text
 from florlog.hindsight.request import Question
 from florlog.recording.journal import report
 from florlog.recording.session import open_store, store_path
+from florlog.redo.answer import Answer, answer
 
 __all__ = ["HELP", "arguments", "run"]
 

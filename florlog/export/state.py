@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from florlog._state_at import State
 from florlog.errors import FlorlogError
 from florlog.program.extras import need
+from florlog.redo.past_state import State
 from florlog.state.leaves import named_leaves
 
 _JSON = (type(None), bool, int, float, str)

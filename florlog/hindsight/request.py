@@ -2,7 +2,7 @@
 
 `Question` compares the script with the recorded source, finds the log statements that were added, and asks
 source analysis in which segments of which iterations they may run; that is the request for the planner.
-`florlog._replay` executes the plan.
+`florlog.redo.answer` executes the plan.
 """
 
 from __future__ import annotations

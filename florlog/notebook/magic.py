@@ -32,7 +32,6 @@ from florlog_recovery import RunTree
 from florlog_wal import Store, WalError
 from IPython.core.error import UsageError
 
-from florlog._messages import receive
 from florlog.commands._arguments import number_of
 from florlog.errors import FlorlogError
 from florlog.hindsight.compared_files import read_in
@@ -42,6 +41,7 @@ from florlog.program.recorded_sources import recorded_sources
 from florlog.programs.notebook_cells import record_cell, refuse_unrepeatable
 from florlog.recording.journal import report
 from florlog.recording.session import newest_run, open_store, sessions_of, store_path, tree_of
+from florlog.redo.wire import receive
 from florlog.source.diff.source_diff import compare
 from florlog.source.edit.cell_text import parts, with_recorded
 from florlog.source.edit.rewrite import statements

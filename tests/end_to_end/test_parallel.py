@@ -93,7 +93,7 @@ def workers_of(parent: int) -> list[int]:
         return [
             int(child)
             for child in children
-            if "florlog._worker" in Path(f"/proc/{child}/cmdline").read_text()
+            if "florlog.redo.worker" in Path(f"/proc/{child}/cmdline").read_text()
         ]
     except OSError:
         return []

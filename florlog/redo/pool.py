@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-from florlog._messages import receive
 from florlog.errors import FlorlogError
 from florlog.following.trust import Found
 from florlog.recording.journal import report
+from florlog.redo.wire import receive
 
 ATTEMPTS = 3
 
@@ -93,7 +93,7 @@ def _lead(
     while True:
         part.attempts += 1
         part.process = process = subprocess.Popen(
-            [sys.executable, "-m", "florlog._worker"],
+            [sys.executable, "-m", "florlog.redo.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **variables},

@@ -1,7 +1,7 @@
-"""A worker of a parallel replay: ``python -m florlog._worker`` redoes one part of a request.
+"""A worker of a parallel replay: ``python -m florlog.redo.worker`` redoes one part of a request.
 
 It reads its order from stdin as JSON (the arguments of the replay, the part, and how many atoms its giver counted)
-and writes messages to its stdout (`florlog._messages`): ``["progress", N]`` and at last ``["done", ...]`` or
+and writes messages to its stdout (`florlog.redo.wire`): ``["progress", N]`` and at last ``["done", ...]`` or
 ``["error", TEXT]``.
 What the script prints goes nowhere.
 """
@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 from florlog_recovery import Atoms
 from florlog_wal import WalError
 
-from florlog._messages import send
 from florlog.errors import FlorlogError
+from florlog.redo.wire import send
 
 
 def main() -> None:
@@ -34,11 +34,11 @@ def main() -> None:
 
 
 def _redo(order: dict[str, Any], stream: BinaryIO) -> None:
-    from florlog._replay import redo
     from florlog.commands import parser
     from florlog.commands._question import asked
     from florlog.hindsight.request import plan_for
     from florlog.recording.session import open_store, store_path
+    from florlog.redo.answer import redo
 
     options = parser("replay").parse_args(order["argv"])
     with open_store(store_path(options.store), "r") as store:

@@ -1,6 +1,6 @@
-"""A process that runs a recorded program to a place and tells what is there: ``python -m florlog._explorer``.
+"""A process that runs a recorded program to a place and tells what is there: ``python -m florlog.redo.explorer``.
 
-It reads its order from stdin as JSON and writes messages to its stdout (`florlog._messages`).  An order for a state
+It reads its order from stdin as JSON and writes messages to its stdout (`florlog.redo.wire`).  An order for a state
 names a boundary; the messages are the state's pages, ``["page", digest,
 bytes]``, and ``["state", digest of the page table, trust, detail, iterations redone]``.  An order for the first place
 names a condition and a range of `florlog._bisect.boundaries`; the message is ``["found", its number, terms, trust,
@@ -21,8 +21,6 @@ from florlog_recovery import Condition, Loop, Plan, Request, RunTree, WhereError
 from florlog_wal import Store, WalError, encode_table, page_digest
 
 from florlog._bisect import Boundary, boundaries, looked_at
-from florlog._lookout import Lookout
-from florlog._messages import send
 from florlog.errors import FlorlogError, ImageError
 from florlog.following.trust import where
 from florlog.images.imager import page_table
@@ -31,6 +29,8 @@ from florlog.program.environment import changes, environment
 from florlog.program.measured_costs import costs_of
 from florlog.programs.recorded_program import RecordedProgram
 from florlog.recording.session import open_store, tree_of
+from florlog.redo.lookout import Lookout
+from florlog.redo.wire import send
 
 
 class Explorer:

@@ -15,7 +15,6 @@ from florlog_recovery.costs import KIND
 from florlog_wal import Hindsight, Note, RunBegin, Store, WalError
 from florlog_wal import Path as IterationPath
 
-from florlog._parallel import merged, redo_in_parallel
 from florlog.errors import ImageError
 from florlog.following.guide import Guide
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found
@@ -28,6 +27,7 @@ from florlog.programs.notebook_cells import run_cells
 from florlog.programs.rerunning import rerunning
 from florlog.programs.scripts import LocalModuleFinder, run_as_main
 from florlog.recording.journal import Journal, report
+from florlog.redo.pool import merged, redo_in_parallel
 from florlog.source.edit.instrument import excuse, isolate, leave_behind, pass_over
 
 

@@ -24,12 +24,12 @@ from florlog_recovery import Loop, RunTree
 from florlog_wal import Path as IterationPath
 from florlog_wal import Store
 
-from florlog._messages import receive
 from florlog.errors import DivergedError, FlorlogError
 from florlog.following.trust import where
 from florlog.images.imager import SavedState
 from florlog.program.environment import VARIABLES
 from florlog.recording.journal import report
+from florlog.redo.wire import receive
 
 RECORDED = "RECORDED"
 
@@ -111,7 +111,7 @@ class Pages(dict[bytes, bytes]):
 
 
 def explored(tree: RunTree, order: dict[str, Any]) -> Iterator[list[Any]]:
-    """What a process that carries out an order (`florlog._explorer`) tells; it is killed when nobody asks for more.
+    """What a process that carries out an order (`florlog.redo.explorer`) tells; it is killed when nobody asks for more.
 
     Raises `FlorlogError` where it fails, `DivergedError` where the recorded program does not do what it did.
     """
@@ -132,7 +132,7 @@ def _process(tree: RunTree, order: dict[str, Any]) -> Generator[list[Any]]:
         tempfile.TemporaryFile("w+", errors="replace") as errors,
     ):
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "florlog._explorer"],
+            [sys.executable, "-P", "-m", "florlog.redo.explorer"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
