@@ -17,8 +17,6 @@ import sys as _sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from florlog._reader import Log, RunView
-from florlog._reader import open_log as open  # noqa: A004 - florlog.open reads a store
 from florlog.errors import (
     ChangedError,
     DivergedError,
@@ -31,6 +29,8 @@ from florlog.errors import (
     StoreError,
     TrackError,
 )
+from florlog.reading.reader import Log, RunView
+from florlog.reading.reader import open_log as open  # noqa: A004 - florlog.open reads a store
 from florlog.recording.run import Iteration, Run
 from florlog.recording.session import current as _current_run
 from florlog.recording.session import run

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from florlog._render import jsonable, printable
+from florlog.reading.render import jsonable, printable
 
 _WIDEST = 60  # characters of a value
 

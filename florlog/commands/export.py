@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Literal
 
-from florlog._reader import Log, RunView
-from florlog._render import printable
 from florlog.commands._arguments import place
 from florlog.export.mlflow import write_mlflow
 from florlog.export.state import write_state, writer_of
 from florlog.export.tensorboard import write_tensorboard
 from florlog.export.values import FORMATS, write_values
 from florlog.following.trust import where
+from florlog.reading.reader import Log, RunView
+from florlog.reading.render import printable
 from florlog.recording.session import open_store, store_path
 from florlog.redo.past_state import state_at
 

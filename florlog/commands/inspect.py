@@ -13,8 +13,6 @@ from typing import Any
 
 from florlog_wal import CorruptRecord, Store
 
-from florlog._reader import RunView
-from florlog._render import jsonable, printable
 from florlog.commands._arguments import number_of
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.hindsight.plan_view import plan_text, plan_view
@@ -27,6 +25,8 @@ from florlog.inspect.selection import Selection, add_selection
 from florlog.inspect.sources import sources_of, sources_text
 from florlog.inspect.stats import stats_of, stats_text
 from florlog.inspect.valuelines import CSV_COLUMNS, value_line, values_of
+from florlog.reading.reader import RunView
+from florlog.reading.render import jsonable, printable
 from florlog.recording.session import newest_run, open_store, sessions_of, store_path, tree_of
 
 HELP = "Look at a run: the browser on a terminal, else its records, one a line."

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from florlog._render import jsonable
 from florlog.commands._arguments import number_of
 from florlog.commands._question import add_question, planned
 from florlog.commands._runs import replay_runs
 from florlog.commands._table import table
 from florlog.hindsight.plan_view import PlanView, analyzed, plan_text
 from florlog.hindsight.request import Question
+from florlog.reading.render import jsonable
 from florlog.recording.journal import report
 from florlog.recording.session import open_store, store_path
 from florlog.redo.answer import Answer, answer

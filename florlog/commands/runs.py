@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from florlog._reader import RunView
 from florlog.commands._arguments import add_format as arguments
 from florlog.commands._table import table
+from florlog.reading.reader import RunView
 from florlog.recording.session import open_store, store_path
 
 __all__ = ["HELP", "arguments", "run"]

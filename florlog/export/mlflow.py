@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from florlog._columns import RECORDED
-from florlog._reader import RunView
-from florlog._render import brief, fits_float
 from florlog.program.extras import need
+from florlog.reading.columns import RECORDED
+from florlog.reading.reader import RunView
+from florlog.reading.render import brief, fits_float
 
 _BATCH = 500
 

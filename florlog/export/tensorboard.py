@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from florlog._columns import RECORDED
-from florlog._reader import RunView
-from florlog._render import fits_float, printable
 from florlog.program.extras import need
+from florlog.reading.columns import RECORDED
+from florlog.reading.reader import RunView
+from florlog.reading.render import fits_float, printable
 
 
 def write_tensorboard(view: RunView, folder: Path) -> int:

@@ -6,11 +6,11 @@ import csv
 import json
 from pathlib import Path
 
-from florlog._arrow import arrow
-from florlog._columns import Columns
-from florlog._render import jsonable
 from florlog.errors import FlorlogError
 from florlog.program.extras import need
+from florlog.reading.arrow import arrow
+from florlog.reading.columns import Columns
+from florlog.reading.render import jsonable
 
 FORMATS = ("csv", "parquet", "jsonl")
 

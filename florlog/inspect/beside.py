@@ -8,7 +8,7 @@ from typing import Any
 from florlog_recovery import Loop, Node, RunTree
 from florlog_wal import Commit, Path, Store, Values
 
-from florlog._reader import Value
+from florlog.reading.reader import Value
 
 Place = tuple[str, int]
 """File and line of a statement."""

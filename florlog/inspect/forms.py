@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from florlog_wal import Entry, Path
 
-from florlog._render import brief, duration, jsonable, printable, size
 from florlog.following.trust import where
+from florlog.reading.render import brief, duration, jsonable, printable, size
 
 COLOURS: Final = {
     "RunBegin": "bright_blue",

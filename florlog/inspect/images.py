@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from florlog_wal import CheckpointBegin, CheckpointEnd, Path, Store
 
-from florlog._render import duration, printable, size
 from florlog.following.trust import where
 from florlog.inspect.clock import Clock
 from florlog.inspect.paths import Paths
+from florlog.reading.render import duration, printable, size
 from florlog.recording.session import sessions_of
 
 

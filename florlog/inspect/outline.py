@@ -8,8 +8,8 @@ from typing import Any
 
 from florlog_recovery import Loop, Node, RunTree
 
-from florlog._render import duration, printable
 from florlog.inspect.selection import At
+from florlog.reading.render import duration, printable
 
 _LISTED = 12  # boundaries named in a line
 

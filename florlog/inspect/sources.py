@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from florlog_recovery import RunTree
 from florlog_wal import Statement, Store
 
-from florlog._render import printable
 from florlog.program.recorded_sources import recorded_sources
+from florlog.reading.render import printable
 
 
 @dataclass(slots=True)

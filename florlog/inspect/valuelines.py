@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 
-from florlog._reader import RunView, Value
-from florlog._render import brief, printable
 from florlog.inspect.forms import TRUST_COLOURS, coloured, place
 from florlog.inspect.selection import Selection
+from florlog.reading.reader import RunView, Value
+from florlog.reading.render import brief, printable
 
 CSV_COLUMNS = ("path", "name", "value", "trust", "file", "line")
 

@@ -27,7 +27,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import florlog
-from florlog._reader import RunView
+from florlog.reading.reader import RunView
 
 ORDER = ("DIVERGED", "UNVERIFIED", "CONSISTENT", "PROVEN", "RECORDED")
 NAMES = ("a", "b")

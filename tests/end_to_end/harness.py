@@ -13,7 +13,7 @@ from typing import Any
 from florlog_wal import encode_value
 
 import florlog
-from florlog._columns import RECORDED
+from florlog.reading.columns import RECORDED
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

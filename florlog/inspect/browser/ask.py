@@ -14,11 +14,11 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static
 
-from florlog._render import brief, duration, printable
 from florlog.errors import FlorlogError
 from florlog.inspect.forms import TRUST_COLOURS, place
 from florlog.inspect.hindsight import log_statement, place_at, replay
 from florlog.inspect.sources import Recorded
+from florlog.reading.render import brief, duration, printable
 
 
 class Ask(ModalScreen[None]):

@@ -9,8 +9,8 @@ import torch
 from florlog_wal import Array, Entry, Path, Unencodable, encode_value
 from rich.text import Text
 
-from florlog._render import brief, printable
 from florlog.inspect.forms import COLOURS, place
+from florlog.reading.render import brief, printable
 from florlog.state.tree import tensor_from
 
 _BARS = " ▁▂▃▄▅▆▇█"

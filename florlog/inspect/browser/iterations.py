@@ -10,9 +10,9 @@ from rich.text import Text
 from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
-from florlog._render import duration, printable
 from florlog.inspect.outline import loop_state, node_state
 from florlog.inspect.redo import Overlay
+from florlog.reading.render import duration, printable
 
 _MOST = 100  # children of one line; more are folded into ranges
 

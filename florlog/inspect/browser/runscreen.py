@@ -12,8 +12,6 @@ from textual.containers import Horizontal
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Footer, Static, Tree
 
-from florlog._reader import RunView, Value
-from florlog._render import printable, size
 from florlog.errors import FlorlogError
 from florlog.inspect.browser.ask import Ask
 from florlog.inspect.browser.curves import Curves
@@ -25,6 +23,8 @@ from florlog.inspect.browser.sourceview import SourceView
 from florlog.inspect.hindsight import default_line
 from florlog.inspect.redo import Overlay, plan_for_iterations
 from florlog.inspect.selection import At, Selection
+from florlog.reading.reader import RunView, Value
+from florlog.reading.render import printable, size
 
 HELP = """\
  h  hindsight: type an expression, get its values by replay

@@ -9,11 +9,11 @@ from florlog_wal import Path, Store
 from rich.syntax import Syntax
 from rich.text import Text
 
-from florlog._reader import Value
-from florlog._render import brief, printable
 from florlog.inspect.beside import Place, values_beside
 from florlog.inspect.browser.lines import Lines
 from florlog.inspect.sources import Recorded, mark, sources_of
+from florlog.reading.reader import Value
+from florlog.reading.render import brief, printable
 
 _LONGEST = 400
 _HIGHLIGHTED = 1_000_000  # characters of a file that is coloured

@@ -7,10 +7,10 @@ from typing import Any
 
 from florlog_wal import Path, Store
 
-from florlog._columns import RECORDED
-from florlog._reader import RunView
-from florlog._render import jsonable
 from florlog.inspect.sources import sources_of
+from florlog.reading.columns import RECORDED
+from florlog.reading.reader import RunView
+from florlog.reading.render import jsonable
 
 
 def differences(store: Store, first: RunView, second: RunView) -> dict[str, Any]:

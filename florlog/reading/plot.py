@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import typing as npt
 
-from florlog._columns import RECORDED, TRUST, Columns
-from florlog._render import printable
 from florlog.errors import FlorlogError
 from florlog.program.extras import need
+from florlog.reading.columns import RECORDED, TRUST, Columns
+from florlog.reading.render import printable
 
 if TYPE_CHECKING:
-    from florlog._reader import RunView
+    from florlog.reading.reader import RunView
 
 Rows = npt.NDArray[np.int64]
 

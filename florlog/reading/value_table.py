@@ -24,7 +24,7 @@ from florlog_wal import (
     Values,
 )
 
-from florlog._columns import Columns, Table
+from florlog.reading.columns import Columns, Table
 from florlog.recording.session import sessions_of
 from florlog.state.tree import readable
 

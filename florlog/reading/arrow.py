@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from florlog._columns import TRUST, Column, Columns
-from florlog._render import jsonable
 from florlog.program.extras import need
+from florlog.reading.columns import TRUST, Column, Columns
+from florlog.reading.render import jsonable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from florlog._reader import Log
+    from florlog.reading.reader import Log
 
 
 def arrow(columns: Columns, run: str | None = None) -> Any:

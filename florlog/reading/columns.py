@@ -16,7 +16,7 @@ import numpy as np
 from florlog_wal import Path
 from numpy import typing as npt
 
-from florlog._render import printable
+from florlog.reading.render import printable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,10 +18,10 @@ from florlog_recovery import Loop, RunTree
 from florlog_wal import Commit, Entry, Hindsight, LoopBegin, RunEnd, Statement, Store, Values
 from florlog_wal import Path as IterationPath
 
-from florlog._arrow import arrow, sql
-from florlog._columns import RECORDED, Columns, frame
-from florlog._table import table_of
 from florlog.errors import NoSuchRunError
+from florlog.reading.arrow import arrow, sql
+from florlog.reading.columns import RECORDED, Columns, frame
+from florlog.reading.value_table import table_of
 from florlog.recording.session import newest_run, open_store, sessions_of, store_path, tree_of
 from florlog.redo.past_state import State, state_at
 from florlog.state.tree import readable
@@ -143,12 +143,12 @@ class RunView:
         Over a loop there is a curve for each iteration around it.  Gives the axes.  Needs ``florlog[plot]``;
         raises `FlorlogError` for a name that has no values.
         """
-        from florlog._plot import plot
+        from florlog.reading.plot import plot
 
         return plot(self.columns(*names, *([x] if x else [])), names, x, axes)
 
     def _repr_html_(self) -> str:
-        from florlog._plot import run_html
+        from florlog.reading.plot import run_html
 
         return run_html(self)
 
