@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from florlog._versions import Version, replay_versions, runs_of
 from florlog.commands._table import table
 from florlog.errors import FlorlogError
+from florlog.questions.versions import Version, replay_versions, runs_of
 from florlog.recording.journal import report
 from florlog.recording.session import open_store, store_path
 

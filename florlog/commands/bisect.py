@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from florlog._bisect import First, first
 from florlog.commands._arguments import add_format, add_script, run_of_script
 from florlog.following.trust import where
+from florlog.questions.bisection import First, first
 from florlog.reading.reader import RunView
 from florlog.reading.render import brief, jsonable, printable
 from florlog.recording.session import open_store, store_path

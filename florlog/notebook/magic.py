@@ -7,7 +7,7 @@
 To ask, the user adds statements to the recorded cell and writes ``replay`` into its first line.  The cell takes the
 place of the recorded one in the recorded program, in a temporary file, and a process of its own replays that.  Which
 run: the newest that was recorded from the same cell, else the newest of the notebook.  Of several runs each is replayed
-from its own cells (`florlog._versions`).
+from its own cells (`florlog.questions.versions`).
 
 An earlier cell that was executed again since, with nothing but statements added, brings these along (front ends that
 name their cells, as Jupyter's do).  One that was changed otherwise is taken as it was recorded, with a line that says
@@ -186,7 +186,7 @@ class Magic:
 
     def _replay(self, argv: Sequence[str], shown: dict[str, str]) -> None:
         order = json.dumps({"argv": argv, "shown": shown}).encode()
-        done = self._process(["-m", "florlog._versions"], order)
+        done = self._process(["-m", "florlog.questions.versions"], order)
         match receive(io.BytesIO(done.stdout)):
             case ["done", str() as text]:
                 self._show(json.loads(text))

@@ -3,7 +3,7 @@
 It reads its order from stdin as JSON and writes messages to its stdout (`florlog.redo.wire`).  An order for a state
 names a boundary; the messages are the state's pages, ``["page", digest,
 bytes]``, and ``["state", digest of the page table, trust, detail, iterations redone]``.  An order for the first place
-names a condition and a range of `florlog._bisect.boundaries`; the message is ``["found", its number, terms, trust,
+names a condition and a range of `florlog.questions.bisection.boundaries`; the message is ``["found", its number, terms, trust,
 detail, iterations redone]``, or ``["none", iterations redone]`` and ``["end"]``.  Instead of that may come
 ``["differs", text]``, ``["unusable", why images cannot be restored]`` or ``["error", text]``.
 """
@@ -20,7 +20,6 @@ from typing import Any, BinaryIO, NoReturn
 from florlog_recovery import Condition, Loop, Plan, Request, RunTree, WhereError, boundary_request, plan_redo
 from florlog_wal import Store, WalError, encode_table, page_digest
 
-from florlog._bisect import Boundary, boundaries, looked_at
 from florlog.errors import FlorlogError, ImageError
 from florlog.following.trust import where
 from florlog.images.imager import page_table
@@ -28,6 +27,7 @@ from florlog.images.snapshot import snapshot
 from florlog.program.environment import changes, environment
 from florlog.program.measured_costs import costs_of
 from florlog.programs.recorded_program import RecordedProgram
+from florlog.questions.bisection import Boundary, boundaries, looked_at
 from florlog.recording.session import open_store, tree_of
 from florlog.redo.lookout import Lookout
 from florlog.redo.wire import send

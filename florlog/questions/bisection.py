@@ -19,10 +19,10 @@ from typing import Any
 from florlog_recovery import Condition, Loop, Node, RunTree, WhereError, state_name
 from florlog_wal import Path, Store
 
-from florlog._elements import Elements
 from florlog.errors import FlorlogError
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED
 from florlog.images.imager import SavedState
+from florlog.questions.elements import Elements
 from florlog.reading.columns import RECORDED
 from florlog.reading.reader import RunView
 from florlog.redo.past_state import explored, public

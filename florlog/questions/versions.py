@@ -7,7 +7,7 @@ run's settings or modules reach another one's.  Nothing of the user's is written
 Which statements: those that the newest run of the script lacks; where it has them all, to each run those that this run
 lacks.  What else was added comes along only where a placed statement reads what it binds.
 
-``python -m florlog._versions`` is the process: an order on stdin as JSON, messages on stdout as `florlog.redo.wire`
+``python -m florlog.questions.versions`` is the process: an order on stdin as JSON, messages on stdout as `florlog.redo.wire`
 has them, the answer as JSON text.
 """
 
@@ -141,7 +141,7 @@ def _replayed(store: Store, tree: RunTree, texts: dict[str, str], argv: Sequence
             "shown": {scratch.path(recorded): recorded for recorded in texts},
         }
         done = subprocess.run(
-            [sys.executable, "-m", "florlog._versions"],
+            [sys.executable, "-m", "florlog.questions.versions"],
             input=json.dumps(order).encode(),
             stdout=subprocess.PIPE,
             check=False,
