@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from florlog.commands._arguments import place
-from florlog.export.mlflow import write_mlflow
-from florlog.export.state import write_state, writer_of
-from florlog.export.tensorboard import write_tensorboard
-from florlog.export.values import FORMATS, write_values
+from florlog.export.state_file import write_state, writer_of
+from florlog.export.to_mlflow import write_mlflow
+from florlog.export.to_tensorboard import write_tensorboard
+from florlog.export.value_file import FORMATS, write_values
 from florlog.following.trust import where
 from florlog.reading.reader import Log, RunView
 from florlog.reading.render import printable
