@@ -22,10 +22,10 @@ from typing import Any
 from florlog_wal import Begin, Commit, LoopBegin, LoopEnd, RunBegin, RunEnd, Statement, Store
 
 import florlog
-from florlog.inspect.browser.app import Browser
-from florlog.inspect.browser.runscreen import RunScreen
 from florlog.inspect.selection import Selection
 from florlog.recording.session import open_store
+from florlog.ui.app import Browser
+from florlog.ui.runscreen import RunScreen
 
 EPOCHS = 100
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from textual.widgets import Input
 
-from florlog.inspect.browser.app import Browser
-from florlog.inspect.browser.ask import Ask
-from florlog.inspect.browser.runscreen import RunScreen
 from florlog.inspect.selection import Selection
 from florlog.recording.session import open_store
+from florlog.ui.app import Browser
+from florlog.ui.ask import Ask
+from florlog.ui.runscreen import RunScreen
 
 IMAGES = Path(__file__).resolve().parent / "images"
 NORM = "grad_norm=nn.utils.get_total_norm([p.grad for p in model.parameters()])"

@@ -63,12 +63,12 @@ def run(options: argparse.Namespace) -> int:
     _check(view, options)
     selection = Selection.of(options)
     if options.web:
-        from florlog.inspect.web import serve
+        from florlog.ui.web import serve
 
         serve(store_path(options.store), name, options.port)
         return 0
     if view is None and _wants_browser(options):
-        from florlog.inspect.browser import open_browser
+        from florlog.ui import open_browser
 
         return open_browser(store_path(options.store), name, selection)
     with open_store(store_path(options.store), "r") as store:

@@ -17,17 +17,17 @@ from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from florlog.inspect.browser.app import Browser
-from florlog.inspect.browser.ask import Ask
-from florlog.inspect.browser.curves import Curves
-from florlog.inspect.browser.iterations import IterationTree
-from florlog.inspect.browser.prompt import Page, Prompt
-from florlog.inspect.browser.recordlist import RecordList
-from florlog.inspect.browser.runlist import RunList, Runs
-from florlog.inspect.browser.runscreen import RunScreen
-from florlog.inspect.browser.sourceview import SourceView
 from florlog.inspect.selection import Selection
 from florlog.recording.session import open_store
+from florlog.ui.app import Browser
+from florlog.ui.ask import Ask
+from florlog.ui.curves import Curves
+from florlog.ui.iterations import IterationTree
+from florlog.ui.prompt import Page, Prompt
+from florlog.ui.recordlist import RecordList
+from florlog.ui.runlist import RunList, Runs
+from florlog.ui.runscreen import RunScreen
+from florlog.ui.sourceview import SourceView
 
 from .stores import evil, train
 

@@ -13,12 +13,12 @@ from rich.text import Text
 from textual.binding import Binding
 from textual.widgets import Static
 
-from florlog.inspect.browser.braille import Dots, drawn
 from florlog.inspect.forms import TRUST_COLOURS, place
 from florlog.reading.columns import TRUST, Columns
 from florlog.reading.reader import Log, RunView
 from florlog.reading.render import brief, printable
 from florlog.recording.session import sessions_of
+from florlog.ui.braille import Dots, drawn
 
 _OTHER = "bright_black"
 

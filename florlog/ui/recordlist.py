@@ -10,13 +10,13 @@ from dataclasses import replace
 from florlog_wal import Entry, Path, Record, SessionInfo, Store
 from rich.text import Text
 
-from florlog.inspect.browser.lines import Lines
 from florlog.inspect.forms import COLOURS, SHORT, detail, place
 from florlog.inspect.paths import Paths
 from florlog.inspect.records import selected
 from florlog.inspect.redo import Overlay
 from florlog.inspect.selection import Selection
 from florlog.recording.session import sessions_of
+from florlog.ui.lines import Lines
 
 _PAGE = 128
 _NARROW = 72  # columns, below which the type's name is shortened

@@ -13,12 +13,12 @@ from textual.message import Message
 from textual.widgets import Static
 
 from florlog.errors import FlorlogError
-from florlog.inspect.browser.detail import record_detail
-from florlog.inspect.browser.lines import Lines
-from florlog.inspect.browser.prompt import Prompt
-from florlog.inspect.browser.recordlist import RecordList
 from florlog.inspect.forms import detail, place
 from florlog.inspect.selection import At, Selection
+from florlog.ui.detail import record_detail
+from florlog.ui.lines import Lines
+from florlog.ui.prompt import Prompt
+from florlog.ui.recordlist import RecordList
 
 _NEAR = 5000  # records looked through at once; what may lie further away is looked for in the background
 

@@ -9,9 +9,9 @@ from florlog_wal import Store
 from textual.app import App
 from textual.binding import Binding
 
-from florlog.inspect.browser.runlist import Runs
-from florlog.inspect.browser.runscreen import RunScreen
 from florlog.inspect.selection import Selection
+from florlog.ui.runlist import Runs
+from florlog.ui.runscreen import RunScreen
 
 
 class Browser(App[None]):

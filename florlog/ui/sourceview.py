@@ -10,10 +10,10 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from florlog.inspect.beside import Place, values_beside
-from florlog.inspect.browser.lines import Lines
 from florlog.inspect.sources import Recorded, mark, sources_of
 from florlog.reading.reader import Value
 from florlog.reading.render import brief, printable
+from florlog.ui.lines import Lines
 
 _LONGEST = 400
 _HIGHLIGHTED = 1_000_000  # characters of a file that is coloured

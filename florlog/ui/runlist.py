@@ -13,11 +13,11 @@ from textual.binding import Binding
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from florlog.inspect.browser.lines import Lines
-from florlog.inspect.browser.runscreen import RunScreen
 from florlog.inspect.runfacts import RunFacts, facts_of
 from florlog.inspect.selection import Selection
 from florlog.reading.render import printable, size
+from florlog.ui.lines import Lines
+from florlog.ui.runscreen import RunScreen
 
 _COLOURS = {"complete": "green", "running": "cyan", "crashed": "yellow", "failed": "red"}
 

@@ -13,18 +13,18 @@ from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Footer, Static, Tree
 
 from florlog.errors import FlorlogError
-from florlog.inspect.browser.ask import Ask
-from florlog.inspect.browser.curves import Curves
-from florlog.inspect.browser.iterations import Item, IterationTree
-from florlog.inspect.browser.prompt import Page
-from florlog.inspect.browser.recordlist import RecordList
-from florlog.inspect.browser.recordpane import RecordPane
-from florlog.inspect.browser.sourceview import SourceView
 from florlog.inspect.hindsight import default_line
 from florlog.inspect.redo import Overlay, plan_for_iterations
 from florlog.inspect.selection import At, Selection
 from florlog.reading.reader import RunView, Value
 from florlog.reading.render import printable, size
+from florlog.ui.ask import Ask
+from florlog.ui.curves import Curves
+from florlog.ui.iterations import Item, IterationTree
+from florlog.ui.prompt import Page
+from florlog.ui.recordlist import RecordList
+from florlog.ui.recordpane import RecordPane
+from florlog.ui.sourceview import SourceView
 
 HELP = """\
  h  hindsight: type an expression, get its values by replay

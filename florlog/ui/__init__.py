@@ -14,7 +14,7 @@ from florlog.recording.session import open_store, sessions_of
 
 def open_browser(path: Path, run: str | None, selection: Selection) -> int:
     """Browse a store until the user leaves; the exit code."""
-    from florlog.inspect.browser.app import Browser
+    from florlog.ui.app import Browser
 
     with open_store(path, "r") as store:
         if run is not None:
