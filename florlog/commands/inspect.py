@@ -17,14 +17,14 @@ from florlog.commands._arguments import number_of
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.hindsight.plan_view import plan_text, plan_view
 from florlog.inspect import forms
-from florlog.inspect.images import images_of, images_text
+from florlog.inspect.image_view import images_of, images_text
 from florlog.inspect.outline import outline, outline_text
-from florlog.inspect.records import followed, open_end, selected
-from florlog.inspect.redo import plan_for_iterations
+from florlog.inspect.record_view import followed, open_end, selected
+from florlog.inspect.redo_view import plan_for_iterations
 from florlog.inspect.selection import Selection, add_selection
-from florlog.inspect.sources import sources_of, sources_text
+from florlog.inspect.source_view import sources_of, sources_text
 from florlog.inspect.stats import stats_of, stats_text
-from florlog.inspect.valuelines import CSV_COLUMNS, value_line, values_of
+from florlog.inspect.value_lines import CSV_COLUMNS, value_line, values_of
 from florlog.reading.reader import RunView
 from florlog.reading.render import jsonable, printable
 from florlog.recording.session import newest_run, open_store, sessions_of, store_path, tree_of

@@ -10,7 +10,7 @@ from typing import Any
 from florlog_wal import CheckpointBegin, CheckpointEnd, Commit, Entry, Path, Store
 
 from florlog.inspect.clock import Clock
-from florlog.inspect.records import selected
+from florlog.inspect.record_view import selected
 from florlog.inspect.selection import Selection
 from florlog.reading.render import duration, printable, size
 from florlog.recording.session import sessions_of

@@ -7,7 +7,7 @@ from typing import Any
 
 from florlog_wal import Path, Store
 
-from florlog.inspect.sources import sources_of
+from florlog.inspect.source_view import sources_of
 from florlog.reading.columns import RECORDED
 from florlog.reading.reader import RunView
 from florlog.reading.render import jsonable

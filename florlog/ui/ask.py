@@ -15,9 +15,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static
 
 from florlog.errors import FlorlogError
+from florlog.inspect.asking import log_statement, place_at, replay
 from florlog.inspect.forms import TRUST_COLOURS, place
-from florlog.inspect.hindsight import log_statement, place_at, replay
-from florlog.inspect.sources import Recorded
+from florlog.inspect.source_view import Recorded
 from florlog.reading.render import brief, duration, printable
 
 

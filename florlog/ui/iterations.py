@@ -11,7 +11,7 @@ from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
 from florlog.inspect.outline import loop_state, node_state
-from florlog.inspect.redo import Overlay
+from florlog.inspect.redo_view import Overlay
 from florlog.reading.render import duration, printable
 
 _MOST = 100  # children of one line; more are folded into ranges

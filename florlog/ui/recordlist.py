@@ -12,8 +12,8 @@ from rich.text import Text
 
 from florlog.inspect.forms import COLOURS, SHORT, detail, place
 from florlog.inspect.paths import Paths
-from florlog.inspect.records import selected
-from florlog.inspect.redo import Overlay
+from florlog.inspect.record_view import selected
+from florlog.inspect.redo_view import Overlay
 from florlog.inspect.selection import Selection
 from florlog.recording.session import sessions_of
 from florlog.ui.lines import Lines

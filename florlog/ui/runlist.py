@@ -13,7 +13,7 @@ from textual.binding import Binding
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from florlog.inspect.runfacts import RunFacts, facts_of
+from florlog.inspect.run_facts import RunFacts, facts_of
 from florlog.inspect.selection import Selection
 from florlog.reading.render import printable, size
 from florlog.ui.lines import Lines

@@ -13,8 +13,8 @@ from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Footer, Static, Tree
 
 from florlog.errors import FlorlogError
-from florlog.inspect.hindsight import default_line
-from florlog.inspect.redo import Overlay, plan_for_iterations
+from florlog.inspect.asking import default_line
+from florlog.inspect.redo_view import Overlay, plan_for_iterations
 from florlog.inspect.selection import At, Selection
 from florlog.reading.reader import RunView, Value
 from florlog.reading.render import printable, size

@@ -9,8 +9,8 @@ from florlog_wal import Path, Store
 from rich.syntax import Syntax
 from rich.text import Text
 
-from florlog.inspect.beside import Place, values_beside
-from florlog.inspect.sources import Recorded, mark, sources_of
+from florlog.inspect.source_margin import Place, values_beside
+from florlog.inspect.source_view import Recorded, mark, sources_of
 from florlog.reading.reader import Value
 from florlog.reading.render import brief, printable
 from florlog.ui.lines import Lines

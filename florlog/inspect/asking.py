@@ -22,7 +22,7 @@ from florlog_recovery import RunTree
 
 from florlog.errors import FlorlogError
 from florlog.inspect.selection import At
-from florlog.inspect.sources import Recorded
+from florlog.inspect.source_view import Recorded
 
 _LEAVING = (ast.Return, ast.Raise, ast.Break, ast.Continue)
 
