@@ -12,8 +12,8 @@ from typing import Any
 
 from florlog.commands._arguments import number_of
 from florlog.commands._question import add_question, planned
-from florlog.commands._runs import replay_runs
-from florlog.commands._table import table
+from florlog.commands._several_runs import replay_runs
+from florlog.commands._text_table import table
 from florlog.hindsight.plan_view import PlanView, analyzed, plan_text
 from florlog.hindsight.request import Question
 from florlog.reading.render import jsonable

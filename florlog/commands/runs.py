@@ -6,7 +6,7 @@ import argparse
 import json
 
 from florlog.commands._arguments import add_format as arguments
-from florlog.commands._table import table
+from florlog.commands._text_table import table
 from florlog.reading.reader import RunView
 from florlog.recording.session import open_store, store_path
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from florlog.commands._table import table
+from florlog.commands._text_table import table
 from florlog.errors import FlorlogError
 from florlog.questions.versions import Version, replay_versions, runs_of
 from florlog.recording.journal import report
