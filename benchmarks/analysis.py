@@ -17,7 +17,7 @@ from florlog.hindsight.request import program_of
 from florlog.source.carry.changeset import loop_effects
 from florlog.source.diff.source_diff import compare
 from florlog.source.edit.loop_choice import choose
-from florlog.source.reach.regions import Program
+from florlog.source.reach.regions import ProgramAnalysis
 
 SCRIPTS = Path(__file__).parents[1] / "tests" / "corpus" / "scripts"
 
@@ -54,7 +54,7 @@ def main() -> None:
     print(f"{len(files)} files, {total} lines")
     added = {file: text + "\nprint('one more')\n" for file, text in files.items()}
     rows = {
-        "call graph and regions": lambda: Program(files, script),
+        "call graph and regions": lambda: ProgramAnalysis(files, script),
         "the same, again": lambda: program_of(tuple(files.items()), script),
         "what was added": lambda: [compare(files[f], added[f], filename=f) for f in files],
         "loops of the training": lambda: choose(files),

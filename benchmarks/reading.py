@@ -22,8 +22,8 @@ from typing import Any
 from florlog_wal import Begin, Commit, LoopBegin, LoopEnd, RunBegin, RunEnd, Statement, Store
 
 import florlog
-from florlog.inspect.selection import Selection
-from florlog.recording.session import open_store
+from florlog.inspect.selection import RecordSelection
+from florlog.program.stores import open_store
 from florlog.ui.app import Browser
 from florlog.ui.runscreen import RunScreen
 
@@ -65,7 +65,7 @@ def write(path: Path, records: int) -> None:
 async def browse(path: Path) -> dict[str, float]:
     """CPU seconds from Enter to the first records, to the last ones, and until the analysis is there."""
     with open_store(path, "r") as store:
-        app = Browser(store, None, Selection())
+        app = Browser(store, None, RecordSelection())
         async with app.run_test(size=(120, 40)) as pilot:
             await pilot.pause()
             start = time.thread_time()

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from textual.widgets import Input
 
-from florlog.inspect.selection import Selection
-from florlog.recording.session import open_store
+from florlog.inspect.selection import RecordSelection
+from florlog.program.stores import open_store
 from florlog.ui.app import Browser
 from florlog.ui.ask import Ask
 from florlog.ui.runscreen import RunScreen
@@ -26,7 +26,7 @@ NORM = "grad_norm=nn.utils.get_total_norm([p.grad for p in model.parameters()])"
 async def shoot(path: Path) -> None:
     """Records, source and plan; then the question of the tutorial key by key, and the answer's curve."""
     with open_store(path, "r") as store:
-        app = Browser(store, None, Selection())
+        app = Browser(store, None, RecordSelection())
         async with app.run_test(size=(100, 28)) as pilot:
 
             async def picture(name: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from florlog_recovery import CostModel, Loop, Node, Request, RunTree
+from florlog_recovery import Atoms, CostModel, Loop, Node, RunTree
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Event:
     share: float | None = None  # the requested part of an atom
 
 
-def timeline(tree: RunTree, request: Request) -> list[Event]:
+def timeline(tree: RunTree, request: Atoms) -> list[Event]:
     """All events of the run in order, up to the last requested atom."""
     events: list[Event] = []
 
@@ -59,7 +59,7 @@ def timeline(tree: RunTree, request: Request) -> list[Event]:
 
 
 def cheapest(
-    tree: RunTree, request: Request, costs: CostModel, skippable: Collection[Loop] = frozenset()
+    tree: RunTree, request: Atoms, costs: CostModel, skippable: Collection[Loop] = frozenset()
 ) -> float:
     """The least cost of any walk that executes every requested atom, by exhaustive search."""
     events = timeline(tree, request)

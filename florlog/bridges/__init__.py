@@ -1,1 +1,5 @@
-"""bridges."""
+"""Loops that are not florlog's own, turned into transactions.
+
+In come loops of unmodified scripts and of frameworks.  Out come calls of `florlog.recording`.  `plain_loops`
+serves the loops of a script that never heard of florlog.  **The bridge to a framework is a module here.**
+"""

@@ -1,10 +1,10 @@
 """The command ``florlog``: one module per command.
 
-Data goes to stdout, progress and errors to stderr; an error is one line.  Exit codes: 0 done, 1 the log or
-a replay disagrees with the recording, 2 wrong use.
+Data goes to stdout, progress and errors to stderr; an error is one line.  Exit codes: 0 done, 1 the log or a
+replay disagrees with the recording, 2 wrong use.
 
-A command's module has ``HELP``, a sentence; ``arguments``, which adds what the command takes to its parser;
-and ``run``, which gets the parsed options and returns the exit code.  Only the module of the command that is called
+A command's module has ``HELP``, a sentence; ``arguments``, which adds what the command takes to its parser; and
+``run``, which gets the parsed options and returns the exit code.  Only the module of the command that is called
 is imported: all of them take longer than some of them run.
 """
 

@@ -13,8 +13,8 @@ from florlog_wal import Path as IterationPath
 from florlog_wal import Store
 
 from florlog.errors import FlorlogError, NoSuchRunError
-from florlog.images import budget as _budget
-from florlog.recording.session import newest_run, sessions_of, tree_of
+from florlog.program import units
+from florlog.program.stores import newest_run, sessions_of, tree_of
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
@@ -32,9 +32,10 @@ def number_of(what: str) -> Callable[[str], int]:
     """How an argument is read that is a number of something, 1 or more."""
 
     def number(text: str) -> int:
-        if not text.isdecimal() or int(text) == 0:
-            raise argparse.ArgumentTypeError(f"{text!r} is no number of {what}: give 1 or more")
-        return int(text)
+        try:
+            return units.count(text, what)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     return number
 
@@ -42,7 +43,7 @@ def number_of(what: str) -> Callable[[str], int]:
 def size(text: str) -> int:
     """A size in bytes, such as 500M or 2G."""
     try:
-        return _budget.size(text)
+        return units.size(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -12,7 +12,7 @@ from florlog.commands._arguments import add_format, add_script, number_of, run_o
 from florlog.errors import SourceChangedError
 from florlog.hindsight.plan_view import PlanView, plan_view
 from florlog.hindsight.request import Question, ask, plan_for
-from florlog.recording.journal import report
+from florlog.program.terminal import report
 
 
 def add_question(parser: argparse.ArgumentParser) -> None:

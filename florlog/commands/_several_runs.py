@@ -10,9 +10,9 @@ from typing import Any
 
 from florlog.commands._text_table import table
 from florlog.errors import FlorlogError
+from florlog.program.stores import open_store, store_path
+from florlog.program.terminal import report
 from florlog.questions.versions import Version, replay_versions, runs_of
-from florlog.recording.journal import report
-from florlog.recording.session import open_store, store_path
 
 
 def replay_runs(options: argparse.Namespace, passed_on: Sequence[str]) -> int:

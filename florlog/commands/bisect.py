@@ -7,10 +7,10 @@ import json
 
 from florlog.commands._arguments import add_format, add_script, run_of_script
 from florlog.following.trust import where
+from florlog.program.stores import open_store, store_path
 from florlog.questions.bisection import First, first
 from florlog.reading.reader import RunView
 from florlog.reading.render import brief, jsonable, printable
-from florlog.recording.session import open_store, store_path
 
 HELP = "Find the first iteration at which a condition on values or on the state holds."
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from florlog.commands._arguments import add_format
 from florlog.following.trust import where
+from florlog.program.stores import open_store, store_path
 from florlog.reading.reader import Log
 from florlog.reading.render import brief, printable
 from florlog.reading.run_diff import differences
-from florlog.recording.session import open_store, store_path
 
 HELP = "Compare two runs: parameters, source, environment, and the first iteration whose values differ."
 

@@ -8,7 +8,7 @@ import json
 from florlog.commands._effects import show_effects
 from florlog.commands._question import add_question, planned
 from florlog.hindsight.plan_view import plan_text
-from florlog.recording.session import open_store, store_path
+from florlog.program.stores import open_store, store_path
 
 __all__ = ["HELP", "arguments", "run"]
 

@@ -12,9 +12,9 @@ from florlog.export.to_mlflow import write_mlflow
 from florlog.export.to_tensorboard import write_tensorboard
 from florlog.export.value_file import FORMATS, write_values
 from florlog.following.trust import where
+from florlog.program.stores import open_store, store_path
 from florlog.reading.reader import Log, RunView
 from florlog.reading.render import printable
-from florlog.recording.session import open_store, store_path
 from florlog.redo.past_state import state_at
 
 HELP = "Write a run's values or a state for other tools: files, TensorBoard, MLflow, safetensors."

@@ -9,7 +9,7 @@ import json
 from florlog_wal import Entry, Note, compact, gc
 
 from florlog.commands._arguments import add_format, size
-from florlog.recording.session import open_store, store_path
+from florlog.program.stores import open_store, store_path
 
 HELP = "Remove what the given policy does not keep, and every page that nothing needs."
 

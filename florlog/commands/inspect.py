@@ -21,13 +21,13 @@ from florlog.inspect.image_view import images_of, images_text
 from florlog.inspect.outline import outline, outline_text
 from florlog.inspect.record_view import followed, open_end, selected
 from florlog.inspect.redo_view import plan_for_iterations
-from florlog.inspect.selection import Selection, add_selection
+from florlog.inspect.selection import RecordSelection, add_selection
 from florlog.inspect.source_view import sources_of, sources_text
 from florlog.inspect.stats import stats_of, stats_text
 from florlog.inspect.value_lines import CSV_COLUMNS, value_line, values_of
+from florlog.program.stores import newest_run, open_store, sessions_of, store_path, tree_of
 from florlog.reading.reader import RunView
 from florlog.reading.render import jsonable, printable
-from florlog.recording.session import newest_run, open_store, sessions_of, store_path, tree_of
 
 HELP = "Look at a run: the browser on a terminal, else its records, one a line."
 VIEWS = ("tree", "values", "images", "source", "plan")
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     """Show what was asked for."""
     view, name = _words(options.words)
     _check(view, options)
-    selection = Selection.of(options)
+    selection = RecordSelection.of(options)
     if options.web:
         from florlog.ui.web import serve
 
@@ -134,7 +134,9 @@ def _wants_browser(options: argparse.Namespace) -> bool:
 class _Shown:
     """Prints in the format that was asked for."""
 
-    def __init__(self, store: Store, run: str, selection: Selection, options: argparse.Namespace) -> None:
+    def __init__(
+        self, store: Store, run: str, selection: RecordSelection, options: argparse.Namespace
+    ) -> None:
         self.store, self.run, self.selection = store, run, selection
         self.format = options.format or "text"
         self.options = options

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from florlog.errors import FlorlogError
+from florlog.program.stores import store_path
 from florlog.programs.hands_free import execute, print_traceback
-from florlog.recording.session import store_path
 
 __all__ = ["HELP", "arguments", "run"]
 

@@ -16,9 +16,9 @@ from florlog.commands._several_runs import replay_runs
 from florlog.commands._text_table import table
 from florlog.hindsight.plan_view import PlanView, analyzed, plan_text
 from florlog.hindsight.request import Question
+from florlog.program.stores import open_store, store_path
+from florlog.program.terminal import report
 from florlog.reading.render import jsonable
-from florlog.recording.journal import report
-from florlog.recording.session import open_store, store_path
 from florlog.redo.answer import Answer, answer
 
 __all__ = ["HELP", "arguments", "run"]

@@ -9,11 +9,12 @@ from pathlib import Path
 from florlog.commands._arguments import add_script as arguments
 from florlog.commands._arguments import run_of_script
 from florlog.errors import FlorlogError, RanksError
+from florlog.program.stores import open_store, store_path
+from florlog.program.terminal import report
 from florlog.programs.hands_free import KEY, execute
 from florlog.programs.scripts import run_as_main
 from florlog.recording import session as _session
-from florlog.recording.journal import report
-from florlog.recording.session import Resume, open_store, store_path
+from florlog.recording.session import Resume
 
 __all__ = ["HELP", "arguments", "run"]
 

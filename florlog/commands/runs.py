@@ -7,8 +7,8 @@ import json
 
 from florlog.commands._arguments import add_format as arguments
 from florlog.commands._text_table import table
+from florlog.program.stores import open_store, store_path
 from florlog.reading.reader import RunView
-from florlog.recording.session import open_store, store_path
 
 __all__ = ["HELP", "arguments", "run"]
 

@@ -9,7 +9,7 @@ from florlog_wal import verify
 
 from florlog.commands._arguments import add_format as arguments
 from florlog.errors import StoreError
-from florlog.recording.session import store_path
+from florlog.program.stores import store_path
 
 __all__ = ["HELP", "arguments", "run"]
 

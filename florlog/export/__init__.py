@@ -1,1 +1,4 @@
-"""Values out to files and services that others read."""
+"""Values and states as files and in services that others read.
+
+In comes a run as `florlog.reading` shows it.  Out come files.  **A new export is a module here.**
+"""

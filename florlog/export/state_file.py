@@ -1,6 +1,7 @@
 """A state as a file that others read: safetensors, or torch's own format as ``weights_only=True`` reads it.
 
-In a safetensors file every tensor and array has the name that leads to it (`florlog.state.leaves`).  What is neither, such
+In a safetensors file every tensor and array has the name that leads to it (`florlog.state.leaves`).  What is
+neither, such
 as a learning rate, is in the file's metadata: ``values`` is a JSON object from such names to values.  ``florlog`` there
 is a JSON object that tells run, place, trust and, under ``left_out``, what neither holds.  Tracked names never start
 with a slash; the random generators' states are below ``/rng``.
@@ -19,14 +20,14 @@ import torch
 
 from florlog.errors import FlorlogError
 from florlog.program.extras import need
-from florlog.redo.past_state import State
+from florlog.redo.past_state import PastState
 from florlog.state.leaves import named_leaves
 
 _JSON = (type(None), bool, int, float, str)
 _LEFT_OUT: Any = object()
 
 
-def write_state(state: State, about: dict[str, Any], path: Path) -> tuple[int, list[str]]:
+def write_state(state: PastState, about: dict[str, Any], path: Path) -> tuple[int, list[str]]:
     """Write a state, in the format of the file's ending; how many tensors it has, and the names of what is left out.
 
     ``about``: what to keep with it, in JSON's types (safetensors only).  Raises `FlorlogError` for an ending that

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from florlog_recovery import Loop, RunTree
-from florlog_wal import Commit, Frame, Store, Values, decode_value, encode_value
+from florlog_wal import Commit, StackFrame, Store, Values, decode_value, encode_value
 
 from florlog.following.stack import Expected, OpenIteration, OpenLoop
-from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found, where
+from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, FoundValue, where
 from florlog.images.imager import SavedState, differing, digests_only, page_table, state_digest
 from florlog.images.snapshot import snapshot
 from florlog.state.inplace import bits
@@ -39,11 +39,11 @@ class Checks:
         store: Store,
         tree: RunTree,
         lines: Mapping[str, tuple[str, Mapping[int, int]]] | None,
-        unsteady: Collection[tuple[Frame | None, str, int]] = (),
+        unsteady: Collection[tuple[StackFrame | None, str, int]] = (),
         *,
         resuming: bool = False,
     ) -> None:
-        self.found: list[Found] = []
+        self.found: list[FoundValue] = []
         self.sampled = False  # words of the parameters were compared when the last iteration ended
         self.alarm: Callable[[str], None] = lambda difference: None
         self.differences: list[str] = []
@@ -58,7 +58,7 @@ class Checks:
         self._compared = 0
         self._closed = 0  # comparisons of what an iteration, or a state, was as a whole
         self._unread = False  # an item was received that cannot be compared, and the state was not since
-        self._pending: list[Found] = []
+        self._pending: list[FoundValue] = []
         self._skips: list[str] = []  # loops skipped since the state was last known to be the recorded one
         self._skipped = ""  # the last loop skipped since an image was restored
         self._told: set[tuple[str, int]] = set()  # recorded log statements that told what is stale
@@ -131,7 +131,7 @@ class Checks:
                     self._differ(f"{name} (line {line}) is logged at {where(iteration.path)}, and was not")
                 return
         if not self._resuming:
-            found = Found(
+            found = FoundValue(
                 file,
                 line,
                 qualname,
@@ -321,7 +321,7 @@ _UNREAD = (
 )
 
 
-def _present(loop: OpenLoop) -> Frame:
+def _present(loop: OpenLoop) -> StackFrame:
     code, line = loop.site
     return code.co_filename, code.co_qualname, line
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, NodePlan, Plan, RunTree
-from florlog_wal import Commit, Frame, Store
+from florlog_wal import Commit, StackFrame, Store
 
 from florlog.errors import ChangedError
 from florlog.following.checks import Checks
@@ -31,9 +31,9 @@ if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not 
     from florlog.source.skip.skipping import Skipped
 
 Restore = Callable[[OpenLoop, int, Image], None]
-Skip = Callable[[OpenLoop, Commit], str]
+SkipLoop = Callable[[OpenLoop, Commit], str]
 PassOver = Callable[["Sequence[Act]"], str]
-Passing = Mapping[Loop | tuple[Node, int], Collection[int]]
+PassedPieces = Mapping[Loop | tuple[Node, int], Collection[int]]
 """The numbers of the pieces that are passed over in a loop's innermost iterations, or in a segment of another one."""
 
 _WITNESS = 0.05  # seconds of training that a value's proof may take behind it
@@ -54,10 +54,10 @@ class Guide:
         *,
         frontier: tuple[Node, int | Loop] | None = None,
         exits: Mapping[Loop | tuple[Node, int], Exit] | None = None,
-        unsteady: Collection[tuple[Frame | None, str, int]] = (),
+        unsteady: Collection[tuple[StackFrame | None, str, int]] = (),
         skippable: Mapping[Loop, Skipped] | None = None,
         pieces: Sequence[Piece] = (),
-        passing: Passing | None = None,
+        passing: PassedPieces | None = None,
     ) -> None:
         self.store = store
         self.tree = tree
@@ -144,7 +144,7 @@ class Guide:
             return False
         return loop.count == recorded.count
 
-    def next_index(self, loop: OpenLoop, restore: Restore, skip: Skip) -> int | None:
+    def next_index(self, loop: OpenLoop, restore: Restore, skip: SkipLoop) -> int | None:
         """The iteration to run now, None at the planned end; calls ``restore`` and ``skip`` where the plan says so.
 
         ``skip`` answers what speaks against it; the loop is run then.
@@ -163,7 +163,7 @@ class Guide:
             around = None if around.loop is None else around.loop.parent
         raise SkipRest
 
-    def _planned_index(self, loop: OpenLoop, restore: Restore, skip: Skip) -> int | None:
+    def _planned_index(self, loop: OpenLoop, restore: Restore, skip: SkipLoop) -> int | None:
         plan = loop.plan
         if plan is None or not self.navigating:
             return loop.count
@@ -200,7 +200,7 @@ class Guide:
         last = plan.stretches[loop.stretch - 1].last
         return loop.count < stop and sum(plan.loop.seconds[last + 1 : loop.count + 1]) < _WITNESS
 
-    def _skip(self, loop: OpenLoop, skip: Skip) -> bool:
+    def _skip(self, loop: OpenLoop, skip: SkipLoop) -> bool:
         recorded = loop.recorded
         assert recorded is not None
         last = self.store.record(recorded.commits[-1]).record

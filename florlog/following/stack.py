@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any
+from types import CodeType
+from typing import Any, TypeAlias
 
 from florlog_recovery import Loop, LoopPlan, Node, NodePlan
 from florlog_wal import Commit, Path
 
-from florlog.recording.journal import Site
 from florlog.state.cursors import Cursor
+
+Site: TypeAlias = tuple[CodeType, int]
+"""A call site: the code that runs and its line."""
 
 Expected = dict[tuple[str, int, str], deque[bytes]]
 """Recorded values still to come in an iteration: file, line and name -> encodings in order."""

@@ -11,7 +11,7 @@ PROVEN, CONSISTENT, UNVERIFIED, DIVERGED = "PROVEN", "CONSISTENT", "UNVERIFIED",
 
 
 @dataclass(slots=True)
-class Found:
+class FoundValue:
     """A value that the recording does not have."""
 
     file: str

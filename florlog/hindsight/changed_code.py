@@ -20,8 +20,8 @@ from florlog_wal import Path as IterationPath
 from florlog.hindsight.compared_files import Compared, read_in
 from florlog.source.diff.source_diff import Change
 from florlog.source.edit.loop_choice import choose
-from florlog.source.edit.rewrite import Reading, reading
-from florlog.source.reach.regions import Frame, Location, Program
+from florlog.source.edit.rewrite import Rewrite, reading
+from florlog.source.reach.regions import Location, LoopSite, ProgramAnalysis
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class _Changed:
 
     file: Compared
     change: Change
-    program: Program
+    program: ProgramAnalysis
     site: Location
 
     def __str__(self) -> str:
@@ -41,7 +41,12 @@ class ChangedCode:
     """The changes of a program, asked for what they reach in a recorded run."""
 
     def __init__(
-        self, tree: RunTree, files: Sequence[Compared], script: str, present: Program, how: Reading | None
+        self,
+        tree: RunTree,
+        files: Sequence[Compared],
+        script: str,
+        present: ProgramAnalysis,
+        how: Rewrite | None,
     ) -> None:
         self._tree = tree
         self._files = {file.recorded: file for file in files}
@@ -50,10 +55,10 @@ class ChangedCode:
         self._script = script
 
     @cached_property
-    def _recorded(self) -> Program:
+    def _recorded(self) -> ProgramAnalysis:
         texts = {file.present: file.old for file in self._files.values()}
         with read_in(reading(choose(texts).loops) if self._hands_free else None):
-            return Program(texts, self._script)
+            return ProgramAnalysis(texts, self._script)
 
     @cached_property
     def _changes(self) -> list[_Changed]:
@@ -115,7 +120,7 @@ class ChangedCode:
         around = None if loop is None else self._frame(changed, loop.site)
         return {s for s in changed.program.may_run(changed.site, around, stacks) if s <= len(children)}
 
-    def _frame(self, changed: _Changed, frame: Frame) -> Frame:
+    def _frame(self, changed: _Changed, frame: LoopSite) -> LoopSite:
         path, qualname, line = frame
         file = self._files.get(path)
         if file is None:

@@ -13,7 +13,7 @@ from florlog_wal import Store
 from florlog.errors import SourceChangedError
 from florlog.program.recorded_sources import recorded_sources
 from florlog.source.diff.source_diff import SourceDiff, compare
-from florlog.source.edit.rewrite import Reading, statements
+from florlog.source.edit.rewrite import Rewrite, statements
 from florlog.source.names.syntax import read_as
 
 
@@ -50,7 +50,7 @@ def compared(store: Store, tree: RunTree, script: str) -> list[Compared]:
     return found
 
 
-def read_in(how: Reading | None) -> AbstractContextManager[None]:
+def read_in(how: Rewrite | None) -> AbstractContextManager[None]:
     """Within, trees are read as a hands-free recording has them; as they are for None."""
     return nullcontext() if how is None else read_as(how)
 

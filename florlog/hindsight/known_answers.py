@@ -20,11 +20,10 @@ from florlog_wal import Hindsight, Note, Path, RunEnd, Statement, Store
 
 from florlog.following.trust import CONSISTENT, PROVEN
 from florlog.hindsight.select import Chosen, Mask
+from florlog.program.recorded_sources import StatementPlace
 from florlog.source.diff.source_diff import AddedStatement, SourceDiff
 
 KIND = "asked"
-Place = tuple[str, int]
-"""File and line of a statement."""
 
 
 @dataclass(slots=True)
@@ -56,7 +55,9 @@ class Known:
             self.leaves[loop][index] = False
 
 
-def statement_keys(diffs: Mapping[str, SourceDiff], recorded: Mapping[str, str]) -> dict[Place, bytes]:
+def statement_keys(
+    diffs: Mapping[str, SourceDiff], recorded: Mapping[str, str]
+) -> dict[StatementPlace, bytes]:
     """The identity of every added log statement, by its present file and line."""
     others = xxhash.xxh3_64()
     for file, diff in sorted(diffs.items()):
@@ -68,7 +69,7 @@ def statement_keys(diffs: Mapping[str, SourceDiff], recorded: Mapping[str, str])
         for added in diff.added:
             if not _only_logs(added):
                 others.update(repr((recorded[file], *_place(diff, added), ast.dump(added.node))).encode())
-    keys: dict[Place, bytes] = {}
+    keys: dict[StatementPlace, bytes] = {}
     for file, diff in diffs.items():
         for added in diff.added:
             for call in added.log_calls:
@@ -90,7 +91,7 @@ def _place(diff: SourceDiff, added: AddedStatement) -> tuple[int, int]:
     return diff.line_map.get(before, 0), added.node.col_offset
 
 
-def asked(chosen: Chosen, keys: Mapping[Place, bytes]) -> Note:
+def asked(chosen: Chosen, keys: Mapping[StatementPlace, bytes]) -> Note:
     """The note of a session that was asked for these statements in these iterations."""
     leaves = [
         [[list(step) for step in loop.parent.path], loop.name, loop.count, np.packbits(mask).tobytes()]
@@ -104,14 +105,14 @@ def asked(chosen: Chosen, keys: Mapping[Place, bytes]) -> Note:
     return Note(KIND, "", data)
 
 
-def known(store: Store, tree: RunTree, keys: Mapping[Place, bytes]) -> dict[Place, Known]:
+def known(store: Store, tree: RunTree, keys: Mapping[StatementPlace, bytes]) -> dict[StatementPlace, Known]:
     """What earlier replays found for the statements with these keys."""
     found = {place: Known() for place in keys}
     wanted = {key: place for place, key in keys.items()}
     sessions = {session.lsn: session for session in store.sessions()}
     for lsn in tree.replays:
         table: dict[int, Statement] = {}
-        values: dict[Place, dict[Path, list[tuple[str, Any, str]]]] = {}
+        values: dict[StatementPlace, dict[Path, list[tuple[str, Any, str]]]] = {}
         note, ended = None, False
         for entry in store.scan(
             lsn, sessions[lsn].last_lsn + 1, types=(Statement, Hindsight, Note, RunEnd), session=lsn

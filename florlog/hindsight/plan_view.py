@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from florlog_recovery import CostModel, Loop, LoopPlan, NodePlan, Plan, Request, Stretch
+from florlog_recovery import Atoms, CostModel, Loop, LoopPlan, NodePlan, Plan, Stretch
 from florlog_recovery import Node as TreeNode
 from florlog_wal import Path as IterationPath
 
-from florlog.following.guide import Passing
+from florlog.following.guide import PassedPieces
 from florlog.following.trust import where
 from florlog.source.skip.pieces import Piece
 
@@ -26,7 +26,7 @@ an iteration's own code around its loops; "skipped" for a loop that is not run, 
 """
 
 
-class Segment(TypedDict):
+class PlanSegment(TypedDict):
     """One restore and what is executed after it; an empty ``restore`` is the run's own start."""
 
     restore: dict[str, int]
@@ -36,7 +36,7 @@ class Segment(TypedDict):
     actual_seconds: NotRequired[float]
 
 
-class Skip(TypedDict):
+class SkippedPiece(TypedDict):
     """Code within executed iterations that is passed over, as nothing asked for depends on it.
 
     ``piece``: its number among the question's.
@@ -58,8 +58,8 @@ class PlanView(TypedDict):
     iterations_redone: int
     answered_from_log: int
     answered_from_state: int
-    segments: list[Segment]
-    skips: list[Skip]
+    segments: list[PlanSegment]
+    skips: list[SkippedPiece]
     setup_seconds: float
     predicted_seconds: float
     full_rerun_seconds: float
@@ -68,7 +68,7 @@ class PlanView(TypedDict):
 
 class _Viewer:
     def __init__(
-        self, plan: Plan, request: Request, costs: CostModel, reasons: Reasons, passing: Passing
+        self, plan: Plan, request: Atoms, costs: CostModel, reasons: Reasons, passing: PassedPieces
     ) -> None:
         self.request = request
         self.passing = passing
@@ -77,7 +77,7 @@ class _Viewer:
         self.reasons = reasons
         self.redone = 0
         self.from_state = 0
-        self.segments: list[Segment] = []
+        self.segments: list[PlanSegment] = []
         self._segment({}, "start")
         self._fresh = False  # no innermost iteration was executed since the last restore
         self.node(plan.root)
@@ -150,13 +150,13 @@ class _Viewer:
 
 def plan_view(
     plan: Plan,
-    request: Request,
+    request: Atoms,
     costs: CostModel | None = None,
     *,
     answered_from_log: int = 0,
     reasons: Reasons | None = None,
     pieces: Sequence[Piece] = (),
-    passing: Passing | None = None,
+    passing: PassedPieces | None = None,
 ) -> PlanView:
     """The plan as its JSON shape; iterations are counted at the innermost loops.
 
@@ -241,7 +241,7 @@ def plan_text(view: PlanView) -> str:
     return "\n".join(lines)
 
 
-def _segment_lines(segment: Segment) -> list[str]:
+def _segment_lines(segment: PlanSegment) -> list[str]:
     at = "end" if segment["restore_at"] == "end" else "start"
     place = where(tuple(segment["restore"].items()))
     what = f"restore the {at} of {place}" if segment["restore"] else "from the run's start"

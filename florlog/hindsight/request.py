@@ -14,33 +14,34 @@ from pathlib import Path
 
 import numpy as np
 from florlog_recovery import (
+    Atoms,
     Condition,
     CostModel,
     Loop,
     Node,
     Plan,
-    Request,
     RunTree,
     WhereError,
     plan_redo,
 )
-from florlog_wal import Frame, Store
 from florlog_wal import Path as IterationPath
+from florlog_wal import StackFrame, Store
 
 from florlog.errors import FlorlogError, RanksError, SourceChangedError
-from florlog.following.trust import Found
+from florlog.following.trust import FoundValue
 from florlog.hindsight.changed_code import ChangedCode
 from florlog.hindsight.compared_files import compared, read_in
-from florlog.hindsight.known_answers import Known, Place, known, statement_keys
-from florlog.hindsight.select import Chosen, Mask, Selection, outermost
+from florlog.hindsight.known_answers import Known, known, statement_keys
+from florlog.hindsight.select import Chosen, IterationSelection, Mask, outermost
 from florlog.program.measured_costs import costs_of
+from florlog.program.recorded_sources import StatementPlace
 from florlog.source.carry.exposure import exposed_names
 from florlog.source.diff.observation import changing
 from florlog.source.diff.source_diff import SourceDiff
 from florlog.source.edit.loop_choice import choose
-from florlog.source.edit.rewrite import Reading, reading
+from florlog.source.edit.rewrite import Rewrite, reading
 from florlog.source.names.calls import LogCall
-from florlog.source.reach.regions import Exit, Location, Program
+from florlog.source.reach.regions import Exit, Location, ProgramAnalysis
 from florlog.source.skip.pieces import Piece
 from florlog.source.skip.skipping import Skipped, Skipping
 from florlog.state.cursors import WORKER_STATE
@@ -70,18 +71,18 @@ class Question:
     diffs: dict[str, SourceDiff]  # by present file
     recorded_files: dict[str, str]  # present file -> file when recorded
     places: dict[str, str]  # module -> present file
-    request: Request = field(default_factory=Request)
+    request: Atoms = field(default_factory=Atoms)
     chosen: Chosen | None = None  # the iterations asked for; None: all
     exits: dict[Loop | tuple[Node, int], Exit] = field(default_factory=dict)  # where they can be left early
     unusable: set[tuple[Loop, int]] = field(default_factory=set)  # images that lack a variable now needed
     skippable: dict[Loop, Skipped] = field(default_factory=dict)  # loops on which nothing asked for depends
     pieces: list[Piece] = field(default_factory=list)  # code on which nothing asked for depends
     passing: dict[Loop | tuple[Node, int], list[int]] = field(default_factory=dict)  # which of it runs there
-    keys: dict[Place, bytes] = field(default_factory=dict)  # identities of the added statements
-    answered: list[Found] = field(default_factory=list)  # what earlier replays found
+    keys: dict[StatementPlace, bytes] = field(default_factory=dict)  # identities of the added statements
+    answered: list[FoundValue] = field(default_factory=list)  # what earlier replays found
     reasons: dict[Loop | tuple[Node, int], list[str]] = field(default_factory=dict)  # names asked for there
     costs: CostModel = field(default_factory=CostModel)
-    unsteady: set[tuple[Frame | None, str, int]] = field(
+    unsteady: set[tuple[StackFrame | None, str, int]] = field(
         default_factory=set
     )  # loop, file, line of a statement
     notes: list[str] = field(default_factory=list)
@@ -89,7 +90,7 @@ class Question:
     altering: tuple[str, ...] = ()  # added code that does more than observe, as far as its form tells
     changes: tuple[str, ...] = ()  # what else differs, and what that may invalidate
     changed: ChangedCode | None = None  # the same, where the question is put nonetheless
-    reading: Reading | None = None  # how a script that was recorded hands-free is read
+    reading: Rewrite | None = None  # how a script that was recorded hands-free is read
 
     @property
     def lines(self) -> dict[str, tuple[str, dict[int, int]]]:
@@ -152,7 +153,9 @@ def ask(
         for line, what in changing(file.old, file.diff, file.present)
     )
     with read_in(question.reading):
-        program = Program(texts, script) if question.reading else program_of(tuple(texts.items()), script)
+        program = (
+            ProgramAnalysis(texts, script) if question.reading else program_of(tuple(texts.items()), script)
+        )
     changed = ChangedCode(tree, files, script, program, question.reading)
     if changed:
         question.changes = tuple(changed.described())
@@ -164,7 +167,7 @@ def ask(
             f"no log statement was added to {Path(script).name}: what was changed asks for nothing"
         )
     try:
-        selection = Selection(store, tree, _condition(tree, where))
+        selection = IterationSelection(store, tree, _condition(tree, where))
         question.keys = statement_keys(diffs, recorded)
         found = known(store, tree, question.keys)
         requester = _Requester(question, program, selection, found)
@@ -183,9 +186,9 @@ def ask(
 
 
 @lru_cache(maxsize=4)
-def program_of(texts: tuple[tuple[str, str], ...], script: str) -> Program:
+def program_of(texts: tuple[tuple[str, str], ...], script: str) -> ProgramAnalysis:
     """The analysis of a program, kept by its content: the next question in this process has it."""
-    return Program(dict(texts), script)
+    return ProgramAnalysis(dict(texts), script)
 
 
 def _refused(question: Question) -> SourceChangedError:
@@ -207,7 +210,7 @@ def plan_for(question: Question) -> Plan:
 
 def _exclude_images(question: Question, old_texts: dict[str, str], texts: dict[str, str]) -> None:
     """Find the images that lack variables which the added code needs."""
-    loops: dict[Frame, list[Loop]] = {}
+    loops: dict[StackFrame, list[Loop]] = {}
     for loop in question.tree.loops():
         loops.setdefault(loop.site, []).append(loop)
     present = {old: new for new, old in question.recorded_files.items()}
@@ -253,7 +256,7 @@ def _exclude_behind_workers(question: Question) -> None:
     )
 
 
-def _reading(old_texts: dict[str, str], diffs: dict[str, SourceDiff]) -> Reading:
+def _reading(old_texts: dict[str, str], diffs: dict[str, SourceDiff]) -> Rewrite:
     """The recorded choice of loops, in the present text."""
     chosen = choose(old_texts).loops
     return reading({
@@ -279,7 +282,11 @@ class _Requester:
     """Turns added statements into atoms, by asking source analysis once per loop and pattern of loops."""
 
     def __init__(
-        self, question: Question, program: Program, selection: Selection, found: Mapping[Place, Known]
+        self,
+        question: Question,
+        program: ProgramAnalysis,
+        selection: IterationSelection,
+        found: Mapping[StatementPlace, Known],
     ) -> None:
         self.question = question
         self.program = program
@@ -317,7 +324,7 @@ class _Requester:
                 added.setdefault(file, set()).update(range(new.line, new.end_line + 1))
         skipping = self.program.skipping({file: frozenset(lines) for file, lines in added.items()})
         self._pieces(skipping)
-        answers: dict[Frame, Skipped | None] = {}
+        answers: dict[StackFrame, Skipped | None] = {}
         for loop in self.question.tree.loops():
             if loop.form != "for" or not loop.ended or not loop.count:
                 continue
@@ -353,7 +360,7 @@ class _Requester:
             for path, values in found.values.items():
                 if self.question.wants(path) and found.holds(tree, path):
                     self.question.answered.extend(
-                        Found(site.file, site.line, site.qualname, name, path, value, trust)
+                        FoundValue(site.file, site.line, site.qualname, name, path, value, trust)
                         for name, value, trust in values
                     )
 
@@ -386,18 +393,18 @@ class _Requester:
             if found is not None:
                 question.exits[loop] = found
 
-    def _node(self, node: Node, frame: Frame | None, segments: dict[Node, list[int]]) -> None:
+    def _node(self, node: Node, frame: StackFrame | None, segments: dict[Node, list[int]]) -> None:
         found = [s for s in sorted(self._segments(frame, self._stacks(node))) if s <= len(node.loops)]
         if found and self.selection.node(node):
             segments[node] = found
 
-    def _stacks(self, node: Node) -> tuple[tuple[Frame, ...], ...]:
+    def _stacks(self, node: Node) -> tuple[tuple[StackFrame, ...], ...]:
         return tuple(tuple(self._frame(place) for place in loop.stack) for loop in node.loops)
 
     def _segments(
         self,
-        frame: Frame | None,
-        stacks: tuple[tuple[Frame, ...], ...],
+        frame: StackFrame | None,
+        stacks: tuple[tuple[StackFrame, ...], ...],
         sites: Iterable[Location] | None = None,
     ) -> set[int]:
         found: set[int] = set()
@@ -408,10 +415,10 @@ class _Requester:
                     self.question.unsteady.add((frame, site.file, site.line))
         return found
 
-    def _exit(self, loop: Loop, stacks: tuple[tuple[Frame, ...], ...], segment: int) -> Exit | None:
+    def _exit(self, loop: Loop, stacks: tuple[tuple[StackFrame, ...], ...], segment: int) -> Exit | None:
         return self.program.exit(tuple(self.sites), self._frame(loop.site), stacks, segment)
 
-    def _frame(self, frame: Frame) -> Frame:
+    def _frame(self, frame: StackFrame) -> StackFrame:
         """A recorded source position in the present source."""
         file, qualname, line = frame
         present = self.present.get(file)

@@ -26,7 +26,7 @@ from florlog.state.tree import readable
 Mask = npt.NDArray[np.bool_]
 
 
-class Selection:
+class IterationSelection:
     """The iterations for which a condition holds; all of them without one."""
 
     def __init__(self, store: Store, tree: RunTree, condition: Condition | None) -> None:

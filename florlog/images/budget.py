@@ -9,21 +9,10 @@ durable: a bound below two states ends with the images that fit.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 from florlog_wal import Store, thin
-
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-
-
-def size(text: str) -> int:
-    """A size in bytes, such as "500M" or "2GB".  Raises ValueError."""
-    found = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
-    if found is None:
-        raise ValueError(f"{text!r} is no size: give bytes, or a number with K, M, G or T")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
 class Room:

@@ -35,14 +35,14 @@ from florlog_wal import (
 
 from florlog.images.budget import Room
 from florlog.images.lineages import Lineages
-from florlog.images.snapshot import Buffers, Flat, Snapshot, snapshot
+from florlog.images.snapshot import Buffers, Flat, StateSnapshot, snapshot
 from florlog.state.tree import dtype_name, tensor_bytes, tensor_from, unflatten
 
 Put = Callable[[Sequence[memoryview], Sequence[str]], Sequence[bytes]]
 """Takes pages, and for each the key of its tensor ("" for a host value); gives their digests."""
 
 
-def page_table(copy: Snapshot, put: Put) -> PageTable:
+def page_table(copy: StateSnapshot, put: Put) -> PageTable:
     """The page table of a snapshot."""
     copy.wait()
     views: list[memoryview] = []
@@ -136,7 +136,7 @@ class Imager:
         self._free.put(Buffers())
         self._free.put(Buffers())
         self.lineages = Lineages()
-        self._jobs: queue.SimpleQueue[tuple[Snapshot, int, float] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[StateSnapshot, int, float] | None] = queue.SimpleQueue()
         self.finished: deque[float] = deque()  # CPU seconds of persists that nobody has taken note of
         self._handed = self._done = 0
         self.resting = False
@@ -154,7 +154,7 @@ class Imager:
         """
         return self._free.qsize() >= (1 if outermost else 2)
 
-    def snapshot(self, trees: Mapping[str, Any], flat: Flat | None = None) -> Snapshot:
+    def snapshot(self, trees: Mapping[str, Any], flat: Flat | None = None) -> StateSnapshot:
         """Phase one; waits for a set of buffers."""
         buffers = self._free.get()
         try:
@@ -163,7 +163,7 @@ class Imager:
             self._free.put(buffers)
             raise
 
-    def persist(self, copy: Snapshot, begin: int, stall: float) -> None:
+    def persist(self, copy: StateSnapshot, begin: int, stall: float) -> None:
         """Hand a snapshot to phase two; ``begin`` is the LSN of its CheckpointBegin."""
         self._handed += 1
         self.resting = False
@@ -206,7 +206,7 @@ class Imager:
                 if copy.buffers is not None:
                     self._free.put(copy.buffers)
 
-    def _persist(self, copy: Snapshot, begin: int, stall: float) -> None:
+    def _persist(self, copy: StateSnapshot, begin: int, stall: float) -> None:
         started = time.perf_counter()
         written = 0
         if self._room is not None and not self._room.make(copy.nbytes):

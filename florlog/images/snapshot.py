@@ -6,7 +6,7 @@ the copy.
 
 From a GPU the copy goes into pinned memory on a stream of its own, behind what the training's stream has been given,
 and whatever that is given next, the optimizer's step too, comes behind the copy: the order is the device's business,
-the training thread does not wait.  `Snapshot.wait` does, on the thread that persists.
+the training thread does not wait.  `StateSnapshot.wait` does, on the thread that persists.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from florlog.state.tree import Skeleton, flatten
 Flat = Mapping[str, tuple[Skeleton, list[tuple[str, torch.Tensor]]]]
 """Trees that `flatten` has taken apart, by name."""
 
-Pair = tuple[torch.Tensor, torch.Tensor]
+TensorPair = tuple[torch.Tensor, torch.Tensor]
 _WORTH_SHARING = 8 << 20  # bytes: below, waking another thread takes as long as it saves
 _WITHOUT_REFERENCES = 2  # the marshal version whose bytes depend on values alone, not on who else holds them
 
 
 @dataclass
-class Snapshot:
+class StateSnapshot:
     """A copy of the state at one boundary."""
 
     frozen: dict[str, Frozen]
@@ -122,7 +122,7 @@ class Buffers:
         return held, copies
 
 
-def _copy(pairs: Sequence[Pair], nbytes: int) -> None:
+def _copy(pairs: Sequence[TensorPair], nbytes: int) -> None:
     """Copy tensors that are not on GPUs, ``nbytes`` in all.
 
     At a boundary training stands still, so its cores are free.  With several threads torch uses them; where it has
@@ -147,7 +147,7 @@ def _copy(pairs: Sequence[Pair], nbytes: int) -> None:
         rest.result()
 
 
-def _copy_alone(pairs: Sequence[Pair]) -> None:
+def _copy_alone(pairs: Sequence[TensorPair]) -> None:
     with torch.no_grad():
         torch._foreach_copy_([to for to, _ in pairs], [source for _, source in pairs])
 
@@ -165,7 +165,7 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
-def _copy_from_gpus(pairs: Sequence[Pair]) -> list[torch.cuda.Event]:
+def _copy_from_gpus(pairs: Sequence[TensorPair]) -> list[torch.cuda.Event]:
     copies = []
     for device in {source.device for _, source in pairs if source.is_cuda}:
         training, stream = torch.cuda.current_stream(device), _stream(device)
@@ -182,7 +182,9 @@ def _copy_from_gpus(pairs: Sequence[Pair]) -> list[torch.cuda.Event]:
     return copies
 
 
-def snapshot(trees: Mapping[str, Any], buffers: Buffers | None = None, flat: Flat | None = None) -> Snapshot:
+def snapshot(
+    trees: Mapping[str, Any], buffers: Buffers | None = None, flat: Flat | None = None
+) -> StateSnapshot:
     """Copy the state given as one tree per tracked name (into fresh memory without ``buffers``).
 
     ``flat`` has the trees that have been flattened already.  Raises `florlog_wal.Unencodable` when a leaf
@@ -198,4 +200,4 @@ def snapshot(trees: Mapping[str, Any], buffers: Buffers | None = None, flat: Fla
         tensors.update(leaves)
     target.frozen = frozen
     held, copies = target.fill(tensors)
-    return Snapshot(frozen, held, buffers, copies)
+    return StateSnapshot(frozen, held, buffers, copies)

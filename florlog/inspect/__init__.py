@@ -1,5 +1,4 @@
-"""Looking at a log: text, JSON and CSV, the views, and the browser in ``florlog.ui``.
+"""The views of a run that ``florlog inspect`` prints: records, iterations, values, images, source and plan.
 
-Everything here reads in batches through `florlog_wal.Store.scan`: what a reader holds does not grow with the
-log, except where a view says so.  Whatever a log holds is shown as text without control characters.
+In comes a store and a selection.  Out come lines of text or JSON.  It does not know a terminal's screen.
 """

@@ -28,14 +28,14 @@ _LEAVING = (ast.Return, ast.Raise, ast.Break, ast.Continue)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class InsertionPoint:
     """Where a statement is put: behind a recorded line (0: before the first), at an indentation."""
 
     line: int
     indent: int
 
 
-def place_at(text: str, line: int) -> Place:
+def place_at(text: str, line: int) -> InsertionPoint:
     """The place behind the statement of a line; before one that leaves, inside one that has a block."""
     found: ast.stmt | None = None
     for node in ast.walk(ast.parse(text)):
@@ -46,11 +46,11 @@ def place_at(text: str, line: int) -> Place:
     if found is None:
         raise FlorlogError(f"no statement stands at line {line}")
     if isinstance(found, _LEAVING):
-        return Place(found.lineno - 1, found.col_offset)
+        return InsertionPoint(found.lineno - 1, found.col_offset)
     body = getattr(found, "body", None)
     if body:
-        return Place(body[0].lineno - 1, body[0].col_offset)
-    return Place(found.end_lineno or found.lineno, found.col_offset)
+        return InsertionPoint(body[0].lineno - 1, body[0].col_offset)
+    return InsertionPoint(found.end_lineno or found.lineno, found.col_offset)
 
 
 def log_statement(typed: str) -> str:
@@ -73,7 +73,7 @@ def log_statement(typed: str) -> str:
     raise FlorlogError(f"cannot read {typed!r}: type an expression, or name=expression")
 
 
-def inserted(text: str, place: Place, typed: str) -> str:
+def inserted(text: str, place: InsertionPoint, typed: str) -> str:
     """The text with a statement that logs what was typed."""
     lines = text.splitlines(keepends=True)
     if place.line and not lines[place.line - 1].endswith("\n"):
@@ -136,7 +136,7 @@ def replay(
     tree: RunTree,
     sources: Sequence[Recorded],
     changed: Recorded,
-    place: Place,
+    place: InsertionPoint,
     typed: str,
     where: str,
 ) -> dict[str, Any]:

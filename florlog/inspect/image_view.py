@@ -10,8 +10,8 @@ from florlog_wal import CheckpointBegin, CheckpointEnd, Path, Store
 from florlog.following.trust import where
 from florlog.inspect.clock import Clock
 from florlog.inspect.paths import Paths
+from florlog.program.stores import sessions_of
 from florlog.reading.render import duration, printable, size
-from florlog.recording.session import sessions_of
 
 
 @dataclass(slots=True)

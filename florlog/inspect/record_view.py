@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from florlog_wal import Entry, Path, RunEnd, SessionInfo, Store
 
 from florlog.inspect.paths import Paths
-from florlog.inspect.selection import Selection
-from florlog.recording.session import sessions_of
+from florlog.inspect.selection import RecordSelection
+from florlog.program.stores import sessions_of
 
-Found = tuple[Entry, Path]
+FoundRecord = tuple[Entry, Path]
 
 
-def selected(store: Store, run: str, selection: Selection, *, reverse: bool = False) -> Iterator[Found]:
+def selected(
+    store: Store, run: str, selection: RecordSelection, *, reverse: bool = False
+) -> Iterator[FoundRecord]:
     """The run's records that are meant, with the path of each.
 
     Raises `florlog_wal.CorruptRecord` at a record that is damaged, after those before it.
@@ -26,8 +28,13 @@ def selected(store: Store, run: str, selection: Selection, *, reverse: bool = Fa
 
 
 def _of_session(
-    store: Store, session: SessionInfo, selection: Selection, paths: Paths, start: int, reverse: bool = False
-) -> Iterator[Found]:
+    store: Store,
+    session: SessionInfo,
+    selection: RecordSelection,
+    paths: Paths,
+    start: int,
+    reverse: bool = False,
+) -> Iterator[FoundRecord]:
     first = max(start, session.lsn, selection.start or 0)
     last = session.last_lsn if selection.stop is None else min(session.last_lsn, selection.stop)
     scan = store.scan(first, last + 1, types=selection.types, session=session.lsn, reverse=reverse)
@@ -37,7 +44,9 @@ def _of_session(
             yield entry, path
 
 
-def followed(store: Store, run: str, selection: Selection, *, poll: float = 0.2) -> Iterator[Found]:
+def followed(
+    store: Store, run: str, selection: RecordSelection, *, poll: float = 0.2
+) -> Iterator[FoundRecord]:
     """`selected`, and then what is written, until the run ends or nobody writes to the store.
 
     ``poll``: seconds between two looks.

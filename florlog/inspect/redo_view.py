@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from florlog_recovery import LoopPlan, NodePlan, Plan, Request, RunTree, plan_redo
+from florlog_recovery import Atoms, LoopPlan, NodePlan, Plan, RunTree, plan_redo
 from florlog_wal import Path
 
 from florlog.errors import FlorlogError
 from florlog.inspect.selection import At
 
 
-def request_for(tree: RunTree, at: At | None) -> Request:
+def request_for(tree: RunTree, at: At | None) -> Atoms:
     """Every part of the iterations that are meant (default: all).  Raises `FlorlogError` if none is."""
-    request = Request()
+    request = Atoms()
     for loop in tree.loops():
         leaves = (index for index in range(loop.count) if index not in loop.nodes)
         wanted = [index for index in leaves if at is None or at(loop.path(index))]
@@ -26,7 +26,7 @@ def request_for(tree: RunTree, at: At | None) -> Request:
     return request
 
 
-class Overlay:
+class PlanOverlay:
     """Which iterations a plan executes."""
 
     def __init__(self, plan: Plan) -> None:
@@ -58,7 +58,7 @@ class Overlay:
             self._node(inner)
 
 
-def plan_for_iterations(tree: RunTree, at: At | None) -> tuple[Plan, Request]:
+def plan_for_iterations(tree: RunTree, at: At | None) -> tuple[Plan, Atoms]:
     """The cheapest plan that executes the iterations that are meant.  Raises `FlorlogError` if none is."""
     request = request_for(tree, at)
     return plan_redo(tree, request), request

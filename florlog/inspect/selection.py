@@ -57,7 +57,7 @@ class At:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class RecordSelection:
     """A filter over records; what is None does not filter."""
 
     start: int | None = None  # LSN
@@ -67,7 +67,7 @@ class Selection:
     names: tuple[str, ...] = field(default=())  # patterns
 
     @classmethod
-    def of(cls, options: Any) -> Selection:
+    def of(cls, options: Any) -> RecordSelection:
         """The selection that a command line asks for; raises `FlorlogError`."""
         return cls(
             options.start,
@@ -86,9 +86,9 @@ class Selection:
         )
 
     @classmethod
-    def parse(cls, text: str) -> Selection:
+    def parse(cls, text: str) -> RecordSelection:
         """The selection of some command-line words; raises `FlorlogError`."""
-        parser = _Parser(add_help=False)
+        parser = _ConditionParser(add_help=False)
         add_selection(parser)
         try:
             return cls.of(parser.parse_args(shlex.split(text)))
@@ -98,7 +98,7 @@ class Selection:
     @property
     def everything(self) -> bool:
         """Whether nothing is left out."""
-        return self == Selection()
+        return self == RecordSelection()
 
     def words(self) -> list[str]:
         """The command-line words that ask for this selection."""
@@ -115,7 +115,7 @@ class Selection:
         return shlex.join(self.words())
 
 
-class _Parser(argparse.ArgumentParser):
+class _ConditionParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise FlorlogError(
             f"a filter is written as on the command line, --type Commit --at 'epoch=3': {message}"

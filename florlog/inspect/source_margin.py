@@ -8,20 +8,18 @@ from typing import Any
 from florlog_recovery import Loop, Node, RunTree
 from florlog_wal import Commit, Path, Store, Values
 
-from florlog.reading.reader import Value
-
-Place = tuple[str, int]
-"""File and line of a statement."""
+from florlog.program.recorded_sources import StatementPlace
+from florlog.reading.reader import LoggedValue
 
 
 def values_beside(
-    store: Store, tree: RunTree, path: Path, found: Iterable[Value] = ()
-) -> dict[Place, dict[str, Any]]:
+    store: Store, tree: RunTree, path: Path, found: Iterable[LoggedValue] = ()
+) -> dict[StatementPlace, dict[str, Any]]:
     """By statement, the values of an iteration by name; ``()`` is the run, so the last of everything.
 
     Only the few records that hold them are read.  ``found``: what replays found.
     """
-    beside: dict[Place, dict[str, Any]] = {}
+    beside: dict[StatementPlace, dict[str, Any]] = {}
     if not path:
         _node(store, tree, tree.root, beside)
     elif (place := tree.locate(path)) is not None:
@@ -32,7 +30,7 @@ def values_beside(
     return beside
 
 
-def _node(store: Store, tree: RunTree, node: Node, beside: dict[Place, dict[str, Any]]) -> None:
+def _node(store: Store, tree: RunTree, node: Node, beside: dict[StatementPlace, dict[str, Any]]) -> None:
     for lsn in node.values:
         _record(store, tree, lsn, beside)
     for loop in node.loops:
@@ -41,7 +39,7 @@ def _node(store: Store, tree: RunTree, node: Node, beside: dict[Place, dict[str,
 
 
 def _iteration(
-    store: Store, tree: RunTree, loop: Loop, index: int, beside: dict[Place, dict[str, Any]]
+    store: Store, tree: RunTree, loop: Loop, index: int, beside: dict[StatementPlace, dict[str, Any]]
 ) -> None:
     if (node := loop.nodes.get(index)) is not None:
         _node(store, tree, node, beside)
@@ -49,7 +47,7 @@ def _iteration(
         _record(store, tree, loop.commits[index], beside)
 
 
-def _record(store: Store, tree: RunTree, lsn: int, beside: dict[Place, dict[str, Any]]) -> None:
+def _record(store: Store, tree: RunTree, lsn: int, beside: dict[StatementPlace, dict[str, Any]]) -> None:
     entry = store.record(lsn)
     assert isinstance(entry.record, Commit | Values)
     for number, name, value in entry.record.values:

@@ -11,9 +11,9 @@ from florlog_wal import CheckpointBegin, CheckpointEnd, Commit, Entry, Path, Sto
 
 from florlog.inspect.clock import Clock
 from florlog.inspect.record_view import selected
-from florlog.inspect.selection import Selection
+from florlog.inspect.selection import RecordSelection
+from florlog.program.stores import sessions_of
 from florlog.reading.render import duration, printable, size
-from florlog.recording.session import sessions_of
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ class Stats:
         }
 
 
-def stats_of(store: Store, run: str, selection: Selection) -> Stats:
+def stats_of(store: Store, run: str, selection: RecordSelection) -> Stats:
     """The figures of the records that are meant, in one pass."""
     types: dict[str, list[int]] = {}
     loops: dict[str, LoopTime] = {}

@@ -7,14 +7,14 @@ from fnmatch import fnmatchcase
 from pathlib import PurePath
 
 from florlog.inspect.forms import TRUST_COLOURS, coloured, place
-from florlog.inspect.selection import Selection
-from florlog.reading.reader import RunView, Value
+from florlog.inspect.selection import RecordSelection
+from florlog.reading.reader import LoggedValue, RunView
 from florlog.reading.render import brief, printable
 
 CSV_COLUMNS = ("path", "name", "value", "trust", "file", "line")
 
 
-def values_of(view: RunView, selection: Selection) -> Iterator[Value]:
+def values_of(view: RunView, selection: RecordSelection) -> Iterator[LoggedValue]:
     """The values whose iteration and name are meant: recorded ones first, then those of replays."""
     for value in view.logged():
         if selection.at is not None and not selection.at(value.path):
@@ -23,7 +23,7 @@ def values_of(view: RunView, selection: Selection) -> Iterator[Value]:
             yield value
 
 
-def value_line(value: Value, *, colour: bool = False) -> str:
+def value_line(value: LoggedValue, *, colour: bool = False) -> str:
     """A value as a line with stable columns."""
     trust = f"{value.trust:<10}"
     shown = coloured(trust, TRUST_COLOURS[value.trust]) if colour and value.trust in TRUST_COLOURS else trust

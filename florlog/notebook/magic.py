@@ -17,6 +17,7 @@ so.
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import shlex
@@ -32,15 +33,15 @@ from florlog_recovery import RunTree
 from florlog_wal import Store, WalError
 from IPython.core.error import UsageError
 
-from florlog.commands._arguments import number_of
 from florlog.errors import FlorlogError
 from florlog.hindsight.compared_files import read_in
+from florlog.program import units
 from florlog.program.cell_history import ASKING, History, Understood, understood
 from florlog.program.environment import CELLS
 from florlog.program.recorded_sources import recorded_sources
+from florlog.program.stores import newest_run, open_store, sessions_of, store_path, tree_of
+from florlog.program.terminal import report
 from florlog.programs.notebook_cells import record_cell, refuse_unrepeatable
-from florlog.recording.journal import report
-from florlog.recording.session import newest_run, open_store, sessions_of, store_path, tree_of
 from florlog.redo.wire import receive
 from florlog.source.diff.source_diff import compare
 from florlog.source.edit.cell_text import parts, with_recorded
@@ -273,7 +274,7 @@ def _tables(values: Sequence[dict[str, Any]]) -> Iterator[Any]:
         )
 
 
-class _Parser(argparse.ArgumentParser):
+class _MagicParser(argparse.ArgumentParser):
     """Wrong use of a magic is one line, and never the end of the kernel."""
 
     def error(self, message: str) -> NoReturn:
@@ -283,8 +284,15 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message or self.prog)
 
 
+def _count(what: str, text: str) -> int:
+    try:
+        return units.count(text, what)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _recording() -> argparse.ArgumentParser:
-    parser = _Parser(prog="%%florlog", add_help=False)
+    parser = _MagicParser(prog="%%florlog", add_help=False)
     parser.add_argument("name", nargs="?", default="notebook")
     parser.add_argument("--store")
     parser.add_argument("--overhead", type=float, default=0.02)
@@ -293,12 +301,12 @@ def _recording() -> argparse.ArgumentParser:
 
 
 def _asking(command: str) -> argparse.ArgumentParser:
-    parser = _Parser(prog=f"%%florlog {command}", add_help=False)
+    parser = _MagicParser(prog=f"%%florlog {command}", add_help=False)
     for text in ("run", "where", "store"):
         parser.add_argument(f"--{text}")
     for number, what in (("first", "iterations"), ("last", "iterations"), ("workers", "processes")):
         if number != "workers" or command == "replay":
-            parser.add_argument(f"--{number}", type=number_of(what))
+            parser.add_argument(f"--{number}", type=functools.partial(_count, what))
     parser.add_argument("--force", action="store_true")
     return parser
 

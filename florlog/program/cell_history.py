@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from florlog.errors import FlorlogError
-from florlog.program.cells import Program
+from florlog.program.cells import NotebookProgram
 from florlog.source.edit.cell_text import Cell, joined, parts
 
 ASKING = ("replay", "explain")
@@ -115,7 +115,7 @@ class History:
         stem = Path(str(notebook)).stem or "notebook"
         return str(Path(self.shell.starting_dir, f"{stem}.cells.py").absolute())
 
-    def program(self, last: Understood) -> Program:
+    def program(self, last: Understood) -> NotebookProgram:
         """The program of the session with ``last`` as the recorded cell."""
         running = self.running
         cells, ids, future, seconds, obstacle = [], [], set(last.future), 0.0, last.obstacle
@@ -147,7 +147,7 @@ class History:
             for part, found_names in zip(parts(text), names, strict=False)
             for name in found_names
         }
-        return Program(self.file, text, offsets, {"obstacle": obstacle, "ids": ids}, seconds)
+        return NotebookProgram(self.file, text, offsets, {"obstacle": obstacle, "ids": ids}, seconds)
 
     def _names(self, ran: Ran, found: Understood) -> tuple[str, ...]:
         """The file names under which IPython compiled a cell."""
@@ -164,7 +164,7 @@ def history_of(shell: Any) -> History:
     return History(shell) if found is None else found
 
 
-def running_program() -> Program | None:
+def running_program() -> NotebookProgram | None:
     """The program of the cell that is running now; None where no shell runs, or no cell that can be told."""
     from IPython.core.getipython import get_ipython
 

@@ -1,8 +1,8 @@
 """The notebook's program that is being recorded or replayed, if one is.
 
 A notebook has no script file.  While a run is open in one, this module holds the text that stands for the script
-(`florlog.source.edit.cell_text`), under a path at which there is no file, and tells where in it the code of each cell is:
-IPython compiles every cell under a file name of its own.  It knows nothing of IPython.
+(`florlog.source.edit.cell_text`), under a path at which there is no file, and tells where in it the code of each
+cell is: IPython compiles every cell under a file name of its own.  It knows nothing of IPython.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SHELL = re.compile(r"_+|_i+|_i?\d+|In|Out|_dh|_oh|_ih|exit|quit|get_ipython|dis
 
 
 @dataclass(frozen=True)
-class Program:
+class NotebookProgram:
     """A notebook's program: the path that it goes by, its text, the lines before each cell's code in it."""
 
     file: str
@@ -28,10 +28,10 @@ class Program:
     seconds: float = 0.0  # that the cells before the recorded one took
 
 
-current: Program | None = None
+current: NotebookProgram | None = None
 
 
-def begin(program: Program) -> None:
+def begin(program: NotebookProgram) -> None:
     """From now on, ``program`` is what stands for the script."""
     global current
     linecache.cache[program.file] = (

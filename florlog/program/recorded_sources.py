@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from florlog_recovery import RunTree
 from florlog_wal import Store
 
+StatementPlace: TypeAlias = tuple[str, int]
+"""File and line of a statement."""
+
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceFile:
     """A recorded file: its path when recorded, its module's name (``__main__`` for the script), its text."""
 
     path: str
@@ -17,10 +21,10 @@ class Source:
     text: str
 
 
-def recorded_sources(store: Store, tree: RunTree) -> list[Source]:
+def recorded_sources(store: Store, tree: RunTree) -> list[SourceFile]:
     """The script first, then the local modules, those imported at the run's beginning before later ones."""
     found = [
-        Source(path, module, store.get_page(digest).decode(errors="replace"))
+        SourceFile(path, module, store.get_page(digest).decode(errors="replace"))
         for path, (module, digest) in tree.sources.items()
     ]
     return sorted(found, key=lambda source: source.module != "__main__")

@@ -13,13 +13,13 @@ from florlog_wal import RunBegin
 
 from florlog.bridges.plain_loops import Runtime
 from florlog.program import environment as _environment
+from florlog.program.terminal import report
 from florlog.programs.scripts import LocalModuleFinder, run_as_main
-from florlog.recording.journal import report
 from florlog.recording.session import run as open_run
 from florlog.source.carry.changeset import loop_effects
 from florlog.source.edit.cell_text import executed
 from florlog.source.edit.loop_choice import Choice, choose
-from florlog.source.edit.rewrite import Reading, reading, spoken
+from florlog.source.edit.rewrite import Rewrite, reading, spoken
 from florlog.source.names.syntax import parse, read_as
 
 KEY = "hands_free"
@@ -87,7 +87,7 @@ def execute(
         _environment.extra, _environment.planned = {}, {}
 
 
-def replay_hands_free(script: str, begin: RunBegin, how: Reading, text: str | None = None) -> None:
+def replay_hands_free(script: str, begin: RunBegin, how: Rewrite, text: str | None = None) -> None:
     """Run a script, or a ``text`` in its place, in the reading in which it was recorded; a replay was commanded."""
     module = str(begin.environment.get("module", "")) or None
     with read_as(how):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from florlog.recording.journal import report
+from florlog.program.terminal import report
 from florlog.state.adapters import Randomness
 
 _randomness = Randomness()

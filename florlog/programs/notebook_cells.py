@@ -1,12 +1,13 @@
 """Running the cells of a notebook's program: the recorded one hands-free in the kernel, all of them in a replay.
 
-Hands-free, a cell's own tree is turned before it runs (`florlog.source.edit.rewrite`).  The functions that it calls were
+Hands-free, a cell's own tree is turned before it runs (`florlog.source.edit.rewrite`).  The functions that it calls
+were
 defined by earlier cells, or come from local modules that are imported already, and are turned while they live: for the
 duration of the run each gets the turned code in the place of its own, and its own back.  A function is turned only if
 its code is what its text compiles to; one whose file was edited since stays as it is.
 
-What turned code calls (`florlog.source.edit.instrument`) is found among the builtins meanwhile, so nothing is left in the
-user's namespace.
+What turned code calls (`florlog.source.edit.instrument`) is found among the builtins meanwhile, so nothing is left
+in the user's namespace.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from florlog_wal import RunBegin
 from florlog.errors import FlorlogError
 from florlog.program import cells as _cells
 from florlog.program import environment as _environment
-from florlog.program.cells import Program
+from florlog.program.cells import NotebookProgram
 from florlog.program.environment import CELLS
 from florlog.programs.hands_free import KEY, Announcement, program_files, session
 from florlog.programs.isolation import Isolated
 from florlog.programs.scripts import LocalModuleFinder
 from florlog.recording import session as _session
-from florlog.source.edit.cell_text import Part, parts, statements_in
+from florlog.source.edit.cell_text import CellPart, parts, statements_in
 from florlog.source.edit.instrument import (
     EXCUSE_NAME,
     ISOLATED_NAME,
@@ -44,15 +45,21 @@ from florlog.source.edit.instrument import (
     instrumented_tree,
 )
 from florlog.source.edit.loop_choice import choose
-from florlog.source.edit.rewrite import Reading, reading
+from florlog.source.edit.rewrite import Rewrite, reading
 from florlog.source.edit.skip_signal import SkipRest
 from florlog.source.names.syntax import read_as
 
-Place = tuple[str, int, str]  # file, first line, qualified name
+CodePlace = tuple[str, int, str]  # file, first line, qualified name
 
 
 def record_cell(
-    program: Program, namespace: dict[str, Any], *, name: str, store: Path, overhead: float, resume: str
+    program: NotebookProgram,
+    namespace: dict[str, Any],
+    *,
+    name: str,
+    store: Path,
+    overhead: float,
+    resume: str,
 ) -> None:
     """Execute a program's recorded cell hands-free, with a run open around it; what it raises is raised."""
     __tracebackhide__ = True
@@ -90,7 +97,7 @@ def record_cell(
         _cells.end()
 
 
-def run_cells(script: str, begin: RunBegin, how: Reading | None, text: str | None = None) -> None:
+def run_cells(script: str, begin: RunBegin, how: Rewrite | None, text: str | None = None) -> None:
     """Run a notebook's program as ``__main__``, in the reading ``how`` of its recorded cell; a replay was commanded.
 
     ``text`` is run in the place of what the file holds.
@@ -103,7 +110,7 @@ def run_cells(script: str, begin: RunBegin, how: Reading | None, text: str | Non
     sys.argv = ["", *begin.argv]
     sys.path.insert(0, str(Path.cwd()))
     sys.modules["__main__"] = main
-    _cells.begin(Program(script, source))
+    _cells.begin(NotebookProgram(script, source))
     try:
         with _helpers():
             _run(script, source, begin, how, main)
@@ -120,7 +127,7 @@ def refuse_unrepeatable(begin: RunBegin) -> None:
         )
 
 
-def _run(script: str, source: str, begin: RunBegin, how: Reading | None, main: ModuleType) -> None:
+def _run(script: str, source: str, begin: RunBegin, how: Rewrite | None, main: ModuleType) -> None:
     *setup, recorded = parts(source)
     tree = ast.parse(source, script) if how else instrumented_tree(source, script)[0]
     command = _session.command
@@ -141,13 +148,13 @@ def _run(script: str, source: str, begin: RunBegin, how: Reading | None, main: M
     }
     # The set-up imported modules instrumented, but not turned.
     modules = [instrument(text, file).code for file, text in texts.items() if file != script]
-    plain = [*_as_compiled(Program(script, source)), *modules]
+    plain = [*_as_compiled(NotebookProgram(script, source)), *modules]
     with read_as(how), _turned(plain, texts), session(begin.name)():
         turned = instrumented_tree(source, script)[0]
         exec(_compiled(statements_in(turned, recorded.lines), script, source), main.__dict__)
 
 
-def _set_up(part: Part, code: CodeType, namespace: dict[str, Any]) -> None:
+def _set_up(part: CellPart, code: CodeType, namespace: dict[str, Any]) -> None:
     """Execute a cell before the recorded one; it ends as it did."""
     raised = ""
     try:
@@ -172,7 +179,7 @@ def _compiled(nodes: Iterable[ast.stmt], file: str, source: str) -> CodeType:
     return code
 
 
-def _as_compiled(program: Program) -> Iterator[CodeType]:
+def _as_compiled(program: NotebookProgram) -> Iterator[CodeType]:
     """The code of a program's cells as it may have been compiled: by statement, as IPython does, or by cell.
 
     That is not what the whole program compiles to: CPython looks whether a name is imported in the same module.
@@ -197,7 +204,7 @@ def _flags(source: str) -> int:
     return sum(getattr(__future__, name).compiler_flag for name in names)
 
 
-def _execute_shown(program: Program, namespace: dict[str, Any]) -> None:
+def _execute_shown(program: NotebookProgram, namespace: dict[str, Any]) -> None:
     """Execute the recorded cell; the value of an expression at its end is shown, as IPython does."""
     __tracebackhide__ = True
     tree = instrumented_tree(program.text, program.file)[0]
@@ -234,7 +241,7 @@ def _turned(plain: Iterable[CodeType], texts: Mapping[str, str]) -> Iterator[Non
 
     ``plain``: code as they may have it now.
     """
-    had: dict[Place, list[CodeType]] = {}
+    had: dict[CodePlace, list[CodeType]] = {}
     for inner in _all_codes(plain):
         had.setdefault(_place(inner), []).append(inner)
     turned = _by_place(instrument(text, file).code for file, text in texts.items())
@@ -256,10 +263,10 @@ def _turned(plain: Iterable[CodeType], texts: Mapping[str, str]) -> Iterator[Non
             function.__code__ = code
 
 
-def _by_place(codes: Iterable[CodeType]) -> dict[Place, CodeType]:
+def _by_place(codes: Iterable[CodeType]) -> dict[CodePlace, CodeType]:
     """The code of functions by their places; two at one place cannot be told apart, and neither is taken."""
-    found: dict[Place, CodeType] = {}
-    twice: set[Place] = set()
+    found: dict[CodePlace, CodeType] = {}
+    twice: set[CodePlace] = set()
     for code in _all_codes(codes):
         if _place(code) in found:
             twice.add(_place(code))
@@ -276,7 +283,7 @@ def _all_codes(codes: Iterable[CodeType]) -> Iterator[CodeType]:
         yield code
 
 
-def _place(code: CodeType) -> Place:
+def _place(code: CodeType) -> CodePlace:
     return code.co_filename, code.co_firstlineno, code.co_qualname
 
 

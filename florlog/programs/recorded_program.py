@@ -25,7 +25,7 @@ from florlog.programs.scripts import RecordedFinder, run_as_main
 from florlog.source.edit.loop_choice import choose
 from florlog.source.edit.rewrite import reading
 from florlog.source.names.syntax import read_as
-from florlog.source.reach.regions import Location, Program
+from florlog.source.reach.regions import Location, ProgramAnalysis
 
 
 class RecordedProgram:
@@ -66,7 +66,7 @@ class RecordedProgram:
         file, qualname, line = loop.site
         outer = loop.parent.loop
         with self._read():
-            program = Program(self._texts, self.script)
+            program = ProgramAnalysis(self._texts, self.script)
             return program.steady(Location(file, line, qualname), None if outer is None else outer.site)
 
     def _read(self) -> AbstractContextManager[None]:

@@ -12,7 +12,7 @@ from florlog_wal import RunBegin
 
 from florlog.errors import FlorlogError, ImageError, RanksError
 from florlog.following.guide import Guide
-from florlog.programs.sandbox import Overlay
+from florlog.programs.sandbox import FileOverlay
 from florlog.recording import session as _session
 from florlog.recording.session import Replay
 from florlog.source.edit.skip_signal import SkipRest
@@ -33,7 +33,7 @@ def rerunning(begin: RunBegin, guide: Guide, script: str, files: Collection[str]
         torch.set_num_threads(threads)  # sums are split by threads: their number changes the bits
     _session.command = replay = Replay(begin.name, guide)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), Overlay():
+        with contextlib.redirect_stdout(io.StringIO()), FileOverlay():
             yield
     except SkipRest:
         pass

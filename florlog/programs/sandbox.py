@@ -1,7 +1,7 @@
 """What a replayed script writes goes to a scratch directory that lies over the file system.
 
 A recording wrote checkpoints, tables and plots; executing parts of it again must not touch them.  Inside
-`Overlay` a file that is opened for writing, created, renamed or removed is so only in the scratch directory,
+`FileOverlay` a file that is opened for writing, created, renamed or removed is so only in the scratch directory,
 reads see that version first, and the directory is deleted at the end.  This is an overlay file system (as
 Linux's overlayfs: an upper layer, copy-up on the first change, whiteouts for what was removed) at the level
 of Python's functions: the ``open`` of builtins and io, the functions of `os` that take a path (`pathlib`,
@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 import torch
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Wrapped = TypeVar("_Wrapped", bound=Callable[..., Any])
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _READERS = ("stat", "lstat", "access", "readlink", "getxattr", "listxattr")
@@ -37,7 +37,7 @@ _READ_ONLY = ("r", "rb", "rt")
 _THROUGH = ("/dev", "/proc", "/sys")
 
 
-class Overlay:
+class FileOverlay:
     """A context manager; only one at a time."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Overlay:
         self._undo: list[tuple[Any, str, Any]] = []
         self._os: dict[str, Callable[..., Any]] = {}
 
-    def __enter__(self) -> Overlay:
+    def __enter__(self) -> FileOverlay:
         self._upper = os.path.realpath(tempfile.mkdtemp(prefix="florlog-replay-"))
         self._through = (*_THROUGH, self._upper, get_temp_dir())
         opened = builtins.open
@@ -252,8 +252,8 @@ class Overlay:
         if text is None:
             return self._os["scandir"](path)
         shown = os.fsdecode(path if path is not None else ".")
-        entries = [_Entry(entry, os.path.join(shown, entry.name)) for entry in self._entries(text)]  # noqa: PTH118
-        return _Entries(iter(entries))
+        entries = [_DirectoryEntry(entry, os.path.join(shown, entry.name)) for entry in self._entries(text)]  # noqa: PTH118
+        return _DirectoryListing(iter(entries))
 
     def _entries(self, path: str) -> list[os.DirEntry[str]]:
         upper = self._upper + path
@@ -268,7 +268,7 @@ class Overlay:
                 found |= {entry.name: entry for entry in entries}
         return list(found.values())
 
-    def _torch(self, function: _Function, place: int, name: str, *, write: bool) -> Callable[..., Any]:
+    def _torch(self, function: _Wrapped, place: int, name: str, *, write: bool) -> Callable[..., Any]:
         def through(*args: Any, **options: Any) -> Any:
             target = args[place] if len(args) > place else options.get(name)
             if isinstance(target, str | os.PathLike) and (path := self._path(target)) is not None:
@@ -282,7 +282,7 @@ class Overlay:
         return through
 
 
-class _Entry:
+class _DirectoryEntry:
     """A directory entry under the name that the script knows."""
 
     def __init__(self, entry: os.DirEntry[str], path: str) -> None:
@@ -297,19 +297,19 @@ class _Entry:
         return self.path
 
 
-class _Entries:
+class _DirectoryListing:
     """What ``os.scandir`` returns."""
 
-    def __init__(self, entries: Iterator[_Entry]) -> None:
+    def __init__(self, entries: Iterator[_DirectoryEntry]) -> None:
         self._entries = entries
 
-    def __iter__(self) -> Iterator[_Entry]:
+    def __iter__(self) -> Iterator[_DirectoryEntry]:
         return self._entries
 
-    def __next__(self) -> _Entry:
+    def __next__(self) -> _DirectoryEntry:
         return next(self._entries)
 
-    def __enter__(self) -> _Entries:
+    def __enter__(self) -> _DirectoryListing:
         return self
 
     def __exit__(self, *args: object) -> None:

@@ -22,7 +22,7 @@ from florlog_wal import Path, Store
 from florlog.errors import FlorlogError
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED
 from florlog.images.imager import SavedState
-from florlog.questions.elements import Elements
+from florlog.questions.elements import StateElements
 from florlog.reading.columns import RECORDED
 from florlog.reading.reader import RunView
 from florlog.redo.past_state import explored, public
@@ -138,7 +138,7 @@ def looked_at(condition: Condition, place: Boundary, tree: Callable[[str], Any])
             state[name] = public(tree(name))
         except KeyError:
             raise FlorlogError(f"nothing is tracked as {name!r} at this place") from None
-    held = {state_name(key): Elements(state, key) for key in condition.keys}
+    held = {state_name(key): StateElements(state, key) for key in condition.keys}
     return {**dict(loop.path(max(index - 1, 0))), **held}
 
 

@@ -12,7 +12,7 @@ from florlog.errors import FlorlogError
 from florlog.state.leaves import named_leaves
 
 
-class Elements:
+class StateElements:
     """All numbers of the leaves at a name or below it; raises `FlorlogError` where there are none."""
 
     def __init__(self, state: Mapping[str, Any], name: str) -> None:

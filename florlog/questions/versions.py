@@ -1,14 +1,15 @@
 """One question put to many runs, each replayed from the source that it was recorded from.
 
-The statements that a script has and a run's source lacks are placed into that source (`florlog.source.diff.placement`), in a
+The statements that a script has and a run's source lacks are placed into that source
+(`florlog.source.diff.placement`), in a
 scratch directory (`florlog.programs.scratch`); the run is replayed from there, by a process of its own, so that no
 run's settings or modules reach another one's.  Nothing of the user's is written: no file, branch or index.
 
 Which statements: those that the newest run of the script lacks; where it has them all, to each run those that this run
 lacks.  What else was added comes along only where a placed statement reads what it binds.
 
-``python -m florlog.questions.versions`` is the process: an order on stdin as JSON, messages on stdout as `florlog.redo.wire`
-has them, the answer as JSON text.
+``python -m florlog.questions.versions`` is the process: an order on stdin as JSON, messages on stdout as
+`florlog.redo.wire` has them, the answer as JSON text.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from florlog_wal import Store, WalError
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.hindsight.compared_files import Compared, beside, compared
 from florlog.program.recorded_sources import recorded_sources
+from florlog.program.stores import tree_of
 from florlog.programs.scratch import Scratch
-from florlog.recording.session import tree_of
 from florlog.redo.wire import receive, send
 from florlog.source.diff.placement import CannotPlaceError, Wanted, needed, place, statement_at
 from florlog.source.names.syntax import SourceError

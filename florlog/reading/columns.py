@@ -25,8 +25,8 @@ RECORDED: Final = "RECORDED"
 TRUST: Final = ("DIVERGED", "UNVERIFIED", "CONSISTENT", "PROVEN", RECORDED)
 """What can be said of a value, the least first."""
 
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.int64]
+RowMask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Column:
     """One value a row: numbers or truth values as such, anything else as objects; and which rows have one."""
 
     values: npt.NDArray[Any]
-    present: Mask
+    present: RowMask
 
     def objects(self) -> list[Any]:
         """The values as Python has them, None where there is none."""
@@ -69,7 +69,7 @@ class Columns:
 
 @dataclass(slots=True)
 class _Chunk:
-    at: Ints  # numbers of entries
+    at: Indices  # numbers of entries
     values: Any  # a numpy array of one kind, or a list
     trust: int
 
@@ -81,7 +81,9 @@ class Table:
         """``names``: those that are wanted, default all."""
         self._loops: list[tuple[Path, str]] = [((), "")]  # number 0: the run itself
         self._numbers: dict[tuple[Path, str], int] = {}
-        self._entries: list[tuple[Ints, Ints, Ints, Mask]] = []  # loop execution, index, LSN, can be undone
+        self._entries: list[
+            tuple[Indices, Indices, Indices, RowMask]
+        ] = []  # loop execution, index, LSN, can be undone
         self._count = 0
         self._chunks: dict[str, list[_Chunk]] = {name: [] for name in names}
         self._all = not names
@@ -142,7 +144,7 @@ class Table:
             names = {name: column for name, column in names.items() if column.present.any()}
         return Columns(self._indices(loops[first], indices[first]), names, trust)
 
-    def _rows(self, loops: Ints, indices: Ints, wanted: Mask) -> tuple[Ints, Ints]:
+    def _rows(self, loops: Indices, indices: Indices, wanted: RowMask) -> tuple[Indices, Indices]:
         """The row of each entry (-1 for one without), and of each row its first entry."""
         chosen = np.flatnonzero(wanted)
         keys = self._keys(loops[chosen], indices[chosen])
@@ -158,7 +160,7 @@ class Table:
         row_of[chosen] = np.cumsum(new) - 1
         return row_of, chosen[new]
 
-    def _keys(self, loops: Ints, indices: Ints) -> list[Ints]:
+    def _keys(self, loops: Indices, indices: Indices) -> list[Indices]:
         """Columns by which rows are sorted: an iteration comes before what lies inside it."""
         deepest = max(len(path) for path, _ in self._loops) + 1
         order: dict[str, int] = {}
@@ -178,9 +180,9 @@ class Table:
             keys[at][mine] = indices[mine]
         return keys
 
-    def _indices(self, loops: Ints, indices: Ints) -> dict[str, Column]:
+    def _indices(self, loops: Indices, indices: Indices) -> dict[str, Column]:
         """The loops' columns."""
-        around: dict[str, Ints] = {}
+        around: dict[str, Indices] = {}
         for number, (path, name) in enumerate(self._loops):
             for known, index in (*path, (name, -2)) if number else ():
                 column = around.setdefault(known, np.full(len(self._loops), -1, dtype=np.int64))
@@ -192,7 +194,7 @@ class Table:
         return {name: Column(column, column >= 0) for name, column in found.items() if (column >= 0).any()}
 
 
-def _in_order(keys: list[Ints]) -> bool:
+def _in_order(keys: list[Indices]) -> bool:
     """Whether rows are sorted by their keys, the first counting most."""
     if not keys or len(keys[0]) < 2:
         return True
@@ -215,7 +217,9 @@ def _packed(values: Sequence[Any]) -> Any:
     return list(values)
 
 
-def _column(chunks: list[_Chunk], row_of: Ints, lsns: Ints, rows: int, trust: npt.NDArray[np.int8]) -> Column:
+def _column(
+    chunks: list[_Chunk], row_of: Indices, lsns: Indices, rows: int, trust: npt.NDArray[np.int8]
+) -> Column:
     """The cells of one name in their rows; ``trust`` is lowered to that of each cell."""
     present = np.zeros(rows, dtype=np.bool_)
     cells = 0
@@ -243,7 +247,7 @@ def _column(chunks: list[_Chunk], row_of: Ints, lsns: Ints, rows: int, trust: np
     return Column(values, present)
 
 
-def _several(chunks: list[_Chunk], row_of: Ints, lsns: Ints, present: Mask) -> Column:
+def _several(chunks: list[_Chunk], row_of: Indices, lsns: Indices, present: RowMask) -> Column:
     """Cells of which some share a row: those are a list, in the order in which they were logged."""
     held: list[list[tuple[int, Any]]] = [[] for _ in present]
     for chunk in chunks:

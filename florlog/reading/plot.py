@@ -16,7 +16,7 @@ from florlog.reading.render import printable
 if TYPE_CHECKING:
     from florlog.reading.reader import RunView
 
-Rows = npt.NDArray[np.int64]
+RowNumbers = npt.NDArray[np.int64]
 
 
 def plot(columns: Columns, names: tuple[str, ...], x: str | None, axes: Any) -> Any:
@@ -45,7 +45,7 @@ def plot(columns: Columns, names: tuple[str, ...], x: str | None, axes: Any) -> 
     return axes
 
 
-def _groups(rows: Rows, around: list[Rows]) -> list[Rows]:
+def _groups(rows: RowNumbers, around: list[RowNumbers]) -> list[RowNumbers]:
     """Rows that are equal in every column of ``around``, together."""
     if not around or not len(rows):
         return [rows] if len(rows) else []

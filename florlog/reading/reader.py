@@ -19,11 +19,11 @@ from florlog_wal import Commit, Entry, Hindsight, LoopBegin, RunEnd, Statement, 
 from florlog_wal import Path as IterationPath
 
 from florlog.errors import NoSuchRunError
+from florlog.program.stores import newest_run, open_store, sessions_of, store_path, tree_of
 from florlog.reading.arrow import arrow, sql
 from florlog.reading.columns import RECORDED, Columns, frame
 from florlog.reading.value_table import table_of
-from florlog.recording.session import newest_run, open_store, sessions_of, store_path, tree_of
-from florlog.redo.past_state import State, state_at
+from florlog.redo.past_state import PastState, state_at
 from florlog.state.tree import readable
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class LoggedValue:
     """One value of one iteration."""
 
     name: str
@@ -60,7 +60,7 @@ class RunView:
     def __repr__(self) -> str:
         return f"RunView({self.id!r})"
 
-    def logged(self) -> Iterator[Value]:
+    def logged(self) -> Iterator[LoggedValue]:
         """Every recorded value in timeline order, then every value found by replays."""
         tree = self.tree()
         loops = {(loop.parent.path, loop.name): loop for loop in tree.loops()}
@@ -89,17 +89,17 @@ class RunView:
                         continue
                 path = loop.path(record.index) if loop is not None else ()
                 for statement, name, value in record.values:
-                    yield Value(name, path, readable(value), statements[statement], RECORDED)
+                    yield LoggedValue(name, path, readable(value), statements[statement], RECORDED)
         yield from self.hindsight()
 
-    def hindsight(self) -> Iterator[Value]:
+    def hindsight(self) -> Iterator[LoggedValue]:
         """What replays found; for a name and iteration the newest replay counts."""
-        found: dict[tuple[str, str, IterationPath], list[Value]] = {}
+        found: dict[tuple[str, str, IterationPath], list[LoggedValue]] = {}
         for session in sessions_of(self._store, self.id):
             if session.begin.kind != "replay" or not session.counts.get(RunEnd):
                 continue  # a replay that was killed while it stored its values: they are no answer
             table: dict[int, Statement] = {}
-            fresh: dict[tuple[str, str, IterationPath], list[Value]] = {}
+            fresh: dict[tuple[str, str, IterationPath], list[LoggedValue]] = {}
             for entry in self._store.scan(session.lsn, session.last_lsn + 1, session=session.lsn):
                 if isinstance(entry.record, Statement):
                     table[entry.record.id] = entry.record
@@ -107,7 +107,7 @@ class RunView:
                     for statement, name, value in entry.record.values:
                         site = table[statement]
                         key = (site.qualname, name, entry.record.path)
-                        item = Value(name, entry.record.path, readable(value), site, entry.record.trust)
+                        item = LoggedValue(name, entry.record.path, readable(value), site, entry.record.trust)
                         fresh.setdefault(key, []).append(item)
             found |= fresh
         for values in found.values():
@@ -152,7 +152,7 @@ class RunView:
 
         return run_html(self)
 
-    def state_at(self, *, at: Literal["start", "end"] = "start", **indices: int) -> State:
+    def state_at(self, *, at: Literal["start", "end"] = "start", **indices: int) -> PastState:
         """The tracked state at an iteration's start or end: tracked name -> state.
 
         ``state_at(epoch=3, step=17)``.  Where no image stands, the recorded program is executed from the nearest one
@@ -223,7 +223,7 @@ class Log:
 
     def state_at(
         self, *, run: str | None = None, at: Literal["start", "end"] = "start", **indices: int
-    ) -> State:
+    ) -> PastState:
         """`RunView.state_at` of a run, default the newest."""
         return self.run(run).state_at(at=at, **indices)
 

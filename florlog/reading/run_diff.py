@@ -7,7 +7,7 @@ from typing import Any
 
 from florlog_wal import Path, Store
 
-from florlog.inspect.source_view import sources_of
+from florlog.program.recorded_sources import recorded_sources
 from florlog.reading.columns import RECORDED
 from florlog.reading.reader import RunView
 from florlog.reading.render import jsonable
@@ -17,7 +17,7 @@ def differences(store: Store, first: RunView, second: RunView) -> dict[str, Any]
     """Everything that differs, as ``florlog diff --format json`` prints it; empty parts are equal."""
     trees = first.tree(), second.tree()
     begins = trees[0].begin, trees[1].begin
-    texts = [{_key(s.module, s.path): s.text for s in sources_of(store, tree)} for tree in trees]
+    texts = [{_key(s.module, s.path): s.text for s in recorded_sources(store, tree)} for tree in trees]
     source = {
         name: list(
             difflib.unified_diff(

@@ -24,8 +24,8 @@ from florlog_wal import (
     Values,
 )
 
+from florlog.program.stores import sessions_of
 from florlog.reading.columns import Columns, Table
-from florlog.recording.session import sessions_of
 from florlog.state.tree import readable
 
 _AFTER = 2**62  # behind every LSN: what replays found stands behind what was recorded
@@ -35,7 +35,7 @@ _CONTAINERS = frozenset({Array, list, tuple, set, frozenset, dict})
 
 def table_of(store: Store, run: str, names: Sequence[str] = ()) -> Columns:
     """The values of ``names`` (default: all)."""
-    reading = _Reading(store, Table(names))
+    reading = _TableReader(store, Table(names))
     sessions = sessions_of(store, run)
     for session in sessions:
         if session.begin.kind != "replay":
@@ -48,7 +48,7 @@ def table_of(store: Store, run: str, names: Sequence[str] = ()) -> Columns:
     return reading.table.columns()
 
 
-class _Reading:
+class _TableReader:
     def __init__(self, store: Store, table: Table) -> None:
         self.table = table
         self._store = store

@@ -23,13 +23,13 @@ from torch.utils.data import DataLoader
 
 from florlog.errors import ChangedError, TrackError
 from florlog.following.checks import Variables
-from florlog.following.stack import OpenLoop
+from florlog.following.stack import OpenLoop, Site
 from florlog.images.budget import Room
 from florlog.images.imager import Imager, SavedState
 from florlog.images.policy import Policy
-from florlog.images.snapshot import Snapshot
+from florlog.images.snapshot import StateSnapshot
 from florlog.recording.fingerprints import StateFingerprint, rng_fingerprint
-from florlog.recording.journal import Journal, Site
+from florlog.recording.journal import Journal
 from florlog.source.skip.acts import Act, Items, Mode
 from florlog.state.adapters import Adapter, Randomness, adapter
 from florlog.state.cursors import (
@@ -261,7 +261,7 @@ class Checkpointer:
         if (decision := self.policy.decision()) is not None:
             self._journal.append(Note("policy", decision.text, decision.data), self._journal.session)
 
-    def _copy(self, loop: OpenLoop, *, end: bool) -> Snapshot | None:
+    def _copy(self, loop: OpenLoop, *, end: bool) -> StateSnapshot | None:
         """The state now; None, and a warning, where it cannot be had."""
         assert self._imager is not None
         # Behind its end a loop's iterator is not continued; where it was left by a break there is none any more.

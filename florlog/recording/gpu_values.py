@@ -18,10 +18,10 @@ from florlog.state.tree import plain
 
 LINE = 64
 
-Values = Iterable[tuple[int, str, Any]]
+ValueTuples = Iterable[tuple[int, str, Any]]
 
 
-class Event(Protocol):
+class DeviceEvent(Protocol):
     """What tells that work on a device is done, as `torch.cuda.Event`."""
 
     def query(self) -> bool:
@@ -35,7 +35,7 @@ class Later(NamedTuple):
     """A tensor on its way to the host."""
 
     copy: torch.Tensor
-    arrived: Event
+    arrived: DeviceEvent
 
 
 def later(tensor: torch.Tensor) -> Later:
@@ -48,7 +48,7 @@ def later(tensor: torch.Tensor) -> Later:
     return Later(copy, event)
 
 
-def arrived(values: Values) -> list[tuple[int, str, Any]]:
+def arrived(values: ValueTuples) -> list[tuple[int, str, Any]]:
     """The values, with those waited for that are on their way."""
     return [(statement, name, _value(held)) for statement, name, held in values]
 
@@ -75,5 +75,5 @@ def receive(held: list[CommitFields | None], *, wait: bool) -> int:
     return len(held)
 
 
-def _ready(values: Values) -> bool:
+def _ready(values: ValueTuples) -> bool:
     return all(type(held) is not Later or held.arrived.query() for _, _, held in values)

@@ -10,14 +10,11 @@ import ast
 import contextlib
 import linecache
 import math
-import sys
 import threading
 import time
 import warnings
 import weakref
 from dataclasses import replace
-from types import CodeType
-from typing import TypeAlias
 
 from florlog_wal import (
     Commit,
@@ -35,15 +32,12 @@ from florlog_wal import (
     WalError,
 )
 
+from florlog.following.stack import Site
 from florlog.program import cells as _cells
 from florlog.program.environment import local_sources
 from florlog.recording.gpu_values import arrived, receive
 from florlog.source.names.calls import log_calls
 from florlog.source.names.syntax import SourceError
-
-Site: TypeAlias = tuple[CodeType, int]
-"""A call site: the code that runs and its line."""
-
 
 COMPANY = 0.1  # seconds after which the next commit takes those along that are held
 LOOK = 0.1  # seconds between two looks for a commit that is held and that no other comes after
@@ -202,8 +196,3 @@ def _attend(journal: weakref.ref[Journal], closed: threading.Event) -> None:
                 it.settle()
         seen = first
         del it
-
-
-def report(text: str) -> None:
-    """A line for the person at the terminal."""
-    print(f"florlog: {text}", file=sys.stderr, flush=True)

@@ -39,14 +39,14 @@ from florlog_wal import (
 
 from florlog.errors import ChangedError, LogValueError, LoopError
 from florlog.following.guide import Guide
-from florlog.following.stack import OpenIteration, OpenLoop
+from florlog.following.stack import OpenIteration, OpenLoop, Site
 from florlog.images.budget import Room
 from florlog.images.policy import Policy
 from florlog.program import cells as _cells
 from florlog.recording.checkpointer import Checkpointer, Tell
 from florlog.recording.fingerprints import Pace, item_fingerprint, paid, rng_fingerprint
 from florlog.recording.gpu_values import later
-from florlog.recording.journal import COMPANY, Journal, Site
+from florlog.recording.journal import COMPANY, Journal
 from florlog.source.edit.skip_signal import SkipRest
 from florlog.state.cursors import Cursor, identity, length_of, needs_entry_state
 from florlog.state.delta_log import DeltaLog

@@ -17,20 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from florlog_recovery import Plan, RunTree, analyse, plan_redo, resume_request
+from florlog_recovery import Plan, plan_redo, resume_atoms
 from florlog_recovery.costs import KIND, fitted
-from florlog_wal import Note, RunBegin, SessionInfo, Store, Unencodable, WalError, encode_value
+from florlog_wal import Note, RunBegin, Store, Unencodable, WalError, encode_value
 
-from florlog.errors import FlorlogError, LogValueError, NoRunError, NoSuchRunError, RanksError, StoreError
+from florlog.errors import FlorlogError, LogValueError, NoRunError, RanksError
 from florlog.following.guide import Guide, last_restore
-from florlog.images.budget import Room, size
+from florlog.images.budget import Room
 from florlog.images.policy import Policy
 from florlog.program import cells as _cells
 from florlog.program import environment as _environment
+from florlog.program import units
 from florlog.program.environment import environment, main_script, rank
 from florlog.program.measured_costs import costs_of
+from florlog.program.terminal import report
 from florlog.recording.checkpointer import Tell
-from florlog.recording.journal import Journal, report
+from florlog.recording.journal import Journal
 from florlog.recording.run import Run
 from florlog.source.edit.instrument import is_instrumented
 from florlog.state.tree import plain
@@ -91,48 +93,6 @@ def excuse() -> None:
         inner = inner.tb_next
     if inner is not None or not _current or not _current[-1].misses:
         raise
-
-
-def store_path(store: str | os.PathLike[str] | None) -> Path:
-    """The store that is meant: the one given, else $FLORLOG_STORE, else ./.florlog."""
-    return Path(store or os.environ.get("FLORLOG_STORE") or ".florlog").absolute()
-
-
-def open_store(path: Path, mode: Literal["r", "w"], **options: Any) -> Store:
-    """Open a store; a florlog error in one line when that fails."""
-    if mode == "r" and not path.is_dir():
-        raise StoreError(f"there is no store at {path}: give one with --store or $FLORLOG_STORE")
-    try:
-        return Store.open(path, mode=mode, **options)
-    except WalError as error:
-        raise StoreError(str(error)) from None
-    except OSError as error:
-        raise StoreError(f"cannot open the store {path}: {error}") from None
-
-
-def sessions_of(store: Store, run: str) -> list[SessionInfo]:
-    """A run's sessions, oldest first; raises `NoSuchRunError`."""
-    found = [session for session in store.sessions() if session.begin.run == run]
-    if not found:
-        known = sorted({session.begin.run for session in store.sessions()})
-        listed = f"the store has {', '.join(known[-5:])}" if known else "the store is empty"
-        raise NoSuchRunError(f"no run {run!r} in {store.path}: {listed}")
-    return found
-
-
-def tree_of(store: Store, run: str) -> RunTree:
-    """The tree of a run."""
-    sessions = sessions_of(store, run)
-    holder = store.writer()
-    newest = [session for session in store.sessions() if session.begin.kind != "replay"]
-    running = holder is not None and newest[-1].begin.run == run and holder.pid != os.getpid()
-    return analyse(store, sessions, running=running)
-
-
-def newest_run(store: Store, fits: Callable[[RunBegin], bool]) -> str | None:
-    """The id of the newest run whose first record fits."""
-    runs = [s.begin.run for s in store.sessions() if s.begin.kind != "replay" and fits(s.begin)]
-    return runs[-1] if runs else None
 
 
 def run(
@@ -260,7 +220,7 @@ def _record(
         tree = tree_of(store, resumed)
         if tree.status == "complete":
             raise FlorlogError(f"run {resumed!r} is complete: there is nothing to resume")
-        request, node, place = resume_request(tree)
+        request, node, place = resume_atoms(tree)
         plan = plan_redo(tree, request, costs_of(store, tree))
         guide = Guide(store, tree, plan, None, frontier=(node, place))
     number, size = rank()
@@ -330,7 +290,7 @@ def _restore_costs(store: Store) -> Callable[[int], float] | None:
 def _bytes(budget: int | str | None) -> int | None:
     """A number of bytes, such as 500 or "2GB"."""
     try:
-        found = budget if budget is None or isinstance(budget, int) else size(budget)
+        found = budget if budget is None or isinstance(budget, int) else units.size(budget)
     except (TypeError, ValueError):
         found = -1
     if found is not None and found < 0:
@@ -342,16 +302,10 @@ def _seconds(span: float | str | None) -> float:
     """A span of time, such as 30 or "30s", in seconds."""
     if span is None:
         return math.inf
-    found = re.fullmatch(r"\s*([0-9.]+)\s*(ms|s|min|h|)\s*", str(span))
     try:
-        seconds = (
-            float(found[1]) * {"ms": 1e-3, "s": 1, "": 1, "min": 60, "h": 3600}[found[2]] if found else 0.0
-        )
+        return units.seconds(str(span))
     except ValueError:
-        seconds = 0.0
-    if seconds <= 0:
-        raise FlorlogError(f'max_redo is a time such as 30, "30s" or "5min", and got {span!r}')
-    return seconds
+        raise FlorlogError(f'max_redo is a time such as 30, "30s" or "5min", and got {span!r}') from None
 
 
 def _opened(run: Run) -> Run:

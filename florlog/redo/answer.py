@@ -10,23 +10,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from florlog_recovery import Atoms, Node, Plan, split
+from florlog_recovery import AtomSequence, Node, Plan, split
 from florlog_recovery.costs import KIND
 from florlog_wal import Hindsight, Note, RunBegin, Store, WalError
 from florlog_wal import Path as IterationPath
 
 from florlog.errors import ImageError
 from florlog.following.guide import Guide
-from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Found
+from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, FoundValue
 from florlog.hindsight.changed_code import ChangedCode
 from florlog.hindsight.known_answers import asked
 from florlog.hindsight.request import Question, plan_for
 from florlog.program.environment import CELLS, changes, environment, thread_variables
+from florlog.program.terminal import report
 from florlog.programs.hands_free import replay_hands_free
 from florlog.programs.notebook_cells import run_cells
 from florlog.programs.rerunning import rerunning
 from florlog.programs.scripts import LocalModuleFinder, run_as_main
-from florlog.recording.journal import Journal, report
+from florlog.recording.journal import Journal
 from florlog.redo.pool import merged, redo_in_parallel
 from florlog.source.edit.instrument import excuse, isolate, leave_behind, pass_over
 
@@ -35,7 +36,7 @@ from florlog.source.edit.instrument import excuse, isolate, leave_behind, pass_o
 class Answer:
     """What a replay found; ``passed``: how often each of the question's pieces was passed over."""
 
-    values: list[Found]
+    values: list[FoundValue]
     differences: list[str]
     seconds: float  # of the script's run, set-up included
     stored: bool
@@ -62,7 +63,7 @@ def answer(
     started = time.perf_counter()
     if not question.request:
         return Answer(_with_answered(question, []), [], time.perf_counter() - started, stored=True)
-    atoms = Atoms(question.tree, question.request)
+    atoms = AtomSequence(question.tree, question.request)
     parts = (
         split(question.tree, question.request, workers, question.costs, question.unusable, question.skippable)
         if workers > 1
@@ -84,7 +85,7 @@ def answer(
 class Redone:
     """What came of executing a request."""
 
-    values: list[Found]
+    values: list[FoundValue]
     differences: list[str]
     spans: list[float] = field(default_factory=list)  # as in `Answer`; several processes have none
     passed: Mapping[int, int] = field(default_factory=dict)  # the same
@@ -112,7 +113,7 @@ def redo(
         known, told, over = guide.checks.before
         before, said, passed = found[:known], differences[:told], passed[:over]
         if (place := guide.checks.settled) is not None:
-            atoms = Atoms(question.tree, question.request)
+            atoms = AtomSequence(question.tree, question.request)
             question.request = atoms.part(atoms.before(*place), len(atoms))
         question.skippable, question.pieces, question.passing = {}, [], {}
         guide = _guide(store, question, plan_for(question))
@@ -132,7 +133,7 @@ def redo(
     return Redone(values, differences, guide.spans, Counter(passed), guide.measured.data)
 
 
-def _doubt(values: list[Found], changed: ChangedCode, first: str) -> None:
+def _doubt(values: list[FoundValue], changed: ChangedCode, first: str) -> None:
     """Label values of a forced replay: what changed code may have computed is vouched for by nothing recorded."""
     for value in values:
         if value.trust == DIVERGED:
@@ -143,14 +144,14 @@ def _doubt(values: list[Found], changed: ChangedCode, first: str) -> None:
             value.trust, value.detail = CONSISTENT, first
 
 
-def _with_answered(question: Question, values: list[Found]) -> list[Found]:
+def _with_answered(question: Question, values: list[FoundValue]) -> list[FoundValue]:
     """The values found, and those that the log had for other statements and iterations, in order of place."""
     fresh = {(found.file, found.line, found.path) for found in values}
     older = [f for f in question.answered if (f.file, f.line, f.path) not in fresh]
     if not older:
         return values
 
-    def place(found: Found) -> list[tuple[int, int]]:
+    def place(found: FoundValue) -> list[tuple[int, int]]:
         node: Node | None = question.tree.root
         steps = []
         for name, index in found.path:
@@ -263,9 +264,9 @@ def _save(store: Store, question: Question, done: Redone) -> bool:
         return not journal.stopped
 
 
-def _by_iteration(values: list[Found]) -> Iterator[tuple[IterationPath, list[Found]]]:
+def _by_iteration(values: list[FoundValue]) -> Iterator[tuple[IterationPath, list[FoundValue]]]:
     """Values of one iteration and one trust, in order."""
-    group: list[Found] = []
+    group: list[FoundValue] = []
     for found in values:
         if group and (found.path, found.trust, found.detail) != (
             group[0].path,

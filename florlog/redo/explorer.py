@@ -3,7 +3,8 @@
 It reads its order from stdin as JSON and writes messages to its stdout (`florlog.redo.wire`).  An order for a state
 names a boundary; the messages are the state's pages, ``["page", digest,
 bytes]``, and ``["state", digest of the page table, trust, detail, iterations redone]``.  An order for the first place
-names a condition and a range of `florlog.questions.bisection.boundaries`; the message is ``["found", its number, terms, trust,
+names a condition and a range of `florlog.questions.bisection.boundaries`; the message is ``["found", its number,
+terms, trust,
 detail, iterations redone]``, or ``["none", iterations redone]`` and ``["end"]``.  Instead of that may come
 ``["differs", text]``, ``["unusable", why images cannot be restored]`` or ``["error", text]``.
 """
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from florlog_recovery import Condition, Loop, Plan, Request, RunTree, WhereError, boundary_request, plan_redo
+from florlog_recovery import Atoms, Condition, Loop, Plan, RunTree, WhereError, boundary_atoms, plan_redo
 from florlog_wal import Store, WalError, encode_table, page_digest
 
 from florlog.errors import FlorlogError, ImageError
@@ -26,9 +27,9 @@ from florlog.images.imager import page_table
 from florlog.images.snapshot import snapshot
 from florlog.program.environment import changes, environment
 from florlog.program.measured_costs import costs_of
+from florlog.program.stores import open_store, tree_of
 from florlog.programs.recorded_program import RecordedProgram
 from florlog.questions.bisection import Boundary, boundaries, looked_at
-from florlog.recording.session import open_store, tree_of
 from florlog.redo.lookout import Lookout
 from florlog.redo.wire import send
 
@@ -56,7 +57,7 @@ class Explorer:
             program = RecordedProgram(store, tree)
             searching = self._order["what"] == "first"
             wanted = self._wanted(tree)
-            request = boundary_request(wanted)
+            request = boundary_atoms(wanted)
             plan = self._plan(store, tree, request)
             changed = changes(tree.begin.environment, environment())
             condition = self._condition(tree) if searching else None
@@ -112,7 +113,7 @@ class Explorer:
     def _condition(self, tree: RunTree) -> Condition:
         return Condition(self._order["condition"], {loop.name for loop in tree.loops()}, state=True)
 
-    def _plan(self, store: Store, tree: RunTree, request: Request) -> Plan:
+    def _plan(self, store: Store, tree: RunTree, request: Atoms) -> Plan:
         unusable = {
             (loop, index)
             for loop in tree.loops()

@@ -1,6 +1,6 @@
 """A guide that looks at the state where a plan leads: at boundaries, not at what statements log.
 
-A boundary is asked for as the atom behind it with a share of nothing (`boundary_request`); here that atom is not
+A boundary is asked for as the atom behind it with a share of nothing (`boundary_atoms`); here that atom is not
 begun.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from florlog_recovery import Loop, Plan, Request, RunTree
+from florlog_recovery import Atoms, Loop, Plan, RunTree
 from florlog_wal import Store
 
-from florlog.following.guide import Guide, Restore, Skip
+from florlog.following.guide import Guide, Restore, SkipLoop
 from florlog.following.stack import OpenLoop
 
 Look = Callable[[Loop, int, Callable[[], dict[str, Any]]], None]
@@ -30,7 +30,7 @@ class Lookout(Guide):
         store: Store,
         tree: RunTree,
         plan: Plan,
-        request: Request,
+        request: Atoms,
         look: Look,
         alarm: Callable[[str], None],
         steady: Callable[[Loop], bool],
@@ -46,7 +46,7 @@ class Lookout(Guide):
         if loop.recorded is not None and not loop.parent.abandoned and self._asked(loop.recorded, index):
             self._look(loop.recorded, index, trees)
 
-    def next_index(self, loop: OpenLoop, restore: Restore, skip: Skip) -> int | None:
+    def next_index(self, loop: OpenLoop, restore: Restore, skip: SkipLoop) -> int | None:
         """As `Guide.next_index`, without iterations at whose start nothing but the state was asked for."""
         index = super().next_index(loop, restore, skip)
         while index is not None and self._ends_before(loop, index):

@@ -1,9 +1,10 @@
 """The state at any boundary of a run: from the image there, else by redo in a process of its own.
 
-The process runs the recorded program (`florlog.programs.recorded_program`) along the cheapest plan, stands at the boundary, sends
+The process runs the recorded program (`florlog.programs.recorded_program`) along the cheapest plan, stands at the
+boundary, sends
 the state's pages through a pipe, and is killed there: nothing behind the boundary is executed, no ``finally`` of the
-script and nothing that it registered for its exit.  What it writes lies in a scratch directory (`florlog.programs.sandbox`)
-that this side removes.
+script and nothing that it registered for its exit.  What it writes lies in a scratch directory
+(`florlog.programs.sandbox`) that this side removes.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from florlog.errors import DivergedError, FlorlogError
 from florlog.following.trust import where
 from florlog.images.imager import SavedState
 from florlog.program.environment import VARIABLES
-from florlog.recording.journal import report
+from florlog.program.terminal import report
 from florlog.redo.wire import receive
 
 RECORDED = "RECORDED"
 
 
-class State(dict[str, Any]):
+class PastState(dict[str, Any]):
     """The tracked state at a boundary: tracked name -> state dict, or what else holds the object's state.
 
     ``trust`` is RECORDED where an image stood there; else PROVEN, CONSISTENT or UNVERIFIED, as of a replayed value,
@@ -71,7 +72,7 @@ def boundary(tree: RunTree, path: IterationPath, at: Literal["start", "end"]) ->
     raise FlorlogError(f"run {tree.run} has no iteration {where(path)}{within}")
 
 
-def state_at(store: Store, tree: RunTree, path: IterationPath, at: Literal["start", "end"]) -> State:
+def state_at(store: Store, tree: RunTree, path: IterationPath, at: Literal["start", "end"]) -> PastState:
     """The state at an iteration's start or end.
 
     Raises `FlorlogError` when the run has no such iteration or its script fails, and `DivergedError`, which names
@@ -80,11 +81,11 @@ def state_at(store: Store, tree: RunTree, path: IterationPath, at: Literal["star
     loop, index = boundary(tree, path, at)
     image = loop.images.get(index)
     if image is not None:
-        return State(SavedState(store, image.table), RECORDED)
+        return PastState(SavedState(store, image.table), RECORDED)
     return _redone(store, tree, loop, index)
 
 
-def _redone(store: Store, tree: RunTree, loop: Loop, index: int) -> State:
+def _redone(store: Store, tree: RunTree, loop: Loop, index: int) -> PastState:
     order = {
         "store": str(store.path),
         "run": tree.run,
@@ -98,7 +99,7 @@ def _redone(store: Store, tree: RunTree, loop: Loop, index: int) -> State:
             case ["page", bytes() as digest, bytes() as data]:
                 pages[digest] = data
             case ["state", bytes() as digest, str() as trust, str() as detail, int() as redone]:
-                return State(SavedState(pages, digest), trust, detail, redone)
+                return PastState(SavedState(pages, digest), trust, detail, redone)
     raise AssertionError  # `explored` raises where nothing comes
 
 

@@ -18,21 +18,21 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from florlog.errors import FlorlogError
-from florlog.following.trust import Found
-from florlog.recording.journal import report
+from florlog.following.trust import FoundValue
+from florlog.program.terminal import report
 from florlog.redo.wire import receive
 
 ATTEMPTS = 3
 
 
 @dataclass(slots=True)
-class _Part:
+class _Share:
     """What one worker has to do, and what came of it; ``passed``: how often each piece was passed over."""
 
     atoms: tuple[int, int]
     redone: int = 0
     attempts: int = 0
-    values: list[Found] = field(default_factory=list)
+    values: list[FoundValue] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     passed: Counter[int] = field(default_factory=Counter)
     error: str = ""
@@ -45,14 +45,14 @@ def redo_in_parallel(
     atoms: int,
     progress: Callable[[int], None] | None,
     variables: Mapping[str, str],
-) -> tuple[list[Found], list[str], Counter[int]]:
+) -> tuple[list[FoundValue], list[str], Counter[int]]:
     """Have every part redone by a process; values and differences in the order of the run, and what was passed over.
 
     ``argv``: the arguments of ``florlog replay``; ``variables``: of the workers' environment, beside this one's.
     Raises `FlorlogError` when a part's script fails, or its worker
     dies again and again.
     """
-    work = [_Part(part) for part in parts]
+    work = [_Share(part) for part in parts]
     lock = threading.Lock()
 
     def told() -> None:
@@ -81,7 +81,7 @@ def redo_in_parallel(
 
 
 def _lead(
-    part: _Part,
+    part: _Share,
     argv: Sequence[str],
     atoms: int,
     told: Callable[[], None],
@@ -117,7 +117,7 @@ def _lead(
         part.redone = 0
 
 
-def _listen(part: _Part, stream: IO[bytes], told: Callable[[], None]) -> bool:
+def _listen(part: _Share, stream: IO[bytes], told: Callable[[], None]) -> bool:
     while (message := receive(stream)) is not None:  # type: ignore[arg-type]
         match message:
             case ["progress", int() as redone]:
@@ -136,18 +136,18 @@ def _listen(part: _Part, stream: IO[bytes], told: Callable[[], None]) -> bool:
 
 def _found(
     file: str, line: int, qualname: str, name: str, path: list[list[object]], value: object, *rest: object
-) -> Found:
+) -> FoundValue:
     trust, detail, segment = rest
     steps = tuple((str(loop), int(str(index))) for loop, index in path)
-    made = Found(file, line, qualname, name, steps, value, str(trust), str(detail))
+    made = FoundValue(file, line, qualname, name, steps, value, str(trust), str(detail))
     made.segment = int(str(segment))
     return made
 
 
-def merged(parts: list[list[Found]]) -> list[Found]:
+def merged(parts: list[list[FoundValue]]) -> list[FoundValue]:
     """The values of all parts in order; an atom's are those of the first part that executed it."""
     taken: dict[tuple[object, ...], int] = {}
-    merged: list[Found] = []
+    merged: list[FoundValue] = []
     for number, values in enumerate(parts):
         for value in values:
             atom = (value.path, value.segment, value.file, value.line, value.name)

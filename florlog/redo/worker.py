@@ -14,7 +14,7 @@ import os
 import sys
 from typing import Any, BinaryIO
 
-from florlog_recovery import Atoms
+from florlog_recovery import AtomSequence
 from florlog_wal import WalError
 
 from florlog.errors import FlorlogError
@@ -37,13 +37,13 @@ def _redo(order: dict[str, Any], stream: BinaryIO) -> None:
     from florlog.commands import parser
     from florlog.commands._question import asked
     from florlog.hindsight.request import plan_for
-    from florlog.recording.session import open_store, store_path
+    from florlog.program.stores import open_store, store_path
     from florlog.redo.answer import redo
 
     options = parser("replay").parse_args(order["argv"])
     with open_store(store_path(options.store), "r") as store:
         question = asked(store, options)
-        atoms = Atoms(question.tree, question.request)
+        atoms = AtomSequence(question.tree, question.request)
         if len(atoms) != order["atoms"]:
             raise FlorlogError("the run or the script changed during the replay: ask again")
         question.request = atoms.part(*order["part"])

@@ -29,9 +29,8 @@ from florlog.errors import ChangedError, TrackError
 from florlog.state.cursors import keeps_workers, start_workers
 from florlog.state.cursors import loader_generators as loader_generators
 from florlog.state.inplace import bits, overwrite, put_back
-from florlog.state.tree import dense_part, flatten
+from florlog.state.tree import StateTree, dense_part, flatten
 
-Tree = Any
 """Nested lists, tuples and dicts with tensors, arrays and plain values as leaves."""
 
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
@@ -40,10 +39,10 @@ _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, f
 class Adapter(Protocol):
     """Gives and takes the state of one tracked object."""
 
-    def capture(self) -> Tree:
+    def capture(self) -> StateTree:
         """The state as a tree that shares the object's tensors."""
 
-    def restore(self, tree: Tree) -> None:
+    def restore(self, tree: StateTree) -> None:
         """Put a state back, in place wherever others may hold references."""
 
 
@@ -57,7 +56,7 @@ class _Module:
     def _loose_buffers(self, kept: Container[str]) -> dict[str, torch.Tensor]:
         return {name: buffer for name, buffer in self.module.named_buffers() if name not in kept}
 
-    def capture(self) -> Tree:
+    def capture(self) -> StateTree:
         state = dict(self.module.state_dict())
         parameters, modules = list(self.module.named_parameters()), list(self.module.named_modules())
         return {
@@ -73,7 +72,7 @@ class _Module:
             },
         }
 
-    def restore(self, tree: Tree) -> None:
+    def restore(self, tree: StateTree) -> None:
         self._load(tree["state"])
         for name, buffer in self._loose_buffers(self.module.state_dict(keep_vars=True)).items():
             overwrite(buffer, tree["loose"][name])
@@ -86,7 +85,7 @@ class _Module:
             for attribute, value in tree["metrics"].get(name, {}).items():
                 setattr(child, attribute, put_back(vars(child).get(attribute), value))
 
-    def _load(self, saved: Tree) -> None:
+    def _load(self, saved: StateTree) -> None:
         """`load_state_dict`, except for expanded tensors, into which torch does not copy."""
         live = self.module.state_dict()
         state = OrderedDict(saved)
@@ -111,10 +110,10 @@ class _Optimizer:
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
 
-    def capture(self) -> Tree:
+    def capture(self) -> StateTree:
         return self.optimizer.state_dict()
 
-    def restore(self, tree: Tree) -> None:
+    def restore(self, tree: StateTree) -> None:
         groups = self.optimizer.param_groups
         self.optimizer.load_state_dict(tree)
         # load_state_dict casts floating state to its parameter's dtype, which would lose bits.
@@ -151,17 +150,17 @@ class _Stateful:
     def __init__(self, target: Any) -> None:
         self.target = target
 
-    def capture(self) -> Tree:
+    def capture(self) -> StateTree:
         return self.target.state_dict()
 
-    def restore(self, tree: Tree) -> None:
+    def restore(self, tree: StateTree) -> None:
         self.target.load_state_dict(tree)
 
 
 class _Scheduler(_Stateful):
     """A scheduler's functions are code: the script makes them again, as torch has it for LambdaLR."""
 
-    def capture(self) -> Tree:
+    def capture(self) -> StateTree:
         return _without_functions(self.target.state_dict())
 
 
@@ -178,25 +177,25 @@ class _Tensor:
             raise _Refused("it is the result of a computation that autograd follows: track its detach()")
         self.tensor = tensor
 
-    def capture(self) -> Tree:
+    def capture(self) -> StateTree:
         return {"data": self.tensor.detach(), "grad": self.tensor.grad if self.tensor.is_leaf else None}
 
-    def restore(self, tree: Tree) -> None:
+    def restore(self, tree: StateTree) -> None:
         overwrite(self.tensor, tree["data"])
         if self.tensor.is_leaf:
             self.tensor.grad = None if tree["grad"] is None else tree["grad"].to(self.tensor.device)
 
 
-class _Array:
+class _ArrayAdapter:
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
         if not array.flags.writeable:
             raise _Refused("it is read-only, so its state could not be put back")
         self.array = array
 
-    def capture(self) -> Tree:
+    def capture(self) -> StateTree:
         return self.array
 
-    def restore(self, tree: Tree) -> None:
+    def restore(self, tree: StateTree) -> None:
         if tree.shape != self.array.shape or tree.dtype != self.array.dtype:
             raise ChangedError(
                 f"a tracked array was {tree.dtype}{tree.shape} when recorded and is "
@@ -209,10 +208,10 @@ class _TorchGenerator:
     def __init__(self, generator: torch.Generator) -> None:
         self.generator = generator
 
-    def capture(self) -> Tree:
+    def capture(self) -> StateTree:
         return self.generator.get_state()
 
-    def restore(self, tree: Tree) -> None:
+    def restore(self, tree: StateTree) -> None:
         self.generator.set_state(tree)
 
 
@@ -220,11 +219,11 @@ class _PythonRandom:
     def __init__(self, generator: random.Random) -> None:
         self.generator = generator
 
-    def capture(self) -> Tree:
+    def capture(self) -> StateTree:
         version, words, gauss = self.generator.getstate()
         return (version, np.array(words, dtype=np.uint32), gauss)
 
-    def restore(self, tree: Tree) -> None:
+    def restore(self, tree: StateTree) -> None:
         version, words, gauss = tree
         self.generator.setstate((version, tuple(int(word) for word in words), gauss))
 
@@ -235,10 +234,10 @@ class _NumpyGenerator:
         if isinstance(generator, np.random.Generator):
             self.bits = generator.bit_generator
 
-    def capture(self) -> Tree:
+    def capture(self) -> StateTree:
         return dict(self.bits.state)
 
-    def restore(self, tree: Tree) -> None:
+    def restore(self, tree: StateTree) -> None:
         self.bits.state = tree
 
 
@@ -246,10 +245,10 @@ class _NumpyState:
     def __init__(self, state: np.random.RandomState) -> None:
         self.state = state
 
-    def capture(self) -> Tree:
+    def capture(self) -> StateTree:
         return self.state.get_state(legacy=False)
 
-    def restore(self, tree: Tree) -> None:
+    def restore(self, tree: StateTree) -> None:
         self.state.set_state(tree)
 
 
@@ -263,7 +262,7 @@ class _Loader:
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader: Any = loader
 
-    def capture(self) -> Tree:
+    def capture(self) -> StateTree:
         dataset = self.loader.dataset
         return {
             "generators": [generator.get_state() for generator in loader_generators(self.loader)],
@@ -271,7 +270,7 @@ class _Loader:
             "workers": keeps_workers(self.loader),
         }
 
-    def restore(self, tree: Tree) -> None:
+    def restore(self, tree: StateTree) -> None:
         for generator, state in zip(loader_generators(self.loader), tree["generators"], strict=True):
             generator.set_state(state)
         if tree["dataset"] is not None:
@@ -280,17 +279,17 @@ class _Loader:
             start_workers(self.loader)
 
 
-class _Value:
+class _ValueAdapter:
     """A plain value, or a container of values, tensors and arrays; mutable ones keep their identity."""
 
     def __init__(self, name: str, value: Any) -> None:
         self.name = name
         self.value = value
 
-    def capture(self) -> Tree:
+    def capture(self) -> StateTree:
         return self.value
 
-    def restore(self, tree: Tree) -> None:
+    def restore(self, tree: StateTree) -> None:
         if put_back(self.value, tree) is not self.value and bits(tree) != bits(self.value):
             raise ChangedError(
                 f"tracked value {self.name!r} was {tree!r} when recorded and is {self.value!r} now"
@@ -328,7 +327,7 @@ def _adapter(name: str, target: Any) -> Adapter:
         (torch.optim.Optimizer, _Optimizer),
         (torch.optim.lr_scheduler.LRScheduler, _Scheduler),
         (torch.Tensor, _Tensor),
-        (np.ndarray, _Array),
+        (np.ndarray, _ArrayAdapter),
         (torch.Generator, _TorchGenerator),
         (random.Random, _PythonRandom),
         ((np.random.Generator, np.random.BitGenerator), _NumpyGenerator),
@@ -341,7 +340,7 @@ def _adapter(name: str, target: Any) -> Adapter:
         return _Loader(target)
     if _is_stateful(target):
         return _Stateful(target)
-    made = _Value(name, target)
+    made = _ValueAdapter(name, target)
     try:
         flatten(target, name)
     except Unencodable as error:
@@ -368,7 +367,7 @@ class Randomness:
         self._python = _PythonRandom(random._inst)
         self._numpy = _NumpyState(np.random.mtrand._rand)
 
-    def capture(self) -> Tree:
+    def capture(self) -> StateTree:
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         return {
             "python": self._python.capture(),
@@ -377,7 +376,7 @@ class Randomness:
             "cuda": list(cuda),
         }
 
-    def restore(self, tree: Tree) -> None:
+    def restore(self, tree: StateTree) -> None:
         self._python.restore(tree["python"])
         self._numpy.restore(tree["numpy"])
         torch.set_rng_state(tree["torch"])

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter, _SingleProcessDataLoaderIter
 
 from florlog.errors import ChangedError, ImageError
-from florlog.state.loader_workers import Passing
+from florlog.state.loader_workers import PassingDataset
 
 
 def _consume(iterator: Iterator[Any], count: int) -> Iterator[Any]:
@@ -331,7 +331,7 @@ def _loader_from(loader: DataLoader[Any], count: int) -> Iterator[Any]:
         return _continued(iter(loader), count)
     if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
         return _consume(iter(loader), count)
-    passing: Any = Passing(loader, count)
+    passing: Any = PassingDataset(loader, count)
     continued: DataLoader[Any] = DataLoader(
         passing,
         batch_sampler=passing.sampler(),

@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from florlog.state.adapters import Adapter, Randomness, Tree
+from florlog.state.adapters import Adapter, Randomness
 from florlog.state.inplace import bits
-from florlog.state.tree import flatten, unflatten
+from florlog.state.tree import StateTree, flatten, unflatten
 
-Function = Callable[[], Any]
+Regenerator = Callable[[], Any]
 
 
 class Derived:
@@ -30,12 +30,12 @@ class Derived:
 
     def __init__(self, random: Randomness, warn: Callable[[str, str], None]) -> None:
         self.masked: set[str] = set()
-        self._functions: dict[str, Function] = {}
+        self._functions: dict[str, Regenerator] = {}
         self._random = random
         self._warn = warn
         self._images = 0
 
-    def add(self, name: str, function: Function) -> None:
+    def add(self, name: str, function: Regenerator) -> None:
         """Regenerate ``name`` by a function."""
         self._functions[name] = function
 
@@ -79,13 +79,13 @@ class Derived:
                 self._regenerate(name, tracked.get(name))
 
 
-def _copied(tree: Tree) -> Tree:
+def _copied(tree: StateTree) -> StateTree:
     skeleton, tensors = flatten(tree, "")
     held = {key: tensor.clone() for key, tensor in tensors}
     return unflatten(skeleton, held.__getitem__)
 
 
-def _like(made: Any, held: Adapter) -> Tree:
+def _like(made: Any, held: Adapter) -> StateTree:
     """What a function returned, as the object's adapter takes it."""
     tree = held.capture()
     if isinstance(made, torch.Tensor) and isinstance(tree, dict) and tree.keys() == {"data", "grad"}:

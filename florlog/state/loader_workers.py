@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 
-class _Passed(list[Any]):
+class _PassedBatch(list[Any]):
     """The indices of a batch that is passed over."""
 
 
@@ -31,10 +31,10 @@ class _Sampler:
 
     def __iter__(self) -> Iterator[Any]:
         for number, indices in enumerate(self.inner):
-            yield _Passed(indices) if number < self.count else indices
+            yield _PassedBatch(indices) if number < self.count else indices
 
 
-class Passing:
+class PassingDataset:
     """Stands for a loader's dataset in its workers; each worker has a copy of its own."""
 
     def __init__(self, loader: DataLoader[Any], count: int) -> None:
@@ -65,7 +65,7 @@ class Passing:
 
     def __getitems__(self, indices: list[Any]) -> Any:
         """Load a batch, or pass it over."""
-        self._passing = isinstance(indices, _Passed)
+        self._passing = isinstance(indices, _PassedBatch)
         if self._passing:
             if self._draws is False:
                 return None

@@ -1,8 +1,8 @@
 """The state of whatever a variable holds, tracked or not: values, stateful objects, objects of the user's classes.
 
 Training scripts keep state where nobody thinks of it: ``self.best`` of a trainer, an environment with its own
-RNG, an averaged model that was not given to ``run.track``.  `Walk.capture` turns such a value into a tree, and
-`Walk.restore` puts the tree back into the object that the replayed code made, in place.  A tree is a pair:
+RNG, an averaged model that was not given to ``run.track``.  `ObjectWalk.capture` turns such a value into a tree, and
+`ObjectWalk.restore` puts the tree back into the object that the replayed code made, in place.  A tree is a pair:
 
     value    a plain value, container, tensor or array, as `flatten` takes it
     state    something with an adapter (module, optimizer, scheduler, RNG); attributes of user's classes beside it
@@ -14,8 +14,8 @@ RNG, an averaged model that was not given to ``run.track``.  `Walk.capture` turn
     tracked  an object given to ``run.track``
 
 An iterator's position cannot be taken: `Unencodable`, and no image is taken there.  What is left, objects of library
-classes without ``state_dict``, is left as the replayed code made it; `Walk.untaken` names it, and fingerprints tell
-if it mattered.
+classes without ``state_dict``, is left as the replayed code made it; `ObjectWalk.untaken` names it, and fingerprints
+tell if it mattered.
 """
 
 from __future__ import annotations
@@ -40,9 +40,8 @@ from florlog.program.environment import is_local, is_own, main_script
 from florlog.state.adapters import adapter, loader_generators
 from florlog.state.cursors import keeps_workers, start_workers
 from florlog.state.inplace import put_back
-from florlog.state.tree import Pending, flatten
+from florlog.state.tree import Pending, StateTree, flatten
 
-Tree = Any
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _LIMIT = 100_000  # entries of one container that is looked into
 _LARGE = 1 << 20  # bytes of a data set's array, which is data and not state
@@ -56,7 +55,7 @@ _QUIET = frozenset({
 _MODULE = ("_parameters", "_buffers", "_modules", "training", "_non_persistent_buffers_set")
 
 
-class Walk:
+class ObjectWalk:
     """Captures or restores the values of one boundary.
 
     ``tracked`` maps the ids of tracked objects to their names; tensors that share memory with ``storages`` belong
@@ -75,7 +74,7 @@ class Walk:
 
     # -- capture -----------------------------------------------------------------------------------
 
-    def capture(self, value: Any, place: str, *, data: bool = False, depth: int = 0) -> Tree:
+    def capture(self, value: Any, place: str, *, data: bool = False, depth: int = 0) -> StateTree:
         """The tree of a value, None if it is left alone; ``place`` names it, ``data``: in a data set."""
         kind: Any = type(value)
         if kind in _PLAIN:
@@ -99,7 +98,7 @@ class Walk:
         self._kept.append(value)
         return self._object(value, place, data, depth + 1)
 
-    def _array(self, value: Any, place: str, data: bool) -> Tree:
+    def _array(self, value: Any, place: str, data: bool) -> StateTree:
         if data and value.nbytes > _LARGE:
             return None
         if isinstance(value, torch.Tensor) and value.layout is torch.strided:
@@ -115,7 +114,7 @@ class Walk:
         if not data and kind.__module__.partition(".")[0] not in _QUIET and not isinstance(value, _DATA):
             self.untaken[place] = kind.__qualname__
 
-    def _iterator(self, value: Any, place: str) -> Tree:
+    def _iterator(self, value: Any, place: str) -> StateTree:
         if self._fresh or isinstance(value, io.IOBase):
             return None
         if isinstance(value, GeneratorType) and "/florlog/" in value.gi_code.co_filename:
@@ -133,7 +132,7 @@ class Walk:
                 return False
         return _flattens(value, place)
 
-    def _object(self, value: Any, place: str, data: bool, depth: int) -> Tree:
+    def _object(self, value: Any, place: str, data: bool, depth: int) -> StateTree:
         inner = functools.partial(self.capture, data=data, depth=depth)
         if isinstance(value, (list, tuple, deque)):
             if len(value) > _LIMIT:
@@ -172,7 +171,7 @@ class Walk:
             return ("object", self._attributes(value, place, _attributes_of(value), depth, data=data))
         return self._leave(value, place, data)
 
-    def _function(self, value: FunctionType, place: str, depth: int) -> Tree:
+    def _function(self, value: FunctionType, place: str, depth: int) -> StateTree:
         if not value.__closure__ or not is_user_file(value.__code__.co_filename):
             return None
         cells = {}
@@ -185,7 +184,7 @@ class Walk:
 
     def _attributes(
         self, value: Any, place: str, attributes: Mapping[str, Any], depth: int, *, data: bool = False
-    ) -> Tree:
+    ) -> StateTree:
         if not place.startswith("tracked "):
             self._known.setdefault(id(value), place)
         return {
@@ -193,7 +192,7 @@ class Walk:
             for name, item in attributes.items()
         }
 
-    def _attributes_beside(self, value: Any, place: str, depth: int) -> Tree:
+    def _attributes_beside(self, value: Any, place: str, depth: int) -> StateTree:
         """Attributes that the adapter of a stateful object does not know: those of the user's classes."""
         if (key := -id(value)) in self._known:
             return None
@@ -211,7 +210,7 @@ class Walk:
 
     # -- restore -----------------------------------------------------------------------------------
 
-    def restore(self, live: Any, tree: Tree, place: str, objects: Mapping[str, Any]) -> Any:
+    def restore(self, live: Any, tree: StateTree, place: str, objects: Mapping[str, Any]) -> Any:
         """What the name is to hold: ``live`` with its state put back where it has an identity.
 
         Raises `ImageError` where the replayed code has no such object.
@@ -262,7 +261,7 @@ class Walk:
                 self._put_attributes(live, held, place, objects)
         return live
 
-    def _put_items(self, live: Any, held: list[Tree], place: str, objects: Mapping[str, Any]) -> Any:
+    def _put_items(self, live: Any, held: list[StateTree], place: str, objects: Mapping[str, Any]) -> Any:
         if isinstance(live, functools.partial):
             self.restore(live.func, held[0], f"{place}.func", objects)
             return live
@@ -284,7 +283,9 @@ class Walk:
         live.extend(items)
         return live
 
-    def _put_pairs(self, live: Any, held: dict[Any, Tree], place: str, objects: Mapping[str, Any]) -> None:
+    def _put_pairs(
+        self, live: Any, held: dict[Any, StateTree], place: str, objects: Mapping[str, Any]
+    ) -> None:
         made = {}
         for key, item in held.items():
             made[key] = self.restore(live.get(key, _MISSING), item, f"{place}[{key!r}]", objects)
@@ -294,7 +295,7 @@ class Walk:
         live.update(made)
 
     def _put_attributes(
-        self, live: Any, held: dict[str, Tree], place: str, objects: Mapping[str, Any]
+        self, live: Any, held: dict[str, StateTree], place: str, objects: Mapping[str, Any]
     ) -> None:
         attributes = _attributes_of(live)
         if extra := sorted(attributes.keys() - held.keys()):
@@ -306,7 +307,7 @@ class Walk:
             if new is not attributes.get(name, _MISSING):
                 object.__setattr__(live, name, new)
 
-    def _put_beside(self, live: Any, held: Tree, place: str, objects: Mapping[str, Any]) -> None:
+    def _put_beside(self, live: Any, held: StateTree, place: str, objects: Mapping[str, Any]) -> None:
         if held is None or not isinstance(live, torch.nn.Module):
             return
         for name, attributes in held.items():

@@ -24,13 +24,16 @@ from __future__ import annotations
 import functools
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from florlog_wal import Array, Unencodable
 
 from florlog.state.codecs import codec_of, decode, fields_of, with_fields
+
+StateTree: TypeAlias = Any
+"""The state of an object as a tree: plain values, tensors, arrays, and containers of them."""
 
 Skeleton = tuple[str, Any]
 

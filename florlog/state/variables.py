@@ -21,7 +21,7 @@ from typing import Any
 from florlog.program import cells as _cells
 from florlog.program.environment import is_own, main_script
 from florlog.source.carry.liveness import carried_names, shared_names
-from florlog.state.objects import MISSING, Walk, is_user_file
+from florlog.state.objects import MISSING, ObjectWalk, is_user_file
 
 
 def frame_of(code: CodeType) -> FrameType | None:
@@ -98,7 +98,7 @@ class Carried:
         share memory with ``storages``; ``fresh``: no loop has run yet.
         ``only`` gives the names to capture by frame, in the place of those that analysis finds.
         """
-        walk = Walk({id(target): name for name, target in objects.items()}, storages, fresh=fresh)
+        walk = ObjectWalk({id(target): name for name, target in objects.items()}, storages, fresh=fresh)
         found: dict[str, dict[str, Any]] = {}
         held = {name: walk.capture(target, f"tracked {name}") for name, target in objects.items()}
         found["locals tracked"] = {name: tree for name, tree in held.items() if tree[-1] is not None}
@@ -124,7 +124,7 @@ class Carried:
             found[key] |= _captured(walk, vars(module), left - bound, data=True)
         return found
 
-    def _note(self, walk: Walk, file: str, first: int) -> None:
+    def _note(self, walk: ObjectWalk, file: str, first: int) -> None:
         """What the walk has newly left out is of names that are bound in a file from line ``first`` on."""
         for place in walk.untaken.keys() - self.untaken.keys():
             self.untaken[place] = (walk.untaken[place], file, first)
@@ -137,7 +137,7 @@ class Carried:
         storages: Container[int],
     ) -> None:
         """Put captured variables back into the running frames.  Raises `ImageError` where that is impossible."""
-        walk = Walk({id(target): name for name, target in objects.items()}, storages)
+        walk = ObjectWalk({id(target): name for name, target in objects.items()}, storages)
         for name, tree in saved.get("locals tracked", {}).items():
             walk.restore(objects.get(name), tree, f"tracked {name}", objects)
         for code in places:
@@ -172,7 +172,7 @@ def binding(file: str, first: int, place: str) -> int:
 
 
 def _captured(
-    walk: Walk, variables: Mapping[str, Any], names: Iterable[str], *, data: bool = False
+    walk: ObjectWalk, variables: Mapping[str, Any], names: Iterable[str], *, data: bool = False
 ) -> dict[str, Any]:
     found = {
         name: walk.capture(variables[name], name, data=data) for name in sorted(names) if name in variables
@@ -180,7 +180,7 @@ def _captured(
     return {name: tree for name, tree in found.items() if tree is not None}
 
 
-def _put(walk: Walk, variables: Any, values: Mapping[str, Any], objects: Mapping[str, Any]) -> None:
+def _put(walk: ObjectWalk, variables: Any, values: Mapping[str, Any], objects: Mapping[str, Any]) -> None:
     for name, tree in values.items():
         made = walk.restore(variables.get(name, MISSING), tree, name, objects)
         if made is not MISSING:

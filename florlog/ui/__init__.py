@@ -1,18 +1,19 @@
-"""The browser of ``florlog inspect``: runs, then iterations, records, source and curves of one run.
+"""The browser of ``florlog inspect``: runs, then iterations, records, source and curves of one run, on a terminal
+or a web page.
 
-Needs textual (``pip install 'florlog[inspect]'``).  Nothing is read before it is shown: the record list
-asks for the lines on the screen, the tree is analysed in the background.
+It needs textual (``pip install 'florlog[inspect]'``).  Nothing is read before it is shown: the record list asks
+for the lines on the screen, and the tree is analysed in the background.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from florlog.inspect.selection import Selection
-from florlog.recording.session import open_store, sessions_of
+from florlog.inspect.selection import RecordSelection
+from florlog.program.stores import open_store, sessions_of
 
 
-def open_browser(path: Path, run: str | None, selection: Selection) -> int:
+def open_browser(path: Path, run: str | None, selection: RecordSelection) -> int:
     """Browse a store until the user leaves; the exit code."""
     from florlog.ui.app import Browser
 

@@ -9,7 +9,7 @@ from florlog_wal import Store
 from textual.app import App
 from textual.binding import Binding
 
-from florlog.inspect.selection import Selection
+from florlog.inspect.selection import RecordSelection
 from florlog.ui.runlist import Runs
 from florlog.ui.runscreen import RunScreen
 
@@ -46,7 +46,7 @@ class Browser(App[None]):
         Binding("ctrl+c", "quit", show=False, priority=True),
     ]
 
-    def __init__(self, store: Store, run: str | None, selection: Selection) -> None:
+    def __init__(self, store: Store, run: str | None, selection: RecordSelection) -> None:
         super().__init__()
         self.store, self.first_run, self.selection = store, run, selection
         self.animation_level = "none"  # over ssh every frame costs

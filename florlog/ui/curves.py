@@ -14,10 +14,10 @@ from textual.binding import Binding
 from textual.widgets import Static
 
 from florlog.inspect.forms import TRUST_COLOURS, place
+from florlog.program.stores import sessions_of
 from florlog.reading.columns import TRUST, Columns
 from florlog.reading.reader import Log, RunView
 from florlog.reading.render import brief, printable
-from florlog.recording.session import sessions_of
 from florlog.ui.braille import Dots, drawn
 
 _OTHER = "bright_black"

@@ -11,14 +11,14 @@ from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
 from florlog.inspect.outline import loop_state, node_state
-from florlog.inspect.redo_view import Overlay
+from florlog.inspect.redo_view import PlanOverlay
 from florlog.reading.render import duration, printable
 
 _MOST = 100  # children of one line; more are folded into ranges
 
 
 @dataclass(slots=True)
-class Item:
+class TreeItem:
     """What a line of the tree stands for: iterations ``first`` to ``last`` of a loop execution."""
 
     loop: Loop
@@ -41,13 +41,13 @@ class Item:
         return ", ".join(parts)
 
 
-class IterationTree(Tree[Item | None]):
+class IterationTree(Tree[TreeItem | None]):
     """Loops and iterations with state and cost; what a plan redoes is coloured."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - textual's name
         super().__init__("reading ...", id=id)
         self.guide_depth = 2
-        self.overlay: Overlay | None = None
+        self.overlay: PlanOverlay | None = None
         self._run_tree: RunTree | None = None
 
     def show_run(self, tree: RunTree) -> None:
@@ -60,7 +60,7 @@ class IterationTree(Tree[Item | None]):
         if self.root.children:
             self.root.children[0].expand()
 
-    def on_tree_node_expanded(self, event: Tree.NodeExpanded[Item | None]) -> None:
+    def on_tree_node_expanded(self, event: Tree.NodeExpanded[TreeItem | None]) -> None:
         """Make the children of a line when it is unfolded."""
         node, item = event.node, event.node.data
         if item is None or node.children:
@@ -73,18 +73,18 @@ class IterationTree(Tree[Item | None]):
         while size > step * _MOST:
             step *= _MOST
         for first in range(item.first, item.last + 1, step):
-            self._add(node, Item(item.loop, first, min(first + step - 1, item.last)))
+            self._add(node, TreeItem(item.loop, first, min(first + step - 1, item.last)))
 
-    def _loops(self, node: TreeNode[Item | None], parent: Node) -> None:
+    def _loops(self, node: TreeNode[TreeItem | None], parent: Node) -> None:
         for loop in parent.loops:
             last = max(loop.count - 1, *loop.nodes, -1)
-            self._add(node, Item(loop, 0, last, whole=True))
+            self._add(node, TreeItem(loop, 0, last, whole=True))
 
-    def _add(self, node: TreeNode[Item | None], item: Item) -> None:
+    def _add(self, node: TreeNode[TreeItem | None], item: TreeItem) -> None:
         unfolds = item.whole or item.first != item.last or item.first in item.loop.nodes
         node.add("", item, allow_expand=unfolds and item.last >= 0).set_label(self._label(item))
 
-    def _label(self, item: Item) -> Text:
+    def _label(self, item: TreeItem) -> Text:
         loop = item.loop
         assert self._run_tree is not None
         seconds = duration(sum(loop.seconds[item.first : item.last + 1]))
@@ -110,7 +110,7 @@ class IterationTree(Tree[Item | None]):
             text.stylize("black on yellow")
         return text
 
-    def show_overlay(self, overlay: Overlay | None) -> None:
+    def show_overlay(self, overlay: PlanOverlay | None) -> None:
         """Colour what a plan redoes."""
         self.overlay = overlay
         pending = list(self.root.children)

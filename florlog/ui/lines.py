@@ -13,7 +13,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 
-class Lines(ScrollView, can_focus=True):
+class LineList(ScrollView, can_focus=True):
     """Lines with a cursor; a subclass gives ``line``."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"lines--cursor"}
@@ -34,12 +34,12 @@ class Lines(ScrollView, can_focus=True):
     class Moved(Message):
         """The cursor is on another line."""
 
-        def __init__(self, lines: Lines, row: int) -> None:
+        def __init__(self, lines: LineList, row: int) -> None:
             super().__init__()
             self.lines, self.row = lines, row
 
         @property
-        def control(self) -> Lines:
+        def control(self) -> LineList:
             """The list."""
             return self.lines
 

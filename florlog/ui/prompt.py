@@ -31,7 +31,7 @@ class Prompt(ModalScreen[str | None]):
         self.dismiss(event.value)
 
 
-class Page(ModalScreen[None]):
+class TextPage(ModalScreen[None]):
     """A text to read; any of Escape, q, Enter and ? leaves it."""
 
     BINDINGS = [Binding("escape,q,enter,question_mark", "dismiss(None)")]  # noqa: RUF012

@@ -13,16 +13,16 @@ from rich.text import Text
 from florlog.inspect.forms import COLOURS, SHORT, detail, place
 from florlog.inspect.paths import Paths
 from florlog.inspect.record_view import selected
-from florlog.inspect.redo_view import Overlay
-from florlog.inspect.selection import Selection
-from florlog.recording.session import sessions_of
-from florlog.ui.lines import Lines
+from florlog.inspect.redo_view import PlanOverlay
+from florlog.inspect.selection import RecordSelection
+from florlog.program.stores import sessions_of
+from florlog.ui.lines import LineList
 
 _PAGE = 128
 _NARROW = 72  # columns, below which the type's name is shortened
 
 
-class RecordList(Lines):
+class RecordList(LineList):
     """One line a record.
 
     Without a filter a line's LSN follows from the sessions' summary rows, so a log of any length opens at
@@ -32,8 +32,8 @@ class RecordList(Lines):
     def __init__(self, store: Store, run: str, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._store, self._run = store, run
-        self.selection = Selection()
-        self.overlay: Overlay | None = None
+        self.selection = RecordSelection()
+        self.overlay: PlanOverlay | None = None
         self.marks: set[int] = set()
         self._ranges: list[tuple[int, int, int]] = []  # first row, first LSN, count
         self._found: array[int] | None = None

@@ -14,9 +14,9 @@ from textual.widgets import Static
 
 from florlog.errors import FlorlogError
 from florlog.inspect.forms import detail, place
-from florlog.inspect.selection import At, Selection
+from florlog.inspect.selection import At, RecordSelection
 from florlog.ui.detail import record_detail
-from florlog.ui.lines import Lines
+from florlog.ui.lines import LineList
 from florlog.ui.prompt import Prompt
 from florlog.ui.recordlist import RecordList
 
@@ -45,7 +45,7 @@ class RecordPane(Vertical):
         with VerticalScroll(id="detail", can_focus=True):
             yield Static("", id="record", markup=False)
 
-    def on_lines_moved(self, event: Lines.Moved) -> None:
+    def on_lines_moved(self, event: LineList.Moved) -> None:
         """Show the record at the cursor."""
         if self.list.count:
             entry = self.list.entry(event.row)
@@ -56,7 +56,7 @@ class RecordPane(Vertical):
         """A line for the user."""
         self.screen.say(text)  # type: ignore[attr-defined]
 
-    def select(self, selection: Selection) -> None:
+    def select(self, selection: RecordSelection) -> None:
         """Show only what is meant."""
         self.list.selection = selection
         self.list.read()
@@ -182,7 +182,7 @@ class RecordPane(Vertical):
         if text is None:
             return
         try:
-            self.select(Selection.parse(text))
+            self.select(RecordSelection.parse(text))
         except (FlorlogError, WalError) as error:
             self.say(str(error))
 

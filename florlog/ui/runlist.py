@@ -14,15 +14,15 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from florlog.inspect.run_facts import RunFacts, facts_of
-from florlog.inspect.selection import Selection
+from florlog.inspect.selection import RecordSelection
 from florlog.reading.render import printable, size
-from florlog.ui.lines import Lines
+from florlog.ui.lines import LineList
 from florlog.ui.runscreen import RunScreen
 
 _COLOURS = {"complete": "green", "running": "cyan", "crashed": "yellow", "failed": "red"}
 
 
-class RunList(Lines):
+class RunList(LineList):
     """A line a run."""
 
     def __init__(self, store: Store) -> None:
@@ -55,7 +55,7 @@ class Runs(Screen[None]):
     HEAD = f" {'run':<32} {'status':<9}{'started':<16}  {'commits':>8} {'log':>8}  script"
     BINDINGS: ClassVar = [Binding("enter", "open", "open")]
 
-    def __init__(self, store: Store, selection: Selection) -> None:
+    def __init__(self, store: Store, selection: RecordSelection) -> None:
         super().__init__()
         self._store, self._selection = store, selection
 
@@ -74,7 +74,7 @@ class Runs(Screen[None]):
         """Runs may have come, or ended."""
         self.query_one(RunList).read()
 
-    def on_lines_chosen(self, event: Lines.Chosen) -> None:
+    def on_lines_chosen(self, event: LineList.Chosen) -> None:
         """A second click."""
         self.action_open()
 

@@ -14,14 +14,14 @@ from textual.widgets import ContentSwitcher, Footer, Static, Tree
 
 from florlog.errors import FlorlogError
 from florlog.inspect.asking import default_line
-from florlog.inspect.redo_view import Overlay, plan_for_iterations
-from florlog.inspect.selection import At, Selection
-from florlog.reading.reader import RunView, Value
+from florlog.inspect.redo_view import PlanOverlay, plan_for_iterations
+from florlog.inspect.selection import At, RecordSelection
+from florlog.reading.reader import LoggedValue, RunView
 from florlog.reading.render import printable, size
 from florlog.ui.ask import Ask
 from florlog.ui.curves import Curves
-from florlog.ui.iterations import Item, IterationTree
-from florlog.ui.prompt import Page
+from florlog.ui.iterations import IterationTree, TreeItem
+from florlog.ui.prompt import TextPage
 from florlog.ui.recordlist import RecordList
 from florlog.ui.recordpane import RecordPane
 from florlog.ui.sourceview import SourceView
@@ -76,7 +76,7 @@ class RunScreen(Screen[None]):
         Binding("t", "records('tail')", show=False),
     ]
 
-    def __init__(self, store: Store, run: str, selection: Selection) -> None:
+    def __init__(self, store: Store, run: str, selection: RecordSelection) -> None:
         super().__init__()
         self._store, self._run, self._first = store, run, selection
         self.run_tree: RunTree | None = None
@@ -119,7 +119,7 @@ class RunScreen(Screen[None]):
 
         self.run_worker(work, thread=True, exclusive=True, group="analysis")
 
-    def _analysed(self, tree: RunTree, found: list[Value]) -> None:
+    def _analysed(self, tree: RunTree, found: list[LoggedValue]) -> None:
         self.run_tree = self._pane.run_tree = tree
         self.query_one(IterationTree).show_run(tree)
         self.query_one(SourceView).show_run(tree, found)
@@ -151,19 +151,19 @@ class RunScreen(Screen[None]):
         """A live run has written more."""
         self._analyse()
 
-    def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[Item | None]) -> None:
+    def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[TreeItem | None]) -> None:
         """The values of the iteration, in the source."""
         if (item := event.node.data) is not None:
             self.query_one(SourceView).choose(item.path)
 
-    def on_tree_node_selected(self, event: Tree.NodeSelected[Item | None]) -> None:
+    def on_tree_node_selected(self, event: Tree.NodeSelected[TreeItem | None]) -> None:
         """Enter on an iteration: its commit."""
         if (item := event.node.data) is None:
             return
         loop = item.loop
         self._pane.jump(loop.lsn if item.whole or item.first >= loop.count else loop.commits[item.first])
 
-    def chosen(self) -> Item | None:
+    def chosen(self) -> TreeItem | None:
         """The tree's line."""
         node = self.query_one(IterationTree).cursor_node
         return None if node is None else node.data
@@ -187,7 +187,7 @@ class RunScreen(Screen[None]):
 
     def action_help(self) -> None:
         """The keys."""
-        self.app.push_screen(Page("Keys", HELP))
+        self.app.push_screen(TextPage("Keys", HELP))
 
     def action_plan(self) -> None:
         """Colour the redo set of the chosen iteration, or no longer."""
@@ -203,7 +203,7 @@ class RunScreen(Screen[None]):
             except FlorlogError as error:
                 self.say(str(error))
                 return
-            records.overlay = Overlay(plan)
+            records.overlay = PlanOverlay(plan)
             self.say(
                 f"to redo {item.at if item and item.at else 'the run'}: {plan.seconds:.2f} s predicted, "
                 f"a full rerun {plan.rerun_seconds:.2f} s"

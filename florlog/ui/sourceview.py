@@ -9,17 +9,18 @@ from florlog_wal import Path, Store
 from rich.syntax import Syntax
 from rich.text import Text
 
-from florlog.inspect.source_margin import Place, values_beside
+from florlog.inspect.source_margin import values_beside
 from florlog.inspect.source_view import Recorded, mark, sources_of
-from florlog.reading.reader import Value
+from florlog.program.recorded_sources import StatementPlace
+from florlog.reading.reader import LoggedValue
 from florlog.reading.render import brief, printable
-from florlog.ui.lines import Lines
+from florlog.ui.lines import LineList
 
 _LONGEST = 400
 _HIGHLIGHTED = 1_000_000  # characters of a file that is coloured
 
 
-class SourceView(Lines):
+class SourceView(LineList):
     """All recorded files, one after another."""
 
     def __init__(self, store: Store, *, id: str | None = None) -> None:  # noqa: A002 - textual's name
@@ -29,11 +30,11 @@ class SourceView(Lines):
         self._tree: RunTree | None = None
         self._lines: list[tuple[Recorded, int]] = []  # line 0: the file's head
         self._coloured: dict[str, list[Text]] = {}
-        self._found: list[Value] = []
+        self._found: list[LoggedValue] = []
         self._path: Path = ()
-        self._beside: dict[Place, dict[str, Any]] = {}
+        self._beside: dict[StatementPlace, dict[str, Any]] = {}
 
-    def show_run(self, tree: RunTree, found: list[Value]) -> None:
+    def show_run(self, tree: RunTree, found: list[LoggedValue]) -> None:
         """Show a run's source; ``found``: what replays found."""
         fresh = self._tree is None
         self.sources, self._tree, self._found = sources_of(self._store, tree), tree, found

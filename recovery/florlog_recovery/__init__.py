@@ -1,22 +1,23 @@
 """Recovery: analysis of a log, redo plans, the resume point.  Pure functions over records."""
 
 from .analysis import analyse
+from .atoms import boundary_atoms
 from .costs import CostModel, Measured, fitted
 from .plan import (
+    Atoms,
     LoopPlan,
     NodePlan,
     Plan,
-    Request,
     Stretch,
     plan_redo,
-    resume_request,
+    resume_atoms,
 )
-from .request import boundary_request
-from .split import Atoms, split
+from .split import AtomSequence, split
 from .tree import Image, Loop, Node, RunTree
 from .where import Condition, WhereError, state_name
 
 __all__ = [
+    "AtomSequence",
     "Atoms",
     "Condition",
     "CostModel",
@@ -27,15 +28,14 @@ __all__ = [
     "Node",
     "NodePlan",
     "Plan",
-    "Request",
     "RunTree",
     "Stretch",
     "WhereError",
     "analyse",
-    "boundary_request",
+    "boundary_atoms",
     "fitted",
     "plan_redo",
-    "resume_request",
+    "resume_atoms",
     "split",
     "state_name",
 ]

@@ -38,7 +38,7 @@ from . import costs
 from .tree import Image, Loop, Node, RunTree
 
 
-class Source(Protocol):
+class RecordSource(Protocol):
     """What analysis needs of a store."""
 
     def scan(
@@ -53,7 +53,7 @@ class Source(Protocol):
         """The entries of one session, in LSN order."""
 
 
-def analyse(store: Source, sessions: Sequence[SessionInfo], *, running: bool = False) -> RunTree:
+def analyse(store: RecordSource, sessions: Sequence[SessionInfo], *, running: bool = False) -> RunTree:
     """The tree of the run that ``sessions`` (oldest first) belong to.
 
     ``running`` tells that a live process still writes the newest session.

@@ -31,11 +31,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from .atoms import Atoms, resume_atoms
 from .costs import CostModel
-from .request import Request, resume_request
 from .tree import Loop, Node, RunTree
 
-__all__ = ["CostModel", "LoopPlan", "NodePlan", "Plan", "Request", "Stretch", "plan_redo", "resume_request"]
+__all__ = ["Atoms", "CostModel", "LoopPlan", "NodePlan", "Plan", "Stretch", "plan_redo", "resume_atoms"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Plan:
 
 def plan_redo(
     tree: RunTree,
-    request: Request,
+    request: Atoms,
     costs: CostModel | None = None,
     unusable: Collection[tuple[Loop, int]] = frozenset(),
     skippable: Collection[Loop] = frozenset(),
@@ -100,7 +100,7 @@ def plan_redo(
     ``unusable`` are boundaries whose images must not be restored, because they lack something; ``skippable`` loop
     executions need not be run unless something in them is requested.
     """
-    walk = _Walk(request, costs or CostModel(), unusable, skippable)
+    walk = _PlanWalk(request, costs or CostModel(), unusable, skippable)
     if not request:
         return Plan(tree, NodePlan(tree.root), 0.0, _cost(tree.root))
     try:
@@ -138,12 +138,12 @@ _HERE = _Way(0.0)
 _SKIP = -1
 
 
-class _Walk:
+class _PlanWalk:
     """Goes over the timeline once, carrying the best way to the current position."""
 
     def __init__(
         self,
-        request: Request,
+        request: Atoms,
         costs: CostModel,
         unusable: Collection[tuple[Loop, int]],
         skippable: Collection[Loop],
@@ -242,7 +242,7 @@ class _Walk:
         if mask is None and not usable:
             self.way = _Way(self.way.cost + sum(loop.seconds[first:stop]), self.way.jumps)
             return
-        run = _Run(loop, first, stop, usable, self.costs)
+        run = _LeafRun(loop, first, stop, usable, self.costs)
         wanted = run.none if mask is None else np.flatnonzero(mask[first:stop]) + first
         if mask is not None and stop == loop.count and mask[stop]:
             wanted = np.append(wanted, stop)
@@ -262,7 +262,7 @@ _Floats: TypeAlias = npt.NDArray[np.float64]
 _Ints: TypeAlias = npt.NDArray[np.int64]
 
 
-class _Run:
+class _LeafRun:
     """Innermost iterations in a row, as arrays over their boundaries ``first`` to ``stop``."""
 
     none: _Ints = np.zeros(0, dtype=np.int64)
@@ -322,7 +322,7 @@ class _Run:
 class _Build:
     """Turns the restores of the best walk into what each loop execution has to do."""
 
-    def __init__(self, request: Request, jumps: dict[Loop, list[int]], skips: Collection[Loop]) -> None:
+    def __init__(self, request: Atoms, jumps: dict[Loop, list[int]], skips: Collection[Loop]) -> None:
         self.request = request
         self.skips = skips
         self.inner: dict[Loop, list[int]] = {}  # its iterations that have loops, in order

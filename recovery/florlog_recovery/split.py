@@ -24,18 +24,18 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from .atoms import Atoms
 from .plan import CostModel, plan_redo
-from .request import Request
 from .tree import Loop, Node, RunTree
 
 CUTS = 256
 """Places where a request of more atoms is cut at most: a part is even to 1/256 of the atoms."""
 
 
-class Atoms:
+class AtomSequence:
     """The requested atoms in the order in which they are executed."""
 
-    def __init__(self, tree: RunTree, request: Request) -> None:
+    def __init__(self, tree: RunTree, request: Atoms) -> None:
         self._request = request
         # Innermost iterations of a loop execution in a row, or one segment of another iteration.
         self._runs: list[tuple[Node | Loop, npt.NDArray[np.int64]]] = []
@@ -57,9 +57,9 @@ class Atoms:
                 count += sum((*around, (held.order, int(number))) < place for number in numbers)
         return count
 
-    def part(self, first: int, stop: int) -> Request:
+    def part(self, first: int, stop: int) -> Atoms:
         """A request for the atoms ``first`` to ``stop`` - 1."""
-        request = Request()
+        request = Atoms()
         for place, run in enumerate(self._runs):
             start, end = int(self._ends[place]), int(self._ends[place + 1])
             if end <= first or start >= stop:
@@ -103,14 +103,14 @@ def _place(node: Node) -> tuple[tuple[int, int], ...]:
 
 def split(
     tree: RunTree,
-    request: Request,
+    request: Atoms,
     parts: int,
     costs: CostModel | None = None,
     unusable: Collection[tuple[Loop, int]] = frozenset(),
     skippable: Collection[Loop] = frozenset(),
 ) -> list[tuple[int, int]]:
     """Cut the request's atoms into at most ``parts`` ranges ``(first, stop)`` with the least makespan."""
-    atoms = Atoms(tree, request)
+    atoms = AtomSequence(tree, request)
     count = len(atoms)
     cuts = np.unique(np.linspace(0, count, min(count, CUTS) + 1).astype(np.int64))
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from florlog_wal import Failure, Frame, Path, RunBegin, Statement
+from florlog_wal import Failure, Path, RunBegin, StackFrame, Statement
 
 Digest = bytes
 
@@ -41,8 +41,8 @@ class Loop:
     order: int  # position among the parent's loop executions
     name: str  # unique among them
     lsn: int  # of its (latest) LoopBegin
-    site: Frame
-    stack: tuple[Frame, ...]
+    site: StackFrame
+    stack: tuple[StackFrame, ...]
     form: str  # "for", "with"
     length: int
     data: dict[str, object]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from florlog_recovery import (
+    Atoms,
     CostModel,
     Image,
     Loop,
@@ -10,11 +11,10 @@ from florlog_recovery import (
     Node,
     NodePlan,
     Plan,
-    Request,
     RunTree,
-    boundary_request,
+    boundary_atoms,
     plan_redo,
-    resume_request,
+    resume_atoms,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,7 +31,7 @@ Atom = tuple[Node | Loop, int]
 class Walked:
     """Executes a plan on the tree: what runs, what it costs, and whether the state is right at each atom."""
 
-    def __init__(self, plan: Plan, request: Request) -> None:
+    def __init__(self, plan: Plan, request: Atoms) -> None:
         self.request = request
         self.cost = 0.0
         self.restores = 0
@@ -95,7 +95,7 @@ class Walked:
             assert at == loop.count
 
 
-def asked(request: Request) -> set[Atom]:
+def asked(request: Atoms) -> set[Atom]:
     atoms: set[Atom] = {(node, s) for node, segments in request.segments.items() for s in segments}
     for loop, mask in request.leaves.items():
         atoms |= {(loop, index) for index in range(len(mask)) if mask[index]}
@@ -126,7 +126,7 @@ def test_a_boundary_is_reached_by_the_cheapest_walk_and_nothing_behind_it_is_exe
     loop, index = data.draw(
         st.sampled_from([(loop, index) for loop in tree.loops() for index in range(loop.count + 1)])
     )
-    request = boundary_request([(loop, index)])
+    request = boundary_atoms([(loop, index)])
     plan = plan_redo(tree, request, COSTS)
     walked = Walked(plan, request)
     assert walked.atoms[-1] == ((loop.nodes[index], 0) if index in loop.nodes else (loop, index))
@@ -138,7 +138,7 @@ def test_a_boundary_is_reached_by_the_cheapest_walk_and_nothing_behind_it_is_exe
 @given(st.data())
 def test_a_resume_continues_at_the_first_atom_the_log_lacks(data: st.DataObject) -> None:
     tree = data.draw(trees(crashed=True))
-    request, node, place = resume_request(tree)
+    request, node, place = resume_atoms(tree)
     plan = plan_redo(tree, request, COSTS)
     walked = Walked(plan, request)
     assert walked.atoms[-1] == ((place, place.count) if isinstance(place, Loop) else (node, place))
@@ -176,7 +176,7 @@ def one_loop(count: int) -> tuple[RunTree, Loop]:
 
 def test_a_point_query_restores_the_nearest_image_and_redoes_from_there() -> None:
     tree, loop = one_loop(10_000)
-    request = Request()
+    request = Atoms()
     request.add_leaves(loop, [5_432])
     plan = plan_redo(tree, request, CostModel(fixed=0.002))
     (stretch,) = plan.root.loops[0].stretches
@@ -186,7 +186,7 @@ def test_a_point_query_restores_the_nearest_image_and_redoes_from_there() -> Non
 
 def test_scattered_requests_share_stretches_where_that_is_cheaper_than_restoring() -> None:
     tree, loop = one_loop(10_000)
-    request = Request()
+    request = Atoms()
     request.add_leaves(loop, [2_500, 2_999, 3_001, 7_001])
     plan = plan_redo(tree, request, CostModel(fixed=0.002))
     found = [(s.first, s.last, s.restore) for s in plan.root.loops[0].stretches]

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 from florlog_recovery import CostModel, plan_redo
-from florlog_recovery.split import Atoms, split
+from florlog_recovery.split import AtomSequence, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +20,7 @@ COSTS = CostModel(fixed=0.0, bandwidth=1.0)
 def test_no_split_into_consecutive_parts_is_done_earlier(data: st.DataObject, workers: int) -> None:
     tree = data.draw(trees())
     request = data.draw(requests(tree))
-    atoms = Atoms(tree, request)
+    atoms = AtomSequence(tree, request)
 
     def cost(first: int, stop: int) -> float:
         return plan_redo(tree, atoms.part(first, stop), COSTS).seconds
@@ -43,7 +43,7 @@ def test_no_split_into_consecutive_parts_is_done_earlier(data: st.DataObject, wo
 def test_the_parts_of_a_request_are_the_request(data: st.DataObject) -> None:
     tree = data.draw(trees())
     request = data.draw(requests(tree))
-    atoms = Atoms(tree, request)
+    atoms = AtomSequence(tree, request)
     cut = data.draw(st.integers(0, len(atoms)))
     segments = []
     leaves = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from florlog_recovery import Image, Loop, Node, Request, RunTree
+from florlog_recovery import Atoms, Image, Loop, Node, RunTree
 from florlog_wal import RunBegin
 from hypothesis import strategies as st
 
@@ -53,7 +53,7 @@ def trees(draw: st.DrawFn, *, crashed: bool = False) -> RunTree:
 
 
 @st.composite
-def requests(draw: st.DrawFn, tree: RunTree) -> Request:
+def requests(draw: st.DrawFn, tree: RunTree) -> Atoms:
     """A request for some atoms, at least one."""
     atoms: list[tuple[Node | Loop, int]] = []
 
@@ -68,7 +68,7 @@ def requests(draw: st.DrawFn, tree: RunTree) -> Request:
 
     collect(tree.root)
     chosen = draw(st.lists(st.sampled_from(atoms), min_size=1, max_size=6, unique=True))
-    request = Request()
+    request = Atoms()
     for place, number in chosen:
         share = draw(SHARES)
         if isinstance(place, Node):

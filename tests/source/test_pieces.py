@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from florlog.source.reach.regions import Program
+from florlog.source.reach.regions import ProgramAnalysis
 from florlog.source.skip.acts import Items, Mode
 from florlog.source.skip.pieces import Piece
 
@@ -54,7 +54,7 @@ def pieces(*changes: tuple[str, str]) -> list[Piece]:
         assert old in text
         text = text.replace(old, new)
     added = frozenset(number for number, line in enumerate(text.splitlines(), 1) if line.endswith("# ADDED"))
-    program = Program({FILE: text}, FILE)
+    program = ProgramAnalysis({FILE: text}, FILE)
     return program.pieces(program.skipping({FILE: added}))
 
 
@@ -259,9 +259,9 @@ def test_a_method_is_passed_over_with_what_its_object_holds() -> None:
         """
     text = textwrap.dedent(text)
     added = {FILE: frozenset({1 + next(i for i, line in enumerate(text.splitlines()) if "ADDED" in line)})}
-    program = Program({FILE: text}, FILE)
+    program = ProgramAnalysis({FILE: text}, FILE)
     assert program.pieces(program.skipping(added)) == []  # the model may have changed, and is not tracked
     text += "def main(run, t):\n    run.track(model=t.model)\n"
-    program = Program({FILE: text}, FILE)
+    program = ProgramAnalysis({FILE: text}, FILE)
     (piece,) = program.pieces(program.skipping(added))
     assert [act.of for act in piece.acts] == ["self.model", "self.val", "self.model"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from florlog.source.names.calls import log_calls
-from florlog.source.reach.regions import Frame, Location, Program, Stack
+from florlog.source.reach.regions import Location, LoopSite, ProgramAnalysis, Stack
 
 FILE = "train.py"
 
@@ -23,11 +23,13 @@ class Recorder:
 
     def __init__(self) -> None:
         self.sites: set[tuple[str, int, str]] = set()
-        self.seen: list[tuple[Frame | None, list[Stack], list[tuple[int, Location]]]] = []
-        self.open: list[tuple[Frame | None, list[Stack], list[tuple[int, Location]], FrameType | None]] = []
+        self.seen: list[tuple[LoopSite | None, list[Stack], list[tuple[int, Location]]]] = []
+        self.open: list[
+            tuple[LoopSite | None, list[Stack], list[tuple[int, Location]], FrameType | None]
+        ] = []
 
     def _stack(self, frame: FrameType | None) -> Stack:
-        found: list[Frame] = []
+        found: list[LoopSite] = []
         parent = self.open[-1][3]
         while frame is not None:
             if frame.f_code.co_filename.endswith(".py") and "/" not in frame.f_code.co_filename:
@@ -37,7 +39,7 @@ class Recorder:
             frame = frame.f_back
         return tuple(found)
 
-    def begin(self, loop: Frame | None, frame: FrameType | None) -> None:
+    def begin(self, loop: LoopSite | None, frame: FrameType | None) -> None:
         self.open.append((loop, [], [], frame))
 
     def end(self) -> None:
@@ -64,7 +66,7 @@ class Recorder:
         ran.append((len(children), Location(code.co_filename, frame.f_lineno, code.co_qualname)))
 
 
-def execute(source: str, modules: dict[str, str] | None = None) -> tuple[Program, Recorder, str]:
+def execute(source: str, modules: dict[str, str] | None = None) -> tuple[ProgramAnalysis, Recorder, str]:
     text = textwrap.dedent(source)
     recorder = Recorder()
     space: dict[str, Any] = {"__name__": "__main__", "run": recorder}
@@ -82,7 +84,7 @@ def execute(source: str, modules: dict[str, str] | None = None) -> tuple[Program
     finally:
         sys.setprofile(None)
     recorder.end()
-    return Program({FILE: text}, FILE), recorder, text
+    return ProgramAnalysis({FILE: text}, FILE), recorder, text
 
 
 def line_of(text: str, marker: str) -> int:
@@ -406,9 +408,9 @@ main(None, [])
 
 
 def test_with_iteration_bounds_its_region_by_the_while_around_it() -> None:
-    program = Program({FILE: ITERATION}, FILE)
+    program = ProgramAnalysis({FILE: ITERATION}, FILE)
 
-    def ask(marker: str, loop: Frame | None, *children: Stack) -> frozenset[int]:
+    def ask(marker: str, loop: LoopSite | None, *children: Stack) -> frozenset[int]:
         return program.may_run(Location(FILE, line_of(ITERATION, marker), "main"), loop, children)
 
     module = (FILE, "<module>", len(ITERATION.splitlines()))
@@ -431,7 +433,7 @@ def test_code_is_followed_into_local_modules() -> None:
         "/p/tools.py": "import florlog\ndef fit(e):\n    florlog.log(a=1)\n"
         "    for s in florlog.loop('s', x):\n        florlog.log(b=1)\n    florlog.log(c=1)\n",
     }
-    program = Program(files, "/p/train.py")
+    program = ProgramAnalysis(files, "/p/train.py")
     epoch, step = ("/p/train.py", "<module>", 3), ("/p/tools.py", "fit", 4)
     child: Stack = (step, ("/p/train.py", "<module>", 4))
     answers = [
@@ -442,7 +444,7 @@ def test_code_is_followed_into_local_modules() -> None:
 
 
 def test_what_cannot_be_located_may_run_anywhere() -> None:
-    program = Program({FILE: "for e in run.loop('e', [1]):\n    pass\n"}, FILE)
+    program = ProgramAnalysis({FILE: "for e in run.loop('e', [1]):\n    pass\n"}, FILE)
     site = Location(FILE, 2, "nowhere")
     assert program.may_run(site, None, [((FILE, "<module>", 1),)]) == {0, 1}
     assert program.may_run(Location(FILE, 2, "<module>"), (FILE, "<module>", 9), []) == {0}
@@ -480,7 +482,7 @@ def test_an_iteration_can_be_left_where_the_statement_cannot_run_again(
     code: str, names: str, line: int, points: int
 ) -> None:
     text = BODY.format(code)
-    program = Program({"/s.py": text}, "/s.py")
+    program = ProgramAnalysis({"/s.py": text}, "/s.py")
     (call,) = [call for call in log_calls(ast.parse(text)) if names in call.names]
     site = Location("/s.py", call.line, call.qualname)
     found = program.exit((site,), ("/s.py", "<module>", 11), (), 0)
@@ -494,7 +496,7 @@ def test_an_iteration_can_be_left_where_the_statement_cannot_run_again(
 )
 def test_an_iteration_is_left_only_behind_the_last_place_that_may_run_the_statement(later: str) -> None:
     text = BODY.format("a = helper(a)").replace("c = b + 1", later)
-    program = Program({"/s.py": text}, "/s.py")
+    program = ProgramAnalysis({"/s.py": text}, "/s.py")
     assert program.exit((Location("/s.py", 6, "helper"),), ("/s.py", "<module>", 11), (), 0) is None
 
 
@@ -509,8 +511,8 @@ def test_a_method_named_eval_gives_no_function_of_the_program() -> None:
 
         main(make())
     """)
-    program = Program({FILE: text}, FILE)
-    epoch: Frame = (FILE, "main", 5)
+    program = ProgramAnalysis({FILE: text}, FILE)
+    epoch: LoopSite = (FILE, "main", 5)
     assert program.may_run(Location(FILE, 4, "main"), epoch, []) == frozenset()
-    dynamic = Program({FILE: text.replace("model.eval()", "eval(model)()")}, FILE)
+    dynamic = ProgramAnalysis({FILE: text.replace("model.eval()", "eval(model)()")}, FILE)
     assert dynamic.may_run(Location(FILE, 4, "main"), epoch, []) == {0}

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from florlog.source.reach.regions import Program
+from florlog.source.reach.regions import ProgramAnalysis
 
 FILE = "train.py"
 SCRIPT = """
@@ -49,7 +49,7 @@ def skipped(body: str = "pass", after: str = "pass", train: str = "pass", rest: 
     for mark, code in (("BODY", body), ("AFTER", after), ("TRAIN", train), ("REST", rest)):
         text = text.replace(mark, code)
     added = frozenset(number for number, line in enumerate(text.splitlines(), 1) if line.endswith("# ADDED"))
-    program = Program({FILE: text}, FILE)
+    program = ProgramAnalysis({FILE: text}, FILE)
     (loop,) = (loop for loop in program.loops if loop.call.name == "val")
     return program.skipping({FILE: added}).skipped(loop) is not None
 
@@ -118,6 +118,6 @@ def test_a_loop_that_goes_on_with_what_it_made_the_last_time_is_not_skipped() ->
                 run.log(right=right)
     """
     for reset, expected in (("right = 0", True), ("pass", False)):
-        program = Program({FILE: textwrap.dedent(text).replace("RESET", reset)}, FILE)
+        program = ProgramAnalysis({FILE: textwrap.dedent(text).replace("RESET", reset)}, FILE)
         (loop,) = (loop for loop in program.loops if loop.call.name == "val")
         assert (program.skipping({}).skipped(loop) is not None) is expected

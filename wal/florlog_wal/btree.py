@@ -45,7 +45,7 @@ class Damage(Exception):  # noqa: N818 - internal: it becomes a public error tha
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class BTree:
     """The root of one B+tree."""
 
     depth: int
@@ -58,8 +58,8 @@ class Meta:
     """One of the two meta pages."""
 
     page_size: int
-    free: Tree  # transaction -> the pages that it has freed, and no later one has taken yet
-    main: Tree  # name -> tree
+    free: BTree  # transaction -> the pages that it has freed, and no later one has taken yet
+    main: BTree  # name -> tree
     last_page: int
     txn: int
 
@@ -94,13 +94,13 @@ def _meta(data: bytes) -> Meta:
     return Meta(page_size, free, main, last_page, txn)
 
 
-def _tree(data: bytes, at: int, kind: int = 0) -> Tree:
+def _tree(data: bytes, at: int, kind: int = 0) -> BTree:
     _, flags, depth, _, _, _, entries, root = _DB.unpack_from(data, at)
     if flags != kind:
         raise Damage(f"a tree with flags {flags}")
     if depth > _MAX_DEPTH or (root == _NO_PAGE) != (depth == 0):
         raise Damage(f"a tree of depth {depth} with root {root}")
-    return Tree(depth, entries, root)
+    return BTree(depth, entries, root)
 
 
 class Snapshot:
@@ -115,7 +115,7 @@ class Snapshot:
             raise LookupError(txn)
         meta = max(wanted, key=lambda meta: meta.txn)
         self.meta, self._page_size = meta, meta.page_size
-        self._trees: dict[str, Tree] = {}
+        self._trees: dict[str, BTree] = {}
         self._branch_pages: dict[int, tuple[bytes, tuple[int, ...]]] = {}
         self._branches: dict[int, list[tuple[bytes, int]]] = {}
 
@@ -129,7 +129,7 @@ class Snapshot:
         pages = self._walk(main.root, main.depth, b"") if main.depth else ()
         return [key.decode("latin-1") for page in pages for key in self._keys(page)]
 
-    def tree(self, name: str) -> Tree:
+    def tree(self, name: str) -> BTree:
         """A named tree."""
         found = self._trees.get(name)
         if found is None:
@@ -198,11 +198,11 @@ class Snapshot:
             page = self._children(page)[-1][1]
         return self._items(page)[-1]
 
-    def _lookup(self, tree: Tree, key: bytes) -> bytes | None:
+    def _lookup(self, tree: BTree, key: bytes) -> bytes | None:
         found = self._find(tree, key)
         return None if found is None else self._value(*found)
 
-    def _find(self, tree: Tree, key: bytes) -> tuple[bytes, int, int, int, int] | None:
+    def _find(self, tree: BTree, key: bytes) -> tuple[bytes, int, int, int, int] | None:
         """Where the value of a key is: its leaf page, that page's number, offset, flags and size."""
         if not tree.depth:
             return None

@@ -100,10 +100,10 @@ def decode_checked(lsn: int, data: bytes, kind: int, session: int, prev: int) ->
         raise CorruptRecord(lsn, error.detail) from None
     except Exception as error:  # msgpack raises an open set of exceptions; here all mean the same
         raise CorruptRecord(lsn, f"{type(error).__name__}: {error}") from None
-    return _Entry(lsn, session or lsn, prev, len(data), record)  # type: ignore[return-value]
+    return _TypeEntry(lsn, session or lsn, prev, len(data), record)  # type: ignore[return-value]
 
 
-class _Entry:
+class _TypeEntry:
     """An `Entry` that is filled directly and then becomes one; see `fields._Commit`."""
 
     __slots__ = ("lsn", "nbytes", "prev_lsn", "record", "session")

@@ -223,10 +223,10 @@ def _decode_commit(fields: Any) -> Commit:
         values: LoggedValues = ((statement, name, value),)
     else:
         values = _lift_values(flat)
-    return _Commit(loop, index, segment, values, seconds, rng, data, state, left)  # type: ignore[return-value]
+    return _CommitCodec(loop, index, segment, values, seconds, rng, data, state, left)  # type: ignore[return-value]
 
 
-class _Commit:
+class _CommitCodec:
     """A frozen dataclass fills its fields through object.__setattr__, which is a third of the time of a scan.
 
     This has the same slots, fills them directly, and then becomes the frozen class.

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from florlog_wal.btree import BRANCH, LEAF, Damage, Snapshot, Tree, read_metas
+from florlog_wal.btree import BRANCH, LEAF, BTree, Damage, Snapshot, read_metas
 
 _BIG: Final = 1
 _NODE_HEAD: Final = 8
@@ -73,7 +73,7 @@ def check_structure(snapshot: Snapshot, growing: str = "") -> None:
 
 
 def _check_tree(
-    snapshot: Snapshot, tree: Tree, used: list[tuple[int, int]], *, last_only: bool = False
+    snapshot: Snapshot, tree: BTree, used: list[tuple[int, int]], *, last_only: bool = False
 ) -> None:
     level = [tree.root] if tree.depth else []
     for _ in range(tree.depth - 1):

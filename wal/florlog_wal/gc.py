@@ -46,7 +46,7 @@ class GcReport:
 
 
 @dataclass(slots=True)
-class _Image:
+class _StoredImage:
     lsn: int
     session: int
     run: str
@@ -61,7 +61,7 @@ class _Contents:
 
     runs: dict[str, list[int]] = field(default_factory=dict)  # run id -> its sessions, oldest run first
     fixed: dict[str, set[bytes]] = field(default_factory=dict)  # pages of a run that no thinning frees
-    images: list[_Image] = field(default_factory=list)
+    images: list[_StoredImage] = field(default_factory=list)
     resumed: set[int] = field(default_factory=set)  # images that a session continues from, by their begin
 
 
@@ -129,17 +129,17 @@ def _read(store: Store, also: References) -> _Contents:
             table = decode_table(store.get_page(record.table))
             digests = {record.table, *(digest for item in table.values() for digest in item.pages)}
             since = redo.get(session, 0.0)
-            image = _Image(entry.lsn, session, run_of[session], record.begin, since, frozenset(digests))
+            image = _StoredImage(entry.lsn, session, run_of[session], record.begin, since, frozenset(digests))
             contents.images.append(image)
     return contents
 
 
 def _choose(
     contents: _Contents, sizes: dict[bytes, int], kept: list[str], budget: int | None, bound: float | None
-) -> tuple[list[str], list[_Image]]:
+) -> tuple[list[str], list[_StoredImage]]:
     """The runs and images that the policy keeps."""
 
-    def images(runs: list[str], seconds: float | None) -> list[_Image]:
+    def images(runs: list[str], seconds: float | None) -> list[_StoredImage]:
         present = [image for image in contents.images if image.run in runs]
         return present if seconds is None else _thin(present, seconds, contents.resumed)
 
@@ -147,7 +147,7 @@ def _choose(
     if budget is None:
         return kept, chosen
 
-    def fits(runs: list[str], some: list[_Image]) -> bool:
+    def fits(runs: list[str], some: list[_StoredImage]) -> bool:
         return sum(sizes.get(digest, 0) for digest in _needed(contents, runs, some)) <= budget
 
     longest = max((image.redo for image in contents.images), default=0.0)
@@ -163,9 +163,9 @@ def _choose(
     return kept, chosen
 
 
-def _thin(images: list[_Image], seconds: float, resumed: set[int]) -> list[_Image]:
+def _thin(images: list[_StoredImage], seconds: float, resumed: set[int]) -> list[_StoredImage]:
     """Each session's first and last image, those resumed from, and as few more as keep the bound."""
-    kept: list[_Image] = []
+    kept: list[_StoredImage] = []
     images = sorted(images, key=lambda image: (image.session, image.lsn))
     for i, image in enumerate(images):
         first = i == 0 or images[i - 1].session != image.session
@@ -175,7 +175,7 @@ def _thin(images: list[_Image], seconds: float, resumed: set[int]) -> list[_Imag
     return kept
 
 
-def _needed(contents: _Contents, runs: list[str], images: list[_Image]) -> set[bytes]:
+def _needed(contents: _Contents, runs: list[str], images: list[_StoredImage]) -> set[bytes]:
     fixed = [contents.fixed[run] for run in runs]
     return set().union(*fixed, *(image.digests for image in images))
 

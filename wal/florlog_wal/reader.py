@@ -30,7 +30,7 @@ BATCH: Final = 1024
 COLUMN: Final = 170  # of two lists each: more would set off the garbage collector for every batch
 
 
-class _Look(NamedTuple):
+class _View(NamedTuple):
     """What the log covers at one moment."""
 
     last: int  # in LMDB
@@ -104,7 +104,7 @@ class LogReader:
             yield from self._batch(start, high)
             start = high
 
-    def _look(self) -> _Look:
+    def _look(self) -> _View:
         while True:
             found = self._frames()
             with self._env.read() as snapshot:
@@ -114,11 +114,11 @@ class LogReader:
                 last, certain, over = self._reached, False, {}
             self._floor = max(self._floor, last)
             if over or not any(lsn > last for lsn in found):
-                return _Look(last, certain, over, removed)
+                return _View(last, certain, over, removed)
             with self._env.read() as snapshot:
                 again = log.extent(snapshot)[0]
             if again <= last:  # no writer moved on: these lie behind a torn frame
-                return _Look(last, certain, {}, removed)
+                return _View(last, certain, {}, removed)
 
     def record(self, lsn: int) -> Entry:
         """The record at an LSN."""

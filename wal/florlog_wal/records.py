@@ -23,7 +23,7 @@ from typing import Any, ClassVar, TypeAlias
 Path: TypeAlias = tuple[tuple[str, int], ...]
 """An iteration's address: ``(("epoch", 3), ("step", 17))``; ``()`` is the run itself."""
 
-Frame: TypeAlias = tuple[str, str, int]
+StackFrame: TypeAlias = tuple[str, str, int]
 """A source position: file, qualified name of the code, line."""
 
 LoggedValues: TypeAlias = tuple[tuple[int, str, Any], ...]
@@ -97,7 +97,7 @@ class LoopBegin:
     form: str  # "for": run.loop; "with": run.iteration
     length: int  # -1 when unknown
     start: int  # the first index this session runs: 0, or where a resume continues
-    stack: tuple[Frame, ...]  # call sites, from the loop's own outwards to the parent's body
+    stack: tuple[StackFrame, ...]  # call sites, from the loop's own outwards to the parent's body
     seconds: float  # the parent iteration's own time in the segment that this loop ends
     data: dict[str, Any]  # identity of the iterable
 

@@ -115,7 +115,7 @@ def following(found: dict[int, bytes], last: int) -> dict[int, bytes]:
 
 
 @dataclass(slots=True)
-class _Segment:
+class _TailFile:
     """How far one filling of a segment has been read."""
 
     filling: tuple[int, bytes]  # the file, and the head of its first frame: what tells fillings apart
@@ -132,7 +132,7 @@ class TailReader:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._segments: dict[str, _Segment] = {}
+        self._segments: dict[str, _TailFile] = {}
         self.floor = 0  # LMDB must reach at least so far
 
     def frames(self, floor: int) -> dict[int, bytes]:
@@ -162,13 +162,13 @@ class TailReader:
         filling = (status.st_ino, head[FIRST_FRAME:])
         segment = self._segments.get(name)
         if segment is None or segment.filling != filling:
-            segment = self._segments[name] = _Segment(filling)
+            segment = self._segments[name] = _TailFile(filling)
         _read_on(segment, fd, status.st_size, floor)
         segment.held = {lsn: data for lsn, data in segment.held.items() if lsn > floor}
         return segment.held
 
 
-def _read_on(segment: _Segment, fd: int, limit: int, floor: int) -> None:
+def _read_on(segment: _TailFile, fd: int, limit: int, floor: int) -> None:
     """Take the valid frames that follow what was read before."""
     at = start = segment.at
     buffer = b""

@@ -23,8 +23,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from florlog.source.carry.liveness import _Frame
-from florlog.source.graph.callgraph import CallGraph, Node
+from florlog.source.carry.liveness import _FrameNames
+from florlog.source.graph.callgraph import CallGraph, GraphNode
 from florlog.source.graph.functions import Code, Function
 from florlog.source.names.calls import is_log_call, loop_call
 from florlog.source.names.scopes import Scope, Scopes, root_module
@@ -89,9 +89,9 @@ class _Reader:
     def __init__(self, code: Code) -> None:
         self._code = code
         self._graph = CallGraph(code)
-        self._frames: dict[Scope, _Frame] = {}
+        self._frames: dict[Scope, _FrameNames] = {}
         self._out_of_sight: dict[Function, set[str]] = {}
-        self._below: dict[frozenset[Node], set[str]] = {}
+        self._below: dict[frozenset[GraphNode], set[str]] = {}
         self._runs: dict[Function, set[str]] = {}
 
     def loops(self) -> Iterator[tuple[ast.stmt, Function]]:
@@ -120,11 +120,11 @@ class _Reader:
             effects,
         )
 
-    def _frame(self, function: Function) -> _Frame:
+    def _frame(self, function: Function) -> _FrameNames:
         scopes = self._code.scopes[function.file]
         scope = scopes.inner.get(function.node, scopes.root)
         if scope not in self._frames:
-            self._frames[scope] = _Frame(scopes, scope)
+            self._frames[scope] = _FrameNames(scopes, scope)
         return self._frames[scope]
 
     def _effect(self, statement: ast.stmt, function: Function) -> Effect:

@@ -16,7 +16,7 @@ import ast
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from florlog.source.carry.liveness import NOTHING, Names, _all_statements, _Frame, _Liveness, _scopes
+from florlog.source.carry.liveness import NOTHING, Names, _all_statements, _FrameNames, _Liveness, _scopes
 from florlog.source.graph.functions import header_lines
 from florlog.source.names.syntax import LOOPS
 
@@ -55,7 +55,7 @@ def _frame_at(source: str, qualname: str, line: int) -> _Exposure | None:
     return None
 
 
-class _Exposure(_Frame):
+class _Exposure(_FrameNames):
     """A code object, asked for names that somebody else's images lack."""
 
     @property

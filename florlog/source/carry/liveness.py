@@ -74,17 +74,17 @@ def shared_names(source: str) -> tuple[Names, Names]:
 
 
 @lru_cache(maxsize=256)
-def _frame(source: str | ast.Module, qualname: str, firstlineno: int) -> _Frame | None:
+def _frame(source: str | ast.Module, qualname: str, firstlineno: int) -> _FrameNames | None:
     if qualname.endswith(">") and qualname != "<module>":
         return None
     scopes = _scopes(source)
     if qualname == "<module>":
-        return _Frame(scopes, scopes.root)
+        return _FrameNames(scopes, scopes.root)
     for node, scope in scopes.inner.items():
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and scope.qualname == qualname:
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             if first == firstlineno:
-                return _Frame(scopes, scope)
+                return _FrameNames(scopes, scope)
     raise LookupError(f"no code {qualname} at line {firstlineno}")
 
 
@@ -93,7 +93,7 @@ def _scopes(source: str | ast.Module) -> Scopes:
     return Scopes(parse(source, "<source>") if isinstance(source, str) else source)
 
 
-class _Frame:
+class _FrameNames:
     """One code object: what its statements change, and what is live before each."""
 
     def __init__(self, scopes: Scopes, scope: Scope) -> None:

@@ -26,7 +26,7 @@ from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import BLOCK_FIELDS, FUNCTIONS, blocks, dump_header
 
 Cost: TypeAlias = tuple[int, int]  # changes, additions
-Pair: TypeAlias = tuple[ast.AST | None, ast.AST | None]
+StatementPair: TypeAlias = tuple[ast.AST | None, ast.AST | None]
 
 EXACT_CELLS = 250_000
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
@@ -90,7 +90,7 @@ class Alignment:
             changes, added = changes + inner[0], added + inner[1]
         return None if is_idle(old) else (changes, added)
 
-    def align(self, old: Sequence[ast.AST], new: Sequence[ast.AST]) -> tuple[Cost, list[Pair]]:
+    def align(self, old: Sequence[ast.AST], new: Sequence[ast.AST]) -> tuple[Cost, list[StatementPair]]:
         """The cheapest alignment of two blocks: statements paired, only old, or only new."""
         keys = self._keys
         start = 0
@@ -99,8 +99,8 @@ class Alignment:
         stop = 0
         while stop < min(len(old), len(new)) - start and keys[old[-1 - stop]] == keys[new[-1 - stop]]:
             stop += 1
-        head: list[Pair] = list(zip(old[:start], new[:start], strict=True))
-        tail: list[Pair] = list(zip(old[len(old) - stop :], new[len(new) - stop :], strict=True))
+        head: list[StatementPair] = list(zip(old[:start], new[:start], strict=True))
+        tail: list[StatementPair] = list(zip(old[len(old) - stop :], new[len(new) - stop :], strict=True))
         old, new = old[start : len(old) - stop], new[start : len(new) - stop]
         anchors = self._anchors(old, new) if len(old) * len(new) > EXACT_CELLS else []
         if not anchors:
@@ -116,7 +116,9 @@ class Alignment:
             done_old, done_new = i + 1, j + 1
         return (changes, added), head + tail
 
-    def _align_exactly(self, old: Sequence[ast.AST], new: Sequence[ast.AST]) -> tuple[Cost, list[Pair]]:
+    def _align_exactly(
+        self, old: Sequence[ast.AST], new: Sequence[ast.AST]
+    ) -> tuple[Cost, list[StatementPair]]:
         sizes = self._sizes
         rows: list[list[Cost]] = [[(0, 0)]]
         for statement in new:
@@ -135,7 +137,7 @@ class Alignment:
                     best = min(best, (above[j][0] + pair[0], above[j][1] + pair[1]))
                 row.append(best)
             rows.append(row)
-        pairs: list[Pair] = []
+        pairs: list[StatementPair] = []
         i, j = len(old), len(new)
         while i or j:
             here = rows[i][j]

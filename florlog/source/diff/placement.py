@@ -1,6 +1,7 @@
 """Statements of one version of a file, put into another version of it.
 
-The versions are aligned as trees (`florlog.source.diff.alignment`).  A statement goes where its neighbour went: behind the
+The versions are aligned as trees (`florlog.source.diff.alignment`).  A statement goes where its neighbour went:
+behind the
 counterpart of the statement before it, or, where that has none, before the counterpart of the one behind it; in the
 block whose owner is the counterpart of its own.  What stands beside it without a counterpart does not matter.  It
 is refused where its block has no counterpart, where none of its neighbours has one, and where it reads a name that

@@ -38,7 +38,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Part:
+class CellPart:
     """A cell's place in a program: its lines."""
 
     number: int
@@ -71,13 +71,13 @@ def is_program(text: str) -> bool:
     return text.startswith(HEAD + "\n")
 
 
-def parts(text: str) -> list[Part]:
+def parts(text: str) -> list[CellPart]:
     """The cells of a program, in order."""
     lines = text.split("\n")
     found = [(at, match) for at, line in enumerate(lines, 1) if (match := _SEPARATOR.match(line))]
     ends = [at for at, _ in found[1:]] + [len(lines) + 1]
     return [
-        Part(int(match[1]), match[2] or "", bool(match[3]), range(at + 1, end))
+        CellPart(int(match[1]), match[2] or "", bool(match[3]), range(at + 1, end))
         for (at, match), end in zip(found, ends, strict=True)
     ]
 

@@ -174,7 +174,7 @@ def _guarded(loop: ast.For | ast.AsyncFor) -> ast.stmt:
     return ast.copy_location(guard, loop.body[0])
 
 
-class _Isolated(ast.With):
+class _Isolator(ast.With):
     """The ``with`` around a run of added statements."""
 
 
@@ -202,10 +202,10 @@ def _apart_from(statements: list[ast.stmt], filename: str) -> ast.stmt:
     call = ast.Call(ast.Name(ISOLATED_NAME, ast.Load()), where, [])
     for node in ast.walk(call):
         ast.copy_location(node, first)
-    return ast.copy_location(_Isolated([ast.withitem(call)], statements), first)
+    return ast.copy_location(_Isolator([ast.withitem(call)], statements), first)
 
 
-class _Passed(ast.If):
+class _PieceSkipper(ast.If):
     """The ``if`` around a piece that may be passed over."""
 
 
@@ -227,7 +227,7 @@ def _passed(statement: ast.stmt, number: int, objects: tuple[str, ...]) -> ast.s
     test = ast.UnaryOp(ast.Not(), call)
     for node in ast.walk(test):
         ast.copy_location(node, statement)
-    return ast.copy_location(_Passed(test, [statement], []), statement)
+    return ast.copy_location(_PieceSkipper(test, [statement], []), statement)
 
 
 class _Excused(ast.Try):
@@ -268,7 +268,7 @@ def _insert_leaving(tree: ast.Module, filename: str, points: dict[tuple[int, int
         for _, block in blocks(node):
             for place in reversed(range(len(block))):
                 statement = block[place]
-                if not isinstance(statement, ast.stmt) or isinstance(statement, ast.Try | _Isolated):
+                if not isinstance(statement, ast.stmt) or isinstance(statement, ast.Try | _Isolator):
                     continue  # these have their first statement's position
                 line = points.get((statement.lineno, statement.col_offset))
                 if line is not None:

@@ -27,14 +27,14 @@ _CLOCKS = {"time", "perf_counter", "monotonic", "process_time", "now", "utcnow",
            "time_ns", "ctime", "asctime", "elapsed_time"}  # fmt: skip
 _ASIDE = {"sep", "end", "file", "flush", "exc_info", "extra", "stack_info", "stacklevel", "refresh"}
 
-Reading = Callable[[ast.Module, str], ast.Module]
+Rewrite = Callable[[ast.Module, str], ast.Module]
 
 
-def reading(loops: Mapping[str, Mapping[int, str]]) -> Reading:
+def reading(loops: Mapping[str, Mapping[int, str]]) -> Rewrite:
     """How to read a file: its statements are seen, and its loops at the given lines are florlog's."""
 
     def read(tree: ast.Module, file: str) -> ast.Module:
-        turned = _Turn(loops.get(file, {}), _clock_names(tree)).visit(tree)
+        turned = _Rewriter(loops.get(file, {}), _clock_names(tree)).visit(tree)
         assert isinstance(turned, ast.Module)
         return turned
 
@@ -60,7 +60,7 @@ def spoken(call: ast.Call) -> bool:
     return call.func.attr in _LEVELS and re.search(r"(^|[._])log(ger|ging)?s?$", owner, re.I) is not None
 
 
-class _Turn(ast.NodeTransformer):
+class _Rewriter(ast.NodeTransformer):
     def __init__(self, loops: Mapping[int, str], clocks: set[str]) -> None:
         self._loops = loops
         self._clocks = clocks

@@ -1,1 +1,1 @@
-"""graph."""
+"""The functions and loops of a program, and which function may call which."""

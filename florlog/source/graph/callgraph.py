@@ -45,7 +45,7 @@ from florlog.source.names.syntax import (
     walk,
 )
 
-Node: TypeAlias = Function | str  # a function or a group
+GraphNode: TypeAlias = Function | str  # a function or a group
 
 UNKNOWN = frozenset({"hooks", "objects", "iteration", "with", "dunders", "attributes"})
 
@@ -75,28 +75,28 @@ class CallGraph:
         for function in code.functions:
             for group in self._groups(function):
                 self._members[group].add(function)
-        self._callees: dict[ast.AST, list[tuple[ast.AST, frozenset[Node]]]] = {}
+        self._callees: dict[ast.AST, list[tuple[ast.AST, frozenset[GraphNode]]]] = {}
         self._members["hooks"] |= self._referenced()
-        self._callers: dict[Node, set[Function]] = defaultdict(set)
+        self._callers: dict[GraphNode, set[Function]] = defaultdict(set)
         for function in code.functions:
             for statement in code.statements_below(function.block):
                 for callee in self.callees(statement):
                     self._callers[callee].add(function)
 
-    def callees(self, statement: ast.AST) -> frozenset[Node]:
+    def callees(self, statement: ast.AST) -> frozenset[GraphNode]:
         """What executing a statement's own part (its header, if it has blocks) may call."""
         return frozenset().union(*(callees for _, callees in self.events(statement)))
 
-    def events(self, statement: ast.AST) -> list[tuple[ast.AST, frozenset[Node]]]:
+    def events(self, statement: ast.AST) -> list[tuple[ast.AST, frozenset[GraphNode]]]:
         """The nodes of a statement's own part that may call something, and what."""
         if statement not in self._callees:
             self._callees[statement] = [e for e in self._events(statement, self._file_of(statement)) if e[1]]
         return self._callees[statement]
 
-    def reaching(self, function: Function) -> frozenset[Node]:
+    def reaching(self, function: Function) -> frozenset[GraphNode]:
         """The functions and groups that may run a function outside their own florlog loops, and itself."""
-        found: set[Node] = set()
-        pending: list[Node] = [function]
+        found: set[GraphNode] = set()
+        pending: list[GraphNode] = [function]
         while pending:
             node = pending.pop()
             if node in found:
@@ -130,7 +130,7 @@ class CallGraph:
         ``modes``: calls that set a mode (`sets_mode`) may run what has their name.
         """
         found: set[Function] = set()
-        seen: set[Node] = set(without)
+        seen: set[GraphNode] = set(without)
         pending = [callee for statement in statements for callee in self._called_by(statement, modes)]
         while pending:
             node = pending.pop()
@@ -145,7 +145,7 @@ class CallGraph:
                 pending.extend(self._called_by(statement, modes))
         return found
 
-    def _called_by(self, statement: ast.AST, modes: bool) -> frozenset[Node]:
+    def _called_by(self, statement: ast.AST, modes: bool) -> frozenset[GraphNode]:
         if modes:
             return self.callees(statement)
         scopes = self._code.scopes[self._file_of(statement)]
@@ -310,7 +310,7 @@ class CallGraph:
 
     # -- the edges ---------------------------------------------------------------------------------
 
-    def _events(self, statement: ast.AST, file: str) -> Iterator[tuple[ast.AST, frozenset[Node]]]:
+    def _events(self, statement: ast.AST, file: str) -> Iterator[tuple[ast.AST, frozenset[GraphNode]]]:
         scopes = self._code.scopes[file]
         yield statement, self._own(statement, file)
         called: set[ast.AST] = set(statement.bases) if isinstance(statement, ast.ClassDef) else set()
@@ -340,9 +340,9 @@ class CallGraph:
             elif isinstance(node, (ast.Await, ast.Yield, ast.YieldFrom)):
                 yield node, UNKNOWN
 
-    def _own(self, statement: ast.AST, file: str) -> frozenset[Node]:
+    def _own(self, statement: ast.AST, file: str) -> frozenset[GraphNode]:
         """What a statement does beside evaluating its expressions."""
-        found: set[Node] = {"dunders"}
+        found: set[GraphNode] = {"dunders"}
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
             found |= self._imported(statement)
         elif isinstance(statement, (ast.For, ast.AsyncFor, ast.comprehension)):
@@ -363,25 +363,25 @@ class CallGraph:
             words |= set((statement.module or "").split("."))
         return {module for word in words for module in self._modules.get(word, ())}
 
-    def _iterated(self, expr: ast.expr, scopes: Scopes) -> frozenset[Node]:
+    def _iterated(self, expr: ast.expr, scopes: Scopes) -> frozenset[GraphNode]:
         plain = isinstance(expr, (ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set))
         is_range = isinstance(expr, ast.Call) and last_name(expr.func) == "range"
         if plain or (is_range and scopes.origins(expr.func) == {"builtin"}):  # type: ignore[attr-defined]
             return frozenset()
         return frozenset({"iteration", "hooks"})
 
-    def _used(self, node: ast.Name | ast.Attribute, scopes: Scopes, *, called: bool) -> frozenset[Node]:
+    def _used(self, node: ast.Name | ast.Attribute, scopes: Scopes, *, called: bool) -> frozenset[GraphNode]:
         name = last_name(node)
-        found: set[Node] = set()
+        found: set[GraphNode] = set()
         if not called and self._may_refer(node, scopes):
             found |= self._definitions(name)
         if isinstance(node, ast.Attribute):
             found |= {"attributes", *self._properties.get(name, ())}
         return frozenset(found)
 
-    def _called(self, call: ast.Call, scopes: Scopes) -> frozenset[Node]:
+    def _called(self, call: ast.Call, scopes: Scopes) -> frozenset[GraphNode]:
         name = last_name(call.func)
-        found: set[Node] = set()
+        found: set[GraphNode] = set()
         for origin in scopes.origins(call.func):
             root = root_module(origin)
             real = origin.replace(":", ".").rpartition(".")[2] if root or origin.startswith("from:") else name
@@ -404,13 +404,13 @@ class CallGraph:
                     found |= UNKNOWN
         return frozenset(found)
 
-    def _undefined(self, name: str) -> frozenset[Node]:
+    def _undefined(self, name: str) -> frozenset[GraphNode]:
         """What calling a local name reaches that has no code of its own: a class without constructor."""
         classes = [f.node for f in self._classes.get(name, ())]
         library = any(self._has_library_base(n, set()) for n in classes if isinstance(n, ast.ClassDef))
         return UNKNOWN if library or not classes else frozenset()
 
-    def _library_call(self, call: ast.Call, root: str) -> frozenset[Node]:
+    def _library_call(self, call: ast.Call, root: str) -> frozenset[GraphNode]:
         """A library runs hooks; objects too if it is handed one."""
         if root in PLAIN_LIBRARIES:
             return frozenset()

@@ -49,7 +49,7 @@ class Function:
 
 
 @dataclass(frozen=True)
-class Loop:
+class LoopCode:
     """A florlog loop of the program; ``body`` is the statement that runs its iterations, if known."""
 
     file: str
@@ -69,7 +69,7 @@ class Code:
         self.trees = {file: parse(text, file) for file, text in files.items()}
         self.scopes = {file: Scopes(tree) for file, tree in self.trees.items()}
         self.functions: list[Function] = []
-        self.loops: list[Loop] = []
+        self.loops: list[LoopCode] = []
         self.place: dict[ast.AST, tuple[ast.AST, str, int]] = {}  # statement -> owner, field, index
         self.function_of: dict[ast.AST, Function] = {}  # by statement
         self.function_at: dict[ast.AST, Function] = {}  # by the node that defines it
@@ -88,7 +88,7 @@ class Code:
         found = [f for f in self._by_name.get((file, qualname), ()) if line in f.lines]
         return found[0] if len(found) == 1 else None
 
-    def loop(self, file: str, qualname: str, line: int) -> Loop | None:
+    def loop(self, file: str, qualname: str, line: int) -> LoopCode | None:
         """The loop whose call a frame is in."""
         function = self.function(file, qualname, line)
         found = [
@@ -189,7 +189,7 @@ class Code:
                     if body is not None and call.certain:
                         self.looping.add(body)
                     statement = node if isinstance(node, ast.stmt) else None
-                    self.loops.append(Loop(file, call, self.function_of[node], statement, body))  # type: ignore[arg-type]
+                    self.loops.append(LoopCode(file, call, self.function_of[node], statement, body))  # type: ignore[arg-type]
 
 
 def lazy_calls(expr: ast.expr) -> Iterator[ast.Call]:

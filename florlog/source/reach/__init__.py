@@ -1,1 +1,1 @@
-"""reach."""
+"""In which segments of an iteration a statement can run."""

@@ -1,7 +1,7 @@
 """Where in an iteration a statement can run: the segments that a replay must re-execute.
 
 An iteration's body is cut by its direct child loop executions c1..cm into segments 0..m; segment i lies
-between the end of c_i and the start of c_(i+1).  `Program.may_run` tells in which of them a statement can
+between the end of c_i and the start of c_(i+1).  `ProgramAnalysis.may_run` tells in which of them a statement can
 run *directly*, that is not inside an iteration of a child.  It compares the statement's position, or the
 position of a call that may reach it, with the position of each child along the child's recorded stack:
 
@@ -23,18 +23,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from florlog.source.graph.callgraph import CallGraph, Node
-from florlog.source.graph.functions import Code, Function, Loop, enclosing_plain_loop
+from florlog.source.graph.callgraph import CallGraph, GraphNode
+from florlog.source.graph.functions import Code, Function, LoopCode, enclosing_plain_loop
 from florlog.source.names.syntax import COMPREHENSIONS, LOOPS, blocks, header_parts, own_nodes
 from florlog.source.skip.pieces import Piece, pieces
 from florlog.source.skip.skipping import Skipping
-from florlog.source.skip.staleness import Lines
+from florlog.source.skip.staleness import LineNumbers
 from florlog.source.skip.steadiness import Steadiness
 
-Frame: TypeAlias = tuple[str, str, int]
+LoopSite: TypeAlias = tuple[str, str, int]
 """A source position: file, qualified name of the code, line."""
 
-Stack: TypeAlias = tuple[Frame, ...]
+Stack: TypeAlias = tuple[LoopSite, ...]
 """Call sites, from a loop's own call outwards to the code of its parent's body."""
 
 Step: TypeAlias = tuple[ast.AST, str, int, ast.AST]  # owner, field, index, statement
@@ -71,25 +71,25 @@ class _Child:
     path: tuple[Step, ...] | None
 
 
-class Program:
+class ProgramAnalysis:
     """A script and its local modules, asked for the places where a statement may run."""
 
     def __init__(self, files: Mapping[str, str], script: str) -> None:
         self._code = Code(files)
         self._graph = CallGraph(self._code)
         self._script = script
-        self._reaching: dict[Location, frozenset[Node]] = {}
+        self._reaching: dict[Location, frozenset[GraphNode]] = {}
         self._steadiness = Steadiness(self._code, self._graph)
-        self._steady: dict[tuple[Location, Frame | None], bool] = {}
-        self._exits: dict[tuple[tuple[Location, ...], Frame, tuple[Stack, ...], int], Exit | None] = {}
-        self._answers: dict[tuple[Location, Frame | None, tuple[Stack, ...]], frozenset[int]] = {}
+        self._steady: dict[tuple[Location, LoopSite | None], bool] = {}
+        self._exits: dict[tuple[tuple[Location, ...], LoopSite, tuple[Stack, ...], int], Exit | None] = {}
+        self._answers: dict[tuple[Location, LoopSite | None, tuple[Stack, ...]], frozenset[int]] = {}
 
     @property
-    def loops(self) -> tuple[Loop, ...]:
+    def loops(self) -> tuple[LoopCode, ...]:
         """The florlog loops of the program."""
         return tuple(self._code.loops)
 
-    def may_run(self, site: Location, loop: Frame | None, children: Sequence[Stack]) -> frozenset[int]:
+    def may_run(self, site: Location, loop: LoopSite | None, children: Sequence[Stack]) -> frozenset[int]:
         """The segments of one iteration of a loop (None: the run) in which a statement may run directly."""
         key = (site, loop, tuple(children))
         if key not in self._answers:
@@ -97,7 +97,7 @@ class Program:
         return self._answers[key]
 
     def exit(
-        self, sites: tuple[Location, ...], loop: Frame, children: Sequence[Stack], segment: int
+        self, sites: tuple[Location, ...], loop: LoopSite, children: Sequence[Stack], segment: int
     ) -> Exit | None:
         """Where an iteration can be left in a segment, because no statement asked for runs later in it.
 
@@ -110,7 +110,7 @@ class Program:
             self._exits[key] = self._exit(*key)
         return self._exits[key]
 
-    def skipping(self, added: Lines) -> Skipping:
+    def skipping(self, added: LineNumbers) -> Skipping:
         """Which loops can be skipped, given the lines that the recording does not have."""
         return Skipping(self._code, self._graph, added)
 
@@ -118,18 +118,18 @@ class Program:
         """Which plain loops and calls can be passed over, by the answers of `skipping`."""
         return pieces(self._code, self._graph, skipping)
 
-    def loop(self, frame: Frame) -> Loop | None:
+    def loop(self, frame: LoopSite) -> LoopCode | None:
         """The florlog loop whose call a frame is in."""
         return self._code.loop(*frame)
 
-    def steady(self, site: Location, loop: Frame | None) -> bool:
+    def steady(self, site: Location, loop: LoopSite | None) -> bool:
         """Whether an iteration's body, up to a statement, gives the same in every process (`steadiness`)."""
         key = (site, loop)
         if key not in self._steady:
             self._steady[key] = self._is_steady(site, loop)
         return self._steady[key]
 
-    def _is_steady(self, site: Location, loop: Frame | None) -> bool:
+    def _is_steady(self, site: Location, loop: LoopSite | None) -> bool:
         query = self._query(site, ())
         if query is None:
             return False
@@ -147,7 +147,7 @@ class Program:
         return self._steadiness.steady(statements[: concerned[-1] + 1], query.statement)
 
     def _exit(
-        self, sites: tuple[Location, ...], loop: Frame, children: tuple[Stack, ...], segment: int
+        self, sites: tuple[Location, ...], loop: LoopSite, children: tuple[Stack, ...], segment: int
     ) -> Exit | None:
         found = self._code.loop(*loop)
         if found is None or not isinstance(found.body, ast.For) or not found.call.certain:
@@ -198,7 +198,7 @@ class Program:
         reached = self._reached_by(site, function, statement)
         return _Query(self._code, self._graph, statement, reached, everywhere)
 
-    def _may_run(self, site: Location, loop: Frame | None, children: tuple[Stack, ...]) -> frozenset[int]:
+    def _may_run(self, site: Location, loop: LoopSite | None, children: tuple[Stack, ...]) -> frozenset[int]:
         everywhere = frozenset(range(len(children) + 1))
         query = self._query(site, children)
         if query is None:
@@ -217,7 +217,9 @@ class Program:
             return everywhere
         return query.run(found.body, list(found.body.body), found.function, numbered)
 
-    def _reached_by(self, site: Location, function: Function, statement: ast.AST | None) -> frozenset[Node]:
+    def _reached_by(
+        self, site: Location, function: Function, statement: ast.AST | None
+    ) -> frozenset[GraphNode]:
         if site not in self._reaching:
             inside = statement is not None and self._code.own_loop_body(statement)
             self._reaching[site] = frozenset() if inside else self._graph.reaching(function)
@@ -228,7 +230,7 @@ class _Query:
     """One statement asked for, one iteration."""
 
     def __init__(
-        self, code: Code, graph: CallGraph, statement: ast.AST | None, reached_by: frozenset[Node],
+        self, code: Code, graph: CallGraph, statement: ast.AST | None, reached_by: frozenset[GraphNode],
         everywhere: frozenset[int],
     ) -> None:  # fmt: skip
         self._code, self._graph = code, graph
@@ -297,7 +299,7 @@ class _Query:
             return None
         return calls[0], callee
 
-    def _path_of(self, frame: Frame, owner: ast.AST, function: Function) -> tuple[Step, ...] | None:
+    def _path_of(self, frame: LoopSite, owner: ast.AST, function: Function) -> tuple[Step, ...] | None:
         """The way from a block to the statement that a frame is executing, None if it is not found there."""
         if self._code.function(*frame) is not function:
             return None

@@ -2,8 +2,8 @@
 
 A *piece* is a statement in an iteration that florlog does not know from inside: a ``for`` that is no florlog loop, or a
 call of a function of the program whose result is dropped, named, logged or printed.  A validation pass by hand is one.
-The conditions are those of florlog loops (`florlog.source.skip.skipping`).  Further, nothing in it or in what it may call is
-added, is a florlog loop, or draws random numbers by name; and what it leaves behind can be done without it
+The conditions are those of florlog loops (`florlog.source.skip.skipping`).  Further, nothing in it or in what it may
+call is added, is a florlog loop, or draws random numbers by name; and what it leaves behind can be done without it
 (`florlog.source.skip.remains`).
 """
 

@@ -21,13 +21,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from florlog.source.carry.liveness import NOTHING, Names, _Frame
+from florlog.source.carry.liveness import NOTHING, Names, _FrameNames
 from florlog.source.graph.callgraph import CallGraph
-from florlog.source.graph.functions import Code, Function, Loop
+from florlog.source.graph.functions import Code, Function, LoopCode
 from florlog.source.names.calls import is_log_call, loop_call
 from florlog.source.names.scopes import Scopes, root_module
 from florlog.source.names.syntax import FUNCTIONS
-from florlog.source.skip.staleness import CHANGING, Lines, Needed, Staleness
+from florlog.source.skip.staleness import CHANGING, LineNumbers, Needed, Staleness
 
 FORBIDDEN = {
     "open", "exec", "eval", "setattr", "delattr", "input", "globals", "locals", "next", "vars",
@@ -69,12 +69,12 @@ class Skipping:
     `florlog.source.skip.pieces` asks the same of plain loops and calls.
     """
 
-    def __init__(self, code: Code, graph: CallGraph, added: Lines) -> None:
+    def __init__(self, code: Code, graph: CallGraph, added: LineNumbers) -> None:
         self._code, self._graph, self.added = code, graph, added
         self._clean: dict[Function, bool] = {}
         self.asked = frozenset(self._names_asked())
 
-    def skipped(self, loop: Loop) -> Skipped | None:
+    def skipped(self, loop: LoopCode) -> Skipped | None:
         """What skipping a loop makes stale; None: it cannot be skipped."""
         statement = loop.body
         if not isinstance(statement, ast.For) or not loop.call.certain or statement.orelse:
@@ -236,7 +236,7 @@ class Skipping:
         scopes = self._code.scopes[function.file]
         if not isinstance(function.node, (*FUNCTIONS, ast.Module)):
             raise Needed
-        frame = _Frame(scopes, scopes.inner.get(function.node, scopes.root))
+        frame = _FrameNames(scopes, scopes.inner.get(function.node, scopes.root))
         exposed = NOTHING
         if isinstance(source, ast.For) and not given:
             exposed = frame.read_first([source])

@@ -21,7 +21,7 @@ from florlog.source.names.scopes import Scopes, root_module
 from florlog.source.names.syntax import FUNCTIONS, LOOPS, WITHS, header_parts
 from florlog.source.skip.steadiness import STEADY_LIBRARIES
 
-Lines = Mapping[str, frozenset[int]]
+LineNumbers = Mapping[str, frozenset[int]]
 """File -> lines."""
 
 CHANGING = {
@@ -44,7 +44,7 @@ class Staleness:
     """One pass over a function, from a loop that is not run, or from calls that give stale values."""
 
     def __init__(
-        self, function: Function, scopes: Scopes, added: Lines, source: ast.AST, written: Names,
+        self, function: Function, scopes: Scopes, added: LineNumbers, source: ast.AST, written: Names,
         exposed: Names, given: frozenset[ast.AST],
     ) -> None:  # fmt: skip
         self._file, self._scopes = function.file, scopes

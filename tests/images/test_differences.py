@@ -15,9 +15,8 @@ from torch import nn
 
 import florlog
 from florlog.images.imager import Imager, SavedState
-
-from .memory import clone_bits
-from .test_image import begin
+from tests.images.test_image import begin
+from tests.state.memory import clone_bits
 
 IMAGES = 2 * MAX_DEPTH + 3  # chains end twice
 

@@ -16,8 +16,7 @@ from florlog.images.snapshot import Buffers, snapshot
 from florlog.recording.gpu_values import LINE, Later
 from florlog.recording.journal import Journal
 from florlog.state.adapters import adapter
-
-from .memory import Memory, clone_bits
+from tests.state.memory import Memory, clone_bits
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

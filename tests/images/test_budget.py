@@ -12,11 +12,10 @@ from florlog_recovery.costs import KIND
 from florlog_wal import CheckpointBegin, CheckpointEnd, Note, Store, gc, thin, verify
 
 import florlog
-from florlog.images.budget import size
 from florlog.images.imager import SavedState
+from florlog.program.units import size
 from florlog.recording.session import _bytes, _restore_costs
-
-from ..end_to_end.harness import Nursery, logged
+from tests.end_to_end.harness import Nursery, logged
 
 STATE = 400_000  # bytes
 

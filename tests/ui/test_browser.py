@@ -17,19 +17,18 @@ from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from florlog.inspect.selection import Selection
-from florlog.recording.session import open_store
+from florlog.inspect.selection import RecordSelection
+from florlog.program.stores import open_store
 from florlog.ui.app import Browser
 from florlog.ui.ask import Ask
 from florlog.ui.curves import Curves
 from florlog.ui.iterations import IterationTree
-from florlog.ui.prompt import Page, Prompt
+from florlog.ui.prompt import Prompt, TextPage
 from florlog.ui.recordlist import RecordList
 from florlog.ui.runlist import RunList, Runs
 from florlog.ui.runscreen import RunScreen
 from florlog.ui.sourceview import SourceView
-
-from .stores import evil, train
+from tests.inspect.stores import evil, train
 
 SCRIPT = """
 import torch
@@ -57,7 +56,7 @@ def browse(store: Path, drive: Drive, *, run: str | None = None, size: tuple[int
 
     async def go() -> None:
         with open_store(store, "r") as opened:
-            app = Browser(opened, run, Selection())
+            app = Browser(opened, run, RecordSelection())
             async with app.run_test(size=size) as pilot:
                 if run is None:
                     await listed(pilot)
@@ -241,7 +240,7 @@ def test_the_tree_chooses_what_the_source_and_the_plan_show(store: Path) -> None
         await pilot.press("y")
         await until(pilot, lambda: screen.app.clipboard.startswith("florlog inspect source looked-at-"))
         await pilot.press("question_mark")
-        await until(pilot, lambda: isinstance(screen.app.screen, Page))
+        await until(pilot, lambda: isinstance(screen.app.screen, TextPage))
         await pilot.press("escape")
         await until(pilot, lambda: screen.app.screen is screen)
         await pilot.press("escape")
@@ -253,7 +252,7 @@ def test_the_tree_chooses_what_the_source_and_the_plan_show(store: Path) -> None
 def test_the_mouse_chooses_runs_records_and_names(store: Path) -> None:
     async def go() -> None:
         with open_store(store, "r") as opened:
-            app = Browser(opened, None, Selection())
+            app = Browser(opened, None, RecordSelection())
             async with app.run_test(size=(80, 24)) as pilot:
                 await listed(pilot)
                 await pilot.double_click("#runs", offset=(3, 0))
@@ -365,7 +364,7 @@ def test_live_tail_shows_what_is_written_meanwhile(tmp_path: Path) -> None:
         ):
             steps = run.loop("step", range(100))
             next(steps)
-            app = Browser(opened, run.id, Selection())
+            app = Browser(opened, run.id, RecordSelection())
             async with app.run_test(size=(80, 24)) as pilot:
                 await opened_run(pilot)
                 await pilot.press("t")

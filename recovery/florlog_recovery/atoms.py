@@ -14,7 +14,7 @@ import numpy.typing as npt
 from .tree import Loop, Node, RunTree
 
 
-class Request:
+class Atoms:
     """A set of atoms of one run tree.
 
     Innermost iterations are kept as a mask over their loop execution, segments of other iterations as a
@@ -97,12 +97,12 @@ class Request:
         return bool(self.segments) or bool(self._last_index)
 
 
-def boundary_request(boundaries: Iterable[tuple[Loop, int]]) -> Request:
+def boundary_atoms(boundaries: Iterable[tuple[Loop, int]]) -> Atoms:
     """A request to stand at boundaries: the atom behind each, with a share of nothing.
 
     Raises ValueError for a boundary that its loop does not have.
     """
-    request = Request()
+    request = Atoms()
     leaves: dict[Loop, list[int]] = {}
     for loop, index in boundaries:
         if not 0 <= index <= loop.count:
@@ -116,13 +116,13 @@ def boundary_request(boundaries: Iterable[tuple[Loop, int]]) -> Request:
     return request
 
 
-def resume_request(tree: RunTree) -> tuple[Request, Node, int | Loop]:
+def resume_atoms(tree: RunTree) -> tuple[Atoms, Node, int | Loop]:
     """A request for the first atom that the log does not have: where a killed run continues.
 
     Returns it with its place: the open iteration and its segment, or the loop execution whose next
     iteration it is.
     """
-    request = Request()
+    request = Atoms()
     node = tree.root
     while node.loops and not node.loops[-1].ended:
         loop = node.loops[-1]

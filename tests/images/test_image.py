@@ -17,8 +17,7 @@ import florlog
 from florlog.images.imager import Imager, SavedState
 from florlog.images.snapshot import Buffers, snapshot
 from florlog.state.adapters import adapter
-
-from .memory import Memory, clone_bits
+from tests.state.memory import Memory, clone_bits
 
 
 def test_what_changes_right_after_the_boundary_is_not_in_the_image() -> None:

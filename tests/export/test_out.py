@@ -13,8 +13,7 @@ import pytest
 
 import florlog
 from florlog.commands import main
-
-from .stores import evil, train
+from tests.inspect.stores import evil, train
 
 
 @pytest.fixture(scope="module")

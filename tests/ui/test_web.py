@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from .stores import train
+from tests.inspect.stores import train
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (

@@ -1,0 +1,55 @@
+"""Stores and the runs in them: opening one, and finding a run by its id or its script."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from florlog_recovery import RunTree, analyse
+from florlog_wal import RunBegin, SessionInfo, Store, WalError
+
+from florlog.errors import NoSuchRunError, StoreError
+
+
+def store_path(store: str | os.PathLike[str] | None) -> Path:
+    """The store that is meant: the one given, else $FLORLOG_STORE, else ./.florlog."""
+    return Path(store or os.environ.get("FLORLOG_STORE") or ".florlog").absolute()
+
+
+def open_store(path: Path, mode: Literal["r", "w"], **options: Any) -> Store:
+    """Open a store; a florlog error in one line when that fails."""
+    if mode == "r" and not path.is_dir():
+        raise StoreError(f"there is no store at {path}: give one with --store or $FLORLOG_STORE")
+    try:
+        return Store.open(path, mode=mode, **options)
+    except WalError as error:
+        raise StoreError(str(error)) from None
+    except OSError as error:
+        raise StoreError(f"cannot open the store {path}: {error}") from None
+
+
+def sessions_of(store: Store, run: str) -> list[SessionInfo]:
+    """A run's sessions, oldest first; raises `NoSuchRunError`."""
+    found = [session for session in store.sessions() if session.begin.run == run]
+    if not found:
+        known = sorted({session.begin.run for session in store.sessions()})
+        listed = f"the store has {', '.join(known[-5:])}" if known else "the store is empty"
+        raise NoSuchRunError(f"no run {run!r} in {store.path}: {listed}")
+    return found
+
+
+def tree_of(store: Store, run: str) -> RunTree:
+    """The tree of a run."""
+    sessions = sessions_of(store, run)
+    holder = store.writer()
+    newest = [session for session in store.sessions() if session.begin.kind != "replay"]
+    running = holder is not None and newest[-1].begin.run == run and holder.pid != os.getpid()
+    return analyse(store, sessions, running=running)
+
+
+def newest_run(store: Store, fits: Callable[[RunBegin], bool]) -> str | None:
+    """The id of the newest run whose first record fits."""
+    runs = [s.begin.run for s in store.sessions() if s.begin.kind != "replay" and fits(s.begin)]
+    return runs[-1] if runs else None

@@ -1,0 +1,34 @@
+"""Sizes, times and counts as people write them.  Every function raises ValueError with a line that says what to write."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def size(text: str) -> int:
+    """A size in bytes, such as "500M" or "2GB".  Raises ValueError."""
+    found = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
+    if found is None:
+        raise ValueError(f"{text!r} is no size: give bytes, or a number with K, M, G or T")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+_SECONDS = {"ms": 1e-3, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def seconds(text: str) -> float:
+    """A time in seconds, above 0, such as "30", "30s", "5min" or "1h"."""
+    found = re.fullmatch(r"\s*([0-9.]+)\s*(ms|s|min|h|)\s*", text)
+    span = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    if span <= 0:
+        raise ValueError(f"{text!r} is no time: give seconds, or a number with ms, s, min or h")
+    return span
+
+
+def count(text: str, what: str) -> int:
+    """A number of ``what``, 1 or more."""
+    if not text.isdecimal() or int(text) == 0:
+        raise ValueError(f"{text!r} is no number of {what}: give 1 or more")
+    return int(text)
