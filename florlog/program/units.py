@@ -1,4 +1,4 @@
-"""Sizes, times and counts as people write them.  Every function raises ValueError with a line that says what to write."""
+"""Sizes, times and counts as people write them; ValueError says what to write instead."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ from florlog.program import environment as _environment
 from florlog.program import units
 from florlog.program.environment import environment, main_script, rank
 from florlog.program.measured_costs import costs_of
+from florlog.program.stores import newest_run, open_store, sessions_of, store_path, tree_of
 from florlog.program.terminal import report
 from florlog.recording.checkpointer import Tell
 from florlog.recording.journal import Journal
