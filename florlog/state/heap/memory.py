@@ -1,0 +1,213 @@
+"""The memory of tensors and arrays: regions of bytes, and the views into them.
+
+Two views share memory when the memory that their owners hold overlaps.  A *region* is the union of such memory; a view
+is its place in a region, its dtype, shape and strides.  So a slice, a transposed tensor, an array made from a tensor
+and a flat buffer of gradients come back as what they were.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+
+from florlog.state.tree import Pending, awaits_gradient
+
+LARGE_BYTES = 1 << 20
+"""Regions of more bytes are not stored while they are what the set-up made: their digest is."""
+
+
+@dataclass(slots=True)
+class _Extent:
+    """The memory that the owner of one view holds."""
+
+    start: int
+    stop: int
+    owner: Any
+    view: list[Any]
+    first: int  # the byte in it at which the view begins
+
+
+class Constants:
+    """Large regions as they were at a run's first capture: what did not change since need not be stored."""
+
+    def __init__(self) -> None:
+        self._digests: dict[tuple[int, int], bytes] = {}
+        self._closed = False
+        self._changed: set[tuple[int, int]] = set()
+
+    def unchanged(self, start: int, stop: int, data: memoryview) -> bytes | None:
+        """The digest of a region that is as the first capture found it; None for any other."""
+        key = (start, stop)
+        if key in self._changed:
+            return None
+        digest = xxhash.xxh3_128_digest(data)
+        if not self._closed:
+            self._digests[key] = digest
+        if self._digests.get(key) == digest:
+            return digest
+        self._changed.add(key)
+        return None
+
+    def close(self) -> None:
+        """The first capture is over: regions that appear from now on are stored."""
+        self._closed = True
+
+
+class Memory:
+    """The regions of one capture."""
+
+    def __init__(self, tracked: Iterable[torch.Tensor], constants: Constants | None = None) -> None:
+        self.extents: list[_Extent] = []
+        self._whole: list[Any] = []
+        self._constants = constants
+        spans = set()
+        for tensor in tracked:
+            if tensor.layout is torch.strided and tensor.device.type != "meta" and tensor.numel():
+                low, high = _span(tensor)
+                spans.add((tensor.data_ptr() + low, tensor.data_ptr() + high))
+        self._elsewhere = sorted(spans)
+
+    def tensor(self, value: torch.Tensor, place: str) -> list[Any] | None:
+        """The view of a tensor; None where its data cannot be taken."""
+        if value.grad_fn is not None and awaits_gradient(value.grad_fn):
+            raise Pending(place)
+        try:
+            plain = torch.Tensor.detach(value)
+            if plain.layout is not torch.strided:
+                return self._complete(plain, value.requires_grad)
+            plain = plain.as_subclass(torch.Tensor)
+            if plain.is_quantized or plain.is_conj() or plain.is_neg():
+                return self._complete(plain, value.requires_grad)
+            view = [
+                -1, 0, str(plain.dtype).removeprefix("torch."), list(plain.shape), list(plain.stride()),
+                value.requires_grad and value.is_leaf, str(plain.device),
+            ]  # fmt: skip
+            if plain.device.type == "meta" or plain.numel() == 0:
+                return view
+            storage = plain.untyped_storage()
+            start = storage.data_ptr()
+            first = plain.storage_offset() * plain.element_size()
+            self.extents.append(_Extent(start, start + storage.nbytes(), plain, view, first))
+            return view
+        except (RuntimeError, NotImplementedError, TypeError, ValueError):
+            return None
+
+    def _complete(self, plain: torch.Tensor, requires_grad: bool) -> list[Any]:
+        self._whole.append(plain)
+        return [-2, len(self._whole) - 1, "", list(plain.shape), [], requires_grad, str(plain.device)]
+
+    def array(self, value: np.ndarray[Any, Any]) -> list[Any] | None:
+        """The view of an array."""
+        view = [
+            -1,
+            0,
+            value.dtype.str,
+            list(value.shape),
+            list(value.strides),
+            value.flags.writeable,
+            "numpy",
+        ]
+        if value.dtype.names is not None:
+            return None
+        if value.size == 0:
+            return view
+        owner = value
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        address = value.__array_interface__["data"][0]
+        if isinstance(owner.base, torch.Tensor):
+            storage = owner.base.untyped_storage()
+            low, high = storage.data_ptr(), storage.data_ptr() + storage.nbytes()
+        else:
+            low, high = np.lib.array_utils.byte_bounds(owner)
+        self.extents.append(_Extent(low, high, owner, view, address - low))
+        return view
+
+    def regions(self) -> list[Any]:
+        """The bytes of all regions, each a flat tensor or what stands for it; the views get their places in them."""
+        order = sorted(range(len(self.extents)), key=lambda number: self.extents[number].start)
+        merged: list[list[int]] = []
+        stop = -1
+        for number in order:
+            extent = self.extents[number]
+            if not merged or extent.start >= stop:
+                merged.append([])
+                stop = extent.stop
+            merged[-1].append(number)
+            stop = max(stop, extent.stop)
+        merged.sort(key=min)  # in the order in which the walk met them
+        made = []
+        for place, numbers in enumerate(merged):
+            extents = [self.extents[number] for number in numbers]
+            start = min(extent.start for extent in extents)
+            for extent in extents:
+                extent.view[0] = place
+                extent.view[1] = extent.start + extent.first - start
+            made.append(self._region(extents, start, max(extent.stop for extent in extents)))
+        return [*made, *(("whole", tensor) for tensor in self._whole)]
+
+    def _region(self, extents: list[_Extent], start: int, stop: int) -> Any:
+        size = stop - start
+        if self._is_elsewhere(start, stop):
+            return ("elsewhere", size)
+        first = extents[min(range(len(extents)), key=lambda n: extents[n].start)]
+        data = _flat(first.owner, start, size)
+        if self._constants is not None and size > LARGE_BYTES and data.device.type == "cpu":
+            view = memoryview(data.view(torch.uint8).numpy())
+            if (digest := self._constants.unchanged(start, stop, view)) is not None:
+                return ("constant", size, digest)
+        return ("bytes", data)
+
+    def _is_elsewhere(self, start: int, stop: int) -> bool:
+        """Whether tracked tensors cover a region."""
+        reached = start
+        for low, high in self._elsewhere:
+            if low <= reached < high:
+                reached = high
+        return reached >= stop
+
+
+def flat_memory(live: Any) -> tuple[int, torch.Tensor, int] | None:
+    """Address and bytes of the memory that a tensor's or array's owner holds, and the first byte of the view in it."""
+    memory = Memory(())
+    view = memory.array(live) if isinstance(live, np.ndarray) else memory.tensor(live, "")
+    if view is None or view[0] == -2 or not memory.extents:
+        return None
+    (extent,) = memory.extents
+    data = _flat(extent.owner, extent.start, extent.stop - extent.start)
+    return extent.start, data.view(torch.uint8), extent.first
+
+
+def _span(tensor: torch.Tensor) -> tuple[int, int]:
+    """The bytes from a tensor's first element that it can reach."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return 0, (last + 1) * tensor.element_size()
+
+
+def _flat(owner: Any, start: int, size: int) -> torch.Tensor:
+    """Memory as a flat tensor, of the owner's dtype where the size is a multiple of its items'."""
+    if isinstance(owner, torch.Tensor):
+        storage = owner.untyped_storage()
+        if storage.data_ptr() == start and storage.nbytes() == size:
+            dtype = owner.dtype if size % owner.element_size() == 0 else torch.uint8
+            flat = torch.empty(0, dtype=dtype, device=owner.device)
+            return flat.set_(storage, 0, (size // flat.element_size(),), (1,))
+        if owner.device.type != "cpu":
+            raise ValueError("memory on a device that several storages share")
+    held = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(start))
+    flat = torch.from_numpy(held)
+    try:
+        dtype = (
+            owner.dtype
+            if isinstance(owner, torch.Tensor)
+            else torch.from_numpy(np.empty(0, owner.dtype)).dtype
+        )
+        return flat.view(dtype)
+    except (TypeError, RuntimeError, ValueError):
+        return flat

@@ -1,0 +1,136 @@
+"""A captured heap, restored into a program that was set up again, goes on as the program did."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from florlog.errors import ImageError
+from florlog.state.heap.capture import Graph, capture
+from florlog.state.heap.compare import difference
+from florlog.state.heap.restore import restore
+
+from .kinds import KINDS, PRELUDE, Kind
+
+STEPS = 5
+_numbers = itertools.count()
+
+
+class Program:
+    """One execution of the module of some kinds of state."""
+
+    def __init__(self, folder: Path, kind: Kind, name: str) -> None:
+        self.file = folder / f"{name}.py"
+        self.file.write_text(f"{PRELUDE}\n{kind.setup}\n")
+        sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        self.module = importlib.import_module(name)
+        self.codes = [(name, compile(self.file.read_text(), str(self.file), "exec"))]
+        self._step = compile(kind.step, "<step>", "exec")
+        self._seen = compile(kind.seen, "<seen>", "eval")
+
+    def step(self, i: int) -> str:
+        """Take step ``i``; what it observes, as text."""
+        names = vars(self.module)
+        names["i"] = i
+        exec(self._step, names)
+        del names["i"]
+        return repr(eval(self._seen, names))
+
+    def roots(self) -> dict[str, Any]:
+        """The names of the program."""
+        return {name: value for name, value in vars(self.module).items() if not name.startswith("__")}
+
+    def captured(self) -> Graph:
+        """The graph now, with bytes of its own."""
+        graph = capture({"m": self.roots()})
+        graph.regions = [
+            tuple(part.clone() if isinstance(part, torch.Tensor) else part for part in region)
+            for region in graph.regions
+        ]
+        return graph
+
+    def restore(self, graph: Graph) -> None:
+        """Put a graph back, and remove the names that it lacks."""
+        found = restore(graph, {"m": self.roots()}, self.codes)["m"]
+        names = vars(self.module)
+        for gone in self.roots().keys() - found.keys():
+            del names[gone]
+        names.update(found)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory whose modules are the program's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_program_goes_on_from_a_captured_heap(kind: Kind, folder: Path) -> None:
+    name = f"kind_{next(_numbers)}"
+    first = Program(folder, kind, name)
+    first.step(0)
+    first.step(1)
+    graph = first.captured()
+    assert graph.missing == {}
+    assert difference(graph, first.captured()) == ""
+    truth = [first.step(i) for i in range(2, STEPS)]
+    for others in (0, 1, 4):  # steps that the restored program has taken before
+        second = Program(folder, kind, name)
+        for i in range(others):
+            second.step(i)
+        second.restore(graph)
+        assert difference(graph, second.captured()) == ""
+        assert [second.step(i) for i in range(2, STEPS)] == truth
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_step_that_changes_what_is_seen_makes_a_difference(kind: Kind, folder: Path) -> None:
+    """The twin of the test above: a state that is another one is not taken for the same."""
+    program = Program(folder, kind, f"kind_{next(_numbers)}")
+    program.step(0)
+    before, graph = program.step(1), program.captured()
+    if program.step(2) != before:
+        assert difference(graph, program.captured()) != ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        (Kind("generator", "def g():\n    yield from range(9)\nit = g()", "next(it)", "0"), "it"),
+        (
+            Kind("in an object", "class C: pass\nc = C()\nc.it = (k for k in range(9))", "next(c.it)", "0"),
+            "c.it",
+        ),
+        (Kind("socket", "import socket\ns = [socket.socket()]", "pass", "0"), ""),
+        (Kind("lru_cache", "@functools.lru_cache\ndef f(x): return x", "f(i)", "0"), "f"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Kind) else "",
+)
+def test_what_cannot_be_captured_is_named(kind: Kind, place: str, folder: Path) -> None:
+    program = Program(folder, kind, f"kind_{next(_numbers)}")
+    program.step(0)
+    assert list(program.captured().missing) == ([place] if place else [])
+
+
+def test_nothing_is_changed_where_the_state_cannot_be_put_back(folder: Path) -> None:
+    kind = Kind(
+        "file", "import json\nxs = [1]\nf = None", "xs.append(i); f = open(__file__) if i == 1 else f", "0"
+    )
+    name = f"kind_{next(_numbers)}"
+    first = Program(folder, kind, name)
+    first.step(0)
+    first.step(1)
+    graph, second = first.captured(), Program(folder, kind, name)
+    with pytest.raises(ImageError, match="^f, an open file"):
+        second.restore(graph)
+    assert vars(second.module)["xs"] == [1]
+    first.module.f.close()
