@@ -582,6 +582,34 @@ def test_a_forked_child_can_neither_write_nor_read_nor_harm_the_parent(path: Pat
     assert report.records == 51
 
 
+FORK_HOOKS = """
+import os
+hooks, register = [], os.register_at_fork
+def watched(**calls):
+    hooks.extend(call for call in calls.values() if call.__module__.startswith("florlog"))
+    register(**calls)
+os.register_at_fork = watched
+import florlog_recovery, florlog_wal
+print(len(hooks))
+Store = florlog_wal.Store
+Store.open(PATH, mode="w").close()
+print(len(hooks))
+store = Store.open(PATH)
+print(len(hooks), flush=True)
+if os.fork() == 0:
+    try:
+        store.last_lsn
+    except florlog_wal.Forked:
+        print("Forked", flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_fork_hooks_come_with_the_first_store_and_not_with_the_import(path: Path) -> None:
+    assert elsewhere(FORK_HOOKS, path).split() == ["0", "2", "2", "Forked"]
+
+
 def test_a_child_that_outlives_a_killed_writer_does_not_hold_the_lock(path: Path) -> None:
     read, write = os.pipe()
 

@@ -25,6 +25,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -272,6 +273,7 @@ def acquire(
     ``growing`` is the database to which keys are added at the end only.  The environment is made only with
     ``create``: elsewhere a missing file is a loss, not a beginning.
     """
+    _watch_forks()
     key = os.path.realpath(path)
     with _registry_lock:
         env = _registry.get(key)
@@ -315,11 +317,14 @@ def _has_engines() -> bool:
 _HAS_ENGINES: Final = _has_engines()
 
 
-def _after_fork_in_child() -> None:
+@cache
+def _watch_forks() -> None:
+    """Let forked children disown the environments: from the first use on, as importing must change nothing."""
+    os.register_at_fork(after_in_child=_disown_all)
+
+
+def _disown_all() -> None:
     global _registry_lock
     _registry_lock = threading.Lock()  # the parent's may have been held by a thread that is not here
     for env in _registry.values():
         env.disown()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

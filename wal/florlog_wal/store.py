@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Collection, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
@@ -70,6 +71,7 @@ class Store:
             raise
         # A store that is dropped, or still open when the interpreter ends, is closed all the same.
         self._finalizer = weakref.finalize(self, _close, self._writer, tuple(held), self._lock)
+        _watch_forks()
         _stores.add(self)
 
     @staticmethod
@@ -276,9 +278,12 @@ def _close(
     return error
 
 
-def _after_fork_in_child() -> None:
+@cache
+def _watch_forks() -> None:
+    """Let forked children disown the stores: from the first that is opened on."""
+    os.register_at_fork(after_in_child=_disown_all)
+
+
+def _disown_all() -> None:
     for store in _stores:
         store._disown()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
