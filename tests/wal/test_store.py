@@ -660,7 +660,7 @@ def test_a_fork_in_the_midst_of_appends_leaves_the_log_whole(path: Path) -> None
     st.sampled_from(["group", "sync"]),
     st.integers(0, 5),
 )
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)  # each makes a store
 def test_commits_given_by_their_fields_are_the_records(
     commits: list[Record], durability: Literal["group", "sync"], first: int
 ) -> None:
