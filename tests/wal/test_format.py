@@ -22,7 +22,7 @@ from florlog_wal import (
 from florlog_wal.codec import decode, encode
 from florlog_wal.directory import seal
 from florlog_wal.sessions import Summary
-from florlog_wal.tail import FIRST_FRAME, SEGMENT_SIZE, frame_size
+from florlog_wal.tail import FIRST_FRAME_AT, SEGMENT_BYTES, frame_size
 
 from tests.wal.samples import commit, run_begin
 
@@ -75,9 +75,9 @@ def test_the_tail_is_laid_out_as_written(tmp_path: Path) -> None:
         store.append(commit(0), session=1)
         first, second = (encode(run_begin(), 1, 0, 0), encode(commit(0), 2, 1, 0))
         data = (tmp_path / "s" / "tail.0").read_bytes()
-    assert len(data) == SEGMENT_SIZE
-    assert data[:FIRST_FRAME] == b"FLORTAIL" + bytes([0, 0, 0, 2]) + bytes(12) + seal(data[:24])
-    at = FIRST_FRAME
+    assert len(data) == SEGMENT_BYTES
+    assert data[:FIRST_FRAME_AT] == b"FLORTAIL" + bytes([0, 0, 0, 2]) + bytes(12) + seal(data[:24])
+    at = FIRST_FRAME_AT
     for lsn, record in ((1, first), (2, second)):
         assert data[at : at + 8 + len(record)] == lsn.to_bytes(8, "big") + record
         at += frame_size(len(record))

@@ -467,7 +467,7 @@ def test_the_slot_of_a_killed_reader_is_cleared_when_a_writer_opens(path: Path) 
 def test_with_all_reader_slots_taken_a_reader_is_told_and_the_dead_make_room(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("florlog_wal.environment._READERS", 3)
+    monkeypatch.setattr("florlog_wal.environment._MAX_READERS", 3)
     with Store.open(path, mode="w") as store:
         session = store.append(run_begin())
     code = (
