@@ -32,7 +32,7 @@ class Rules:
     pages_before_end: bool = True  # the end of an image is appended after its pages are durable
     drain_before_reuse: bool = True  # a segment is filled again only when LMDB has what it held
     dense_frames_only: bool = True  # only frames that follow LMDB's last record without a gap count
-    new_segments_on_open: bool = True  # a writer starts with segments that hold nothing
+    new_segments_on_open: bool = True  # a writer starts with empty segments
     recover_tail_first: bool = True  # a writer commits the tail before its first append
 
 
@@ -43,7 +43,10 @@ class State:
     log: tuple[TailFrame, ...] = ()  # in LMDB, durable
     pages: frozenset[str] = frozenset()  # durable
     segments: tuple[tuple[TailFrame, ...], tuple[TailFrame, ...]] = ((), ())  # as memory has them
-    written: tuple[frozenset[TailFrame], frozenset[TailFrame]] = (frozenset(), frozenset())  # may be on the disk
+    written: tuple[frozenset[TailFrame], frozenset[TailFrame]] = (
+        frozenset(),
+        frozenset(),
+    )  # may be on the disk
     active: int = 0
     draining: bool = False
     putting: str = ""  # a page that is being stored
@@ -151,7 +154,9 @@ def _power_cuts(state: State, rules: Rules) -> Iterator[tuple[str, State]]:
             yield f"power cut, {kept} kept", _reopen(state, found, left, rules)
 
 
-def _reopen(state: State, found: tuple[TailFrame, ...], left: list[frozenset[TailFrame]], rules: Rules) -> State:
+def _reopen(
+    state: State, found: tuple[TailFrame, ...], left: list[frozenset[TailFrame]], rules: Rules
+) -> State:
     """A new writer opens the store after a crash."""
     missing = [frame.page for frame in found if frame.page and frame.page not in state.pages]
     if missing:

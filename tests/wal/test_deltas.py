@@ -1,4 +1,4 @@
-"""Pages as differences: the same bytes back, only where it pays, and never a chain without its base."""
+"""Pages as differences: they give the same bytes back, are used only where they pay, and never lack their base."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_arbitrary_bytes_are_a_page_of_the_right_length_or_no_difference(data: b
 
 
 def put_images(store: Store, pages: list[bytes]) -> list[bytes]:
-    """An image of each page, each a difference from the one before where that pays."""
+    """Put an image for each page, a difference from the one before where that pays."""
     session = store.append(run_begin())
     digests: list[bytes] = []
     lineage = Lineage(itemsize=2)
@@ -258,7 +258,7 @@ def test_dense_updates_are_soon_left_alone(tmp_path: Path, monkeypatch: pytest.M
             tries.clear()
         assert max(per_image) == MAX_EXCESS_MISSES
         assert [number for number, count in enumerate(per_image) if count] == [1, 3, 6, 11, 20, 37]
-        # What has become sparse is found again, at the latest when the pause is over.
+        # A tensor that has become sparse is found again, at the latest when the pause is over.
         sparse = [
             store.put_pages(cut(image), lineages=[lineage] * len(cut(image))).written_bytes
             for image in embedding(MAX_PAUSE_IMAGES + 2, rows=2048)

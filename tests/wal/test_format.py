@@ -1,4 +1,4 @@
-"""The written format is the format: the examples of specs/log-format.md against the code."""
+"""The code does what the specification says: the examples of specs/log-format.md against the code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SPEC = Path(__file__).parents[2] / "specs" / "log-format.md"
 
 
 def example(name: str) -> bytes:
-    """The bytes of a hex block: of each line what stands before a gap of three blanks, or all."""
+    """The bytes of a hex block: of each line the bytes before the comment."""
     block = re.search(rf"```hex {name}\n(.*?)```", SPEC.read_text("utf-8"), re.DOTALL)
     assert block is not None
     lines = [re.match(r" *((?:[0-9a-f]{2} )*[0-9a-f]{2})(?: |$)", line) for line in block[1].splitlines()]
