@@ -18,8 +18,7 @@ class Progress:
         self._done: dict[str, dict[str, int]] = {}
         if self._path is not None and self._path.exists():
             # A last line that was cut off is no part that is done.
-            for line in self._path.read_text().split("
-")[:-1]:
+            for line in self._path.read_text().split("\n")[:-1]:
                 self._done.update(json.loads(line))
 
     def get(self, name: str) -> Counter[str] | None:
