@@ -1,4 +1,4 @@
-"""The cost model is what sessions measured: a line through their restores, and the newest set-up."""
+"""The cost model fits the measurements of sessions: a line through their restores, and the newest set-up."""
 
 from __future__ import annotations
 
