@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 
-from florlog.state.adapters import Adapter, Randomness
+from florlog.state.adapters import Adapter
 from florlog.state.inplace import bits
+from florlog.state.random_generators import Randomness
 from florlog.state.tree import StateTree, flatten, unflatten
 
 Regenerator = Callable[[], Any]
