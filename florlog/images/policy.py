@@ -217,8 +217,8 @@ class Policy:
         needed = self.charged(own, persisted, pending) + self.cost - allowance
         spent = own + kept + self.share * persisted
         computed = max(0.0, now - spent)
-        beside = kept / computed if computed else 0.0
-        limit = part * max(self.limit - beside, MIN_SHARE_OF_AIM * self.limit)
+        bookkeeping = kept / computed if computed else 0.0
+        limit = part * max(self.limit - bookkeeping, MIN_SHARE_OF_AIM * self.limit)
         fits = needed <= limit * computed
         if late:
             self._missed = self._missed or not fits

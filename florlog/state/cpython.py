@@ -90,7 +90,7 @@ def can_name_modules() -> bool:
 
 
 def inner_iterators(outer: Any) -> list[Any]:
-    """The iterators that an ``enumerate``, ``zip`` or ``map`` draws from, in order; pickling them tells."""
+    """The iterators that an ``enumerate``, ``zip`` or ``map`` draws from, in order, as pickling it gives them."""
     arguments = list(outer.__reduce__()[1])
     if isinstance(outer, enumerate):
         return arguments[:1]
@@ -139,7 +139,7 @@ def can_see_iterators() -> bool:
 
 
 def next_number(counter: enumerate[Any]) -> int:
-    """The number that an ``enumerate`` gives next; pickling it tells."""
+    """The number that an ``enumerate`` gives next, as pickling it gives it."""
     number: Any = counter.__reduce__()[1][1]
     return int(number)
 

@@ -60,7 +60,7 @@ class DeltaLog:
         return {"base": _tensor(self._base), "edits": [*self._sealed, _tensor(bytes(self._open))]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put the base back into the value, and apply the edits."""
+        """Put the base back into the value, and apply the edits.  `TrackError`: it cannot be changed in place."""
         base, edits = contents(state)
         if put_back(self.value, base) is not self.value:
             raise TrackError(f"the value of delta log {self._name!r} cannot be changed in place")

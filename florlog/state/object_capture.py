@@ -19,7 +19,7 @@ Extra attributes are those that the user's classes of modules keep in addition t
 
 Not captured: the position of an iterator (`Unencodable`: no image is taken there); attributes of classes and
 functions; objects of library classes that are not stateful.  The latter are left as the replayed code made them,
-`ObjectCapture.untaken` names them, and fingerprints tell if it mattered.
+`ObjectCapture.untaken` names them, and fingerprints show if it mattered.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class ObjectCapture:
         }
 
     def _extra_attributes(self, value: Any, place: str, depth: int) -> StateTree:
-        """Attributes that the adapter of a stateful object does not know: those of the user's classes."""
+        """The attributes of a module's user classes, which its adapter does not capture; None if there are none."""
         if (key := -id(value)) in self._places:
             return None
         self._places[key] = place

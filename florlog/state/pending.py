@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from florlog_wal import Unencodable
 
-_MAX_NODES = 256  # of a computation that are looked at: the first few tell in all that was met
+_MAX_NODES = 256  # of a computation that are looked at; in all seen so far the first few decided
 _saved_names: dict[type, tuple[str, ...]] = {}  # by kind of grad_fn
 
 

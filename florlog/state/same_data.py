@@ -14,12 +14,12 @@ from florlog.state.iterables import innermost, length_of
 from florlog.state.loaders import draws_at_random
 
 WORKER_STATE = "worker_state"
-"""In a loop's data: its loader's workers have random generators that go on from pass to pass, and that no image has."""
+"""The key for whether a loader's workers have random generators that go on from pass to pass: no image has them."""
 _NO_IDENTITY = ("type", WORKER_STATE)
 
 
 def identity(iterable: Any) -> dict[str, Any]:
-    """What to remember of an iterable so that another one in its place is noticed."""
+    """What to record of an iterable so that another one in its place is noticed; plain values."""
     found: dict[str, Any] = {"type": type(iterable).__name__}
     loader = next((leaf for leaf in innermost(iterable) if isinstance(leaf, DataLoader)), None)
     if loader is not None:
@@ -37,7 +37,7 @@ def identity(iterable: Any) -> dict[str, Any]:
 
 
 def check(name: str, iterable: Any, length: int, recorded: dict[str, Any]) -> None:
-    """Raise `ChangedError` when an iterable is not the one that was recorded."""
+    """Raise `ChangedError` when loop ``name`` runs over other data than was recorded; a ``length`` of -1 is unknown."""
     now = length_of(iterable)
     if length >= 0 and now >= 0 and now != length:
         raise ChangedError(

@@ -70,7 +70,7 @@ class _Flattener:
             for held in same:
                 if _is_same(self.tensors[held], tensor):
                     return held
-        while key in self.tensors:  # a name with a dot, or 1 beside "1"
+        while key in self.tensors:  # a name with a dot, or both 1 and "1"
             key += "'"
         self.tensors[key] = tensor
         if same is not None:

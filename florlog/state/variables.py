@@ -2,9 +2,10 @@
 
 Tracked objects are only a part of the state; ``best = max(best, accuracy)`` lives in a local variable.
 When an image is taken, the names that source analysis finds to be carried at that place
-(`florlog.source.carried_names`) are captured, and so are the globals that functions of the user's modules use
-(`florlog.source.carry.liveness.shared_names`) and the plain attributes of tracked modules; `_objects` tells what of
-their values is state.  When the image is restored they are put back into the running frame, as a debugger would.
+(`florlog.source.carry.liveness.carried_names`) are captured, and so are the globals that functions of the user's
+modules use (`shared_names` there) and the plain attributes of tracked modules.  `florlog.state.object_capture` decides
+what of their values is state.  When the image is restored they are put back into the running frame, as a debugger
+would.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Carried:
         self._modules: dict[str, tuple[ModuleType, frozenset[str], frozenset[str]]] = {}
         self._imported: set[str] = set()  # the modules that there were when the user's were looked up
         self.untaken: dict[str, tuple[str, str, int]] = {}
-        """What the last capture had to leave out: place -> type, file, line that binds the name."""
+        """What the last capture had to leave out: place -> type, file, first line of the code that binds the name."""
 
     def _carried(self, code: CodeType, line: int) -> frozenset[str]:
         key = (code, line)
@@ -87,11 +88,11 @@ class Carried:
         fresh: bool = False,
         only: Mapping[str, Collection[str]] | None = None,
     ) -> dict[str, dict[str, Any]]:
-        """The carried variables by frame; ``places`` are code objects and the lines they stand at.
+        """The carried variables by frame; ``places`` are code objects and the lines at which they are.
 
         None stands for the line that the frame executes.  ``objects`` are tracked elsewhere, as are tensors that
         share memory with ``storages``; ``fresh``: no loop has run yet.
-        ``only`` gives the names to capture by frame, in the place of those that analysis finds.
+        ``only`` gives the names to capture by frame, instead of those that analysis finds.
         """
         walk = ObjectCapture({id(target): name for name, target in objects.items()}, storages, fresh=fresh)
         found: dict[str, dict[str, Any]] = {}
@@ -120,7 +121,7 @@ class Carried:
         return found
 
     def _note(self, walk: ObjectCapture, file: str, first: int) -> None:
-        """What the walk has newly left out is of names that are bound in a file from line ``first`` on."""
+        """Note what the walk has left out since the last call: names bound in a file from line ``first`` on."""
         for place in walk.untaken.keys() - self.untaken.keys():
             self.untaken[place] = (walk.untaken[place], file, first)
 
