@@ -61,11 +61,11 @@ def flatten(tree: Any, prefix: str) -> tuple[Skeleton, list[tuple[str, torch.Ten
 class _Flattener:
     def __init__(self) -> None:
         self.tensors: dict[str, torch.Tensor] = {}
-        self._known: dict[int, list[str]] = {}  # by address
+        self._keys_by_address: dict[int, list[str]] = {}
 
     def _keep(self, key: str, tensor: torch.Tensor) -> str:
         pointer = tensor.data_ptr()
-        same = self._known.get(pointer) if pointer else None
+        same = self._keys_by_address.get(pointer) if pointer else None
         if same is not None:
             for held in same:
                 if _is_same(self.tensors[held], tensor):
@@ -76,7 +76,7 @@ class _Flattener:
         if same is not None:
             same.append(key)
         elif pointer:
-            self._known[pointer] = [key]
+            self._keys_by_address[pointer] = [key]
         return key
 
     def walk(self, node: Any, key: str, depth: int) -> Skeleton:
