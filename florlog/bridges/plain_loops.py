@@ -25,8 +25,9 @@ from florlog.errors import FlorlogError
 from florlog.program import cells as _cells
 from florlog.recording.run import Run
 from florlog.source.edit.rewrite import RUNTIME
-from florlog.state.objects import is_user_class, is_user_file
+from florlog.state.stateful import class_has_state_dict
 from florlog.state.tree import flatten
+from florlog.state.user_code import is_user_class, is_user_file
 
 _KNOWN = {"torch", "numpy", "pandas", "scipy", "tqdm", "matplotlib", "PIL", "florlog"} | set(
     sys.stdlib_module_names
@@ -207,11 +208,7 @@ class Runtime:
 def _has_state(value: Any) -> bool:
     kind = type(value)
     library = kind.__module__.partition(".")[0] == "torch" and "data" not in kind.__module__
-    return (
-        library
-        and callable(getattr(kind, "state_dict", None))
-        and callable(getattr(kind, "load_state_dict", None))
-    )
+    return library and class_has_state_dict(kind)
 
 
 def _is_library_object(value: Any) -> bool:

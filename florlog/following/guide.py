@@ -22,7 +22,7 @@ from florlog.following.checks import Checks
 from florlog.following.stack import OpenIteration, OpenLoop
 from florlog.following.trust import where
 from florlog.source.edit.skip_signal import SkipRest
-from florlog.state.cursors import check
+from florlog.state.same_data import check
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
     from florlog.source.reach.regions import Exit

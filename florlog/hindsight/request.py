@@ -44,7 +44,7 @@ from florlog.source.names.calls import LogCall
 from florlog.source.reach.regions import Exit, Location, ProgramAnalysis
 from florlog.source.skip.pieces import Piece
 from florlog.source.skip.skipping import Skipped, Skipping
-from florlog.state.cursors import WORKER_STATE
+from florlog.state.same_data import WORKER_STATE
 
 WORTH = 0.02
 """Seconds of a segment in which code is passed over: of what takes less the values' labels have more."""

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from florlog.program.terminal import report
-from florlog.state.adapters import Randomness
+from florlog.state.random_generators import Randomness
 
 _randomness = Randomness()
 _told: set[tuple[str, int]] = set()

@@ -24,7 +24,7 @@ from florlog.reading.arrow import arrow, sql
 from florlog.reading.columns import RECORDED, Columns, frame
 from florlog.reading.value_table import table_of
 from florlog.redo.past_state import PastState, state_at
-from florlog.state.tree import readable
+from florlog.state.logged_values import readable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from florlog_wal import Array
 
-from florlog.state.tree import readable
+from florlog.state.logged_values import readable
 
 _LONGEST = 10_000  # bits of an integer that is written in decimal digits
 

@@ -31,17 +31,12 @@ from florlog.images.snapshot import StateSnapshot
 from florlog.recording.fingerprints import StateFingerprint, rng_fingerprint
 from florlog.recording.journal import Journal
 from florlog.source.skip.acts import Act, Items, Mode
-from florlog.state.adapters import Adapter, Randomness, adapter
-from florlog.state.cursors import (
-    can_restart,
-    draw,
-    holds_still,
-    keeps_workers,
-    loader_generators,
-    passed_over,
-    start_workers,
-)
+from florlog.state.adapters import Adapter, adapter
+from florlog.state.cursors import can_restart, draw, passed_over
 from florlog.state.derived import Derived
+from florlog.state.iterables import holds_still
+from florlog.state.loaders import keeps_workers, loader_generators, start_workers
+from florlog.state.random_generators import Randomness
 from florlog.state.tree import flatten
 from florlog.state.variables import Carried, binding
 from florlog.state.wrappers import advance, bare, counters, obstacle

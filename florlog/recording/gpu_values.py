@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from florlog_wal import CommitFields
 
-from florlog.state.tree import plain
+from florlog.state.logged_values import plain
 
 LINE = 64
 

@@ -48,10 +48,13 @@ from florlog.recording.fingerprints import Pace, item_fingerprint, paid, rng_fin
 from florlog.recording.gpu_values import later
 from florlog.recording.journal import COMPANY, Journal
 from florlog.source.edit.skip_signal import SkipRest
-from florlog.state.cursors import Cursor, identity, length_of, needs_entry_state
+from florlog.state.cpython import frame_of
+from florlog.state.cursors import Cursor
 from florlog.state.delta_log import DeltaLog
-from florlog.state.tree import plain
-from florlog.state.variables import call_stack, frame_of
+from florlog.state.iterables import length_of, needs_entry_state
+from florlog.state.logged_values import plain
+from florlog.state.same_data import identity
+from florlog.state.variables import call_stack
 
 T = TypeVar("T")
 _SCALARS = frozenset({float, int, str, bool, type(None)})

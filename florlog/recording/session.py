@@ -36,7 +36,7 @@ from florlog.recording.checkpointer import Tell
 from florlog.recording.journal import Journal
 from florlog.recording.run import Run
 from florlog.source.edit.instrument import is_instrumented
-from florlog.state.tree import plain
+from florlog.state.logged_values import plain
 
 
 @dataclass(slots=True)

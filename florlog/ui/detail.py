@@ -11,7 +11,7 @@ from rich.text import Text
 
 from florlog.inspect.forms import COLOURS, place
 from florlog.reading.render import brief, printable
-from florlog.state.tree import tensor_from
+from florlog.state.tensors import tensor_from
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _HEX_BYTES = 128
