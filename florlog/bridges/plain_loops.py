@@ -22,7 +22,7 @@ import torch
 from florlog_wal import Unencodable
 
 from florlog.errors import FlorlogError
-from florlog.program import cells as _cells
+from florlog.program.process import this_process
 from florlog.recording.run import Run
 from florlog.source.edit.rewrite import RUNTIME
 from florlog.state.objects import is_user_class, is_user_file
@@ -139,7 +139,8 @@ class Runtime:
             if is_user_file(current.f_code.co_filename):
                 frames.append(current)
             # Around a notebook's cell are the shell's frames.
-            outermost = current.f_code.co_name == "<module>" and _cells.is_cell(current.f_code.co_filename)
+            code = current.f_code
+            outermost = code.co_name == "<module>" and this_process.notebook.has_code_of(code.co_filename)
             current = None if outermost else current.f_back
         found: dict[str, Any] = {}
         seen: set[int] = set()
@@ -165,7 +166,11 @@ class Runtime:
             self.run._states.withhold()
 
     def _consider(self, name: str, value: Any, found: dict[str, Any], seen: set[int], depth: int) -> None:
-        if name.startswith("__") or id(value) in seen or (not depth and _cells.is_shells(name)):
+        if (
+            name.startswith("__")
+            or id(value) in seen
+            or (not depth and this_process.notebook.is_shell_variable(name))
+        ):
             return
         kind: Any = type(value)
         if isinstance(value, torch.nn.Module):

@@ -33,8 +33,8 @@ from florlog_wal import (
 )
 
 from florlog.following.stack import Site
-from florlog.program import cells as _cells
 from florlog.program.environment import local_sources
+from florlog.program.process import this_process
 from florlog.recording.gpu_values import arrived, receive
 from florlog.source.names.calls import log_calls
 from florlog.source.names.syntax import SourceError
@@ -123,7 +123,7 @@ class Journal:
         found = self._sites.get((kind, site))
         if found is None:
             code, line = site
-            file, line = _cells.placed(code.co_filename, line)
+            file, line = this_process.notebook.placed(code.co_filename, line)
             found = self._sites[kind, site] = self.place(
                 file, line, code.co_qualname, loops, names, kind=kind
             )

@@ -42,7 +42,7 @@ from florlog.following.guide import Guide
 from florlog.following.stack import OpenIteration, OpenLoop, Site
 from florlog.images.budget import Room
 from florlog.images.policy import Policy
-from florlog.program import cells as _cells
+from florlog.program.process import this_process
 from florlog.recording.checkpointer import Checkpointer, Tell
 from florlog.recording.fingerprints import Pace, item_fingerprint, paid, rng_fingerprint
 from florlog.recording.gpu_values import later
@@ -621,7 +621,7 @@ class Run:
         trace = error.__traceback__
         while trace is not None:
             code = trace.tb_frame.f_code
-            file, line = _cells.placed(code.co_filename, trace.tb_lineno)
+            file, line = this_process.notebook.placed(code.co_filename, trace.tb_lineno)
             frames.append((file, code.co_qualname, line, _source_line(trace)))
             trace = trace.tb_next
         path = self._left[0].path if self._left else self._stack[-1].path

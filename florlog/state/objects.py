@@ -35,8 +35,8 @@ from florlog_wal import Unencodable
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from florlog.errors import ImageError, TrackError
-from florlog.program import cells as _cells
 from florlog.program.environment import is_local, is_own, main_script
+from florlog.program.process import this_process
 from florlog.state.adapters import adapter, loader_generators
 from florlog.state.cursors import keeps_workers, start_workers
 from florlog.state.inplace import put_back
@@ -360,7 +360,7 @@ def is_user_class(kind: type) -> bool:
 
 def is_user_file(file: str) -> bool:
     """Whether a file is the script, a local module or a notebook's cell."""
-    return _cells.is_cell(file) or _is_local_file(file)
+    return this_process.notebook.has_code_of(file) or _is_local_file(file)
 
 
 @functools.cache
