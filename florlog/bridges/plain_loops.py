@@ -89,10 +89,10 @@ class Runtime:
         if not self.entered:
             self.entered = True
             self.on_first_loop()
-        around = {outer.split("#")[0] for outer, _ in self.run._stack[-1].path}
+        around = self.run.open_loops
         while name in around:
             name += "_"
-        return self.run._loop(name, iterable, (frame.f_code, frame.f_lineno))
+        return self.run.loop_at((frame.f_code, frame.f_lineno), name, iterable)
 
     @staticmethod
     def passes() -> Iterator[int]:
@@ -121,12 +121,12 @@ class Runtime:
             del self._told[mark - 1 :]
             values = {name: self._loggable(name, value) for name, value in told}
             if values:
-                self.run._log(sys._getframe(1), values)
+                self.run.log_at(sys._getframe(1), values)
         return result
 
     def _loggable(self, name: str, value: Any) -> Any:
         try:
-            return self.run._encodable(name, value)
+            return self.run.loggable(name, value)
         except FlorlogError:
             return re.sub(r"0x[0-9a-f]+", "0x", str(value))
 
@@ -163,7 +163,7 @@ class Runtime:
             self.tracked.update(new)
             self.run.track(**new)
         if self.opaque:
-            self.run._states.withhold()
+            self.run.withhold_images()
 
     def _consider(self, name: str, value: Any, found: dict[str, Any], seen: set[int], depth: int) -> None:
         if (

@@ -47,9 +47,9 @@ from florlog.state.variables import Carried, binding
 from florlog.state.wrappers import advance, bare, counters, obstacle
 
 Tell = Callable[[str, dict[str, Any]], None]
-_WHOLE = 2.5
-"""What the bookkeeping of a step costs, of what is seen of it between two: its log statements and a start with colder
-caches come to it (docs/performance.md)."""
+_STEP_COST_FACTOR = 2.5
+"""What the bookkeeping of a step costs, over what is seen of it between two steps: the rest are its log statements and
+a start with colder caches (docs/performance.md)."""
 
 
 class Trees(dict[str, Any]):
@@ -98,8 +98,9 @@ class Checkpointer:
         self._started = time.perf_counter()
         # CPU seconds of the training thread for images: a machine that is busy elsewhere is not their fault
         self._stalled = 0.0
-        self.kept = 0.0  # seconds of bookkeeping, as seen between steps
-        self.beside = True  # whether an image may be persisted beside the present iteration
+        self.bookkeeping = 0.0  # seconds, as seen between steps
+        self.own_seconds = 0.0  # for which images have held up the training
+        self.persisting = True  # whether an image may be persisted during the present iteration
         self.wake = [-math.inf, -math.inf]
         """Times before which `due` says no, by `time.perf_counter`: of inner boundaries, of outermost ones."""
         self._busy = 0.0  # CPU seconds of persisting before the present iteration
@@ -199,46 +200,46 @@ class Checkpointer:
         if imager is None or self._withheld:
             self.wake[outermost] = math.inf
             return False
-        self.beside = not imager.resting
-        if self.beside:
+        self.persisting = not imager.resting
+        if self.persisting:
             self._busy = imager.busy()
         if imager.finished:
             return True
         wake = self._started + self.policy.due(preferred=outermost)
-        if not self.beside:
+        if not self.persisting:
             self.wake[outermost] = wake  # nothing changes until the next image
         return now >= wake
 
-    def boundary(self, loop: OpenLoop, index: int, *, end: bool) -> bool:
-        """A recorded run stands at a boundary: take an image if the policy wants one; whether it did."""
+    def boundary(self, loop: OpenLoop, index: int, *, end: bool) -> None:
+        """A recorded run stands at a boundary: take an image if the policy wants one."""
         imager = self._imager
         if imager is None or self._withheld:
-            return False
+            return
         now = time.perf_counter() - self._started
         self.wake[:] = -math.inf, -math.inf
-        self.beside = True
+        self.persisting = True
         self._busy = imager.busy()
         first = loop.depth == 1 and index == 0
         preferred = loop.depth == 1 or (loop.depth == 2 and end)
         if imager.finished:
             self.policy.persisted(imager.finished.popleft())
         elif not first and now < self.policy.due(preferred=preferred):
-            return False
-        # Behind the outermost loop no training is held up, and the final state is worth having.
+            return
+        # After the outermost loop no training is held up, and the final state is worth having.
         wait = self.policy.overhead == float("inf") or (loop.depth == 1 and end)
         if not wait and not imager.has_room(outermost=loop.depth == 1):
-            return False
+            return
         wanted = first or self.policy.wants(
             now=now,
             own=self._stalled,
-            kept=_WHOLE * self.kept,
+            kept=_STEP_COST_FACTOR * self.bookkeeping,
             persisted=self._busy,
             pending=imager.pending,
             preferred=preferred,
         )
         if wanted:
             self._image(loop, index, end=end)
-        return wanted
+            self.own_seconds += time.perf_counter() - self._started - now
 
     def _image(self, loop: OpenLoop, index: int, *, end: bool) -> None:
         assert self._journal is not None

@@ -1,9 +1,10 @@
 """Logged values that are still on a GPU: their commits are held, the training does not wait.
 
 Reading a CUDA tensor makes the host wait for all work that is queued before it.  So the tensor is copied to pinned
-memory in its stream's order, and the commit is appended once the copy has arrived: looked for at each later commit,
-waited for when a record comes that others refer to (a loop, an image, the end) or when `LINE` commits are held.
-Records keep their order.  What is held is lost with the process: at a kill, up to `LINE` iterations are redone.
+memory in its stream's order, and the commit is appended once the copy has arrived.  Each later commit looks whether it
+has; a record that others refer to (of a loop, an image, the end) waits for it, and so does the commit that comes when
+`MAX_WAITING_COMMITS` are held.  Records keep their order.  What is held is lost with the process: at a kill, up to
+`MAX_WAITING_COMMITS` iterations are redone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from florlog_wal import CommitFields
 
 from florlog.state.tree import plain
 
-LINE = 64
+MAX_WAITING_COMMITS = 64
 
 ValueTuples = Iterable[tuple[int, str, Any]]
 
@@ -69,7 +70,7 @@ def receive(held: list[CommitFields | None], *, wait: bool) -> int:
         if fields is None:
             continue
         loop, index, segment, values, *rest = fields
-        if not (wait or len(held) - place > LINE or _ready(values)):
+        if not (wait or len(held) - place > MAX_WAITING_COMMITS or _ready(values)):
             return place
         held[place] = (loop, index, segment, arrived(values), *rest)  # type: ignore[assignment]
     return len(held)
