@@ -28,11 +28,11 @@ from florlog.source.edit.rewrite import RUNTIME
 from florlog.state.objects import is_user_class, is_user_file
 from florlog.state.tree import flatten
 
-_KNOWN = {"torch", "numpy", "pandas", "scipy", "tqdm", "matplotlib", "PIL", "florlog"} | set(
+_UNDERSTOOD = {"torch", "numpy", "pandas", "scipy", "tqdm", "matplotlib", "PIL", "florlog"} | set(
     sys.stdlib_module_names
 )
-_DEEP = 3
-_MANY = 50
+_MAX_DEPTH = 3  # of containers and objects in a variable
+_MAX_ITEMS = 50  # of a container that is looked through
 
 
 class Attributes:
@@ -61,7 +61,7 @@ class Runtime:
         self.entered = False
         self.on_first_loop: Callable[[], None] = lambda: None
         self._wrapped: dict[int, Attributes] = {}
-        self._told: list[list[tuple[str, Any]]] = []
+        self._statements: list[list[tuple[str, Any]]] = []
         self._thread = threading.get_ident()
         self._process = os.getpid()
 
@@ -105,21 +105,21 @@ class Runtime:
         """A statement begins to evaluate its arguments."""
         if not self._active():
             return 0
-        self._told.append([])
-        return len(self._told)
+        self._statements.append([])
+        return len(self._statements)
 
     def see(self, name: str, value: Any) -> Any:
-        """A value that the statement tells."""
-        if self._active() and self._told:
-            self._told[-1].append((name, value))
+        """A value that the statement prints or logs."""
+        if self._active() and self._statements:
+            self._statements[-1].append((name, value))
         return value
 
     def said(self, mark: int, result: Any) -> Any:
         """The statement has run: its values are logged."""
         if mark:
-            told = self._told[mark - 1]
-            del self._told[mark - 1 :]
-            values = {name: self._loggable(name, value) for name, value in told}
+            seen = self._statements[mark - 1]
+            del self._statements[mark - 1 :]
+            values = {name: self._loggable(name, value) for name, value in seen}
             if values:
                 self.run.log_at(sys._getframe(1), values)
         return result
@@ -180,12 +180,12 @@ class Runtime:
         elif _has_state(value) and not isinstance(value, type):
             seen.add(id(value))
             self._add(name, value, found)
-        elif kind in (list, tuple, dict) and depth < _DEEP and 0 < len(value) <= _MANY:
+        elif kind in (list, tuple, dict) and depth < _MAX_DEPTH and 0 < len(value) <= _MAX_ITEMS:
             seen.add(id(value))
             items = value.items() if kind is dict else enumerate(value)
             for key, item in items:
                 self._consider(f"{name}_{key}", item, found, seen, depth + 1)
-        elif is_user_class(kind) and depth < _DEEP and hasattr(value, "__dict__"):
+        elif is_user_class(kind) and depth < _MAX_DEPTH and hasattr(value, "__dict__"):
             seen.add(id(value))
             for key, item in list(vars(value).items()):
                 self._consider(key, item, found, seen, depth + 1)
@@ -221,7 +221,7 @@ def _has_state(value: Any) -> bool:
 
 def _is_library_object(value: Any) -> bool:
     kind: Any = type(value)
-    if kind.__module__.partition(".")[0] in _KNOWN or is_user_class(kind):
+    if kind.__module__.partition(".")[0] in _UNDERSTOOD or is_user_class(kind):
         return False
     if isinstance(value, (type, dict, list, tuple)) or (callable(value) and not hasattr(value, "fit")):
         return False

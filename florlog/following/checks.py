@@ -1,7 +1,7 @@
 """Comparing what a re-executed script does with what the log says, and labelling values by the outcome.
 
-Logged values are compared bit for bit, an iteration's fingerprints when it ends, and the whole state wherever an
-image stands.  Values that the recording does not have are kept as found, and wait for their label until the next
+Logged values are compared bit for bit, an iteration's fingerprints when it ends, and the whole state wherever
+there is an image.  Values that the recording does not have are kept as found, and wait for their label until the next
 such place: what differs up to there may have changed them.
 """
 
@@ -61,8 +61,8 @@ class Checks:
         self._pending: list[FoundValue] = []
         self._skips: list[str] = []  # loops skipped since the state was last known to be the recorded one
         self._skipped = ""  # the last loop skipped since an image was restored
-        self._told: set[tuple[str, int]] = set()  # recorded log statements that told what is stale
-        self._untold: set[tuple[str, int]] = set()  # these as they were when recorded
+        self._stale_statements: set[tuple[str, int]] = set()  # log statements whose values are stale
+        self._stale_then: set[tuple[str, int]] = set()  # the same, as they were when recorded
         self._stale: set[tuple[str, str]] = set()  # variables that are not as recorded
         self.undrawn = False  # code was passed over, and no random numbers were compared since
         self.mistaken = ""  # a difference that may come from a loop that was skipped
@@ -72,12 +72,12 @@ class Checks:
 
     @property
     def unchecked(self) -> bool:
-        """Whether the set-up produced values, and nothing has told yet whether it made the recorded state."""
+        """Whether the set-up produced values, and the state that it made has not been compared yet."""
         return bool(self._pending) and self._base == "start"
 
     @property
-    def unwitnessed(self) -> bool:
-        """Whether a value waits for something that tells of a whole iteration, as its own was too short for it."""
+    def lacks_fingerprint(self) -> bool:
+        """Whether a value waits for a later iteration's fingerprints, as its own was too short to have them."""
         for found in reversed(self._pending):
             if found.closed != self._closed:
                 break
@@ -122,7 +122,7 @@ class Checks:
             queue = iteration.expected.get((*then, name))
             if queue:
                 recorded = queue.popleft()
-                if (file, line) not in self._told:
+                if (file, line) not in self._stale_statements:
                     self._compare(iteration, line, name, recorded, value)
                 return
             if self._has_name(*then, name):
@@ -196,13 +196,13 @@ class Checks:
         if record.rng and prints[0]:
             self.undrawn = False
         for (file, line, name), left in (iteration.expected or {}).items():
-            if left and (file, line) not in self._untold:
+            if left and (file, line) not in self._stale_then:
                 self._differ(f"{name} (line {line}) was logged at {where(iteration.path)}, and is not now")
 
     # -- boundaries --------------------------------------------------------------------------------
 
     def arrive(self, loop: OpenLoop, index: int, trees: Callable[[Variables | None], dict[str, Any]]) -> None:
-        """Execution reached a boundary: where an image stands, compare the whole state.
+        """Execution reached a boundary: where there is an image, compare the whole state.
 
         ``trees`` gives the state now, with certain variables of each frame or with all.
         """
@@ -241,8 +241,8 @@ class Checks:
         """A loop or a piece was not run; ``left``: what is not as recorded then, until an image is restored."""
         self._skips.append(what)
         self._skipped = what
-        self._told |= left.told
-        self._untold |= {then for place in left.told if (then := self._then(*place)) is not None}
+        self._stale_statements |= left.told
+        self._stale_then |= {then for place in left.told if (then := self._then(*place)) is not None}
         self._stale |= left.stale
 
     @property
@@ -267,7 +267,7 @@ class Checks:
         self.alarm(text)
 
     def trust(self, doubt: str) -> tuple[str, str]:
-        """How far the state is proven where execution stands, and what is against more; ``doubt``: what else is."""
+        """How far the state is proven where execution is now, and what is against more; ``doubt``: what else is."""
         if self._difference:
             return DIVERGED, self._difference
         if self._base != "image":
@@ -303,7 +303,7 @@ class Checks:
         """An image is in place: everything up to here is labelled, what follows starts from a known state."""
         self._settle(loop, index)
         self._skips, self._skipped, self.undrawn, self._unread = [], "", False, False
-        self._told, self._untold, self._stale = set(), set(), set()
+        self._stale_statements, self._stale_then, self._stale = set(), set(), set()
         self._base = "image"
 
     def end(self) -> None:

@@ -68,7 +68,7 @@ def thread_variables(environment: dict[str, Any]) -> dict[str, str]:
 
 
 def _libraries() -> dict[str, str]:
-    """The version of each imported library that tells it."""
+    """The version of each imported library that has one."""
     modules = {name: module for name, module in list(sys.modules.items()) if "." not in name}
     found = {name: getattr(module, "__dict__", {}).get("__version__") for name, module in modules.items()}
     return {

@@ -53,7 +53,7 @@ a start with colder caches (docs/performance.md)."""
 
 
 class Trees(dict[str, Any]):
-    """The trees of a boundary; ``flat`` has those that had to be flattened."""
+    """The trees of a boundary; ``flat`` has those that were flattened on the way."""
 
     def __init__(self, trees: dict[str, Any], flat: dict[str, Any]) -> None:
         super().__init__(trees)
@@ -61,23 +61,23 @@ class Trees(dict[str, Any]):
 
 
 class Storages(Container[int]):
-    """The addresses of the memory of what is tracked, found when somebody asks."""
+    """The addresses of the memory of what is tracked, found when they are first asked for."""
 
     def __init__(self, trees: dict[str, Any], names: Iterable[str]) -> None:
         self._trees = trees
         self._names = list(names)
-        self._found: set[int] | None = None
+        self._addresses: set[int] | None = None
         self.flat: dict[str, Any] = {}
 
     def __contains__(self, address: object) -> bool:
-        if self._found is None:
+        if self._addresses is None:
             self.flat.update({name: flatten(self._trees[name], name) for name in self._names})
-            self._found = {
+            self._addresses = {
                 tensor.untyped_storage().data_ptr()
                 for _, tensors in self.flat.values()
                 for _, tensor in tensors
             }
-        return address in self._found
+        return address in self._addresses
 
 
 class Checkpointer:
@@ -96,8 +96,7 @@ class Checkpointer:
             made = None if room is None else room(self._thinned)
             self._imager = Imager(journal.store, journal.session, journal.stop, self._lost, made)
         self._started = time.perf_counter()
-        # CPU seconds of the training thread for images: a machine that is busy elsewhere is not their fault
-        self._stalled = 0.0
+        self._stalled = 0.0  # CPU seconds of the training thread for images; wall time counts what others do
         self.bookkeeping = 0.0  # seconds, as seen between steps
         self.own_seconds = 0.0  # for which images have held up the training
         self.persisting = True  # whether an image may be persisted during the present iteration
@@ -211,7 +210,7 @@ class Checkpointer:
         return now >= wake
 
     def boundary(self, loop: OpenLoop, index: int, *, end: bool) -> None:
-        """A recorded run stands at a boundary: take an image if the policy wants one."""
+        """A recorded run has come to a boundary: take an image if the policy wants one."""
         imager = self._imager
         if imager is None or self._withheld:
             return
@@ -225,7 +224,7 @@ class Checkpointer:
             self.policy.persisted(imager.finished.popleft())
         elif not first and now < self.policy.due(preferred=preferred):
             return
-        # After the outermost loop no training is held up, and the final state is worth having.
+        # After the outermost loop no training is held up, and the final state is often asked for.
         wait = self.policy.overhead == float("inf") or (loop.depth == 1 and end)
         if not wait and not imager.has_room(outermost=loop.depth == 1):
             return
@@ -263,9 +262,9 @@ class Checkpointer:
             self._journal.append(Note("policy", decision.text, decision.data), self._journal.session)
 
     def _copy(self, loop: OpenLoop, *, end: bool) -> StateSnapshot | None:
-        """The state now; None, and a warning, where it cannot be had."""
+        """The state now; None, and a warning, where it cannot be copied."""
         assert self._imager is not None
-        # Behind its end a loop's iterator is not continued; where it was left by a break there is none any more.
+        # After its end a loop's iterator is not continued; a break has left none.
         if loop.count and loop.iterator is not None and not end:
             if loop.site not in self._obstacles:
                 self._obstacles[loop.site] = "" if bare(loop.site) else obstacle(loop.iterator())
@@ -277,7 +276,7 @@ class Checkpointer:
         try:
             self._derived.check(self._tracked)
             trees = self.imaged(loop)
-            self._tell_untaken()
+            self._report_untaken()
             return self._imager.snapshot(trees, trees.flat)
         except Exception as error:  # whatever an object's state_dict() raises: the training goes on
             self._warn(f"no image could be taken, later replays must start earlier: {error}")
@@ -342,8 +341,8 @@ class Checkpointer:
     def skip(self, loop: OpenLoop, last: Commit) -> str:
         """Go to the end of a loop without running it, drawing what its data draw; ``last``: its last commit.
 
-        Where the fingerprints of that commit are others than those now, nothing is changed, and the answer says
-        what differs; "" means that it was done.
+        Returns "" when that is done.  Where a fingerprint of that commit is not the one now, nothing is changed, and
+        the answer says what differs.
         """
         cursor = loop.cursor
         if cursor is None or loop.recorded is None or not can_restart(cursor.iterable):
@@ -359,7 +358,7 @@ class Checkpointer:
             why = "it changes parameters"
         elif not loop.recorded.left:
             try:
-                cursor.next()  # a sampler may draw once more behind the last item
+                cursor.next()  # a sampler may draw once more after the last item
                 why = "it has more items than were recorded"
             except StopIteration:
                 pass
@@ -373,9 +372,9 @@ class Checkpointer:
         return why
 
     def pass_over(self, acts: Sequence[Act], objects: Sequence[Any]) -> str:
-        """Do what a piece of code leaves behind, in its place: ``acts``, each with the object that it concerns.
+        """Do ``acts``, the lasting effects of a piece of code, in its place; each has its object in ``objects``.
 
-        Where something speaks against that, nothing is changed, and the answer says what; "" means that it was done.
+        Returns "" when that is done.  Where it cannot be done, nothing is changed, and the answer says why.
         """
         calm: set[torch.nn.Module] = set()
         before: dict[torch.nn.Module, bool] = {}
@@ -424,11 +423,11 @@ class Checkpointer:
         self._warn("could not store an image, the recording goes on without it", why)
 
     def _warn(self, text: str, why: str = "") -> None:
-        """Warn once of each ``text``, with the reason that the first time had."""
+        """Warn once of each ``text``, with the reason that it has the first time."""
         if text not in self._warned:
             self._warned.add(text)
-            told = f"{text}: {why}" if why else text
-            warnings.warn(f"florlog: {told}", RuntimeWarning, stacklevel=2)
+            warning = f"{text}: {why}" if why else text
+            warnings.warn(f"florlog: {warning}", RuntimeWarning, stacklevel=2)
 
 
 def _has_buffers(module: torch.nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""Fingerprints: what an iteration saw and left behind, in microseconds.
+"""Fingerprints: what an iteration received and what it made of the state, in microseconds.
 
 Three digests of 8 bytes go with a commit: of torch's CPU RNG, of words sampled from the tensors of the item, and of the
 last values of each tracked module.  Redo compares them.  They are a check, not a proof of the whole state, which is
@@ -7,8 +7,9 @@ what the page table's digest at an image is for.
 Between two steps the caches hold the training's data, and a digest costs ten times what it costs in a loop by itself:
 the first two take tens of microseconds, the third ten.  So `Pace` lets short steps go without them, as a share of the
 training's time; a commit without one has b"".  A difference in the item or in the random numbers shows in trained
-parameters from the same step on, so the third, which goes with more commits, tells of both.  A loop's last commit,
-where its length is known, has those of its end whatever they cost: they tell whether the loop may be passed over.
+parameters from the same step on, so the third, which goes with more commits, shows both.  A loop's last commit,
+where its length is known, has those of its end whatever they cost: by them a replay decides whether the loop may be
+passed over.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Pace:
 
 
 def paid(credit: float, seconds: float) -> float:
-    """What is left of a credit; at most one fingerprint's worth is saved up, and no interruption is charged."""
+    """What is left of a credit, in seconds: at most one fingerprint is saved up, and no interruption is charged."""
     return min(credit, _MAX_SECONDS) - min(seconds, _MAX_SECONDS)
 
 

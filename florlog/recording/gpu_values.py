@@ -23,7 +23,7 @@ ValueTuples = Iterable[tuple[int, str, Any]]
 
 
 class DeviceEvent(Protocol):
-    """What tells that work on a device is done, as `torch.cuda.Event`."""
+    """Says when work on a device is done, as `torch.cuda.Event`."""
 
     def query(self) -> bool:
         """Whether it is."""
@@ -40,7 +40,7 @@ class Later(NamedTuple):
 
 
 def later(tensor: torch.Tensor) -> Later:
-    """Copy a CUDA tensor to pinned memory, as it is at this place of its stream."""
+    """Copy a CUDA tensor to pinned memory, as it is at this point of its stream."""
     with torch.no_grad(), torch.cuda.device(tensor.device):
         copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         copy.copy_(tensor, non_blocking=True)
@@ -50,7 +50,7 @@ def later(tensor: torch.Tensor) -> Later:
 
 
 def arrived(values: ValueTuples) -> list[tuple[int, str, Any]]:
-    """The values, with those waited for that are on their way."""
+    """The values; those on their way are waited for."""
     return [(statement, name, _value(held)) for statement, name, held in values]
 
 
@@ -62,9 +62,9 @@ def _value(held: Any) -> Any:
 
 
 def receive(held: list[CommitFields | None], *, wait: bool) -> int:
-    """Put arrived values in their places; of how many of the first commits all have arrived.
+    """Put arrived values in their places; the number of commits at the front of which all values have arrived.
 
-    ``wait``: for those of all.
+    ``wait``: wait until the values of all commits have.
     """
     for place, fields in enumerate(held):
         if fields is None:

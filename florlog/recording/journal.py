@@ -87,7 +87,7 @@ class Journal:
             return 0
 
     def settle(self, *, wait: bool = False) -> None:
-        """Commit what is held, and behind what is still on a GPU only if it is to ``wait`` for that."""
+        """Commit what is held; what is still on a GPU, and what comes after it, only if it is to ``wait`` for that."""
         held = self.held
         if self.stopped:
             held.clear()

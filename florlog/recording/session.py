@@ -52,7 +52,7 @@ def leave(file: str, line: int) -> None:
 
 
 def passed(piece: int, objects: tuple[Any, ...]) -> bool:
-    """Instrumented code stands before a piece that a replay may pass over; whether it does."""
+    """Instrumented code has come to a piece that a replay may pass over; whether it does."""
     run: Run | None = this_process.run
     return run is not None and run.passes(piece, objects)
 
@@ -94,7 +94,7 @@ def run(
         max_redo: seconds of training (30, "30s", "5min", "1h") after which a crash should not have to be
             redone; images are taken that often where ``overhead`` allows it.
         budget: bytes ("500M", "10GB") that this run's images may take: older ones are dropped, evenly over the
-            run's time, and where even two states do not fit no more are taken; the log tells.
+            run's time, and where even two states do not fit no more are taken; the log says so.
         durability: "group" loses at most 0.3 s of commits at a power cut, and, when the process is killed, 0.2 s of
             iterations that are too brief to be committed one by one (under 8 ms at an overhead of 2 %); "sync"
             loses none.
