@@ -14,17 +14,14 @@ from typing import TYPE_CHECKING, Any
 from florlog_recovery import Loop, RunTree
 from florlog_wal import Commit, StackFrame, Store, Values, decode_value, encode_value
 
+from florlog.following.local_variables import Variables, local_difference, variables_of
 from florlog.following.stack import Expected, OpenIteration, OpenLoop
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, FoundValue, where
 from florlog.images.imager import SavedState, differing, digests_only, page_table, state_digest
 from florlog.images.snapshot import snapshot
-from florlog.state.inplace import bits
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
     from florlog.source.skip.skipping import Skipped
-
-Variables = Mapping[str, Collection[str]]
-"""Frame -> names of variables."""
 
 
 class Checks:
@@ -226,7 +223,7 @@ class Checks:
                 shared = []
             elif shared:
                 self._differ(f"state differs at {here}: {', '.join(shared[:4])}")
-            elif local := _local_difference(saved, trees(_variables(saved)), self._stale):
+            elif local := local_difference(saved, trees(variables_of(saved)), self._stale):
                 self._local = f"variable {local} differs at {here}"
                 self._suspect(self._local)
         if not shared and not self._local:
@@ -324,33 +321,6 @@ _UNREAD = (
 def _present(loop: OpenLoop) -> StackFrame:
     code, line = loop.site
     return code.co_filename, code.co_qualname, line
-
-
-def _variables(saved: SavedState) -> Variables:
-    names = (name for name in saved.names() if name.startswith("/locals"))
-    return {name.removeprefix("/"): saved.tree(name).keys() for name in names}
-
-
-def _local_difference(
-    saved: SavedState, trees: dict[str, Any], stale: Collection[tuple[str, str]] = ()
-) -> str:
-    for name in _variables(saved):
-        then, now = saved.tree(f"/{name}"), trees.get(f"/{name}", {})
-        for variable in then.keys() & now.keys():
-            if (name.removeprefix("locals "), variable) in stale:
-                continue
-            if _differ(then[variable], now[variable]):
-                return str(variable)
-    return ""
-
-
-def _differ(then: Any, now: Any) -> bool:
-    """Whether two trees differ in a leaf: which of them share memory does not matter."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        return then.keys() != now.keys() or any(_differ(then[key], now[key]) for key in then)
-    if isinstance(then, (list, tuple)) and isinstance(now, (list, tuple)):
-        return len(then) != len(now) or any(_differ(*pair) for pair in zip(then, now, strict=True))
-    return bits(then) != bits(now)
 
 
 def _short(value: Any) -> str:

@@ -10,39 +10,29 @@ import math
 import re
 import time
 import warnings
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 import torch
 from florlog_recovery import Image
-from florlog_wal import CheckpointBegin, Commit, Note, Store
-from torch.nn.modules.dropout import _DropoutNd
-from torch.utils.data import DataLoader
+from florlog_wal import CheckpointBegin, Note, Store
 
 from florlog.errors import ChangedError, TrackError
-from florlog.following.checks import Variables
+from florlog.following.local_variables import Variables
 from florlog.following.stack import OpenLoop, Site
 from florlog.images.budget import Room
 from florlog.images.imager import Imager, SavedState
 from florlog.images.policy import Policy
 from florlog.images.snapshot import StateSnapshot
-from florlog.recording.fingerprints import StateFingerprint, rng_fingerprint
+from florlog.recording.boundary_state import Storages, Trees, places_of
+from florlog.recording.entry_state import EntryState, entry_state, restore_entry
+from florlog.recording.fingerprints import StateFingerprint
 from florlog.recording.journal import Journal
-from florlog.source.skip.acts import Act, Items, Mode
+from florlog.recording.passing_over import PassingOver
 from florlog.state.adapters import Adapter, Randomness, adapter
-from florlog.state.cursors import (
-    can_restart,
-    draw,
-    holds_still,
-    keeps_workers,
-    loader_generators,
-    passed_over,
-    start_workers,
-)
+from florlog.state.cursors import passed_over, start_workers
 from florlog.state.derived import Derived
-from florlog.state.tree import flatten
 from florlog.state.variables import Carried, binding
 from florlog.state.wrappers import advance, bare, counters, obstacle
 
@@ -50,34 +40,6 @@ Tell = Callable[[str, dict[str, Any]], None]
 _STEP_COST_FACTOR = 2.5
 """What the bookkeeping of a step costs, over what is seen of it between two steps: the rest are its log statements and
 a start with colder caches (docs/performance.md)."""
-
-
-class Trees(dict[str, Any]):
-    """The trees of a boundary; ``flat`` has those that were flattened on the way."""
-
-    def __init__(self, trees: dict[str, Any], flat: dict[str, Any]) -> None:
-        super().__init__(trees)
-        self.flat = flat
-
-
-class Storages(Container[int]):
-    """The addresses of the memory of what is tracked, found when they are first asked for."""
-
-    def __init__(self, trees: dict[str, Any], names: Iterable[str]) -> None:
-        self._trees = trees
-        self._names = list(names)
-        self._addresses: set[int] | None = None
-        self.flat: dict[str, Any] = {}
-
-    def __contains__(self, address: object) -> bool:
-        if self._addresses is None:
-            self.flat.update({name: flatten(self._trees[name], name) for name in self._names})
-            self._addresses = {
-                tensor.untyped_storage().data_ptr()
-                for _, tensors in self.flat.values()
-                for _, tensor in tensors
-            }
-        return address in self._addresses
 
 
 class Checkpointer:
@@ -106,6 +68,7 @@ class Checkpointer:
         self._tracked: dict[str, Adapter] = {}
         self._objects: dict[str, Any] = {}
         self._random = Randomness()
+        self.passing = PassingOver(self._objects, self._random, self.sampled)
         self._derived = Derived(self._random, self._warn)
         self._carried = Carried()
         self._warned: set[str] = set()
@@ -149,26 +112,9 @@ class Checkpointer:
 
     # -- the state now -----------------------------------------------------------------------------
 
-    def entry(self, iterable: Any) -> dict[str, Any]:
-        """The RNGs from which a loop draws its order when it starts."""
-        generators = loader_generators(iterable)
-        return {
-            "rng": self._random.capture(),
-            "generators": [generator.get_state() for generator in generators],
-            "workers": keeps_workers(iterable),
-        }
-
-    def _places(self, loop: OpenLoop) -> dict[CodeType, int | None]:
-        """The code objects that run loops now, innermost first.
-
-        The innermost stands at its loop's line, the others at the call that led inwards (None).
-        """
-        places: dict[CodeType, int | None] = {loop.site[0]: loop.site[1]}
-        outer = loop.parent.loop
-        while outer is not None:
-            places.setdefault(outer.site[0], None)
-            outer = outer.parent.loop
-        return places
+    def entry(self, iterable: Any) -> EntryState:
+        """The random generators from which a loop draws its order when it starts."""
+        return entry_state(iterable, self._random)
 
     def trees(self, loop: OpenLoop, only: Variables | None = None, *, without: Container[str] = ()) -> Trees:
         """The state now, a tree for each name; ``only``: with certain variables of each frame."""
@@ -182,7 +128,7 @@ class Checkpointer:
                 trees["/position"] = position
         storages = Storages(trees, list(trees))
         fresh = loop.depth == 1 and loop.count == 0 and loop.parent.segment == 0
-        captured = self._carried.capture(self._places(loop), self._objects, storages, fresh=fresh, only=only)
+        captured = self._carried.capture(places_of(loop), self._objects, storages, fresh=fresh, only=only)
         for name, held in captured.items():
             trees[f"/{name}"] = held
         return Trees(trees, storages.flat)
@@ -282,7 +228,7 @@ class Checkpointer:
             self._warn(f"no image could be taken, later replays must start earlier: {error}")
             return None
 
-    def _tell_untaken(self) -> None:
+    def _report_untaken(self) -> None:
         """Report, once each, what may change and cannot be captured."""
         for place, (kind, file, first) in self._carried.untaken.items():
             variable = re.sub(r"\[\d+\]", "[...]", place)  # once for all items of a list
@@ -311,10 +257,7 @@ class Checkpointer:
         if loop.cursor is not None and index > 0 and not at_end:
             if "/entry" in names:
                 loop.entry = saved.tree("/entry")
-                self._random.restore(loop.entry["rng"])
-                generators = loader_generators(loop.cursor.iterable)
-                for generator, state in zip(generators, loop.entry["generators"], strict=True):
-                    generator.set_state(state)
+                restore_entry(loop.entry, loop.cursor.iterable, self._random)
                 if loop.entry["workers"]:
                     start_workers(loop.cursor.iterable)
             position = saved.tree("/position") if "/position" in names else None
@@ -331,80 +274,12 @@ class Checkpointer:
             if name in names:
                 made.restore(saved.tree(name))
         held = {name[1:]: saved.tree(name) for name in names if name.startswith("/locals")}
-        self._carried.restore(self._places(loop), held, self._objects, ())
+        self._carried.restore(places_of(loop), held, self._objects, ())
         self._derived.regenerate(self._tracked, names)
         self._random.restore(saved.tree("/rng"))
         if index == 0 and loop.entry is not None:
             loop.entry = self.entry(loop.cursor.iterable if loop.cursor else None)
         self.policy.restored(time.perf_counter() - started)
-
-    def skip(self, loop: OpenLoop, last: Commit) -> str:
-        """Go to the end of a loop without running it, drawing what its data draw; ``last``: its last commit.
-
-        Returns "" when that is done.  Where a fingerprint of that commit is not the one now, nothing is changed, and
-        the answer says what differs.
-        """
-        cursor = loop.cursor
-        if cursor is None or loop.recorded is None or not can_restart(cursor.iterable):
-            return "its data cannot be passed over"
-        if any(map(_has_buffers, self._in_training())):
-            return "a model with buffers is in training mode"
-        before = self.entry(cursor.iterable)
-        cursor.seek(last.index + 1)
-        why = ""
-        if rng_fingerprint() != last.rng:
-            why = "it draws random numbers"
-        elif last.state and self.sampled() != last.state:
-            why = "it changes parameters"
-        elif not loop.recorded.left:
-            try:
-                cursor.next()  # a sampler may draw once more after the last item
-                why = "it has more items than were recorded"
-            except StopIteration:
-                pass
-        if why:
-            self._random.restore(before["rng"])
-            for generator, state in zip(
-                loader_generators(cursor.iterable), before["generators"], strict=True
-            ):
-                generator.set_state(state)
-            cursor.rewind()
-        return why
-
-    def pass_over(self, acts: Sequence[Act], objects: Sequence[Any]) -> str:
-        """Do ``acts``, the lasting effects of a piece of code, in its place; each has its object in ``objects``.
-
-        Returns "" when that is done.  Where it cannot be done, nothing is changed, and the answer says why.
-        """
-        calm: set[torch.nn.Module] = set()
-        before: dict[torch.nn.Module, bool] = {}
-        for act, target in zip(acts, objects, strict=True):
-            if isinstance(act, Items):
-                whole = act.whole and isinstance(target, DataLoader) and can_restart(target)
-                if not whole and not holds_still(target):
-                    return "its data cannot be passed over"
-            elif not isinstance(target, torch.nn.Module):
-                return "it sets the mode of something unknown"
-            else:
-                before[target] = target.training
-                if act.first and act.training is False:
-                    calm.update(target.modules())
-        rest = (child for child in self._in_training() if child not in calm)
-        if any(_has_buffers(child) or isinstance(child, _DropoutNd) for child in rest):
-            return "a model that training changes is in training mode"
-        for act, target in zip(acts, objects, strict=True):
-            if isinstance(act, Mode):
-                training = before[target] if act.training is None else act.training
-                target.train() if training else target.eval()
-            elif isinstance(target, DataLoader):
-                draw(target)
-        return ""
-
-    def _in_training(self) -> Iterator[torch.nn.Module]:
-        """The parts of what is tracked that are in training mode."""
-        for target in self._objects.values():
-            if isinstance(target, torch.nn.Module):
-                yield from (child for child in target.modules() if child.training)
 
     def tracked_or_raise(self) -> None:
         """Raise `ChangedError` if something that a restored image has was not tracked again."""
@@ -428,11 +303,6 @@ class Checkpointer:
             self._warned.add(text)
             warning = f"{text}: {why}" if why else text
             warnings.warn(f"florlog: {warning}", RuntimeWarning, stacklevel=2)
-
-
-def _has_buffers(module: torch.nn.Module) -> bool:
-    """Whether a module in training mode may change by a call, as a batch normalisation changes its averages."""
-    return any(True for _ in module.buffers(recurse=False))
 
 
 def _tracked_or_raise(missing: set[str]) -> None:

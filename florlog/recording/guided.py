@@ -41,7 +41,7 @@ class Guided:
             self._stands(loop)
         if guide.checks.unchecked and loop.depth == 1 and before == 0:
             self._compare(loop, 0)
-        index = guide.next_index(loop, self._restore, checkpointer.skip)
+        index = guide.next_index(loop, self._restore, checkpointer.passing.skip)
         if self._record_from_here() and index is not None:
             transactions.log_loop(loop, start=index)
         if index is None:

@@ -156,7 +156,7 @@ class Run:
     def passes(self, piece: int, objects: tuple[Any, ...]) -> bool:
         """Pass over a piece of code here if the plan lets it; for instrumented code."""
         return self._guide is not None and self._guide.passes(
-            self._transactions.stack[-1], piece, lambda acts: self._states.pass_over(acts, objects)
+            self._transactions.stack[-1], piece, lambda acts: self._states.passing.pass_over(acts, objects)
         )
 
     @property
