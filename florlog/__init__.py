@@ -41,19 +41,19 @@ _T = TypeVar("_T")
 
 def log(**values: Any) -> None:
     """Log values in the current run, as `Run.log`; raises `NoRunError` outside one."""
-    _current_run("log")._log(_sys._getframe(1), values)
+    _current_run("log").log_at(_sys._getframe(1), values)
 
 
 def loop(name: str, iterable: Iterable[_T]) -> Iterator[_T]:
     """Iterate in the current run, as `Run.loop`; raises `NoRunError` outside one."""
     frame = _sys._getframe(1)
-    return _current_run("loop")._loop(name, iterable, (frame.f_code, frame.f_lineno))
+    return _current_run("loop").loop_at((frame.f_code, frame.f_lineno), name, iterable)
 
 
 def iteration(name: str, index: int) -> Iteration:
     """A transaction of the current run, as `Run.iteration`; raises `NoRunError` outside one."""
     frame = _sys._getframe(1)
-    return Iteration(_current_run("iteration"), name, index, (frame.f_code, frame.f_lineno))
+    return _current_run("iteration").iteration_at((frame.f_code, frame.f_lineno), name, index)
 
 
 def track(*, derived: dict[str, Callable[[], Any]] | None = None, **objects: Any) -> None:

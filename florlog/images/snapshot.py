@@ -157,10 +157,14 @@ def _copy_alone(pairs: Sequence[TensorPair]) -> None:
 
 @functools.cache
 def _helper() -> ThreadPoolExecutor:
+    _watch_forks()
     return ThreadPoolExecutor(1, "florlog-copy")
 
 
-os.register_at_fork(after_in_child=_helper.cache_clear)  # its thread is the parent's
+@functools.cache
+def _watch_forks() -> None:
+    """From the first helper on: a forked child makes its own, as the helper's thread is the parent's."""
+    os.register_at_fork(after_in_child=_helper.cache_clear)
 
 
 @functools.cache

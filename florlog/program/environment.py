@@ -16,15 +16,13 @@ from typing import Any
 
 import torch
 
-from florlog.program import cells as _cells
+from florlog.program.process import this_process
 
 _OWN = {"florlog", "florlog_wal", "florlog_recovery"}
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")  # parts of a path, as text
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 
 
-extra: dict[str, Any] = {}  # what a hands-free recording adds to its environment
-planned: dict[str, str] = {}  # local files, with module names, that will be imported
 CELLS = "notebook"
 """The key under which a notebook's run keeps the facts of its cells."""
 VARIABLES = (
@@ -70,7 +68,7 @@ def thread_variables(environment: dict[str, Any]) -> dict[str, str]:
 
 
 def _libraries() -> dict[str, str]:
-    """The version of each imported library that tells it."""
+    """The version of each imported library that has one."""
     modules = {name: module for name, module in list(sys.modules.items()) if "." not in name}
     found = {name: getattr(module, "__dict__", {}).get("__version__") for name, module in modules.items()}
     return {
@@ -82,6 +80,7 @@ def _libraries() -> dict[str, str]:
 
 def environment() -> dict[str, Any]:
     """Versions and settings that decide whether results repeat bit for bit."""
+    hands_free, notebook = this_process.hands_free, this_process.notebook
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
@@ -97,8 +96,8 @@ def environment() -> dict[str, Any]:
         # Those that decide numbers; others may hold secrets.
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "pid": os.getpid(),
-        **extra,
-        **({} if _cells.current is None else {CELLS: dict(_cells.current.facts)}),
+        **({} if hands_free is None else hands_free.facts),
+        **({CELLS: dict(notebook.facts)} if notebook.file else {}),
     }
 
 
@@ -116,8 +115,8 @@ def rank() -> tuple[int, int]:
 
 def main_script() -> str:
     """Absolute path of the running script, that of a notebook's program, or "" in an interactive interpreter."""
-    if stands := _cells.script():
-        return stands
+    if notebook := this_process.notebook.file:
+        return notebook
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     return _absolute(file, os.getcwd()) if file else ""  # noqa: PTH109 - asked once for each module
 
@@ -153,8 +152,9 @@ def is_own(module: str) -> bool:
 def local_sources(script: str) -> list[tuple[str, str, str]]:
     """Absolute path, module name and text of the script and of every local module imported so far."""
     found: dict[str, tuple[str, str, str]] = {}
-    if _cells.current is not None:
-        found[script] = (script, "__main__", _cells.current.text)
+    if this_process.notebook.file:
+        found[script] = (script, "__main__", this_process.notebook.text)
+    planned = {} if this_process.hands_free is None else this_process.hands_free.files
     directory = os.getcwd()  # noqa: PTH109 - of every module; pathlib takes its time
     files = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
     for name, file in [*files, *((module, file) for file, module in planned.items())]:

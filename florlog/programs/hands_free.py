@@ -12,7 +12,7 @@ from pathlib import Path
 from florlog_wal import RunBegin
 
 from florlog.bridges.plain_loops import Runtime
-from florlog.program import environment as _environment
+from florlog.program.process import HandsFree, this_process
 from florlog.program.terminal import report
 from florlog.programs.scripts import LocalModuleFinder, run_as_main
 from florlog.recording.session import run as open_run
@@ -73,18 +73,16 @@ def execute(
     files = program_files(script, root)
     texts = {file: Path(file).read_text(encoding="utf-8") for file in files}
     choice = choose(texts)
-    _environment.extra = {KEY: True, "module": module or ""}
-    _environment.planned = files
+    program = HandsFree({KEY: True, "module": module or ""}, files)
     finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files)
     try:
-        with read_as(reading(choice.loops)):
+        with this_process.recording_hands_free(program), read_as(reading(choice.loops)):
             around = session(
                 name, store=store, announce=Announcement(choice, store, texts) if announce else None
             )
             run_as_main(script, argv, instrumented=True, around=around, module=module)
     finally:
         finder.uninstall()
-        _environment.extra, _environment.planned = {}, {}
 
 
 def replay_hands_free(script: str, begin: RunBegin, how: Rewrite, text: str | None = None) -> None:

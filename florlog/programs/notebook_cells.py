@@ -26,10 +26,9 @@ from typing import Any
 from florlog_wal import RunBegin
 
 from florlog.errors import FlorlogError
-from florlog.program import cells as _cells
-from florlog.program import environment as _environment
 from florlog.program.cells import NotebookProgram
-from florlog.program.environment import CELLS
+from florlog.program.environment import CELLS, is_local, is_own
+from florlog.program.process import HandsFree, this_process
 from florlog.programs.hands_free import KEY, Announcement, program_files, session
 from florlog.programs.isolation import Isolated
 from florlog.programs.scripts import LocalModuleFinder
@@ -63,14 +62,13 @@ def record_cell(
 ) -> None:
     """Execute a program's recorded cell hands-free, with a run open around it; what it raises is raised."""
     __tracebackhide__ = True
-    _cells.begin(program)
     files = program_files(program.file, Path(program.file).parent, program.text)
     texts = {
         file: program.text if file == program.file else Path(file).read_text(encoding="utf-8")
         for file in files
     }
     choice = choose(texts)
-    _environment.extra, _environment.planned = {KEY: True, "module": ""}, files
+    hands_free = HandsFree({KEY: True, "module": ""}, files)
     plain = [
         code
         for file, text in texts.items()
@@ -89,12 +87,17 @@ def record_cell(
         resume=resume,
     )
     try:
-        with read_as(reading(choice.loops)), _helpers(), _turned(plain, texts), opened():
+        with (
+            this_process.standing_for_script(program),
+            this_process.recording_hands_free(hands_free),
+            read_as(reading(choice.loops)),
+            _helpers(),
+            _turned(plain, texts),
+            opened(),
+        ):
             _execute_shown(program, namespace)
     finally:
         finder.uninstall()
-        _environment.extra, _environment.planned = {}, {}
-        _cells.end()
 
 
 def run_cells(script: str, begin: RunBegin, how: Rewrite | None, text: str | None = None) -> None:
@@ -106,16 +109,15 @@ def run_cells(script: str, begin: RunBegin, how: Rewrite | None, text: str | Non
     source = Path(script).read_text(encoding="utf-8") if text is None else text
     main = ModuleType("__main__")
     main.__dict__.update(__builtins__=builtins, display=_display)
-    before = sys.argv, sys.path[:], sys.modules["__main__"], _cells.current
+    before = sys.argv, sys.path[:], sys.modules["__main__"]
     sys.argv = ["", *begin.argv]
     sys.path.insert(0, str(Path.cwd()))
     sys.modules["__main__"] = main
-    _cells.begin(NotebookProgram(script, source))
     try:
-        with _helpers():
+        with this_process.standing_for_script(NotebookProgram(script, source)), _helpers():
             _run(script, source, begin, how, main)
     finally:
-        sys.argv, sys.path[:], sys.modules["__main__"], _cells.current = before
+        sys.argv, sys.path[:], sys.modules["__main__"] = before
 
 
 def refuse_unrepeatable(begin: RunBegin) -> None:
@@ -130,12 +132,12 @@ def refuse_unrepeatable(begin: RunBegin) -> None:
 def _run(script: str, source: str, begin: RunBegin, how: Rewrite | None, main: ModuleType) -> None:
     *setup, recorded = parts(source)
     tree = ast.parse(source, script) if how else instrumented_tree(source, script)[0]
-    command = _session.command
-    assert isinstance(command, _session.Replay)
-    command.taken = True  # runs of earlier cells are not the one that is replayed
+    replay = this_process.role
+    assert replay is not None
+    replay.taken = True  # runs of earlier cells are not the one that is replayed
     for part in setup:
         _set_up(part, _compiled(statements_in(tree, part.lines), script, source), main.__dict__)
-    command.taken = False
+    replay.taken = False
     if how is None:
         exec(_compiled(statements_in(tree, recorded.lines), script, source), main.__dict__)
         return
@@ -143,8 +145,8 @@ def _run(script: str, source: str, begin: RunBegin, how: Rewrite | None, main: M
         file: Path(file).read_text(encoding="utf-8")
         for module in list(sys.modules.values())
         if isinstance(file := getattr(module, "__file__", None), str)
-        and _environment.is_local(file, script)
-        and not _environment.is_own(module.__name__)
+        and is_local(file, script)
+        and not is_own(module.__name__)
     }
     # The set-up imported modules instrumented, but not turned.
     modules = [instrument(text, file).code for file, text in texts.items() if file != script]
@@ -250,7 +252,7 @@ def _turned(plain: Iterable[CodeType], texts: Mapping[str, str]) -> Iterator[Non
         if type(function) is not FunctionType:
             continue
         code = function.__code__
-        file, line = _cells.placed(code.co_filename, code.co_firstlineno)
+        file, line = this_process.notebook.placed(code.co_filename, code.co_firstlineno)
         place = file, line, code.co_qualname
         new = turned.get(place)
         if new is not None and any(_same(code, old) for old in had.get(place, ())):

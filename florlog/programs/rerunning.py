@@ -12,9 +12,9 @@ from florlog_wal import RunBegin
 
 from florlog.errors import FlorlogError, ImageError, RanksError
 from florlog.following.guide import Guide
+from florlog.program.process import this_process
 from florlog.programs.sandbox import FileOverlay
-from florlog.recording import session as _session
-from florlog.recording.session import Replay
+from florlog.recording.roles import Replay
 from florlog.source.edit.skip_signal import SkipRest
 
 
@@ -31,9 +31,9 @@ def rerunning(begin: RunBegin, guide: Guide, script: str, files: Collection[str]
     threads = begin.environment.get("threads")
     if isinstance(threads, int) and threads != torch.get_num_threads():
         torch.set_num_threads(threads)  # sums are split by threads: their number changes the bits
-    _session.command = replay = Replay(begin.name, guide)
+    replay = Replay(name=begin.name, guide=guide)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), FileOverlay():
+        with this_process.in_role(replay), contextlib.redirect_stdout(io.StringIO()), FileOverlay():
             yield
     except SkipRest:
         pass
@@ -50,8 +50,6 @@ def rerunning(begin: RunBegin, guide: Guide, script: str, files: Collection[str]
         text = f"the replayed script raised {_located(error, files)}"
         if not guide.checks.failed(text):
             raise FlorlogError(text) from error
-    finally:
-        _session.command = None
     if not replay.taken:
         raise FlorlogError(f"{script} opened no run named {begin.name!r}: is it the script of this run?")
 

@@ -12,8 +12,8 @@ import sys
 from types import GeneratorType, SimpleNamespace
 from typing import Any
 
-from florlog.program import cells as _cells
 from florlog.program.environment import is_local, is_own, main_script
+from florlog.program.process import this_process
 from florlog.state.cpython import generator_module
 
 _NAMESPACES = (SimpleNamespace, argparse.Namespace)
@@ -21,7 +21,7 @@ _NAMESPACES = (SimpleNamespace, argparse.Namespace)
 
 def is_user_file(file: str) -> bool:
     """Whether a file is the script, a local module or a notebook's cell."""
-    return _cells.is_cell(file) or _is_local_file(file)
+    return this_process.notebook.has_code_of(file) or _is_local_file(file)
 
 
 @functools.cache

@@ -19,8 +19,8 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 from florlog.errors import ImageError
-from florlog.program import cells as _cells
 from florlog.program.environment import is_own, main_script
+from florlog.program.process import this_process
 from florlog.source.carry.liveness import carried_names, shared_names
 from florlog.state.cpython import can_write_variables, frame_of, writable_variables
 from florlog.state.object_capture import ObjectCapture
@@ -34,7 +34,7 @@ def call_stack(frame: FrameType, outermost: CodeType | None) -> tuple[tuple[str,
     current: FrameType | None = frame
     while current is not None:
         code = current.f_code
-        file, line = _cells.placed(code.co_filename, current.f_lineno)
+        file, line = this_process.notebook.placed(code.co_filename, current.f_lineno)
         stack.append((file, code.co_qualname, line))
         if code is outermost:
             break
@@ -57,11 +57,12 @@ class Carried:
     def _carried(self, code: CodeType, line: int) -> frozenset[str]:
         key = (code, line)
         if key not in self._names:
-            file, at = _cells.placed(code.co_filename, line)
+            file, at = this_process.notebook.placed(code.co_filename, line)
             text = "".join(linecache.getlines(file))
             # What a running closure shares with code that has returned is not in the analysed scope.
             free = frozenset(code.co_freevars) - {"__class__"}
-            self._names[key] = carried_names(text, code.co_qualname, _cells.first_line(code), at) | free
+            first = this_process.notebook.first_line(code)
+            self._names[key] = carried_names(text, code.co_qualname, first, at) | free
         return self._names[key]
 
     def _shared(self) -> list[tuple[ModuleType, frozenset[str], frozenset[str]]]:
