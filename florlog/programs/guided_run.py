@@ -1,4 +1,4 @@
-"""Running a recorded script again behind a guide: its threads, its files, what it raises."""
+"""Running a recorded program again along a guide: its threads, its files, what it raises."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from florlog.following.guide import Guide
 from florlog.programs.sandbox import FileOverlay
 from florlog.recording import session as _session
 from florlog.recording.session import Replay
+from florlog.source.edit.instrument import Instrumenter, replayed
 from florlog.source.edit.skip_signal import SkipRest
 
 
 @contextlib.contextmanager
-def rerunning(begin: RunBegin, guide: Guide, script: str, files: Collection[str]) -> Iterator[None]:
+def guided_run(
+    begin: RunBegin, guide: Guide, script: str, files: Collection[str], instrumenter: Instrumenter
+) -> Iterator[None]:
     """While the body runs ``script``, its first run of the recorded name follows ``guide``.
 
-    What it prints is dropped, what it writes goes to an overlay, and leaving early is no error.  Raises
-    `FlorlogError` for what it raises, with the place in ``files``, unless a skipped loop may have made it fail,
-    and when it opens no such run.
+    What it prints is dropped, what it writes goes to an overlay, and leaving early is no error.  ``instrumenter``
+    compiles its files.  Raises `FlorlogError` for what it raises, with the place in ``files``, unless a skipped loop
+    may have made it fail, and when it opens no such run.
     """
     if begin.world_size > 1:
         raise RanksError(begin.world_size)
@@ -32,6 +35,7 @@ def rerunning(begin: RunBegin, guide: Guide, script: str, files: Collection[str]
     if isinstance(threads, int) and threads != torch.get_num_threads():
         torch.set_num_threads(threads)  # sums are split by threads: their number changes the bits
     _session.command = replay = Replay(begin.name, guide)
+    replayed.append(instrumenter)
     try:
         with contextlib.redirect_stdout(io.StringIO()), FileOverlay():
             yield
@@ -51,6 +55,7 @@ def rerunning(begin: RunBegin, guide: Guide, script: str, files: Collection[str]
         if not guide.checks.failed(text):
             raise FlorlogError(text) from error
     finally:
+        replayed.pop()
         _session.command = None
     if not replay.taken:
         raise FlorlogError(f"{script} opened no run named {begin.name!r}: is it the script of this run?")
