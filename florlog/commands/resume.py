@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 
 from florlog.commands._arguments import add_script as arguments
 from florlog.commands._arguments import run_of_script
@@ -12,8 +11,7 @@ from florlog.errors import FlorlogError, RanksError
 from florlog.program.process import this_process
 from florlog.program.stores import open_store, store_path
 from florlog.program.terminal import report
-from florlog.programs.hands_free import KEY, execute
-from florlog.programs.scripts import run_as_main
+from florlog.programs.kinds import kind_of
 from florlog.recording.roles import Resume
 
 __all__ = ["HELP", "arguments", "run"]
@@ -36,13 +34,7 @@ def run(options: argparse.Namespace) -> int:
     resume = Resume(run=tree.run)
     report(f"resuming run {tree.run}")
     with this_process.in_role(resume):
-        argv = list(options.rest or tree.begin.argv)
-        if tree.begin.environment.get(KEY):
-            script = str(Path(options.script).absolute())
-            module = str(tree.begin.environment.get("module", "")) or None
-            execute(script, argv, module=module, name=tree.begin.name, store=path, announce=False)
-        else:
-            run_as_main(options.script, argv)
+        kind_of(tree.begin).resume(options.script, list(options.rest or tree.begin.argv), path)
     if not resume.taken:
         raise FlorlogError(
             f"{options.script} opened no run named {tree.begin.name!r}: is it the script of this run?"

@@ -2,8 +2,8 @@
 
 The statements that a script has and a run's source lacks are placed into that source
 (`florlog.source.diff.placement`), in a
-scratch directory (`florlog.programs.scratch`); the run is replayed from there, by a process of its own, so that no
-run's settings or modules reach another one's.  Nothing of the user's is written: no file, branch or index.
+scratch directory (`florlog.programs.source_mirror`); the run is replayed from there, by a process of its own, so that
+no run's settings or modules reach another one's.  Nothing of the user's is written: no file, branch or index.
 
 Which statements: those that the newest run of the script lacks; where it has them all, to each run those that this run
 lacks.  What else was added comes along only where a placed statement reads what it binds.
@@ -33,7 +33,7 @@ from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.hindsight.compared_files import Compared, beside, compared
 from florlog.program.recorded_sources import recorded_sources
 from florlog.program.stores import tree_of
-from florlog.programs.scratch import Scratch
+from florlog.programs.source_mirror import SourceMirror
 from florlog.redo.wire import receive, send
 from florlog.source.diff.placement import CannotPlaceError, Wanted, needed, place, statement_at
 from florlog.source.names.syntax import SourceError
@@ -136,10 +136,10 @@ def _placed(store: Store, tree: RunTree, script: str, asked: dict[str, _File]) -
 
 
 def _replayed(store: Store, tree: RunTree, texts: dict[str, str], argv: Sequence[str]) -> Version:
-    with Scratch(tree.begin.script, texts) as scratch:
+    with SourceMirror(tree.begin.script, texts) as mirror:
         order = {
-            "argv": ["replay", scratch.script, "--run", tree.run, "--store", str(store.path), *argv],
-            "shown": {scratch.path(recorded): recorded for recorded in texts},
+            "argv": ["replay", mirror.script, "--run", tree.run, "--store", str(store.path), *argv],
+            "shown": {mirror.path(recorded): recorded for recorded in texts},
         }
         done = subprocess.run(
             [sys.executable, "-m", "florlog.questions.versions"],

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from florlog.following.guide import Guide
 from florlog.program.process import Role
+from florlog.source.edit.instrument import Instrumenter
 
 
 @dataclass(slots=True, kw_only=True)
@@ -18,6 +19,8 @@ class Replay(Role):
 
     name: str
     guide: Guide
+    instrumenter: Instrumenter
+    """What instrumented the script, and knows which files are its own."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -28,7 +28,6 @@ from florlog.program.terminal import report
 from florlog.recording.opening import recorded_run
 from florlog.recording.roles import Replay, Resume
 from florlog.recording.run import Run
-from florlog.source.edit.instrument import is_instrumented
 from florlog.state.logged_values import plain
 
 MAX_UNSYNCED_SECONDS = 0.1
@@ -64,7 +63,9 @@ def excuse() -> None:
     """
     trace = sys.exc_info()[2]
     inner = None if trace is None else trace.tb_next
-    while inner is not None and not is_instrumented(inner.tb_frame.f_code.co_filename):
+    role = this_process.role
+    files = role.instrumenter.files if isinstance(role, Replay) else {}
+    while inner is not None and inner.tb_frame.f_code.co_filename not in files:
         inner = inner.tb_next
     run: Run | None = this_process.run
     if inner is not None or run is None or not run.misses:

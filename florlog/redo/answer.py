@@ -21,15 +21,15 @@ from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, Fo
 from florlog.hindsight.changed_code import ChangedCode
 from florlog.hindsight.known_answers import asked
 from florlog.hindsight.request import Question, plan_for
-from florlog.program.environment import CELLS, changes, environment, thread_variables
+from florlog.program.environment import changes, environment, thread_variables
 from florlog.program.terminal import report
-from florlog.programs.hands_free import replay_hands_free
-from florlog.programs.notebook_cells import run_cells
-from florlog.programs.rerunning import rerunning
-from florlog.programs.scripts import LocalModuleFinder, run_as_main
+from florlog.programs.finders import LocalModuleFinder
+from florlog.programs.guided_run import guided_run
+from florlog.programs.kinds import kind_of
 from florlog.recording.journal import Journal
 from florlog.redo.pool import merged, redo_in_parallel
-from florlog.source.edit.instrument import excuse, isolate, leave_behind, pass_over
+from florlog.source.edit.edits import Edits
+from florlog.source.edit.instrument import Instrumenter
 
 
 @dataclass(slots=True)
@@ -192,22 +192,19 @@ def _follow(question: Question, guide: Guide, progress: Callable[[int], None] | 
 def _execute(question: Question, guide: Guide) -> None:
     begin = question.tree.begin
     files = set(question.diffs)
-    leave_behind(question.exits.values())
-    isolate(question.apart)
-    pass_over(question.pieces)
     skips = [*question.skippable.values(), *(piece.left for piece in question.pieces)]
-    excuse(place for skipped in skips for place in skipped.may_fail)
-    finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files, question.places)
-    try:
-        with rerunning(begin, guide, question.script, files):
-            if CELLS in begin.environment:
-                run_cells(question.script, begin, question.reading)
-            elif question.reading is None:
-                run_as_main(question.script, begin.argv, instrumented=True)
-            else:
-                replay_hands_free(question.script, begin, question.reading)
-    finally:
-        finder.uninstall()
+    edits = Edits(
+        exits=tuple(question.exits.values()),
+        added=question.apart,
+        may_fail=frozenset(place for skipped in skips for place in skipped.may_fail),
+        pieces=tuple(question.pieces),
+    )
+    instrumenter = Instrumenter(edits)
+    with (
+        LocalModuleFinder(files, instrumenter, question.places),
+        guided_run(begin, guide, question.script, files, instrumenter),
+    ):
+        kind_of(begin).replay(question.script, instrumenter, question.reading)
 
 
 def _save(store: Store, question: Question, done: Redone) -> bool:

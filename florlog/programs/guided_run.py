@@ -1,4 +1,4 @@
-"""Running a recorded script again behind a guide: its threads, its files, what it raises."""
+"""Running a recorded program again along a guide: its threads, its files, what it raises."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from florlog.following.guide import Guide
 from florlog.program.process import this_process
 from florlog.programs.sandbox import FileOverlay
 from florlog.recording.roles import Replay
+from florlog.source.edit.instrument import Instrumenter
 from florlog.source.edit.skip_signal import SkipRest
 
 
 @contextlib.contextmanager
-def rerunning(begin: RunBegin, guide: Guide, script: str, files: Collection[str]) -> Iterator[None]:
+def guided_run(
+    begin: RunBegin, guide: Guide, script: str, files: Collection[str], instrumenter: Instrumenter
+) -> Iterator[None]:
     """While the body runs ``script``, its first run of the recorded name follows ``guide``.
 
-    What it prints is dropped, what it writes goes to an overlay, and leaving early is no error.  Raises
-    `FlorlogError` for what it raises, with the place in ``files``, unless a skipped loop may have made it fail,
-    and when it opens no such run.
+    What it prints is dropped, what it writes goes to an overlay, and leaving early is no error.  ``instrumenter``
+    compiles its files.  Raises `FlorlogError` for what it raises, with the place in ``files``, unless a skipped loop
+    may have made it fail, and when it opens no such run.
     """
     if begin.world_size > 1:
         raise RanksError(begin.world_size)
     threads = begin.environment.get("threads")
     if isinstance(threads, int) and threads != torch.get_num_threads():
         torch.set_num_threads(threads)  # sums are split by threads: their number changes the bits
-    replay = Replay(name=begin.name, guide=guide)
+    replay = Replay(name=begin.name, guide=guide, instrumenter=instrumenter)
     try:
         with this_process.in_role(replay), contextlib.redirect_stdout(io.StringIO()), FileOverlay():
             yield

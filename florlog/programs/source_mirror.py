@@ -1,12 +1,12 @@
-"""A directory with the source of a run as it was recorded, where the user's own files may be others by now.
+"""A directory with the source of a run as it was recorded; the user's own files may have changed since.
 
 It mirrors the file system from the root: ``/home/me/train.py`` of the recording lies at ``DIRECTORY/home/me/train.py``.
-The recorded files are written there with the recorded text; what else lies beside them and beside their parents
+The recorded files are written there with the recorded text; everything else next to them and next to their parents
 (data, configurations, modules that were not recorded) is there as a symbolic link.  So a script finds what it
-looks for relative to ``__file__``, and nothing of the user's is copied, moved or written.
+looks for relative to ``__file__``, and none of the user's files is copied, moved or written.
 
-Not linked: ``__pycache__``, which belongs to other text, and ``.git``, so that a script that runs git cannot take the
-mirror for the user's work tree.  Code that walks directories without following links does not see what lies
+Not linked: ``__pycache__``, which belongs to other text, and ``.git``, so that a script that runs git does not take
+the mirror for the user's work tree.  Code that walks directories without following links does not see what lies
 below a linked one.
 """
 
@@ -19,11 +19,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-_LEFT_OUT = {"__pycache__", ".git"}
+_NOT_LINKED = {"__pycache__", ".git"}
 
 
-class Scratch:
-    """A context manager; the directory goes when it is left.
+class SourceMirror:
+    """A context manager that makes the directory and deletes it at the end.
 
     ``script`` is the recorded script's path, ``texts`` gives for each recorded file its text.  Raises `OSError`
     where the temporary directory cannot be written.
@@ -34,7 +34,7 @@ class Scratch:
         self._script = script
         self._directory = ""
 
-    def __enter__(self) -> Scratch:
+    def __enter__(self) -> SourceMirror:
         self._directory = os.path.realpath(tempfile.mkdtemp(prefix="florlog-source-"))
         for recorded, text in self._texts.items():
             self.write(recorded, text)
@@ -49,20 +49,20 @@ class Scratch:
 
     @property
     def script(self) -> str:
-        """The script's place in the directory."""
+        """The script's path in the directory."""
         return self.path(self._script)
 
     def path(self, recorded: str) -> str:
-        """The place of a recorded file in the directory."""
+        """The path of a recorded file in the directory."""
         return self._directory + recorded
 
     def recorded(self, path: str) -> str:
-        """The recorded file that lies at a place in the directory; any other path as it is."""
+        """The recorded file that lies at a path in the directory; any other path as it is."""
         original = path.removeprefix(self._directory)
         return original if original in self._texts else path
 
     def write(self, recorded: str, text: str) -> None:
-        """Give a recorded file another text here."""
+        """Write another text for a recorded file into the directory."""
         place = Path(self.path(recorded))
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text, encoding="utf-8")
@@ -70,9 +70,9 @@ class Scratch:
     def _link(self, directory: Path) -> None:
         try:
             entries = list(os.scandir(directory))
-        except OSError:  # it is gone, or not for us to read
+        except OSError:  # it is gone, or may not be read
             return
         for entry in entries:
             place = Path(self.path(entry.path))
-            if entry.name not in _LEFT_OUT and entry.path != self._directory and not os.path.lexists(place):
+            if entry.name not in _NOT_LINKED and entry.path != self._directory and not os.path.lexists(place):
                 place.symlink_to(entry.path)

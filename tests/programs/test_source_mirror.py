@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from florlog.programs.scratch import Scratch
-from florlog.programs.scripts import LocalModuleFinder, run_as_main
+from florlog.programs.finders import LocalModuleFinder
+from florlog.programs.scripts import run_as_main
+from florlog.programs.source_mirror import SourceMirror
+from florlog.source.edit.instrument import Instrumenter
 
 SCRIPT = """\
 from pathlib import Path
@@ -44,22 +46,22 @@ def recorded(project: Path) -> dict[str, str]:
 
 def test_the_recorded_files_run_and_find_the_present_data(project: Path) -> None:
     before = sorted(project.parent.rglob("*"))
-    with Scratch(str(project / "train.py"), recorded(project)) as scratch:
-        finder = LocalModuleFinder.install(lambda file: scratch.recorded(file) != file)
+    with SourceMirror(str(project / "train.py"), recorded(project)) as mirror:
+        files = {mirror.path(file) for file in recorded(project)}
         try:
-            assert run_as_main(scratch.script).FOUND == ("recorded", "data", "more")
+            with LocalModuleFinder(files, Instrumenter()):
+                assert run_as_main(mirror.script).FOUND == ("recorded", "data", "more")
         finally:
-            finder.uninstall()
             for name in ("package", "package.part"):
                 sys.modules.pop(name, None)
-        script = Path(scratch.script)
+        script = Path(mirror.script)
         done = subprocess.run([sys.executable, "-B", script, "x"], cwd=project.parent, check=False)
         assert done.returncode == 0
         assert not (script.parent / ".git").exists()
         assert not (script.parent / "package" / "__pycache__").exists()
-        assert scratch.recorded(scratch.script) == str(project / "train.py")
-        assert scratch.recorded("/elsewhere.py") == "/elsewhere.py"
-        top = Path(scratch.script.removesuffix(str(project / "train.py")))
+        assert mirror.recorded(mirror.script) == str(project / "train.py")
+        assert mirror.recorded("/elsewhere.py") == "/elsewhere.py"
+        top = Path(mirror.script.removesuffix(str(project / "train.py")))
     assert not top.exists()
     assert sorted(project.parent.rglob("*")) == before
     assert (project / "data.txt").read_text() == "data"
@@ -69,23 +71,22 @@ def test_a_recorded_file_that_is_gone_is_there(project: Path) -> None:
     texts = recorded(project)
     for file in texts:
         os.remove(file)  # noqa: PTH107
-    with Scratch(str(project / "train.py"), texts) as scratch:
-        assert Path(scratch.path(str(project / "package" / "part.py"))).read_text() == "NAME = 'recorded'\n"
+    with SourceMirror(str(project / "train.py"), texts) as mirror:
+        assert Path(mirror.path(str(project / "package" / "part.py"))).read_text() == "NAME = 'recorded'\n"
 
 
 def test_a_module_is_taken_from_its_place_wherever_the_path_leads(project: Path) -> None:
     texts = recorded(project)
-    with Scratch(str(project / "train.py"), texts) as scratch:
-        place = scratch.path(str(project / "package" / "part.py"))
-        finder = LocalModuleFinder.install(lambda _: False, {"package.part": place})
+    with SourceMirror(str(project / "train.py"), texts) as mirror:
+        place = mirror.path(str(project / "package" / "part.py"))
         sys.path.insert(0, str(project))
         try:
-            import package.part as part  # type: ignore[import-not-found]
+            with LocalModuleFinder((), Instrumenter(), {"package.part": place}):
+                import package.part as part  # type: ignore[import-not-found]
 
             assert part.NAME == "recorded"
             assert part.__file__ == place
         finally:
             sys.path.remove(str(project))
-            finder.uninstall()
             for name in ("package", "package.part"):
                 sys.modules.pop(name, None)
