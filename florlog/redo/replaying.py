@@ -131,10 +131,12 @@ def replay_elsewhere(
                         break
             status = child.status()
         finally:
+            said = child.said()
             if heard is not None:
-                heard(child.said())
+                heard(said)
     if done is None:
-        raise FlorlogError(f"the replay ended with status {status}")
+        last = f": {said.strip().splitlines()[-1]}" if said.strip() else ""
+        raise FlorlogError(f"the replay ended with status {status}{last}")
     run, fields = done
     return Replayed(run, cast(PlanView, view), _answer(fields))
 

@@ -40,12 +40,13 @@ for epoch in range(3):
         # STEP
     print("epoch", epoch, "loss", loss.item())
 """
+CHANGED = add(NESTED, PLACES).replace("argmax(1) == y", "argmax(1) != y").replace("0.9)", "0.8)")
 VALIDATED = PASSING.replace("SHUFFLE", "shuffle=False")
 ASKED = {
     "every place": (NESTED, add(NESTED, PLACES), {}),
     "before the inner loop": (NESTED, add(NESTED, {"BEFORE INNER": PLACES["BEFORE INNER"]}), {"last": 2}),
     "a condition": (NESTED, add(NESTED, PLACES), {"where": "epoch >= 1 and step % 3 == 0"}),
-    "changed code": (NESTED, add(NESTED, PLACES).replace("0.9)", "0.8)"), {"force": True, "shown": {"a": "b"}}),
+    "changed code": (NESTED, CHANGED, {"force": True, "shown": {"a": "b"}}),
     "code to pass over": (VALIDATED, add(VALIDATED, {"STEP": "run.log(norm=model[0].weight.norm())"}), {}),
     "hands-free": (PLAIN, add(PLAIN, {"STEP": "print('norm', model.weight.norm())"}), {"first": 5}),
 }  # fmt: skip
