@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from florlog.hindsight.request import program_of
+from florlog.hindsight.requesting import program_of
 from florlog.source.carry.changeset import loop_effects
 from florlog.source.diff.source_diff import compare
 from florlog.source.edit.loop_choice import choose

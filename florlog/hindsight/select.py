@@ -12,7 +12,8 @@ Else it is unknown, as a value is that is not a single number or string.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,8 +164,8 @@ def _filled(column: Any, outer: Any) -> Any:
 class Chosen:
     """Iterations: those with loops of their own, and masks over the innermost ones of loop executions."""
 
-    nodes: set[Node]
-    leaves: dict[Loop, Mask]
+    nodes: AbstractSet[Node]
+    leaves: Mapping[Loop, Mask]
 
     def holds(self, tree: RunTree, path: Path) -> bool:
         """Whether an iteration is among them; one of a loop that the recording lacks counts as the one around it."""

@@ -1,6 +1,6 @@
-"""A guide that looks at the state where a plan leads: at boundaries, not at what statements log.
+"""A guide that leads a run to boundaries, where the state is looked at, and not to what statements log.
 
-A boundary is asked for as the atom behind it with a share of nothing (`boundary_atoms`); here that atom is not
+A boundary is asked for as the atom after it with a share of nothing (`boundary_atoms`); here that atom is not
 begun.
 """
 
@@ -15,14 +15,15 @@ from florlog_wal import Store
 from florlog.following.guide import Guide, Restore, SkipLoop
 from florlog.following.stack import OpenLoop
 
-Look = Callable[[Loop, int, Callable[[], dict[str, Any]]], None]
-"""What is done at a boundary: a loop execution, an index, and what gives the state."""
+States = Callable[[], dict[str, Any]]
+"""Gives the trees of the tracked names, and of what else an image has, as they are now."""
 
 
-class Lookout(Guide):
-    """Leads a run to the boundaries of ``request`` and calls ``look`` at each; ``alarm`` gets every difference.
+class BoundaryGuide(Guide):
+    """Leads a run to the boundaries of ``request`` and calls ``arrived`` at each; ``alarm`` gets every difference.
 
-    ``steady`` tells of a loop execution whether the code of the body around it, up to it, depends on the state alone.
+    ``steady_before`` says of a loop execution whether the code of the body around it, up to it, depends on the state
+    alone.
     """
 
     def __init__(
@@ -31,20 +32,20 @@ class Lookout(Guide):
         tree: RunTree,
         plan: Plan,
         request: Atoms,
-        look: Look,
+        arrived: Callable[[Loop, int, States], None],
         alarm: Callable[[str], None],
-        steady: Callable[[Loop], bool],
+        steady_before: Callable[[Loop], bool],
     ) -> None:
         super().__init__(store, tree, plan, None)
         self._request = request
-        self._look = look
+        self._arrived_at = arrived
         self.checks.alarm = alarm
-        self._steady_before = steady
+        self._steady_before = steady_before
 
-    def stands(self, loop: OpenLoop, index: int, trees: Callable[[], dict[str, Any]]) -> None:
+    def stands(self, loop: OpenLoop, index: int, trees: States) -> None:
         """Execution came to a boundary by itself."""
         if loop.recorded is not None and not loop.parent.abandoned and self._asked(loop.recorded, index):
-            self._look(loop.recorded, index, trees)
+            self._arrived_at(loop.recorded, index, trees)
 
     def next_index(self, loop: OpenLoop, restore: Restore, skip: SkipLoop) -> int | None:
         """As `Guide.next_index`, without iterations at whose start nothing but the state was asked for."""
