@@ -10,7 +10,8 @@ from typing import Any, Final
 from florlog_wal import Entry, Path
 
 from florlog.following.trust import where
-from florlog.reading.render import brief, duration, jsonable, printable, size
+from florlog.program.units import duration_text, size_text
+from florlog.reading.render import brief, jsonable, printable
 
 COLOURS: Final = {
     "RunBegin": "bright_blue",
@@ -54,13 +55,13 @@ _DETAILS: Final[dict[str, Callable[[Any], str]]] = {
     "Statement": lambda r: f"#{r.id} {r.kind} {', '.join(r.names)} at {PurePath(r.file).name}:{r.line}",
     "LoopBegin": lambda r: f"{r.name} length={r.length} start={r.start}",
     "LoopEnd": lambda r: f"count={r.count} left={r.left}",
-    "Commit": lambda r: f"{_values(r.values)} {duration(r.seconds)}".lstrip(),
+    "Commit": lambda r: f"{_values(r.values)} {duration_text(r.seconds)}".lstrip(),
     "Values": lambda r: _values(r.values),
     "Abort": lambda r: r.reason,
     "CheckpointBegin": lambda r: f"boundary {r.index}",
     "CheckpointEnd": lambda r: (
-        f"of {r.begin}: state {size(r.state_bytes)}, written {size(r.written_bytes)}, "
-        f"stall {duration(r.snapshot_seconds)}, persist {duration(r.persist_seconds)}"
+        f"of {r.begin}: state {size_text(r.state_bytes)}, written {size_text(r.written_bytes)}, "
+        f"stall {duration_text(r.snapshot_seconds)}, persist {duration_text(r.persist_seconds)}"
     ),
     "Hindsight": lambda r: f"{_values(r.values)} {r.trust} {r.detail}".rstrip(),
     "Note": lambda r: f"{r.kind}: {r.text or brief(r.data, 200)}",

@@ -11,7 +11,8 @@ from florlog.following.trust import where
 from florlog.inspect.clock import Clock
 from florlog.inspect.paths import Paths
 from florlog.program.stores import sessions_of
-from florlog.reading.render import duration, printable, size
+from florlog.program.units import duration_text, size_text
+from florlog.reading.render import printable
 
 
 @dataclass(slots=True)
@@ -69,7 +70,7 @@ def images_text(images: Iterator[ImageCost]) -> Iterator[str]:
     )
     for image in images:
         yield (
-            f"{image.lsn:>8}  {printable(where(image.path)):<26}  {size(image.state_bytes):>9}  "
-            f"{size(image.written_bytes):>9}  {duration(image.stall_seconds):>9}  "
-            f"{duration(image.persist_seconds):>9}  {duration(image.saves):>9}"
+            f"{image.lsn:>8}  {printable(where(image.path)):<26}  {size_text(image.state_bytes):>9}  "
+            f"{size_text(image.written_bytes):>9}  {duration_text(image.stall_seconds):>9}  "
+            f"{duration_text(image.persist_seconds):>9}  {duration_text(image.saves):>9}"
         )

@@ -9,7 +9,8 @@ from typing import Any
 from florlog_recovery import Loop, Node, RunTree
 
 from florlog.inspect.selection import At
-from florlog.reading.render import duration, printable
+from florlog.program.units import duration_text
+from florlog.reading.render import printable
 
 _LISTED = 12  # boundaries named in a line
 
@@ -90,8 +91,8 @@ def _loop_line(facts: dict[str, Any]) -> str:
     parts = [f"{printable(facts['loop'])}: {facts['iterations']} iterations, {facts['state']}"]
     if facts["iterations"]:
         parts.append(
-            f"{duration(facts['seconds'])} (median {duration(facts['median_seconds'])}, "
-            f"slowest {duration(facts['slowest_seconds'])})"
+            f"{duration_text(facts['seconds'])} (median {duration_text(facts['median_seconds'])}, "
+            f"slowest {duration_text(facts['slowest_seconds'])})"
         )
     if images := facts["images"]:
         listed = ", ".join(map(str, images[:_LISTED])) + (", ..." if len(images) > _LISTED else "")
@@ -101,5 +102,5 @@ def _loop_line(facts: dict[str, Any]) -> str:
 
 def _node_line(facts: dict[str, Any]) -> str:
     name, index = list(facts["path"].items())[-1]
-    cost = f", {duration(facts['seconds'])}" if facts["seconds"] is not None else ""
+    cost = f", {duration_text(facts['seconds'])}" if facts["seconds"] is not None else ""
     return f"{printable(name)}={index}: {facts['state']}{cost}" + (", image" if facts["image"] else "")

@@ -26,7 +26,7 @@ from florlog_wal import (
 
 from florlog.program.stores import sessions_of
 from florlog.reading.columns import Columns, Table
-from florlog.state.tree import readable
+from florlog.state.logged_values import readable
 
 _AFTER = 2**62  # behind every LSN: what replays found stands behind what was recorded
 _PLAIN = frozenset({float, int, str, bool, type(None), bytes})

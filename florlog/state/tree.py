@@ -408,18 +408,3 @@ _SCALARS = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
 }  # fmt: skip
-
-
-def readable(value: Any) -> Any:
-    """A logged value as its reader gets it: an `Array` as a NumPy array, or a tensor if NumPy lacks the dtype."""
-    if isinstance(value, Array):
-        tensor = tensor_from(value.dtype, value.shape, value.data)
-        try:
-            return tensor.numpy()
-        except TypeError:
-            return tensor
-    if type(value) in (list, tuple, set, frozenset):
-        return type(value)(readable(item) for item in value)
-    if type(value) is dict:
-        return {key: readable(item) for key, item in value.items()}
-    return value

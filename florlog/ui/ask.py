@@ -18,7 +18,8 @@ from florlog.errors import FlorlogError
 from florlog.inspect.asking import log_statement, place_at, replay
 from florlog.inspect.forms import TRUST_COLOURS, place
 from florlog.inspect.source_view import Recorded
-from florlog.reading.render import brief, duration, printable
+from florlog.program.units import duration_text
+from florlog.reading.render import brief, printable
 
 
 class Ask(ModalScreen[None]):
@@ -123,8 +124,8 @@ class Ask(ModalScreen[None]):
         plan = found["plan"]
         text = Text(
             f"{len(found['values'])} values from {plan['iterations_redone']} of {plan['iterations_total']} "
-            f"iterations (predicted {duration(plan['predicted_seconds'])}, "
-            f"a full rerun {duration(plan['full_rerun_seconds'])}); stored beside the run\n"
+            f"iterations (predicted {duration_text(plan['predicted_seconds'])}, "
+            f"a full rerun {duration_text(plan['full_rerun_seconds'])}); stored beside the run\n"
         )
         for value in found["values"][:2000]:
             path = tuple(value["path"].items())

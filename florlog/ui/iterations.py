@@ -12,7 +12,8 @@ from textual.widgets.tree import TreeNode
 
 from florlog.inspect.outline import loop_state, node_state
 from florlog.inspect.redo_view import PlanOverlay
-from florlog.reading.render import duration, printable
+from florlog.program.units import duration_text
+from florlog.reading.render import printable
 
 _MOST = 100  # children of one line; more are folded into ranges
 
@@ -87,7 +88,7 @@ class IterationTree(Tree[TreeItem | None]):
     def _label(self, item: TreeItem) -> Text:
         loop = item.loop
         assert self._run_tree is not None
-        seconds = duration(sum(loop.seconds[item.first : item.last + 1]))
+        seconds = duration_text(sum(loop.seconds[item.first : item.last + 1]))
         if item.whole:
             state = loop_state(self._run_tree, loop)
             text = Text(f"{printable(loop.name)} ")

@@ -15,7 +15,8 @@ from textual.widgets import Footer, Static
 
 from florlog.inspect.run_facts import RunFacts, facts_of
 from florlog.inspect.selection import RecordSelection
-from florlog.reading.render import printable, size
+from florlog.program.units import size_text
+from florlog.reading.render import printable
 from florlog.ui.lines import LineList
 from florlog.ui.runscreen import RunScreen
 
@@ -44,7 +45,7 @@ class RunList(LineList):
         text = Text(f" {printable(run.run)[:32]:<32} ", no_wrap=True)
         text.append(f"{run.status:<9}", _COLOURS.get(run.status, ""))
         text.append(f"{started}  ", "dim")
-        text.append(f"{run.commits:>8} {size(run.nbytes):>8}  ")
+        text.append(f"{run.commits:>8} {size_text(run.nbytes):>8}  ")
         text.append(printable(PurePath(run.begin.script).name), "dim")
         return text
 

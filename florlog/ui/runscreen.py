@@ -16,8 +16,9 @@ from florlog.errors import FlorlogError
 from florlog.inspect.asking import default_line
 from florlog.inspect.redo_view import PlanOverlay, plan_for_iterations
 from florlog.inspect.selection import At, RecordSelection
+from florlog.program.units import size_text
 from florlog.reading.reader import LoggedValue, RunView
-from florlog.reading.render import printable, size
+from florlog.reading.render import printable
 from florlog.ui.ask import Ask
 from florlog.ui.curves import Curves
 from florlog.ui.iterations import IterationTree, TreeItem
@@ -130,7 +131,7 @@ class RunScreen(Screen[None]):
         records, tree = self.records, self.run_tree
         parts = [printable(self._run)]
         if tree is not None:
-            parts.append(f"{tree.status}, {tree.innermost_iterations()} iterations, {size(tree.bytes)}")
+            parts.append(f"{tree.status}, {tree.innermost_iterations()} iterations, {size_text(tree.bytes)}")
         if records.count:
             parts.append(f"{records.cursor + 1}/{records.count}")
         if not records.selection.everything:
