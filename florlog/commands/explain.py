@@ -10,9 +10,7 @@ from florlog.commands._question import add_question, planned
 from florlog.hindsight.plan_view import plan_text
 from florlog.program.stores import open_store, store_path
 
-__all__ = ["HELP", "arguments", "run"]
-
-HELP = "Show the plan of a replay and its predicted cost; execute nothing."
+__all__ = ["arguments", "run"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,8 +11,6 @@ from florlog_wal import Entry, Note, compact, gc
 from florlog.commands._arguments import add_format, size
 from florlog.program.stores import open_store, store_path
 
-HELP = "Remove what the given policy does not keep, and every page that nothing needs."
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

@@ -29,7 +29,6 @@ from florlog.program.stores import newest_run, open_store, sessions_of, store_pa
 from florlog.reading.reader import RunView
 from florlog.reading.render import jsonable, printable
 
-HELP = "Look at a run: the browser on a terminal, else its records, one a line."
 VIEWS = ("tree", "values", "images", "source", "plan")
 _TAKEN = {"tree": ("at",), "values": ("at", "name"), "images": ("at",), "source": (), "plan": ("at",)}
 _OF_RECORDS = ("start", "stop", "type", "at", "name", "reverse", "follow", "stats")

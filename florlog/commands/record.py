@@ -12,9 +12,7 @@ from florlog.errors import FlorlogError
 from florlog.program.stores import store_path
 from florlog.programs.hands_free import execute, print_traceback
 
-__all__ = ["HELP", "arguments", "run"]
-
-HELP = "Run an unmodified training script and record it: loops, state and printed values are found."
+__all__ = ["arguments", "run"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

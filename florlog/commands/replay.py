@@ -21,9 +21,7 @@ from florlog.program.terminal import report
 from florlog.reading.render import jsonable
 from florlog.redo.answer import Answer, answer
 
-__all__ = ["HELP", "arguments", "run"]
-
-HELP = "Re-execute the minimal redo set that answers the log statements added to SCRIPT."
+__all__ = ["arguments", "run"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,9 +16,7 @@ from florlog.programs.scripts import run_as_main
 from florlog.recording import session as _session
 from florlog.recording.session import Resume
 
-__all__ = ["HELP", "arguments", "run"]
-
-HELP = "Continue a killed run of SCRIPT where it stopped, bit-exactly."
+__all__ = ["arguments", "run"]
 
 
 def run(options: argparse.Namespace) -> int:

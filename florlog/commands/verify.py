@@ -11,9 +11,7 @@ from florlog.commands._arguments import add_format as arguments
 from florlog.errors import StoreError
 from florlog.program.stores import store_path
 
-__all__ = ["HELP", "arguments", "run"]
-
-HELP = "Check every record and page of a store."
+__all__ = ["arguments", "run"]
 
 
 def run(options: argparse.Namespace) -> int:

@@ -14,8 +14,6 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from florlog.program import cells as _cells
 
 _OWN = {"florlog", "florlog_wal", "florlog_recovery"}
@@ -82,6 +80,8 @@ def _libraries() -> dict[str, str]:
 
 def environment() -> dict[str, Any]:
     """Versions and settings that decide whether results repeat bit for bit."""
+    import torch  # here: it takes longer to import than all else that reading a log needs
+
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),

@@ -23,11 +23,12 @@ from florlog.program.stores import newest_run, open_store, sessions_of, store_pa
 from florlog.reading.arrow import arrow, sql
 from florlog.reading.columns import RECORDED, Columns, frame
 from florlog.reading.value_table import table_of
-from florlog.redo.past_state import PastState, state_at
-from florlog.state.tree import readable
+from florlog.state.logged_values import readable
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from florlog.redo.past_state import PastState
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,8 @@ class RunView:
         Raises `DivergedError`, which names the first difference, when that does not give what was recorded, and
         `FlorlogError` when the run has no such iteration or its script fails.
         """
+        from florlog.redo.past_state import state_at  # which imports torch
+
         return state_at(self._store, self.tree(), tuple(indices.items()), at)
 
     def iterations(self) -> Iterator[dict[str, Any]]:

@@ -29,6 +29,7 @@ from florlog.program import cells as _cells
 from florlog.program import environment as _environment
 from florlog.program import units
 from florlog.program.environment import environment, main_script, rank
+from florlog.program.loading import seconds_since_import
 from florlog.program.measured_costs import costs_of
 from florlog.program.stores import newest_run, open_store, sessions_of, store_path, tree_of
 from florlog.program.terminal import report
@@ -61,7 +62,6 @@ WINDOW = 0.1
 _SESSIONS, _RECORDS = 16, 200  # how far back the log is asked what restores cost
 
 command: Replay | Resume | None = None
-_imported = time.perf_counter()
 _current: list[Run] = []
 
 
@@ -243,7 +243,7 @@ def _record(
     journal = Journal(store, begin, overhead)
     if resumed is None:  # what a replay has to do before the run begins, with florlog imported
         cells = _cells.current
-        setup = time.perf_counter() - _imported if cells is None else cells.seconds
+        setup = seconds_since_import() if cells is None else cells.seconds
         journal.append(Note(KIND, "", {"setup": setup}), journal.session)
 
     restore = _restore_costs(store)

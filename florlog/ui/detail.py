@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-import torch
 from florlog_wal import Array, Entry, Path, Unencodable, encode_value
 from rich.text import Text
 
 from florlog.inspect.forms import COLOURS, place
 from florlog.reading.render import brief, printable
-from florlog.state.tree import tensor_from
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _HEX_BYTES = 128
@@ -61,6 +59,10 @@ def _values(values: tuple[tuple[int, str, object], ...]) -> Iterator[tuple[str, 
 
 def tensor_summary(array: Array) -> str:
     """Least, mean and greatest of an array's finite numbers, and their histogram."""
+    import torch  # here: the browser opens without it
+
+    from florlog.state.tree import tensor_from
+
     try:
         tensor = tensor_from(array.dtype, array.shape, array.data).to(torch.float64).reshape(-1)
     except (ValueError, RuntimeError) as error:
