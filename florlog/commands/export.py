@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Literal
 
-from florlog.commands._arguments import place
+from florlog.commands._arguments import iteration_path
 from florlog.export.value_file import FORMATS, write_values
 from florlog.following.trust import where
 from florlog.program.stores import open_store, store_path
@@ -34,12 +34,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "state",
         help="the state at an iteration, as safetensors or for torch.load",
         description="Write the state at an iteration: tensors by name, other values in the metadata (safetensors), "
-        "or a file that torch.load reads with weights_only=True. Where no image stands the recorded script is "
+        "or a file that torch.load reads with weights_only=True. Where there is no image the recorded script is "
         "executed from the nearest one on; exit code 1 if that does not give what was recorded.",
     )
     state.add_argument("run", metavar="RUN", nargs="?", help="the run (default: the newest)")
     state.add_argument(
-        "--at", metavar="PLACE", type=place, required=True, help="the iteration, such as 'epoch=3, step=17'"
+        "--at",
+        metavar="PLACE",
+        type=iteration_path,
+        required=True,
+        help="the iteration, such as 'epoch=3, step=17'",
     )
     state.add_argument("--end", action="store_true", help="the iteration's end instead of its start")
     state.add_argument(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from florlog_wal import CheckpointBegin, CheckpointEnd, Path, Store
 
 from florlog.following.trust import where
-from florlog.inspect.clock import Clock
-from florlog.inspect.paths import Paths
+from florlog.inspect.record_paths import Paths
+from florlog.inspect.training_clock import Clock
 from florlog.program.stores import sessions_of
 from florlog.program.units import duration_text, size_text
 from florlog.reading.render import printable
@@ -19,12 +19,12 @@ from florlog.reading.render import printable
 class ImageCost:
     """A complete image.
 
-    ``saves``: the seconds of training between the image before it (or the run's start) and it, which a
-    restore of this image makes unnecessary to redo.
+    ``saves``: the seconds of training between the image before it (or the run's start) and it, which need no redo
+    after a restore of this image.
     """
 
     lsn: int  # of its CheckpointBegin
-    path: Path  # the iteration whose start it is; behind a loop's last one, the boundary at its end
+    path: Path  # the iteration at whose start it is; the index after a loop's last one is the loop's end
     state_bytes: int
     written_bytes: int
     stall_seconds: float

@@ -12,7 +12,7 @@ from florlog.inspect.selection import At
 from florlog.program.units import duration_text
 from florlog.reading.render import printable
 
-_LISTED = 12  # boundaries named in a line
+_MAX_LISTED_IMAGES = 12  # boundaries named in a line
 
 
 def node_state(tree: RunTree, loop: Loop, index: int) -> str:
@@ -67,7 +67,7 @@ def _node(tree: RunTree, node: Node, depth: int, at: At | None) -> Iterator[tupl
 
 
 def _reaches(loop: Loop, at: At) -> bool:
-    """Whether an iteration that is meant may lie in a loop execution."""
+    """Whether a selected iteration may be in a loop execution."""
     for name, index in loop.parent.path:
         wanted = at.ranges.get(name)
         if wanted is not None and not wanted[0] <= index < wanted[1]:
@@ -95,7 +95,9 @@ def _loop_line(facts: dict[str, Any]) -> str:
             f"slowest {duration_text(facts['slowest_seconds'])})"
         )
     if images := facts["images"]:
-        listed = ", ".join(map(str, images[:_LISTED])) + (", ..." if len(images) > _LISTED else "")
+        listed = ", ".join(map(str, images[:_MAX_LISTED_IMAGES])) + (
+            ", ..." if len(images) > _MAX_LISTED_IMAGES else ""
+        )
         parts.append(f"images at {listed}")
     return ", ".join(parts)
 

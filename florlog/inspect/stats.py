@@ -1,4 +1,4 @@
-"""What a run's log holds and cost: records by type, time per loop, overhead, images and redo distance."""
+"""What a run's log contains and what it cost: records by type, time per loop, overhead, images and redo distance."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from florlog_wal import CheckpointBegin, CheckpointEnd, Commit, Entry, Path, Store
 
-from florlog.inspect.clock import Clock
 from florlog.inspect.record_view import selected
 from florlog.inspect.selection import RecordSelection
+from florlog.inspect.training_clock import Clock
 from florlog.program.stores import sessions_of
 from florlog.program.units import duration_text, size_text
 from florlog.reading.render import printable
@@ -93,7 +93,7 @@ class Stats:
 
 
 def stats_of(store: Store, run: str, selection: RecordSelection) -> Stats:
-    """The figures of the records that are meant, in one pass."""
+    """The figures of the selected records, in one pass."""
     types: dict[str, list[int]] = {}
     loops: dict[str, LoopTime] = {}
     images = Images()

@@ -62,13 +62,13 @@ def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def thread_variables(environment: dict[str, Any]) -> dict[str, str]:
-    """The variables that tell libraries how many threads to take."""
+    """The variables that set how many threads libraries use."""
     variables: dict[str, str] = environment.get("variables", {})
     return {name: value for name, value in variables.items() if name.endswith("_NUM_THREADS")}
 
 
 def _libraries() -> dict[str, str]:
-    """The version of each imported library that tells it."""
+    """The version of each imported library that has one."""
     modules = {name: module for name, module in list(sys.modules.items()) if "." not in name}
     found = {name: getattr(module, "__dict__", {}).get("__version__") for name, module in modules.items()}
     return {
@@ -94,7 +94,7 @@ def environment() -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "libraries": _libraries(),
-        # Those that decide numbers; others may hold secrets.
+        # Those that decide numbers; others may contain secrets.
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "pid": os.getpid(),
         **extra,

@@ -15,14 +15,14 @@ from florlog_wal import Array
 
 from florlog.state.logged_values import readable
 
-_LONGEST = 10_000  # bits of an integer that is written in decimal digits
+_MAX_DECIMAL_BITS = 10_000  # bits of an integer that is written in decimal digits
 
 
 def jsonable(value: Any) -> Any:
     """A value in JSON's types: arrays as nested lists, bytes in base64, what JSON lacks as text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else repr(value)
-    if isinstance(value, int) and value.bit_length() > _LONGEST:
+    if isinstance(value, int) and value.bit_length() > _MAX_DECIMAL_BITS:
         return hex(value)  # Python refuses to write so many decimal digits
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -55,7 +55,7 @@ def fits_float(value: Any) -> bool:
 
 
 def printable(text: str) -> str:
-    """Text without control characters: a log may hold a terminal's escape sequences, or half a letter."""
+    """Text without control characters: a log may contain a terminal's escape sequences, or half a letter."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
@@ -73,7 +73,9 @@ def _brief(value: Any, width: int, depth: int) -> str:
     if isinstance(value, bytes | bytearray):
         return f"{len(value)} bytes {bytes(value[: width // 2]).hex()}"
     if isinstance(value, int) and value.bit_length() > 4 * width:
-        return f"integer of {value.bit_length()} bits"  # its digits may take longer than anybody waits
+        return (
+            f"integer of {value.bit_length()} bits"  # writing its digits may take longer than anybody waits
+        )
     if value is None or isinstance(value, bool | int | float | complex):
         return f"{value:.6g}" if isinstance(value, float) else repr(value)
     if isinstance(value, Array) or _is_array(value):

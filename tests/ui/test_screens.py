@@ -26,7 +26,7 @@ from florlog_wal import (
 )
 from textual.pilot import Pilot
 
-from florlog.ui.runscreen import RunScreen
+from florlog.ui.run_screen import RunScreen
 
 from .test_browser import asking, browse, shown, until
 

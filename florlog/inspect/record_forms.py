@@ -13,7 +13,7 @@ from florlog.following.trust import where
 from florlog.program.units import duration_text, size_text
 from florlog.reading.render import brief, jsonable, printable
 
-COLOURS: Final = {
+TYPE_COLOURS: Final = {
     "RunBegin": "bright_blue",
     "RunEnd": "bright_blue",
     "Statement": "bright_black",
@@ -30,7 +30,7 @@ COLOURS: Final = {
 }
 """A colour of the terminal's sixteen for each record type."""
 
-SHORT: Final = {"CheckpointBegin": "CkptBegin", "CheckpointEnd": "CkptEnd"}
+SHORT_TYPES: Final = {"CheckpointBegin": "CkptBegin", "CheckpointEnd": "CkptEnd"}
 """Shorter names of the types for a narrow screen."""
 
 TRUST_COLOURS: Final = {
@@ -79,7 +79,7 @@ def detail(entry: Entry, width: int = 400) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-def place(path: Path) -> str:
+def path_text(path: Path) -> str:
     """A path as text, ``-`` for the run itself."""
     return printable(where(path)) if path else "-"
 
@@ -87,10 +87,10 @@ def place(path: Path) -> str:
 def as_text(entry: Entry, path: Path, *, colour: bool = False) -> str:
     """A record as a line with stable columns."""
     name = type(entry.record).__name__
-    kind = coloured(f"{name:<15}", COLOURS[name]) if colour else f"{name:<15}"
+    kind = coloured(f"{name:<15}", TYPE_COLOURS[name]) if colour else f"{name:<15}"
     return (
         f"lsn {entry.lsn:>8}  prev {entry.prev_lsn:>8}  {kind}  {entry.nbytes:>6} B  "
-        f"{place(path):<24}  {detail(entry)}"
+        f"{path_text(path):<24}  {detail(entry)}"
     ).rstrip()
 
 
@@ -122,7 +122,7 @@ def as_row(entry: Entry, run: str, path: Path) -> tuple[Any, ...]:
         entry.session,
         entry.prev_lsn,
         entry.nbytes,
-        "" if not path else place(path),
+        "" if not path else path_text(path),
         detail(entry, 10_000),
     )
 
