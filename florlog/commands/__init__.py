@@ -64,17 +64,21 @@ def parser(complete: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentPars
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line, after its command's module was imported.  Exits with 2 for wrong use."""
     # A first word that is no command is an option or a mistake, so no other command is called.
     made = parser([word for word in argv if word in COMMANDS][:1])
     options, rest = made.parse_known_args(argv)
     if rest and options.command not in _PASS_ON:
         made.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest[1:] if rest[:1] == ["--"] else rest
+    return options
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Execute a command; the exit code."""
     from florlog_wal import WalError  # here, because --help needs no log and its libraries
 
-    options.rest = rest[1:] if rest[:1] == ["--"] else rest
     try:
         return command(options.command).run(options)
     except DivergedError as error:
@@ -86,3 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    return execute(parse(sys.argv[1:] if argv is None else argv))

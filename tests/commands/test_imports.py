@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,6 +52,7 @@ IMPORTED = {
 
 PRINT_IMPORTED = f"""
 import sys
+from pathlib import Path
 from florlog.__main__ import main
 try:
     main()
@@ -92,6 +94,7 @@ def test_a_command_imports_only_what_it_needs(line: str, words: dict[str, str]) 
 def test_a_program_that_only_reads_does_not_import_torch(words: dict[str, str]) -> None:
     code = """
 import sys
+from pathlib import Path
 import florlog
 with florlog.open(sys.argv[1]) as log:
     values = list(log.run(sys.argv[2]).logged())
@@ -100,3 +103,14 @@ with florlog.open(sys.argv[1]) as log:
 print(*{"torch", "pandas"} & sys.modules.keys(), "nothing", file=sys.stderr)
 """
     assert imported(code, words["STORE"], words["SECOND"]) == {"nothing"}
+
+
+def test_the_collections_of_a_recorded_script_leave_out_what_the_command_imported(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import gc, torch\nprint(gc.get_freeze_count(), len(gc.get_objects()))\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "florlog", "record", str(script)],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    frozen, collected = map(int, done.stdout.split())
+    assert frozen > 10 * collected
