@@ -170,7 +170,7 @@ def test_search_finds_in_its_own_run_only(store: Path) -> None:
         where = records.cursor
         await pilot.press("n")
         await until(pilot, lambda: told(pilot, "no further epoch 2"))
-        assert records.cursor == where  # the newer run, which begins behind this one, has one too
+        assert records.cursor == where  # the newer run, which begins after this one, has one too
         await typed(pilot, "g", "3")
         await until(pilot, lambda: records.lsn(records.cursor) == 3)
         await pilot.press("N")
@@ -184,7 +184,7 @@ def test_search_finds_in_its_own_run_only(store: Path) -> None:
     browse(store, drive, run=first)
 
 
-def test_curves_show_a_name_at_a_time_and_another_run_beside(store: Path) -> None:
+def test_curves_show_a_name_at_a_time_and_another_run_next_to_it(store: Path) -> None:
     async def drive(pilot: Pilot[None], screen: RunScreen) -> None:
         def curves() -> str:
             return shown(screen, "#curves")
