@@ -25,7 +25,7 @@ import florlog
 from florlog.inspect.selection import RecordSelection
 from florlog.program.stores import open_store
 from florlog.ui.app import Browser
-from florlog.ui.runscreen import RunScreen
+from florlog.ui.run_screen import RunScreen
 
 EPOCHS = 100
 

@@ -2,7 +2,7 @@
 
     python docs/make_commands.py
 
-``tests/inspect/test_pages.py`` fails when a page is not what this writes.
+``tests/commands/test_pages.py`` fails when a page is not what this writes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import os
 from pathlib import Path
 
-from florlog.commands import command, parser
+from florlog.commands import COMMANDS, parser
 
 FOLDER = Path(__file__).resolve().parent / "commands"
 
@@ -21,7 +21,7 @@ def pages() -> dict[str, str]:
     os.environ["COLUMNS"], os.environ["NO_COLOR"] = "100", "1"  # argparse's width, on any terminal
     action = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
     made = {f"{name}.md": page(name, sub) for name, sub in action.choices.items()}
-    rows = "\n".join(f"| [{name}]({name}.md) | {command(name).HELP} |" for name in action.choices)
+    rows = "\n".join(f"| [{name}]({name}.md) | {COMMANDS[name]} |" for name in action.choices)
     made["index.md"] = f"# Commands\n\n| command | what it does |\n|---|---|\n{rows}\n"
     return made
 

@@ -12,9 +12,7 @@ from florlog.hindsight.plan_view import plan_text, view_of
 from florlog.program.stores import open_store, store_path
 from florlog.redo.replaying import planned
 
-__all__ = ["HELP", "arguments", "run"]
-
-HELP = "Show the plan of a replay and its predicted cost; execute nothing."
+__all__ = ["arguments", "run"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

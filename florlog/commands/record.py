@@ -13,9 +13,7 @@ from florlog.errors import FlorlogError
 from florlog.program.stores import store_path
 from florlog.programs.kinds import HandsFreeScript
 
-__all__ = ["HELP", "arguments", "run"]
-
-HELP = "Run an unmodified training script and record it: loops, state and printed values are found."
+__all__ = ["arguments", "run"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,9 +19,7 @@ from florlog.redo.answer import Progress
 from florlog.redo.progress import progress_line
 from florlog.redo.replaying import Replayed, replay_here
 
-__all__ = ["HELP", "arguments", "run"]
-
-HELP = "Re-execute the minimal redo set that answers the log statements added to SCRIPT."
+__all__ = ["arguments", "run"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

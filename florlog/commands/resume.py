@@ -14,9 +14,7 @@ from florlog.program.terminal import report
 from florlog.programs.kinds import kind_of
 from florlog.recording.roles import Resume
 
-__all__ = ["HELP", "arguments", "run"]
-
-HELP = "Continue a killed run of SCRIPT where it stopped, bit-exactly."
+__all__ = ["arguments", "run"]
 
 
 def run(options: argparse.Namespace) -> int:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from florlog_recovery import Atoms, CostModel, Loop, LoopPlan, NodePlan, Plan, Stretch
 from florlog_recovery import Node as TreeNode
 from florlog_wal import Path as IterationPath
 
-from florlog.following.guide import PassedPieces
 from florlog.following.trust import where
-from florlog.hindsight.request import Request
-from florlog.source.skip.pieces import Piece
+
+if TYPE_CHECKING:
+    from florlog.following.guide import PassedPieces
+    from florlog.hindsight.request import Request
+    from florlog.source.skip.pieces import Piece
 
 Reasons = Mapping[Loop | tuple[TreeNode, int], Sequence[str]]
 """Names that are asked for in a loop's innermost iterations, or in a segment of another iteration."""

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from florlog_recovery import Condition, Loop, Node, RunTree
 from florlog_wal import Commit, Path, Store, Values
 
-from florlog.state.logged_values import readable
+from florlog.state.readable_values import readable
 
 Mask = npt.NDArray[np.bool_]
 

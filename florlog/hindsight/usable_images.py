@@ -11,7 +11,7 @@ from florlog_wal import StackFrame
 from florlog.hindsight.compared_files import Compared
 from florlog.hindsight.request import Boundary
 from florlog.source.carry.exposure import exposed_names
-from florlog.state.cursors import WORKER_STATE
+from florlog.state.same_data import WORKER_STATE
 
 
 @dataclass(frozen=True, slots=True)

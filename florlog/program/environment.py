@@ -14,8 +14,6 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from florlog.program.process import this_process
 
 _OWN = {"florlog", "florlog_wal", "florlog_recovery"}
@@ -62,7 +60,7 @@ def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def thread_variables(environment: dict[str, Any]) -> dict[str, str]:
-    """The variables that tell libraries how many threads to take."""
+    """The variables that set how many threads libraries use."""
     variables: dict[str, str] = environment.get("variables", {})
     return {name: value for name, value in variables.items() if name.endswith("_NUM_THREADS")}
 
@@ -80,6 +78,8 @@ def _libraries() -> dict[str, str]:
 
 def environment() -> dict[str, Any]:
     """Versions and settings that decide whether results repeat bit for bit."""
+    import torch  # here: it takes longer to import than all else that reading a log needs
+
     hands_free, notebook = this_process.hands_free, this_process.notebook
     return {
         "python": platform.python_version(),
@@ -93,7 +93,7 @@ def environment() -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "libraries": _libraries(),
-        # Those that decide numbers; others may hold secrets.
+        # Those that decide numbers; others may contain secrets.
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "pid": os.getpid(),
         **({} if hands_free is None else hands_free.facts),

@@ -8,7 +8,6 @@ which it is as it was, also when the block raises; all other modules read them h
 from __future__ import annotations
 
 import linecache
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -49,8 +48,6 @@ class Process:
         self.hands_free: HandsFree | None = None
         self.run: Any = None
         """The open `florlog.recording.run.Run`, whose room lies above this one; None while no run is open."""
-        self.imported = time.perf_counter()
-        """When florlog was imported, by `time.perf_counter`."""
 
     def in_role(self, role: Role) -> AbstractContextManager[None]:
         """Within, ``role`` says what becomes of the run that the script opens."""

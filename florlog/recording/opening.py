@@ -20,6 +20,7 @@ from florlog.following.guide import Guide, last_restore
 from florlog.images.budget import Room
 from florlog.images.policy import Policy
 from florlog.program.environment import environment, main_script, rank
+from florlog.program.loading import seconds_since_import
 from florlog.program.measured_costs import costs_of
 from florlog.program.process import this_process
 from florlog.program.stores import newest_run, sessions_of, tree_of
@@ -77,7 +78,7 @@ def recorded_run(
     journal = Journal(store, begin, overhead)
     if resumed is None:  # what a replay has to do before the run begins, with florlog imported
         notebook = this_process.notebook
-        setup = notebook.seconds if notebook.file else time.perf_counter() - this_process.imported
+        setup = notebook.seconds if notebook.file else seconds_since_import()
         journal.append(Note(KIND, "", {"setup": setup}), journal.session)
 
     restore = restore_costs(store)

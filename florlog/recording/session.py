@@ -10,7 +10,6 @@ import functools
 import math
 import os
 import sys
-import time
 from contextlib import ExitStack
 from typing import Any, Literal
 
@@ -32,8 +31,6 @@ from florlog.state.logged_values import plain
 
 MAX_UNSYNCED_SECONDS = 0.1
 """Seconds of commits that a power cut may cost (docs/decisions/11-a-window-of-100-ms.md)."""
-
-this_process.imported = time.perf_counter()  # what florlog needs for a run is imported
 
 
 def current(what: str) -> Run:

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from florlog_recovery import AtomSequence, Node, Plan, RunTree, split
 from florlog_wal import Store

@@ -1,4 +1,4 @@
-"""Logged values: as the log holds them, and as its reader gets them.
+"""Logged values as the log holds them (`florlog.state.readable_values` has them as readers get them).
 
 Tensors and arrays are copied whole, as bytes with a dtype and a shape.  Whether a tensor required a gradient, its
 device, and what computed it are not kept.
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from florlog_wal import Array
 
-from florlog.state.tensors import dtype_name, tensor_bytes, tensor_from
+from florlog.state.tensors import dtype_name, tensor_bytes
 
 _SCALARS = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
@@ -39,19 +39,4 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if type(value) is deque:
         return deque(map(plain, value), value.maxlen)
-    return value
-
-
-def readable(value: Any) -> Any:
-    """A logged value as its reader gets it: an `Array` as a NumPy array, or a tensor if NumPy lacks the dtype."""
-    if isinstance(value, Array):
-        tensor = tensor_from(value.dtype, value.shape, value.data)
-        try:
-            return tensor.numpy()
-        except TypeError:
-            return tensor
-    if type(value) in (list, tuple, set, frozenset):
-        return type(value)(readable(item) for item in value)
-    if type(value) is dict:
-        return {key: readable(item) for key, item in value.items()}
     return value

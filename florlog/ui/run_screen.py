@@ -1,4 +1,4 @@
-"""One run: its iterations beside its records, its source or its curves."""
+"""One run: its iterations next to its records, its source or its curves."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from florlog.errors import FlorlogError
 from florlog.inspect.asking import default_line
 from florlog.inspect.redo_view import PlanOverlay, plan_for_iterations
 from florlog.inspect.selection import At, RecordSelection
+from florlog.program.units import size_text
 from florlog.reading.reader import LoggedValue, RunView
-from florlog.reading.render import printable, size
-from florlog.ui.ask import Ask
+from florlog.reading.render import printable
+from florlog.ui.ask_dialog import Ask
 from florlog.ui.curves import Curves
-from florlog.ui.iterations import IterationTree, TreeItem
+from florlog.ui.iteration_tree import IterationTree, TreeItem
 from florlog.ui.prompt import TextPage
-from florlog.ui.recordlist import RecordList
-from florlog.ui.recordpane import RecordPane
-from florlog.ui.sourceview import SourceView
+from florlog.ui.record_list import RecordList
+from florlog.ui.record_pane import RecordPane
+from florlog.ui.source_pane import SourcePane
 
 HELP = """\
  h  hindsight: type an expression, get its values by replay
@@ -89,7 +90,7 @@ class RunScreen(Screen[None]):
             yield IterationTree(id="tree")
             with ContentSwitcher(initial="records"):
                 yield self._pane
-                yield SourceView(self._store, id="source")
+                yield SourcePane(self._store, id="source")
                 yield Curves(self._store, self._run, id="curves")
         yield Footer(compact=True)
 
@@ -122,7 +123,7 @@ class RunScreen(Screen[None]):
     def _analysed(self, tree: RunTree, found: list[LoggedValue]) -> None:
         self.run_tree = self._pane.run_tree = tree
         self.query_one(IterationTree).show_run(tree)
-        self.query_one(SourceView).show_run(tree, found)
+        self.query_one(SourcePane).show_run(tree, found)
         self.query_one(Curves).show_run(tree)
         self._show_status()
 
@@ -130,7 +131,7 @@ class RunScreen(Screen[None]):
         records, tree = self.records, self.run_tree
         parts = [printable(self._run)]
         if tree is not None:
-            parts.append(f"{tree.status}, {tree.innermost_iterations()} iterations, {size(tree.bytes)}")
+            parts.append(f"{tree.status}, {tree.innermost_iterations()} iterations, {size_text(tree.bytes)}")
         if records.count:
             parts.append(f"{records.cursor + 1}/{records.count}")
         if not records.selection.everything:
@@ -138,10 +139,10 @@ class RunScreen(Screen[None]):
         self.query_one("#status", Static).update(" " + "   ".join(parts))
 
     def say(self, text: str) -> None:
-        """A line for the user."""
+        """Show the user a line."""
         self.notify(printable(text), timeout=6, markup=False)
 
-    # -- what the panes tell -----------------------------------------------------------------------
+    # -- messages of the panes -----------------------------------------------------------------------
 
     def on_record_pane_shown(self) -> None:
         """Another record is shown."""
@@ -154,7 +155,7 @@ class RunScreen(Screen[None]):
     def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[TreeItem | None]) -> None:
         """The values of the iteration, in the source."""
         if (item := event.node.data) is not None:
-            self.query_one(SourceView).choose(item.path)
+            self.query_one(SourcePane).choose(item.path)
 
     def on_tree_node_selected(self, event: Tree.NodeSelected[TreeItem | None]) -> None:
         """Enter on an iteration: its commit."""
@@ -176,7 +177,7 @@ class RunScreen(Screen[None]):
         (self.records if pane == "records" else self.query_one(f"#{pane}")).focus()
 
     def action_records(self, what: str, by: int = 0) -> None:
-        """Something that the record pane does, forwards or backwards where that is a question."""
+        """Something that the record pane does, forwards or backwards where it has both."""
         if self.pane == "curves" and what == "again":
             self.query_one(Curves).action_turn(by)
             return
@@ -190,7 +191,7 @@ class RunScreen(Screen[None]):
         self.app.push_screen(TextPage("Keys", HELP))
 
     def action_plan(self) -> None:
-        """Colour the redo set of the chosen iteration, or no longer."""
+        """Colour the redo set of the chosen iteration, or take the colour away."""
         records, item = self.records, self.chosen()
         if self.run_tree is None:
             self.say("the run is still being read")
@@ -222,13 +223,13 @@ class RunScreen(Screen[None]):
         self.say("copied: " + self.app.copied_command(words))  # type: ignore[attr-defined]
 
     def action_compare(self) -> None:
-        """Another run's curves and parameters beside these."""
+        """Another run's curves and parameters next to these."""
         self.action_show("curves")
         self.query_one(Curves).compare()
 
     def action_ask(self) -> None:
         """Hindsight."""
-        source = self.query_one(SourceView)
+        source = self.query_one(SourcePane)
         if self.run_tree is None:
             self.say("the run is still being read")
             return

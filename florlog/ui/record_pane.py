@@ -13,14 +13,14 @@ from textual.message import Message
 from textual.widgets import Static
 
 from florlog.errors import FlorlogError
-from florlog.inspect.forms import detail, place
+from florlog.inspect.record_forms import detail, path_text
 from florlog.inspect.selection import At, RecordSelection
-from florlog.ui.detail import record_detail
-from florlog.ui.lines import LineList
+from florlog.ui.line_list import LineList
 from florlog.ui.prompt import Prompt
-from florlog.ui.recordlist import RecordList
+from florlog.ui.record_detail import record_detail
+from florlog.ui.record_list import RecordList
 
-_NEAR = 5000  # records looked through at once; what may lie further away is looked for in the background
+_MAX_RECORDS_AT_ONCE = 5000  # records; what may be further away is searched in the background
 
 
 class RecordPane(Vertical):
@@ -45,7 +45,7 @@ class RecordPane(Vertical):
         with VerticalScroll(id="detail", can_focus=True):
             yield Static("", id="record", markup=False)
 
-    def on_lines_moved(self, event: LineList.Moved) -> None:
+    def on_line_list_moved(self, event: LineList.Moved) -> None:
         """Show the record at the cursor."""
         if self.list.count:
             entry = self.list.entry(event.row)
@@ -53,11 +53,11 @@ class RecordPane(Vertical):
         self.post_message(self.Shown())
 
     def say(self, text: str) -> None:
-        """A line for the user."""
+        """Show the user a line."""
         self.screen.say(text)  # type: ignore[attr-defined]
 
     def select(self, selection: RecordSelection) -> None:
-        """Show only what is meant."""
+        """Show only the selected records."""
         self.list.selection = selection
         self.list.read()
         self.list.move_to(0)
@@ -138,7 +138,7 @@ class RecordPane(Vertical):
             return
 
         def wanted(entry: Entry, path: Path) -> bool:
-            return needle in f"{type(entry.record).__name__} {place(path)} {detail(entry)}".lower()
+            return needle in f"{type(entry.record).__name__} {path_text(path)} {detail(entry)}".lower()
 
         self._seek(by, None, wanted, f"no further {self._needle}")
 
@@ -149,18 +149,18 @@ class RecordPane(Vertical):
         wanted: Callable[[Entry, Path], bool],
         otherwise: str,
     ) -> None:
-        """The next record that is meant: at once if it is near, else found in the background."""
+        """The next record that is wanted: at once if it is near, else found in the background."""
         records = self.list
         if not records.count:
             return
         lsn = records.lsn(records.cursor)
-        found = next(records.after(lsn, by, types, wanted, _NEAR), None)
+        found = next(records.after(lsn, by, types, wanted, _MAX_RECORDS_AT_ONCE), None)
         if found is not None:
             self.jump(found)
             return
 
         def work() -> None:
-            hit = next(records.after(lsn + by * _NEAR, by, types, wanted), None)
+            hit = next(records.after(lsn + by * _MAX_RECORDS_AT_ONCE, by, types, wanted), None)
             self.app.call_from_thread(self._arrive, hit, otherwise)
 
         self.run_worker(work, thread=True, exclusive=True, group="search")

@@ -5,27 +5,25 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-import torch
 from florlog_wal import Array, Entry, Path, Unencodable, encode_value
 from rich.text import Text
 
-from florlog.inspect.forms import COLOURS, place
+from florlog.inspect.record_forms import TYPE_COLOURS, path_text
 from florlog.reading.render import brief, printable
-from florlog.state.tensors import tensor_from
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _HEX_BYTES = 128
 
 
 def record_detail(entry: Entry, path: Path) -> Text:
-    """What is shown beside the record list."""
+    """The text below the record list."""
     name = type(entry.record).__name__
     text = Text()
-    text.append(f"{name} ", f"bold {COLOURS[name]}")
+    text.append(f"{name} ", f"bold {TYPE_COLOURS[name]}")
     text.append(
         f"LSN {entry.lsn}, {entry.nbytes} bytes, session {entry.session}, previous {entry.prev_lsn}\n"
     )
-    text.append(f"at {place(path)}\n")
+    text.append(f"at {path_text(path)}\n")
     for line, style in _values(getattr(entry.record, "values", ())):
         text.append(line + "\n", style)
     for field in dataclasses.fields(entry.record):
@@ -61,6 +59,10 @@ def _values(values: tuple[tuple[int, str, object], ...]) -> Iterator[tuple[str, 
 
 def tensor_summary(array: Array) -> str:
     """Least, mean and greatest of an array's finite numbers, and their histogram."""
+    import torch  # here: the browser opens without it
+
+    from florlog.state.tensors import tensor_from
+
     try:
         tensor = tensor_from(array.dtype, array.shape, array.data).to(torch.float64).reshape(-1)
     except (ValueError, RuntimeError) as error:

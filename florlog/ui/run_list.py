@@ -15,9 +15,10 @@ from textual.widgets import Footer, Static
 
 from florlog.inspect.run_facts import RunFacts, facts_of
 from florlog.inspect.selection import RecordSelection
-from florlog.reading.render import printable, size
-from florlog.ui.lines import LineList
-from florlog.ui.runscreen import RunScreen
+from florlog.program.units import size_text
+from florlog.reading.render import printable
+from florlog.ui.line_list import LineList
+from florlog.ui.run_screen import RunScreen
 
 _COLOURS = {"complete": "green", "running": "cyan", "crashed": "yellow", "failed": "red"}
 
@@ -31,7 +32,7 @@ class RunList(LineList):
         self._store = store
 
     def read(self) -> None:
-        """Look again at what the store holds."""
+        """Read the store again."""
         fresh, self.runs = not self.runs, list(facts_of(self._store))
         self.set_count(len(self.runs))
         if fresh:
@@ -44,7 +45,7 @@ class RunList(LineList):
         text = Text(f" {printable(run.run)[:32]:<32} ", no_wrap=True)
         text.append(f"{run.status:<9}", _COLOURS.get(run.status, ""))
         text.append(f"{started}  ", "dim")
-        text.append(f"{run.commits:>8} {size(run.nbytes):>8}  ")
+        text.append(f"{run.commits:>8} {size_text(run.nbytes):>8}  ")
         text.append(printable(PurePath(run.begin.script).name), "dim")
         return text
 
@@ -74,7 +75,7 @@ class Runs(Screen[None]):
         """Runs may have come, or ended."""
         self.query_one(RunList).read()
 
-    def on_lines_chosen(self, event: LineList.Chosen) -> None:
+    def on_line_list_chosen(self, event: LineList.Chosen) -> None:
         """A second click."""
         self.action_open()
 

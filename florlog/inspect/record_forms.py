@@ -10,9 +10,10 @@ from typing import Any, Final
 from florlog_wal import Entry, Path
 
 from florlog.following.trust import where
-from florlog.reading.render import brief, duration, jsonable, printable, size
+from florlog.program.units import duration_text, size_text
+from florlog.reading.render import brief, jsonable, printable
 
-COLOURS: Final = {
+TYPE_COLOURS: Final = {
     "RunBegin": "bright_blue",
     "RunEnd": "bright_blue",
     "Statement": "bright_black",
@@ -29,7 +30,7 @@ COLOURS: Final = {
 }
 """A colour of the terminal's sixteen for each record type."""
 
-SHORT: Final = {"CheckpointBegin": "CkptBegin", "CheckpointEnd": "CkptEnd"}
+SHORT_TYPES: Final = {"CheckpointBegin": "CkptBegin", "CheckpointEnd": "CkptEnd"}
 """Shorter names of the types for a narrow screen."""
 
 TRUST_COLOURS: Final = {
@@ -54,13 +55,13 @@ _DETAILS: Final[dict[str, Callable[[Any], str]]] = {
     "Statement": lambda r: f"#{r.id} {r.kind} {', '.join(r.names)} at {PurePath(r.file).name}:{r.line}",
     "LoopBegin": lambda r: f"{r.name} length={r.length} start={r.start}",
     "LoopEnd": lambda r: f"count={r.count} left={r.left}",
-    "Commit": lambda r: f"{_values(r.values)} {duration(r.seconds)}".lstrip(),
+    "Commit": lambda r: f"{_values(r.values)} {duration_text(r.seconds)}".lstrip(),
     "Values": lambda r: _values(r.values),
     "Abort": lambda r: r.reason,
     "CheckpointBegin": lambda r: f"boundary {r.index}",
     "CheckpointEnd": lambda r: (
-        f"of {r.begin}: state {size(r.state_bytes)}, written {size(r.written_bytes)}, "
-        f"stall {duration(r.snapshot_seconds)}, persist {duration(r.persist_seconds)}"
+        f"of {r.begin}: state {size_text(r.state_bytes)}, written {size_text(r.written_bytes)}, "
+        f"stall {duration_text(r.snapshot_seconds)}, persist {duration_text(r.persist_seconds)}"
     ),
     "Hindsight": lambda r: f"{_values(r.values)} {r.trust} {r.detail}".rstrip(),
     "Note": lambda r: f"{r.kind}: {r.text or brief(r.data, 200)}",
@@ -78,7 +79,7 @@ def detail(entry: Entry, width: int = 400) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-def place(path: Path) -> str:
+def path_text(path: Path) -> str:
     """A path as text, ``-`` for the run itself."""
     return printable(where(path)) if path else "-"
 
@@ -86,10 +87,10 @@ def place(path: Path) -> str:
 def as_text(entry: Entry, path: Path, *, colour: bool = False) -> str:
     """A record as a line with stable columns."""
     name = type(entry.record).__name__
-    kind = coloured(f"{name:<15}", COLOURS[name]) if colour else f"{name:<15}"
+    kind = coloured(f"{name:<15}", TYPE_COLOURS[name]) if colour else f"{name:<15}"
     return (
         f"lsn {entry.lsn:>8}  prev {entry.prev_lsn:>8}  {kind}  {entry.nbytes:>6} B  "
-        f"{place(path):<24}  {detail(entry)}"
+        f"{path_text(path):<24}  {detail(entry)}"
     ).rstrip()
 
 
@@ -121,7 +122,7 @@ def as_row(entry: Entry, run: str, path: Path) -> tuple[Any, ...]:
         entry.session,
         entry.prev_lsn,
         entry.nbytes,
-        "" if not path else place(path),
+        "" if not path else path_text(path),
         detail(entry, 10_000),
     )
 

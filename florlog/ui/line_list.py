@@ -1,4 +1,4 @@
-"""A list of lines that are made when they are shown: as long as a log is, at no cost."""
+"""A list of lines that are made when they are shown: a list of any length opens at once."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from textual.strip import Strip
 class LineList(ScrollView, can_focus=True):
     """Lines with a cursor; a subclass gives ``line``."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"lines--cursor"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"line-list--cursor"}
     DEFAULT_CSS = """
-    Lines { scrollbar-size: 0 1; }
-    Lines > .lines--cursor { background: $surface-lighten-1; }
-    Lines:focus > .lines--cursor { background: $primary-muted; text-style: bold; }
+    LineList { scrollbar-size: 0 1; }
+    LineList > .line-list--cursor { background: $surface-lighten-1; }
+    LineList:focus > .line-list--cursor { background: $primary-muted; text-style: bold; }
     """
     BINDINGS = [  # noqa: RUF012 - textual's way
         Binding("up,k", "move(-1)", show=False),
@@ -44,10 +44,10 @@ class LineList(ScrollView, can_focus=True):
             return self.lines
 
     class Chosen(Moved):
-        """Enter, or a second click: the line at the cursor is meant."""
+        """Enter, or a second click, on the line at the cursor."""
 
     def __init__(self, *, id: str | None = None, width: int = 0) -> None:  # noqa: A002 - textual's name
-        """``width``: of the longest line, as far as one may scroll to the right."""
+        """``width``: columns of the longest line, as far as one may scroll to the right."""
         super().__init__(id=id)
         self.count = 0
         self.cursor = 0
@@ -58,7 +58,7 @@ class LineList(ScrollView, can_focus=True):
         raise NotImplementedError
 
     def set_count(self, count: int) -> None:
-        """Tell how many lines there are."""
+        """Set how many lines there are."""
         self.count = count
         self.virtual_size = Size(self.longest, count)
         self.cursor = max(0, min(self.cursor, count - 1))
@@ -92,12 +92,12 @@ class LineList(ScrollView, can_focus=True):
                 self.post_message(self.Chosen(self, row))
 
     def render_line(self, y: int) -> Strip:
-        """textual's call for one line of the screen."""
+        """One line of the screen; textual calls it."""
         row, width = self.scroll_offset.y + y, self.size.width
         if row >= self.count:
             return Strip.blank(width, self.rich_style)
         strip = Strip(self.line(row).render(self.app.console, end=""))
         strip = strip.crop_extend(self.scroll_offset.x, self.scroll_offset.x + width, self.rich_style)
         if row == self.cursor:
-            return strip.apply_style(self.get_component_rich_style("lines--cursor"))
+            return strip.apply_style(self.get_component_rich_style("line-list--cursor"))
         return strip.apply_style(self.rich_style)

@@ -1,4 +1,4 @@
-"""The hindsight dialog: an expression, a place in the source, the iterations; the answer comes from a replay."""
+"""The hindsight dialog: an expression, a line of the source, the iterations; the answer comes from a replay."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from textual.widgets import Input, Label, Static
 
 from florlog.errors import FlorlogError
 from florlog.inspect.asking import log_statement, place_at, replay
-from florlog.inspect.forms import TRUST_COLOURS, place
+from florlog.inspect.record_forms import TRUST_COLOURS, path_text
 from florlog.inspect.source_view import Recorded
-from florlog.reading.render import brief, duration, printable
+from florlog.program.units import duration_text
+from florlog.reading.render import brief, printable
 
 
 class Ask(ModalScreen[None]):
-    """A question may be left while its replay runs: the values are told to who asked, whenever they come."""
+    """The user may leave the dialog while its replay runs: ``answered`` is called whenever the values come."""
 
     BINDINGS = [  # noqa: RUF012 - textual's way
         Binding("escape", "leave", "back"),
@@ -35,13 +36,13 @@ class Ask(ModalScreen[None]):
 
     def __init__(
         self, store: Store, tree: RunTree, sources: list[Recorded], at: tuple[Recorded, int], where: str,
-        told: Callable[[], None],
+        answered: Callable[[], None],
     ):  # fmt: skip
         super().__init__()
         self._store, self._tree, self._sources = store, tree, sources
         self._source, self._line = at
         self._where = where
-        self._told = told  # called when values are in the store
+        self._answered = answered  # called when values are in the store
         self._busy = False
 
     def compose(self) -> ComposeResult:
@@ -61,14 +62,14 @@ class Ask(ModalScreen[None]):
 
     def on_mount(self) -> None:
         """Show the place."""
-        self._show_place()
+        self._show_path_text()
 
     def action_shift(self, by: int) -> None:
         """Another place."""
         self._line = max(1, min(self._line + by, len(self._source.lines)))
-        self._show_place()
+        self._show_path_text()
 
-    def _show_place(self) -> None:
+    def _show_path_text(self) -> None:
         text = Text(no_wrap=True)
         for number in range(max(1, self._line - 1), min(len(self._source.lines), self._line + 1) + 1):
             here = number == self._line
@@ -117,18 +118,20 @@ class Ask(ModalScreen[None]):
 
     def _show(self, found: dict[str, Any]) -> None:
         self._busy = False
-        self._told()
+        self._answered()
         if not self.is_attached:
             return
         plan = found["plan"]
         text = Text(
             f"{len(found['values'])} values from {plan['iterations_redone']} of {plan['iterations_total']} "
-            f"iterations (predicted {duration(plan['predicted_seconds'])}, "
-            f"a full rerun {duration(plan['full_rerun_seconds'])}); stored beside the run\n"
+            f"iterations (predicted {duration_text(plan['predicted_seconds'])}, "
+            f"a full rerun {duration_text(plan['full_rerun_seconds'])}); stored beside the run\n"
         )
         for value in found["values"][:2000]:
             path = tuple(value["path"].items())
-            text.append(f"{place(path):<24} {printable(value['name'])} = {brief(value['value'], 40):<24} ")
+            text.append(
+                f"{path_text(path):<24} {printable(value['name'])} = {brief(value['value'], 40):<24} "
+            )
             text.append(f"{value['trust']}\n", TRUST_COLOURS.get(value["trust"], ""))
         self.query_one("#answer", Static).update(text)
 

@@ -1,4 +1,4 @@
-"""The recorded source; beside each log statement the values of the chosen iteration, or the last ones."""
+"""The recorded source, with the values of the chosen iteration, or the last ones, next to each log statement."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from florlog_wal import Path, Store
 from rich.syntax import Syntax
 from rich.text import Text
 
-from florlog.inspect.source_margin import values_beside
 from florlog.inspect.source_view import Recorded, mark, sources_of
+from florlog.inspect.statement_values import values_by_statement
 from florlog.program.recorded_sources import StatementPlace
 from florlog.reading.reader import LoggedValue
 from florlog.reading.render import brief, printable
-from florlog.ui.lines import LineList
+from florlog.ui.line_list import LineList
 
-_LONGEST = 400
-_HIGHLIGHTED = 1_000_000  # characters of a file that is coloured
+_MAX_LINE_COLUMNS = 400
+_MAX_COLOURED_CHARACTERS = 1_000_000  # characters of a file that is coloured
 
 
-class SourceView(LineList):
+class SourcePane(LineList):
     """All recorded files, one after another."""
 
     def __init__(self, store: Store, *, id: str | None = None) -> None:  # noqa: A002 - textual's name
-        super().__init__(id=id, width=_LONGEST)
+        super().__init__(id=id, width=_MAX_LINE_COLUMNS)
         self.sources: list[Recorded] = []
         self._store = store
         self._tree: RunTree | None = None
@@ -32,7 +32,7 @@ class SourceView(LineList):
         self._coloured: dict[str, list[Text]] = {}
         self._found: list[LoggedValue] = []
         self._path: Path = ()
-        self._beside: dict[StatementPlace, dict[str, Any]] = {}
+        self._values_by_statement: dict[StatementPlace, dict[str, Any]] = {}
 
     def show_run(self, tree: RunTree, found: list[LoggedValue]) -> None:
         """Show a run's source; ``found``: what replays found."""
@@ -55,7 +55,7 @@ class SourceView(LineList):
         """The iteration whose values are shown."""
         self._path = path
         if self._tree is not None:
-            self._beside = values_beside(self._store, self._tree, path, self._found)
+            self._values_by_statement = values_by_statement(self._store, self._tree, path, self._found)
         self.refresh()
 
     def place(self) -> tuple[Recorded, int] | None:
@@ -72,10 +72,10 @@ class SourceView(LineList):
         text.append(f"{'▸' if held else ' '}{number:>4} ", "bold green" if held else "dim")
         text.append_text(self._code(source)[number - 1])
         if held:
-            logged = self._beside.get((source.path, number)) or {}
+            logged = self._values_by_statement.get((source.path, number)) or {}
             shown = ", ".join(f"{printable(name)} = {brief(value, 30)}" for name, value in logged.items())
             note = f"  ◂ {shown or mark(held)}"
-            if not self.scroll_offset.x:  # beside the line, however narrow the screen is
+            if not self.scroll_offset.x:  # next to the line, however narrow the screen is
                 text.truncate(max(30, self.size.width - len(note)), overflow="ellipsis")
             text.append(note, "bold green" if shown else "dim green")
         return text
@@ -85,7 +85,7 @@ class SourceView(LineList):
         if source.path not in self._coloured:
             lines = source.lines
             text = "\n".join(lines)
-            if len(text) < _HIGHLIGHTED:
+            if len(text) < _MAX_COLOURED_CHARACTERS:
                 coloured = (
                     Syntax("", "python", theme="ansi_dark").highlight(text).split("\n", allow_blank=True)
                 )

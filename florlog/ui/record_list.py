@@ -10,23 +10,23 @@ from dataclasses import replace
 from florlog_wal import Entry, Path, Record, SessionInfo, Store
 from rich.text import Text
 
-from florlog.inspect.forms import COLOURS, SHORT, detail, place
-from florlog.inspect.paths import Paths
+from florlog.inspect.record_forms import SHORT_TYPES, TYPE_COLOURS, detail, path_text
+from florlog.inspect.record_paths import Paths
 from florlog.inspect.record_view import selected
 from florlog.inspect.redo_view import PlanOverlay
 from florlog.inspect.selection import RecordSelection
 from florlog.program.stores import sessions_of
-from florlog.ui.lines import LineList
+from florlog.ui.line_list import LineList
 
-_PAGE = 128
-_NARROW = 72  # columns, below which the type's name is shortened
+_RECORDS_PER_PAGE = 128
+_MIN_WIDE_COLUMNS = 72  # columns, below which the type's name is shortened
 
 
 class RecordList(LineList):
     """One line a record.
 
     Without a filter a line's LSN follows from the sessions' summary rows, so a log of any length opens at
-    once; with one, the LSNs of what is meant are collected, 8 bytes each.
+    once; with one, the LSNs of the selected records are collected, 8 bytes each.
     """
 
     def __init__(self, store: Store, run: str, *, id: str | None = None) -> None:  # noqa: A002
@@ -46,7 +46,7 @@ class RecordList(LineList):
         self.read()
 
     def read(self) -> None:
-        """Look again at how far the log reaches."""
+        """Read again how far the log reaches."""
         sessions = sessions_of(self._store, self._run)
         dense = all(sum(s.counts.values()) == s.last_lsn - s.lsn + 1 for s in sessions)
         self._digits = len(str(sessions[-1].last_lsn))
@@ -81,12 +81,12 @@ class RecordList(LineList):
         if self._found is not None:
             return self._store.record(self._found[row])
         first, start, count = next(part for part in reversed(self._ranges) if part[0] <= row)
-        page = (row - first) // _PAGE
-        low = start + page * _PAGE
+        page = (row - first) // _RECORDS_PER_PAGE
+        low = start + page * _RECORDS_PER_PAGE
         if low not in self._pages:
             while len(self._pages) > 16:
                 del self._pages[next(iter(self._pages))]
-            self._pages[low] = list(self._store.scan(low, min(low + _PAGE, start + count)))
+            self._pages[low] = list(self._store.scan(low, min(low + _RECORDS_PER_PAGE, start + count)))
         return self._pages[low][start + row - first - low]
 
     def path(self, entry: Entry) -> Path:
@@ -101,9 +101,9 @@ class RecordList(LineList):
         wanted: Callable[[Entry, Path], bool] = lambda entry, path: True,
         most: int = 2**62,
     ) -> Iterator[int]:
-        """LSNs of records that are shown and meant, from the one behind ``lsn`` on; backwards if ``by`` < 0.
+        """LSNs of records that are shown and wanted, from the one after ``lsn`` on; backwards if ``by`` < 0.
 
-        ``most``: how many LSNs are looked at.
+        ``most``: how many LSNs are read.
         """
         held = self.selection
         if held.types is not None:
@@ -124,13 +124,13 @@ class RecordList(LineList):
         entry = self.entry(row)
         name, path = type(entry.record).__name__, self.path(entry)
         redone = self.overlay is not None and path in self.overlay
-        narrow = self.size.width < _NARROW
+        narrow = self.size.width < _MIN_WIDE_COLUMNS
         text = Text(no_wrap=True)
         text.append("●" if entry.lsn in self.marks else " ", "bold yellow")
         text.append(f"{entry.lsn:>{self._digits}}  ", "dim")
-        text.append(f"{SHORT.get(name, name):<9}  " if narrow else f"{name:<15}  ", COLOURS[name])
-        text.append(place(path) if path else "·", "black on yellow" if redone else "" if path else "dim")
-        text.append(" " * max(1, (18 if narrow else 24) - len(place(path) if path else "·")))
+        text.append(f"{SHORT_TYPES.get(name, name):<9}  " if narrow else f"{name:<15}  ", TYPE_COLOURS[name])
+        text.append(path_text(path) if path else "·", "black on yellow" if redone else "" if path else "dim")
+        text.append(" " * max(1, (18 if narrow else 24) - len(path_text(path) if path else "·")))
         text.append(detail(entry, 200))
         return text
 

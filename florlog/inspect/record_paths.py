@@ -6,7 +6,7 @@ from typing import Any
 
 from florlog_wal import CheckpointBegin, CheckpointEnd, Entry, LoopBegin, LoopEnd, Path, Store, WalError
 
-_KEPT = 4096  # loop executions remembered; one that was forgotten is read again
+_MAX_LOOPS = 4096  # loop executions remembered; one that was forgotten is read again
 
 
 class Paths:
@@ -48,6 +48,6 @@ class Paths:
             return None
 
     def _keep(self, lsn: int, record: LoopBegin) -> None:
-        while len(self._loops) >= _KEPT:
+        while len(self._loops) >= _MAX_LOOPS:
             del self._loops[next(iter(self._loops))]
         self._loops[lsn] = (record.path, record.name)

@@ -12,14 +12,15 @@ from textual.widgets.tree import TreeNode
 
 from florlog.inspect.outline import loop_state, node_state
 from florlog.inspect.redo_view import PlanOverlay
-from florlog.reading.render import duration, printable
+from florlog.program.units import duration_text
+from florlog.reading.render import printable
 
-_MOST = 100  # children of one line; more are folded into ranges
+_MAX_CHILDREN = 100  # children of one line; more are folded into ranges
 
 
 @dataclass(slots=True)
 class TreeItem:
-    """What a line of the tree stands for: iterations ``first`` to ``last`` of a loop execution."""
+    """What a line of the tree shows: iterations ``first`` to ``last`` of a loop execution."""
 
     loop: Loop
     first: int
@@ -70,8 +71,8 @@ class IterationTree(Tree[TreeItem | None]):
             return
         size = item.last - item.first + 1
         step = 1
-        while size > step * _MOST:
-            step *= _MOST
+        while size > step * _MAX_CHILDREN:
+            step *= _MAX_CHILDREN
         for first in range(item.first, item.last + 1, step):
             self._add(node, TreeItem(item.loop, first, min(first + step - 1, item.last)))
 
@@ -87,7 +88,7 @@ class IterationTree(Tree[TreeItem | None]):
     def _label(self, item: TreeItem) -> Text:
         loop = item.loop
         assert self._run_tree is not None
-        seconds = duration(sum(loop.seconds[item.first : item.last + 1]))
+        seconds = duration_text(sum(loop.seconds[item.first : item.last + 1]))
         if item.whole:
             state = loop_state(self._run_tree, loop)
             text = Text(f"{printable(loop.name)} ")
@@ -105,7 +106,7 @@ class IterationTree(Tree[TreeItem | None]):
         if state != "committed":
             text.append(f" {state}", "red" if state == "aborted" else "yellow")
         if item.first in loop.images:
-            text.append(" \u25c6", "magenta")  # an image stands at its start
+            text.append(" \u25c6", "magenta")  # an image of its start
         if self.overlay is not None and loop.path(item.first) in self.overlay:
             text.stylize("black on yellow")
         return text

@@ -6,9 +6,9 @@ from florlog_wal import Commit, Entry, LoopBegin, LoopEnd
 
 
 class Clock:
-    """Advanced with each record in order, it tells the seconds of training up to there.
+    """The seconds of training up to the record that it was last advanced with; records come in order.
 
-    florlog's own work is not in it, nor what lies before the first and behind the last loop.
+    florlog's own work does not count, nor what comes before the first loop and after the last.
     """
 
     def __init__(self) -> None:
