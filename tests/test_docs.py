@@ -78,7 +78,7 @@ def train_step(model, optimizer, x, y):
     return loss
 
 def evaluate(model):
-    return float(model.fc.weight.sum())
+    return model.fc.weight.sum().item()
 """
 # An epoch that lasts milliseconds gets no image by itself.
 EVERY_IMAGE = ("params=", "overhead=float('inf'), params=")
@@ -176,7 +176,7 @@ class Reader:
         A hook is called before the lines that have its name as their command, or second word.
         """
         printed = {}
-        for line in self.next("sh").splitlines():
+        for line in filter(None, self.next("sh").splitlines()):
             words = shlex.split(line, comments=True)
             for word in words[:2]:
                 if word.strip("$") in hooks:
@@ -191,7 +191,9 @@ class Reader:
         assert words[0] in ("python", "florlog")
         runs = iter(self.runs())
         words = [re.sub(r"\b(?:RUN|ID)\b", lambda _: next(runs), word) for word in words]
-        self._nursery.run(self._store, *(words if words[0] == "florlog" else words[1:]))
+        if words[0] == "python":
+            words = [str(self.folder / words[1]), *words[2:]]
+        self._nursery.run(self._store, *words)
         return (self._nursery.directory / "output.txt").read_text(encoding="utf-8")
 
     def runs(self) -> list[str]:
@@ -317,7 +319,7 @@ def bisect(reader: Reader) -> None:
 
 
 def inspect(reader: Reader) -> None:
-    for needed in ("pyarrow", "duckdb", "matplotlib", "tensorboard", "mlflow"):
+    for needed in ("pyarrow", "duckdb", "matplotlib", "tensorboard"):
         pytest.importorskip(needed)
     recorded(reader, times=2)
     said = reader.sh()
