@@ -1,8 +1,15 @@
-"""Imports point downwards only: florlog -> florlog_recovery -> florlog_wal, read off the source by ast."""
+"""Imports point downwards only.
+
+Which room may import which is a contract in pyproject.toml that `make lint` checks with import-linter; here it is shown
+that the contract notices an upward import.  What a package may import of other people's is an allow-list below, read
+off the source by ast.
+"""
 
 from __future__ import annotations
 
 import ast
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,3 +82,35 @@ def test_every_layer_is_where_this_test_looks_for_it(layer: str) -> None:
 def test_an_upward_import_is_found_wherever_it_stands(statement: str) -> None:
     names = {name for _, name in imports(statement)}
     assert names - ALLOWED["florlog_wal"] - {"florlog_wal"} - sys.stdlib_module_names == names
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("florlog/state/tree.py", "import florlog.redo.wire"),
+        ("florlog/reading/render.py", "def later():\n    from florlog.commands import main\n    main()"),
+        ("florlog/source/names/syntax.py", "from florlog.source.skip import acts"),
+        ("florlog/errors.py", "if TYPE_CHECKING:\n    from florlog.program import stores"),
+        ("recovery/florlog_recovery/tree.py", "def later():\n    import florlog.errors"),
+        ("florlog/loose.py", ""),
+    ],
+)
+def test_the_contract_of_the_rooms_notices(module: str, line: str, tmp_path: Path) -> None:
+    skip = shutil.ignore_patterns("__pycache__")
+    for folder in ("florlog", "wal", "recovery"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=skip)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    assert contracts(tmp_path) == 0
+    with (tmp_path / module).open("a") as file:
+        file.write(f"\n{line}\n")
+    assert contracts(tmp_path) == 1
+
+
+def contracts(folder: Path) -> int:
+    """The exit code of import-linter over a copy of the packages."""
+    path = ":".join(str(folder / part) for part in (".", "wal", "recovery"))
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-logo", "--no-cache"]
+    done = subprocess.run(
+        command, cwd=folder, env={"PYTHONPATH": path, "PATH": ""}, capture_output=True, check=False
+    )
+    return done.returncode
