@@ -29,10 +29,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def lint(session: nox.Session) -> None:
-    """ruff: rules and formatting."""
-    session.install("-c", "constraints.txt", "ruff")
+    """ruff: rules and formatting; import-linter: which room imports which."""
+    install(session)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-logo", "--no-cache")
 
 
 @nox.session(python=PYTHONS)
