@@ -29,7 +29,9 @@ PAGES = sorted(
     if not any(part.startswith(".") for part in page.relative_to(ROOT).parts)
 )
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-FENCE = re.compile(r"(?P<before>[^\n]*)\n```(?P<kind>python|sh|ipython)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"(?P<before>[^\n]*)\n```(?P<kind>python|sh|ipython)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
+)
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
 
 # The pages whose blocks another test runs.
