@@ -116,6 +116,28 @@ def test_every_link_inside_the_repository_leads_somewhere(page: Path) -> None:
     assert [link for link in inside if not (page.parent / link).exists()] == []
 
 
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_to_a_heading_finds_it(page: Path) -> None:
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        file, _, heading = link.partition("#")
+        if heading and "://" not in link:
+            assert heading in anchors(page.parent / file if file else page), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_module_that_a_page_names_by_its_path_is_there(page: Path) -> None:
+    named = re.findall(
+        r"`((?:tests|florlog|wal|recovery|benchmarks|examples)/[\w/]+\.py)\b", page.read_text("utf-8")
+    )
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_python_block_parses(page: Path) -> None:
     for block in blocks(page):
@@ -243,7 +265,7 @@ def readme(reader: Reader) -> None:
 
 
 def hindsight(reader: Reader) -> None:
-    recorded(reader, times=3)
+    recorded(reader, times=2)
     reader.edit("train.py", ASKED)
     reader.sh()
     said = reader.sh()
