@@ -66,7 +66,12 @@ def one(data: bytes) -> None:
         # The same with a correct checksum, so that the code after the check is reached.
         sealed = checksum(data[8:], 7).to_bytes(8, "big") + data[8:]
         attempt(lambda: encode(decode(7, sealed).record, 7, 1, 1), CorruptRecord)
-    attempt(lambda: (deltas.head(data), deltas.apply(data, bytearray(b"x" * 32))), deltas.NotADelta)
+    attempt(lambda: _apply_delta(data), deltas.NotADelta)
+
+
+def _apply_delta(data: bytes) -> None:
+    deltas.head(data)
+    deltas.apply(data, bytearray(b"x" * 32))
 
 
 def attempt(work: Callable[[], object], allowed: type[Exception]) -> None:

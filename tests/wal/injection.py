@@ -96,7 +96,7 @@ def _child(work: Callable[[], None], thread: Thread, ready: int, go: int) -> Non
             wait()
             original(writer)
 
-        LogWriter._run = attached  # type: ignore[method-assign]
+        LogWriter._run = attached  # type: ignore[assignment, method-assign]
     work()
 
 

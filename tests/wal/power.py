@@ -113,7 +113,8 @@ def _events(calls: Iterator[str], root: str) -> Iterator[Event]:
         if result.startswith("-"):
             continue
         strings = [bytes.fromhex(text.replace("\\x", "")) for text in _STRING.findall(rest)]
-        fd, path = _FD.match(rest).groups() if _FD.match(rest) else ("", "")
+        opened = _FD.match(rest)
+        fd, path = opened.groups() if opened else ("", "")
         path = bytes.fromhex(path.replace("\\x", "")).decode() if "\\x" in path else path
         names = [text.decode() for text in strings] if name in ("openat", "rename", "unlink", "mkdir") else []
         if not any(text.startswith(root) for text in [path, *names]):
