@@ -68,7 +68,7 @@ def fitted(notes: Iterable[Mapping[str, Any]]) -> CostModel:
         slope = (products - size * seconds / count) / spread
         if slope > 0:
             bandwidth = 1.0 / slope
-        if seconds / count - size / count / bandwidth < 0:
+        if seconds > 0 and seconds / count - size / count / bandwidth < 0:
             bandwidth = size / seconds
     fixed = seconds / count - size / count / bandwidth
     if fixed < MIN_RESTORE_SECONDS and seconds > 0:  # the default bandwidth is too slow for this machine
