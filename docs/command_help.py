@@ -8,14 +8,14 @@ from __future__ import annotations
 import argparse
 import os
 
-from florlog.commands import COMMANDS, command, parser
+from florlog.commands import COMMANDS, parser
 
 os.environ["COLUMNS"], os.environ["NO_COLOR"] = "100", "1"  # the same text on any terminal
 
 
 def table() -> str:
     """A Markdown table of all commands, each linked to its page."""
-    rows = "\n".join(f"| [{name}]({name}.md) | {command(name).HELP} |" for name in COMMANDS)
+    rows = "\n".join(f"| [{name}]({name}.md) | {text} |" for name, text in COMMANDS.items())
     return f"| command | what it does |\n|---|---|\n{rows}"
 
 
