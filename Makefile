@@ -12,21 +12,23 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 # Two test processes with two threads each spin for the same two cores: ten times slower than one thread each.
-test crash: export OMP_NUM_THREADS ?= 1
+test crash docs: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types crash flips fuzz bench docs clean
+.PHONY: help demo test lint types crash flips fuzz bench docs docs-update nox clean
 
 help:
 	@echo 'make demo    record, kill, resume and ask afterwards: a guided tour in under two minutes'
 	@echo 'make test    lint, types and the test suite'
 	@echo 'make lint    ruff: rules and formatting'
-	@echo 'make types   mypy --strict over the packages'
+	@echo 'make types   mypy --strict over the packages and what the tests build on'
 	@echo 'make crash   kill writers at random instants, check what is left'
 	@echo 'make flips   flip every bit of two small stores, read them each time (three quarters of an hour)'
 	@echo 'make fuzz    the decoders, led by coverage (atheris); make fuzz ARGS="--seconds 600"'
 	@echo 'make bench   the benchmarks'
-	@echo 'make docs    check the documentation: links, commands, examples'
+	@echo 'make docs    check the documentation: links, help of the commands, every block of code'
+	@echo 'make docs-update   write the help of the commands into their pages'
+	@echo 'make nox     the checks on each Python of 3.11, 3.12 and 3.13 that is installed'
 	@echo 'make clean   remove what the other verbs made'
 
 # The stamp is written last: an interrupted set-up starts over, a changed pin sets up again.
@@ -73,7 +75,14 @@ bench: $(STAMP)
 	  echo "== $$script"; $(BIN)/python "$$script"; done
 
 docs: $(STAMP)
-	$(BIN)/python -m pytest tests/test_docs.py $(ARGS)
+	$(BIN)/cog --check --diff --verbosity 1 -e -I docs docs/commands/*.md
+	$(BIN)/python -m pytest tests/test_docs.py tests/inspect/test_tutorial.py tests/wal/test_readme.py $(ARGS)
+
+docs-update: $(STAMP)
+	$(BIN)/cog -r --verbosity 1 -e -I docs docs/commands/*.md
+
+nox: $(STAMP)
+	$(BIN)/nox $(ARGS)
 
 clean:
-	rm -rf $(VENV) .demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .nox .demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

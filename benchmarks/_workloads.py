@@ -1,4 +1,4 @@
-"""The trainings that `overhead.py` records; each is made afresh for each run."""
+"""The trainings that `overhead.py` and `steady.py` record; each is built anew for each run."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
     python benchmarks/analysis.py [--lines N]
 
-The package is made of this repository's corpus of training scripts, each copied under names of its own until there are
-so many lines.  Each figure is the least of three runs; `again` is the same question put once more in one process.
+The package is made from this repository's corpus of training scripts, which are copied under new names until there are
+that many lines.  Each figure is the least of three runs; `again` is the same question asked once more in one process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from florlog.hindsight.request import program_of
+from florlog.hindsight.requesting import program_of
 from florlog.source.carry.changeset import loop_effects
 from florlog.source.diff.source_diff import compare
 from florlog.source.edit.loop_choice import choose
@@ -23,7 +23,7 @@ SCRIPTS = Path(__file__).parents[1] / "tests" / "corpus" / "scripts"
 
 
 def package(lines: int) -> dict[str, str]:
-    """So many lines of training scripts."""
+    """At least ``lines`` lines of training scripts, by file name."""
     texts = [path.read_text() for path in sorted(SCRIPTS.rglob("*.py"))]
     files: dict[str, str] = {}
     count = 0
@@ -35,7 +35,7 @@ def package(lines: int) -> dict[str, str]:
 
 
 def seconds(work: Callable[[], object], times: int = 3) -> float:
-    """CPU time of this thread, the least of some runs."""
+    """CPU time of this thread in seconds, the least of ``times`` runs."""
     found = []
     for _ in range(times):
         begun = time.thread_time()

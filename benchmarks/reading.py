@@ -1,9 +1,9 @@
 """What reading costs: python benchmarks/reading.py [--records N] [--format text|json]
 
-The same run twice, once a hundred times as long: what is done to show a screen must not grow with the log, and a
-table must not cost more than a scan of the records it is made of.  The bounds are the project's goals.  Times
-are CPU time, as a busy machine says little by its clock; of the browser that of the thread that draws, while the
-analysis goes on in another.
+It reads the same run twice, once a hundred times as long.  The work to show a screen must not grow with the log, and a
+table must not cost more than a scan of its records.  The bounds are the project's goals.  Times are CPU time, because
+wall time says little on a busy machine.  For the browser it is the CPU time of the drawing thread, while the analysis
+goes on in another.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import florlog
 from florlog.inspect.selection import RecordSelection
 from florlog.program.stores import open_store
 from florlog.ui.app import Browser
-from florlog.ui.runscreen import RunScreen
+from florlog.ui.run_screen import RunScreen
 
 EPOCHS = 100
 

@@ -1,23 +1,23 @@
-"""What a question costs afterwards: florlog's replay beside a full rerun and flordb, on the same training.
+"""What a question costs afterwards: florlog's replay, a full rerun and flordb, on the same training.
 
     python benchmarks/replay.py                            30 epochs of 200 steps: a quarter of an hour
     python benchmarks/replay.py --steps 30 --rounds 1      a quick look
     python benchmarks/replay.py --questions "every step"   one of the questions
     python benchmarks/replay.py --flordb /path/to/python   with a Python that has flordb 4.0.1, torch and git
 
-The questions: one value per epoch from the state as it begins; one step of one epoch; every step, by one worker and by
-as many as there are cores.  A rerun is the plain training with the statement in it, without florlog; it and the
-questions take turns within a round, and a ratio is of one round.  *Loop* is the training loop alone, *wall* the whole
-process with interpreter, imports and data; what florlog adds to start-up is its wall time without its loop, less the
-same of the rerun.  *Parts at once* are as many plain trainings as there are cores, side by side, each of its share
-of the epochs: what the machine lets several workers reach at best.  Prints a Markdown table.
+The questions are: one value per epoch from the state at its beginning; one step of one epoch; every step, by one worker
+and by as many as there are cores.  A rerun is the plain training with the statement in it, without florlog.  It and
+the questions take turns within a round, and a ratio compares times of one round.  *Loop* is the training loop alone,
+*wall* is the whole process with interpreter, imports and data.  What florlog adds to start-up is its wall time without
+its loop, minus the same of the rerun.  *Parts at once* are as many plain trainings as there are cores, side by side,
+each of its share of the epochs: the best that the machine lets several workers reach.  Prints a Markdown table.
 
-The sizes: an epoch of some 3 s (200 steps of 15 ms) with a state of 18 MB (parameters, gradients, Adam's moments)
-stands for one of minutes. What a restored state answers does not depend on the epoch's length, so longer epochs
-have larger ratios, and epochs of a few tenths of a second have no hundredfold to win. A step in the middle of an
-epoch costs half an epoch from the epoch's own image, so 30 epochs give it a sixtyfold, and more where the budget
-paid for images inside. An image takes 0.1 to 0.2 s of CPU, so the recording gets 0.1 for them, one an epoch with
-some to spare; at the default of 0.02 as many are due where epochs take 10 s.
+The sizes: an epoch of about 3 s (200 steps of 15 ms) with a state of 18 MB (parameters, gradients, Adam's moments)
+represents one of minutes.  If a restored state answers the question, the length of the epoch does not matter, so longer
+epochs have larger ratios, and epochs of a few tenths of a second cannot become a hundred times faster.  A step in the
+middle of an epoch costs half an epoch from the epoch's own image, so with 30 epochs it becomes sixty times faster, or
+more if the budget paid for images inside.  An image takes 0.1 to 0.2 s of CPU, so the recording gets an overhead of 0.1
+for them, one per epoch with some to spare; at the default of 0.02 as many are taken if epochs last 10 s.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""What recording adds to training that goes on: recorded and plain epochs take turns within one process.
+"""What recording adds to a long training: recorded and plain epochs take turns within one process.
 
     python benchmarks/steady.py                     all workloads, 60 s each
     python benchmarks/steady.py mlp --seconds 120
 
-Two processes that train the same differ by several percent, because their memory lies elsewhere and a shared machine's
-speed drifts (`overhead.py` compares processes).  Here the same model, loader and memory serve both ways: epochs are
-recorded or plain by turns, in an order that is drawn, and each recorded epoch is compared with the plain ones before
-and after it.  What florlog does between epochs counts as recorded time.  While an epoch is plain the clock of
-florlog's policy stands still, so that images are as frequent as in a training that is recorded throughout; and an
-epoch that begins while an image is being persisted is a recorded one, so that the slowdown is charged where it
-belongs.  *Overhead* is the sum of all recorded time over what the plain epochs beside it say, with the quartiles of
-single epochs and the interval that holds 90 % of resampled sums; *images* is the part of it that their stalls are.
-What is paid once (import, opening, the first image, the end) is given in seconds.
+Two processes that train the same differ by several percent, because their memory is at other addresses and the speed
+of a shared machine drifts (`overhead.py` compares processes).  Here both ways use the same model, loader and memory:
+epochs are recorded or plain in random order, and each recorded epoch is compared with the plain ones before and after
+it.  What florlog does between epochs counts as recorded time.  During a plain epoch the clock of florlog's policy
+stands still, so that images are as frequent as in a training that is recorded throughout.  An epoch that begins while
+an image is being persisted is a recorded one, so that the slowdown is charged where it belongs.  *Overhead* is the sum
+of all recorded time divided by the time of the neighbouring plain epochs, with the quartiles of single epochs and the
+interval that contains 90 % of resampled sums.  *Images* is the part of it that is their stalls.  What is paid once
+(import, opening, the first image, the end) is given in seconds.
 """
 
 from __future__ import annotations

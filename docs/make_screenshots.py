@@ -16,8 +16,8 @@ from textual.widgets import Input
 from florlog.inspect.selection import RecordSelection
 from florlog.program.stores import open_store
 from florlog.ui.app import Browser
-from florlog.ui.ask import Ask
-from florlog.ui.runscreen import RunScreen
+from florlog.ui.ask_dialog import Ask
+from florlog.ui.run_screen import RunScreen
 
 IMAGES = Path(__file__).resolve().parent / "images"
 NORM = "grad_norm=nn.utils.get_total_norm([p.grad for p in model.parameters()])"

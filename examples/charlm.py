@@ -1,11 +1,11 @@
 """A character-level transformer on the source text of Python's standard library, recorded by florlog.
 
     python examples/charlm.py              train; every step goes to the log
-    florlog resume examples/charlm.py      go on after a crash, under the same run
-    florlog replay examples/charlm.py      the values of log statements added since
+    florlog resume examples/charlm.py      continue after a crash, under the same run
+    florlog replay examples/charlm.py      the values of log statements that were added
 
 Batches are windows at random offsets drawn from torch's generator, and the sampled text of each epoch
-draws from it too, so the run is reproducible only if that generator is brought back with the weights.
+draws from it too, so a run is reproducible only if that generator is restored with the weights.
 """
 
 import argparse
@@ -160,7 +160,7 @@ def main():
             run.log(val_loss=val_loss, sample=sample)
             print(f"epoch {epoch}  validation loss {val_loss:.4f}  {sample!r}", flush=True)
 
-        # Still inside the run: what stands after it is not done again when the run is killed just there.
+        # Still inside the run: a resume does not run code after it if the kill came just there.
         if args.out:
             args.out.write_text(json.dumps({"parameters": digest(model)}) + "\n")
 

@@ -1,7 +1,7 @@
 """The guided tour of florlog, as `make demo` runs it: record, kill, resume, ask afterwards.
 
-Works on a copy of examples/digits.py in .demo/, where everything can be looked at afterwards. Every claim
-is checked on the spot; the exit code is 1 if one does not hold.
+It works on a copy of examples/digits.py in .demo/, where you can look at everything afterwards. Every claim
+is checked on the spot; the exit code is 1 if one is false.
 """
 
 import ast
@@ -135,7 +135,7 @@ def record_and_kill():
     heading("1  A training is recorded, and killed")
     say("""digits.py trains a small convolutional network: 8 epochs of 90 steps, with dropout, a shuffling
         DataLoader, Adam and a learning-rate schedule. It logs its loss and its accuracy. In the middle of
-        epoch 3 it gets a SIGKILL, which it cannot catch: no handler runs, no buffer is flushed.""")
+        epoch 3 it is killed by SIGKILL, which it cannot catch: no handler runs, no buffer is flushed.""")
     with start(sys.executable, "digits.py", "--out", "result.json", store=STORE) as process:
         for line in process.stdout:
             print(f"    {line.rstrip()}", flush=True)
@@ -143,7 +143,7 @@ def record_and_kill():
                 time.sleep(0.45)  # about half an epoch
                 process.kill()
     print("    Killed\n", flush=True)
-    check("the script was killed, and left no result", process.returncode == -9 and not result("result.json"))
+    check("the script was killed and left no result", process.returncode == -9 and not result("result.json"))
     print()
     say("Every iteration that had ended is in the log:")
     run(FLORLOG, "runs")
@@ -156,14 +156,14 @@ def result(name):
 
 
 def resume():
-    heading("2  The run goes on where it was")
+    heading("2  The run continues where it was")
     say("""Recovery restores the nearest image of the training state (weights, optimizer, schedule, random
         generators, position in the shuffled data), re-executes the steps from there to the end of the log,
-        comparing each with what the log says of it, and lets the script go on as the same run.""")
+        compares each with the log, and then the script continues as the same run.""")
     run(FLORLOG, "resume", "digits.py")
 
-    say("""Did the crash leave a trace in the result? The same script, never interrupted, into another
-        store:""")
+    say("""Did the crash leave a trace in the result? Here is the same script, never interrupted, recorded into
+        another store:""")
     run(sys.executable, "digits.py", "--out", "reference.json", store=REFERENCE)
     killed, reference = (logged(store, "loss", "accuracy") for store in (STORE, REFERENCE))
     rows = [
@@ -207,24 +207,25 @@ def ask():
     recorded = script.read_text()
 
     heading("3  A question that nobody thought of: which digits were confused, epoch by epoch?")
-    say("""The confusion matrices were not logged. So the statement that would have logged them is added to
-        the script now:""")
+    say(
+        """The confusion matrices were not logged. So a statement that logs them is added to the script now:"""
+    )
     add_after(script, "run.log(accuracy=accuracy)", CONFUSION)
     show_diff(recorded, script.read_text())
-    say("""florlog finds the added statement by comparing the syntax trees, and the cheapest way to execute
-        it: it stands after the step loop, so no step is needed where an image holds the state at the loop's
-        end. The plan, before anything is executed:""")
+    say("""florlog finds the added statement by comparing the syntax trees, and then the cheapest way to execute
+        it. The statement comes after the step loop, so no step is needed where an image has the state at the
+        end of the loop. This is the plan, before anything is executed:""")
     run(FLORLOG, "explain", "digits.py")
-    say("And its execution:")
+    say("Now it is executed:")
     first = run(FLORLOG, "replay", "digits.py", quiet=True)
-    say("So now one knows, for example:")
+    say("Now we know, for example:")
     matrices = select(logged(STORE, "confusion"), "confusion")
     rows = [(dict(path)["epoch"], *most_confused(ast.literal_eval(m))) for path, m in matrices.items()]
     table(("epoch", "mistakes", "the most frequent"), *rows)
 
     heading("4  A question in the inner loop: the gradient norm of each step of epoch 5")
-    say("""Gradients exist only in the middle of a step, and no checkpoint holds them. The steps must be
-        executed again, but only those asked for:""")
+    say("""Gradients exist only in the middle of a step, and no checkpoint has them. The steps must be
+        executed again, but only those that are asked for:""")
     before = script.read_text()
     add_after(script, "loss.backward()", GRAD_NORM)
     show_diff(before, script.read_text())
@@ -244,9 +245,9 @@ def ask():
 
 
 def compare_with_rerun(first, second):
-    heading("5  Were those the true values, and what did they cost?")
-    say("""What one does without florlog: run the changed script again from the start, and wait. It logs both
-        values at the first attempt, so it also tells whether the replay's were the true ones.""")
+    heading("5  Were these the true values, and what did they cost?")
+    say("""Without florlog you would run the changed script again from the start, and wait. Such a rerun logs both
+        values, so it also shows whether the values of the replay were the true ones.""")
     rerun = run(sys.executable, "digits.py", "--out", "rerun.json", store=RERUN)
     replayed, true = (logged(store, "confusion", "grad_norm") for store in (STORE, RERUN))
     confusion, grad_norm = select(replayed, "confusion"), select(replayed, "grad_norm")
@@ -269,7 +270,7 @@ def compare_with_rerun(first, second):
         ),
     )
     say("""The seconds are those of the whole command. Starting Python, importing PyTorch and loading the data
-        are most of a replay of this small run, and nothing of one whose epochs take an hour.""")
+        take most of the time here. If epochs took an hour, they would not matter.""")
     check("the replayed confusion matrices are those of the rerun", confusion == select(true, "confusion"))
     check("so are the replayed gradient norms", grad_norm == wanted and len(wanted) == 90)
     frame = florlog.open(STORE).runs[-1].values("confusion", "grad_norm")

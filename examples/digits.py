@@ -1,8 +1,8 @@
 """Classify scikit-learn's handwritten digits: an ordinary training script, recorded by florlog.
 
     python examples/digits.py              train; every step goes to the log
-    florlog resume examples/digits.py      go on after a crash, under the same run
-    florlog replay examples/digits.py      the values of log statements added since
+    florlog resume examples/digits.py      continue after a crash, under the same run
+    florlog replay examples/digits.py      the values of log statements that were added
 
 The store is $FLORLOG_STORE, else ./.florlog.
 """
@@ -103,7 +103,7 @@ def main():
             run.log(accuracy=accuracy)
             print(f"epoch {epoch}  accuracy {accuracy:.4f}", flush=True)
 
-        # Still inside the run: what stands after it is not done again when the run is killed just there.
+        # Still inside the run: a resume does not run code after it if the kill came just there.
         if args.out:
             args.out.write_text(json.dumps({"parameters": digest(model)}) + "\n")
 

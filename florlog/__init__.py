@@ -13,9 +13,7 @@ statements that were added later, ``florlog resume`` continues a killed run, and
 
 from __future__ import annotations
 
-import sys as _sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from florlog.errors import (
     ChangedError,
@@ -29,36 +27,44 @@ from florlog.errors import (
     StoreError,
     TrackError,
 )
-from florlog.reading.reader import Log, RunView
-from florlog.reading.reader import open_log as open  # noqa: A004 - florlog.open reads a store
-from florlog.recording.run import Iteration, Run
-from florlog.recording.session import current as _current_run
-from florlog.recording.session import run
-from florlog.state.codecs import register
+from florlog.program.loading import load as _load
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from florlog.reading.reader import Log, RunView
+    from florlog.reading.reader import open_log as open  # noqa: A004 - florlog.open reads a store
+    from florlog.recording.current_run import iteration, log, loop, track
+    from florlog.recording.run import Iteration, Run
+    from florlog.recording.session import run
+    from florlog.state.codecs import register
+
+_IMPORTED_ON_USE = {
+    "Iteration": ("florlog.recording.run", "Iteration"),
+    "Log": ("florlog.reading.reader", "Log"),
+    "Run": ("florlog.recording.run", "Run"),
+    "RunView": ("florlog.reading.reader", "RunView"),
+    "iteration": ("florlog.recording.current_run", "iteration"),
+    "log": ("florlog.recording.current_run", "log"),
+    "loop": ("florlog.recording.current_run", "loop"),
+    "open": ("florlog.reading.reader", "open_log"),
+    "register": ("florlog.state.codecs", "register"),
+    "run": ("florlog.recording.session", "run"),
+    "track": ("florlog.recording.current_run", "track"),
+}
+"""Name -> module and name there.  Recording needs torch, and most commands do not: who reads a log waits for less."""
 
 
-def log(**values: Any) -> None:
-    """Log values in the current run, as `Run.log`; raises `NoRunError` outside one."""
-    _current_run("log")._log(_sys._getframe(1), values)
+if not TYPE_CHECKING:  # a type checker that saw this function would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _IMPORTED_ON_USE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, attribute = _IMPORTED_ON_USE[name]
+        found = globals()[name] = getattr(_load(module), attribute)  # found without this function from now on
+        return found
 
 
-def loop(name: str, iterable: Iterable[_T]) -> Iterator[_T]:
-    """Iterate in the current run, as `Run.loop`; raises `NoRunError` outside one."""
-    frame = _sys._getframe(1)
-    return _current_run("loop")._loop(name, iterable, (frame.f_code, frame.f_lineno))
-
-
-def iteration(name: str, index: int) -> Iteration:
-    """A transaction of the current run, as `Run.iteration`; raises `NoRunError` outside one."""
-    frame = _sys._getframe(1)
-    return Iteration(_current_run("iteration"), name, index, (frame.f_code, frame.f_lineno))
-
-
-def track(*, derived: dict[str, Callable[[], Any]] | None = None, **objects: Any) -> None:
-    """Track objects in the current run, as `Run.track`; raises `NoRunError` outside one."""
-    _current_run("track").track(derived=derived, **objects)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_IMPORTED_ON_USE})
 
 
 def load_ipython_extension(shell: Any) -> None:

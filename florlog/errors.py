@@ -1,6 +1,6 @@
 """What a user of florlog can get wrong, each with one line that says what to do.
 
-`FlorlogError` is the base of all of them, and of nothing that florlog itself got wrong.
+`FlorlogError` is the base of all of them.  A mistake of florlog's own is no `FlorlogError`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class LoopError(FlorlogError):
 
 
 class ChangedError(FlorlogError):
-    """A replay or resume does not meet what was recorded: a loop's length, a tracked name."""
+    """A replay or resume meets something else than was recorded: another loop's length, another tracked name."""
 
 
 class ImageError(ChangedError):
-    """An image's state cannot be put back into what the replayed code made; the plan must do without it."""
+    """An image's state cannot be put back into what the replayed code made; the plan has to do without it."""
 
 
 class StoreError(FlorlogError):
@@ -50,7 +50,7 @@ class DivergedError(FlorlogError):
 
 
 class SourceChangedError(FlorlogError):
-    """The script differs from the recording in more than added statements; ``changes`` tells each in a line."""
+    """The script differs from the recording in more than added statements; ``changes`` has a line for each."""
 
     def __init__(self, message: str, changes: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -58,7 +58,7 @@ class SourceChangedError(FlorlogError):
 
 
 class RanksError(FlorlogError):
-    """What several processes computed together is asked of one: a log has rank 0 alone."""
+    """A question is about what several processes computed together, and a log has rank 0 alone."""
 
     def __init__(self, ranks: int) -> None:
         super().__init__(

@@ -1,12 +1,12 @@
 """An executable model of group commit, two environments and crashes, small enough to try everything.
 
-The model keeps what matters for the promises and drops the rest: a record is its LSN, a page its name, the
-tail two segments of frames, LMDB a durable list and one transaction on its way.  A training thread appends
-and takes images, the log's thread commits, and at any point the process may be killed or the power cut; then
+The model keeps what matters for the promises and drops the rest: a record is its LSN, a page is its name, the
+tail is two segments of tail frames, LMDB is a durable list and one transaction under way.  A training thread appends
+and takes images, the log's thread commits, and at any point the process may be killed or the power cut.  Then
 a new writer opens the store and goes on.  `explore` visits every reachable state up to a bound of appends
 and crashes, and checks the promises of ``specs/durability.md`` in each.
 
-Each rule of the design is a switch, so a test can turn one off and see the model find what it is for.
+Each rule of the design is a switch, so a test can turn one off and see which promise then breaks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 
-class Frame(NamedTuple):
+class TailFrame(NamedTuple):
     """A record in the tail or in LMDB: its LSN, the writer that gave it, and the page it names."""
 
     lsn: int
@@ -29,10 +29,10 @@ class Frame(NamedTuple):
 class Rules:
     """The rules of the design; all hold in the code."""
 
-    pages_before_end: bool = True  # an image's end is appended after its pages are durable
+    pages_before_end: bool = True  # the end of an image is appended after its pages are durable
     drain_before_reuse: bool = True  # a segment is filled again only when LMDB has what it held
-    dense_frames_only: bool = True  # only frames that follow LMDB's last record count
-    new_segments_on_open: bool = True  # a writer starts with segments that hold nothing
+    dense_frames_only: bool = True  # only frames that follow LMDB's last record without a gap count
+    new_segments_on_open: bool = True  # a writer starts with empty segments
     recover_tail_first: bool = True  # a writer commits the tail before its first append
 
 
@@ -40,17 +40,20 @@ class Rules:
 class State:
     """Disk, memory and what was promised."""
 
-    log: tuple[Frame, ...] = ()  # in LMDB, durable
+    log: tuple[TailFrame, ...] = ()  # in LMDB, durable
     pages: frozenset[str] = frozenset()  # durable
-    segments: tuple[tuple[Frame, ...], tuple[Frame, ...]] = ((), ())  # as memory has them
-    written: tuple[frozenset[Frame], frozenset[Frame]] = (frozenset(), frozenset())  # may be on the disk
+    segments: tuple[tuple[TailFrame, ...], tuple[TailFrame, ...]] = ((), ())  # as memory has them
+    written: tuple[frozenset[TailFrame], frozenset[TailFrame]] = (
+        frozenset(),
+        frozenset(),
+    )  # may be on the disk
     active: int = 0
     draining: bool = False
-    putting: str = ""  # a page on its way
+    putting: str = ""  # a page that is being stored
     writer: int = 1
     next_lsn: int = 1
-    appended: tuple[Frame, ...] = ()  # by the present writer and those before, as far as they survive
-    promised: int = 0  # the last LSN that a power cut may not take
+    appended: tuple[TailFrame, ...] = ()  # by the present writer and earlier ones, as far as they survived
+    promised: int = 0  # the last LSN that must survive a power cut
     crashes: int = 0
 
 
@@ -63,8 +66,8 @@ def last(state: State) -> int:
     return state.log[-1].lsn if state.log else 0
 
 
-def visible(state: State, frames: list[Frame], rules: Rules) -> tuple[Frame, ...]:
-    """The log as a reader lays it together: LMDB, and what of the tail follows."""
+def visible(state: State, frames: list[TailFrame], rules: Rules) -> tuple[TailFrame, ...]:
+    """The log as a reader sees it: LMDB, followed by tail frames."""
     found = list(state.log)
     if rules.dense_frames_only:
         by_lsn = {frame.lsn: frame for frame in frames}
@@ -91,7 +94,7 @@ def steps(state: State, rules: Rules, appends: int, crashes: int) -> Iterator[tu
     other = 1 - state.active
     if not state.draining and state.segments[state.active]:
         turned = replace(state, active=other, draining=True)
-        yield "turn the segments", _empty(turned, other)
+        yield "swap the segments", _empty(turned, other)
     if state.draining:
         batch = state.segments[1 - state.active]
         new = tuple(frame for frame in batch if frame.lsn > last(state))
@@ -104,12 +107,12 @@ def steps(state: State, rules: Rules, appends: int, crashes: int) -> Iterator[tu
         yield from _power_cuts(state, rules)
 
 
-def last_of(log: tuple[Frame, ...]) -> int:
+def last_of(log: tuple[TailFrame, ...]) -> int:
     return log[-1].lsn if log else 0
 
 
 def _append(state: State, page: str) -> State:
-    frame = Frame(state.next_lsn, state.writer, page)
+    frame = TailFrame(state.next_lsn, state.writer, page)
     held, written = state.segments[state.active], state.written[state.active]
     filled = _fill(state, state.active, (*held, frame))
     pair = (written | {frame}, state.written[1])
@@ -119,17 +122,17 @@ def _append(state: State, page: str) -> State:
 
 
 def _empty(state: State, number: int) -> State:
-    """Fill a segment from its beginning; what it held may still be further on, in memory and on the disk."""
+    """Fill a segment from its beginning; its earlier frames may remain further on, in memory and on the disk."""
     return _fill(state, number, ())
 
 
-def _fill(state: State, number: int, frames: tuple[Frame, ...]) -> State:
+def _fill(state: State, number: int, frames: tuple[TailFrame, ...]) -> State:
     first, second = state.segments
     return replace(state, segments=(first, frames) if number else (frames, second))
 
 
 def _kill(state: State, rules: Rules) -> State:
-    """The process dies; memory that is mapped stays."""
+    """The process dies; mapped memory stays."""
     frames = [frame for held in state.written for frame in held]
     found = visible(state, frames, rules)
     if found != state.appended:
@@ -138,7 +141,7 @@ def _kill(state: State, rules: Rules) -> State:
 
 
 def _power_cuts(state: State, rules: Rules) -> Iterator[tuple[str, State]]:
-    """The power goes; of the tail any subset of frames was written back."""
+    """The power is cut; any subset of the tail frames was written back."""
     frames = sorted({frame for held in state.written for frame in held if frame.lsn > last(state)})
     for count in range(len(frames) + 1):
         for kept in combinations(frames, count):
@@ -151,8 +154,10 @@ def _power_cuts(state: State, rules: Rules) -> Iterator[tuple[str, State]]:
             yield f"power cut, {kept} kept", _reopen(state, found, left, rules)
 
 
-def _reopen(state: State, found: tuple[Frame, ...], left: list[frozenset[Frame]], rules: Rules) -> State:
-    """A new writer opens what a crash left."""
+def _reopen(
+    state: State, found: tuple[TailFrame, ...], left: list[frozenset[TailFrame]], rules: Rules
+) -> State:
+    """A new writer opens the store after a crash."""
     missing = [frame.page for frame in found if frame.page and frame.page not in state.pages]
     if missing:
         raise Broken(f"an image names {missing}, which is not durable: {state}")
@@ -167,7 +172,7 @@ def _reopen(state: State, found: tuple[Frame, ...], left: list[frozenset[Frame]]
 
 
 def explore(rules: Rules, appends: int, crashes: int) -> int:
-    """Visit every reachable state; their number.  Raises `Broken` where a promise does not hold."""
+    """Visit every reachable state and return their number.  Raises `Broken` if a promise does not hold."""
     start = State()
     seen = {start}
     todo = [start]

@@ -1,6 +1,6 @@
 """The redo planner's model, executable: exhaustive search over all walks of a small run tree.
 
-`florlog_recovery.plan` computes the cheapest walk in linear time; this finds it by trying every edge from
+`florlog_recovery.plan` computes the cheapest walk in linear time.  This module finds it by trying every edge from
 every position, as ``specs/planner.md`` defines them.  Tests compare the two.
 """
 
@@ -24,12 +24,12 @@ class Event:
     share: float | None = None  # the requested part of an atom
 
 
-def timeline(tree: RunTree, request: Atoms) -> list[Event]:
-    """All events of the run in order, up to the last requested atom."""
+def timeline(tree: RunTree, atoms: Atoms) -> list[Event]:
+    """All events of the run in order, up to the last requested one of ``atoms``."""
     events: list[Event] = []
 
     def node_events(node: Node) -> None:
-        wanted = request.segments.get(node, {})
+        wanted = atoms.segments.get(node, {})
         for segment in range(len(node.loops) + 1):
             last = segment == len(node.loops)
             cost = node.after if last else node.loops[segment].before
@@ -38,7 +38,7 @@ def timeline(tree: RunTree, request: Atoms) -> list[Event]:
                 loop_events(node.loops[segment])
 
     def loop_events(loop: Loop) -> None:
-        mask = request.leaves.get(loop)
+        mask = atoms.leaves.get(loop)
         events.append(Event("enter", loop))
         for index in range(loop.count + 1):
             events.append(Event("boundary", loop, index))
@@ -46,9 +46,9 @@ def timeline(tree: RunTree, request: Atoms) -> list[Event]:
                 node_events(loop.nodes[index])
             elif index < loop.count or (mask is not None and mask[index]):
                 cost = loop.seconds[index] if index < loop.count else 0.0
-                asked = mask is not None and mask[index]
+                requested = mask is not None and mask[index]
                 events.append(
-                    Event("atom", loop, index, cost, request.leaf_share(loop, index) if asked else None)
+                    Event("atom", loop, index, cost, atoms.leaf_share(loop, index) if requested else None)
                 )
         events.append(Event("exit", loop))
 
@@ -59,17 +59,17 @@ def timeline(tree: RunTree, request: Atoms) -> list[Event]:
 
 
 def cheapest(
-    tree: RunTree, request: Atoms, costs: CostModel, skippable: Collection[Loop] = frozenset()
+    tree: RunTree, atoms: Atoms, costs: CostModel, skippable: Collection[Loop] = frozenset()
 ) -> float:
-    """The least cost of any walk that executes every requested atom, by exhaustive search."""
-    events = timeline(tree, request)
+    """The least cost of any walk that executes every one of ``atoms``, by exhaustive search."""
+    events = timeline(tree, atoms)
     opened = {event.loop: place for place, event in enumerate(events) if event.kind == "enter"}
     closed = {event.loop: place for place, event in enumerate(events) if event.kind == "exit"}
 
     def restores(place: int, start: int) -> Iterator[float]:
-        """The ways on that restore next, standing inside whatever is open at ``place``.
+        """The costs to the end of all ways that restore next, from inside whatever is open at ``place``.
 
-        They may pass over the atoms from ``start`` on that nobody asks for.
+        They may pass over the atoms from ``start`` on that are not requested.
         """
         for target in range(start, len(events)):
             goal = events[target]
@@ -85,7 +85,7 @@ def cheapest(
 
     @cache
     def best(place: int) -> float:
-        """Least cost from before event ``place`` to the end."""
+        """The least cost from before event ``place`` to the end."""
         if place == len(events):
             return 0.0
         event = events[place]
@@ -104,7 +104,7 @@ def cheapest(
             end = closed.get(event.loop)
             if end is not None and all(inner.share is None for inner in events[place:end]):
                 ways.append(best(end + 1))
-        if event.share is not None:  # leave the atom behind what is asked for
+        if event.share is not None:  # leave the atom after its requested share
             after = [0.0] if place + 1 == len(events) else list(restores(place, place + 1))
             ways.extend(event.share * event.cost + way for way in after)
         return min(ways)

@@ -78,7 +78,53 @@ def test_importing_florlog_changes_nothing(tmp_path: Path) -> None:
         "            torch.are_deterministic_algorithms_enabled(), torch.get_default_dtype()]\n"
         "before = state()\n"
         "import florlog\n"
+        "for name in florlog.__all__:\n"  # the modules that are imported when a name is first used
+        "    getattr(florlog, name)\n"
         "print(before == state())"
     )
     assert python(code, tmp_path) == "True"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_florlog_registers_nothing_for_forks(tmp_path: Path) -> None:
+    """A program that forks for its own purposes runs no code of florlog's in the child before it opens a run."""
+    code = (
+        "import os, sys\n"
+        "import numpy, pandas, torch\n"
+        "register, callers = os.register_at_fork, []\n"
+        "def noted(**functions):\n"
+        "    callers.append(sys._getframe(1).f_globals['__name__'])\n"
+        "    register(**functions)\n"
+        "os.register_at_fork = noted\n"
+        "import florlog\n"
+        "for name in florlog.__all__:\n"
+        "    getattr(florlog, name)\n"
+        "print(sorted({name for name in callers if name.startswith('florlog')}))"
+    )
+    assert python(code, tmp_path) == "[]"
+
+
+def test_a_name_of_florlog_is_imported_when_it_is_first_used(tmp_path: Path) -> None:
+    code = (
+        "import sys, florlog\n"
+        "assert set(florlog.__all__) <= set(dir(florlog))\n"
+        "before = 'torch' in sys.modules, 'log' in vars(florlog), hasattr(florlog, 'losses')\n"
+        "florlog.log\n"
+        "print(before, 'torch' in sys.modules, 'log' in vars(florlog))"
+    )
+    assert python(code, tmp_path) == "(False, False, False) True True"
+
+
+def test_what_a_program_does_before_its_run_is_timed_without_imports_of_florlog(tmp_path: Path) -> None:
+    code = (
+        "import time\n"
+        "began = time.perf_counter()\n"
+        "import florlog\n"
+        "from florlog.program.loading import seconds_since_import\n"
+        "florlog.run\n"
+        "imports = time.perf_counter() - began\n"
+        "time.sleep(0.1)\n"
+        "taken = seconds_since_import()\n"
+        "print(0.1 <= taken < 0.1 + imports / 2, imports, taken)"
+    )
+    assert python(code, tmp_path).startswith("True")

@@ -22,17 +22,18 @@ import torch
 from florlog_wal import Unencodable
 
 from florlog.errors import FlorlogError
-from florlog.program import cells as _cells
+from florlog.program.process import this_process
 from florlog.recording.run import Run
 from florlog.source.edit.rewrite import RUNTIME
-from florlog.state.objects import is_user_class, is_user_file
+from florlog.state.stateful import class_has_state_dict
 from florlog.state.tree import flatten
+from florlog.state.user_code import is_user_class, is_user_file
 
-_KNOWN = {"torch", "numpy", "pandas", "scipy", "tqdm", "matplotlib", "PIL", "florlog"} | set(
+_UNDERSTOOD = {"torch", "numpy", "pandas", "scipy", "tqdm", "matplotlib", "PIL", "florlog"} | set(
     sys.stdlib_module_names
 )
-_DEEP = 3
-_MANY = 50
+_MAX_DEPTH = 3  # of containers and objects in a variable
+_MAX_ITEMS = 50  # of a container that is looked through
 
 
 class Attributes:
@@ -61,7 +62,7 @@ class Runtime:
         self.entered = False
         self.on_first_loop: Callable[[], None] = lambda: None
         self._wrapped: dict[int, Attributes] = {}
-        self._told: list[list[tuple[str, Any]]] = []
+        self._statements: list[list[tuple[str, Any]]] = []
         self._thread = threading.get_ident()
         self._process = os.getpid()
 
@@ -89,10 +90,10 @@ class Runtime:
         if not self.entered:
             self.entered = True
             self.on_first_loop()
-        around = {outer.split("#")[0] for outer, _ in self.run._stack[-1].path}
+        around = self.run.open_loops
         while name in around:
             name += "_"
-        return self.run._loop(name, iterable, (frame.f_code, frame.f_lineno))
+        return self.run.loop_at((frame.f_code, frame.f_lineno), name, iterable)
 
     @staticmethod
     def passes() -> Iterator[int]:
@@ -105,28 +106,28 @@ class Runtime:
         """A statement begins to evaluate its arguments."""
         if not self._active():
             return 0
-        self._told.append([])
-        return len(self._told)
+        self._statements.append([])
+        return len(self._statements)
 
     def see(self, name: str, value: Any) -> Any:
-        """A value that the statement tells."""
-        if self._active() and self._told:
-            self._told[-1].append((name, value))
+        """A value that the statement prints or logs."""
+        if self._active() and self._statements:
+            self._statements[-1].append((name, value))
         return value
 
     def said(self, mark: int, result: Any) -> Any:
         """The statement has run: its values are logged."""
         if mark:
-            told = self._told[mark - 1]
-            del self._told[mark - 1 :]
-            values = {name: self._loggable(name, value) for name, value in told}
+            seen = self._statements[mark - 1]
+            del self._statements[mark - 1 :]
+            values = {name: self._loggable(name, value) for name, value in seen}
             if values:
-                self.run._log(sys._getframe(1), values)
+                self.run.log_at(sys._getframe(1), values)
         return result
 
     def _loggable(self, name: str, value: Any) -> Any:
         try:
-            return self.run._encodable(name, value)
+            return self.run.loggable(name, value)
         except FlorlogError:
             return re.sub(r"0x[0-9a-f]+", "0x", str(value))
 
@@ -139,7 +140,8 @@ class Runtime:
             if is_user_file(current.f_code.co_filename):
                 frames.append(current)
             # Around a notebook's cell are the shell's frames.
-            outermost = current.f_code.co_name == "<module>" and _cells.is_cell(current.f_code.co_filename)
+            code = current.f_code
+            outermost = code.co_name == "<module>" and this_process.notebook.has_code_of(code.co_filename)
             current = None if outermost else current.f_back
         found: dict[str, Any] = {}
         seen: set[int] = set()
@@ -162,10 +164,14 @@ class Runtime:
             self.tracked.update(new)
             self.run.track(**new)
         if self.opaque:
-            self.run._states.withhold()
+            self.run.withhold_images()
 
     def _consider(self, name: str, value: Any, found: dict[str, Any], seen: set[int], depth: int) -> None:
-        if name.startswith("__") or id(value) in seen or (not depth and _cells.is_shells(name)):
+        if (
+            name.startswith("__")
+            or id(value) in seen
+            or (not depth and this_process.notebook.is_shell_variable(name))
+        ):
             return
         kind: Any = type(value)
         if isinstance(value, torch.nn.Module):
@@ -175,12 +181,12 @@ class Runtime:
         elif _has_state(value) and not isinstance(value, type):
             seen.add(id(value))
             self._add(name, value, found)
-        elif kind in (list, tuple, dict) and depth < _DEEP and 0 < len(value) <= _MANY:
+        elif kind in (list, tuple, dict) and depth < _MAX_DEPTH and 0 < len(value) <= _MAX_ITEMS:
             seen.add(id(value))
             items = value.items() if kind is dict else enumerate(value)
             for key, item in items:
                 self._consider(f"{name}_{key}", item, found, seen, depth + 1)
-        elif is_user_class(kind) and depth < _DEEP and hasattr(value, "__dict__"):
+        elif is_user_class(kind) and depth < _MAX_DEPTH and hasattr(value, "__dict__"):
             seen.add(id(value))
             for key, item in list(vars(value).items()):
                 self._consider(key, item, found, seen, depth + 1)
@@ -207,16 +213,12 @@ class Runtime:
 def _has_state(value: Any) -> bool:
     kind = type(value)
     library = kind.__module__.partition(".")[0] == "torch" and "data" not in kind.__module__
-    return (
-        library
-        and callable(getattr(kind, "state_dict", None))
-        and callable(getattr(kind, "load_state_dict", None))
-    )
+    return library and class_has_state_dict(kind)
 
 
 def _is_library_object(value: Any) -> bool:
     kind: Any = type(value)
-    if kind.__module__.partition(".")[0] in _KNOWN or is_user_class(kind):
+    if kind.__module__.partition(".")[0] in _UNDERSTOOD or is_user_class(kind):
         return False
     if isinstance(value, (type, dict, list, tuple)) or (callable(value) and not hasattr(value, "fit")):
         return False

@@ -1,4 +1,4 @@
-"""Arguments that several commands take, and what they mean."""
+"""Arguments that several commands take, and the functions that read them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_script(parser: argparse.ArgumentParser, text: str = "the script") -> Non
 
 
 def number_of(what: str) -> Callable[[str], int]:
-    """How an argument is read that is a number of something, 1 or more."""
+    """A function that reads an argument: a number of something, 1 or more."""
 
     def number(text: str) -> int:
         try:
@@ -48,8 +48,8 @@ def size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def place(text: str) -> IterationPath:
-    """An iteration's address, such as ``epoch=3, step=17``, outermost loop first."""
+def iteration_path(text: str) -> IterationPath:
+    """An iteration's path, such as ``epoch=3, step=17``, outermost loop first."""
     found = [re.fullmatch(r"\s*([^=,]*[^=,\s])\s*=\s*(\d+)\s*", part) for part in text.split(",")]
     steps = tuple((match[1].strip(), int(match[2])) for match in found if match is not None)
     if len(steps) < len(found):

@@ -1,4 +1,4 @@
-"""``florlog explain --effects``: what each loop of a script may change, beside its source."""
+"""``florlog explain --effects``: what each loop of a script may change, next to its source."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from florlog.errors import FlorlogError
-from florlog.programs.hands_free import program_files
+from florlog.programs.program_files import program_files
 from florlog.source.carry.changeset import LoopEffects, loop_effects, report
 from florlog.source.edit.loop_choice import choose
 from florlog.source.edit.rewrite import reading
@@ -15,15 +15,14 @@ from florlog.source.names.syntax import read_as
 
 
 def show_effects(script: str, *, as_json: bool) -> int:
-    """Print the changesets of the loops of a script and its local modules; no run is needed."""
+    """Print the changesets of the loops of a script and its local modules; no run is needed.  The exit code."""
     path = Path(script).absolute()
     if not path.is_file():
         raise FlorlogError(f"there is no script {path}")
     texts = {file: Path(file).read_text(encoding="utf-8") for file in program_files(str(path), path.parent)}
     found = loop_effects(texts)
-    if not any(loop.recorded for loop in found):  # it never heard of florlog: the loops that `record` takes
-        taken = choose(texts).loops
-        with read_as(reading(taken)):
+    if not any(loop.recorded for loop in found):  # it has no florlog loops: show those that `record` takes
+        with read_as(reading(choose(texts).loops)):
             found = loop_effects(texts)
     if as_json:
         print(json.dumps({"loops": [_as_json(loop) for loop in found]}))

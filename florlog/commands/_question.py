@@ -1,18 +1,13 @@
-"""What ``explain`` and ``replay`` have in common: the question that a script puts to a run, and its plan."""
+"""What ``explain`` and ``replay`` have in common: the arguments that make a question."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from florlog_recovery import Plan
-from florlog_wal import Store
-
-from florlog.commands._arguments import add_format, add_script, number_of, run_of_script
-from florlog.errors import SourceChangedError
-from florlog.hindsight.plan_view import PlanView, plan_view
-from florlog.hindsight.request import Question, ask, plan_for
-from florlog.program.terminal import report
+from florlog.commands._arguments import add_format, add_script, number_of
+from florlog.program.stores import store_path
+from florlog.redo.replaying import Question
 
 
 def add_question(parser: argparse.ArgumentParser) -> None:
@@ -37,41 +32,15 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     add_format(parser)
 
 
-def asked(store: Store, options: argparse.Namespace) -> Question:
-    """The question that the arguments make."""
-    script = str(Path(options.script).absolute())
-    try:
-        question = ask(
-            store,
-            run_of_script(store, options),
-            script,
-            options.where,
-            options.first,
-            options.last,
-            force=options.force,
-        )
-    except SourceChangedError as error:
-        for change in error.changes[1:]:
-            report(f"changed: {change}")
-        raise
-    for change in question.changes:
-        report(f"changed: {change}")
-    for text in question.altering:
-        report(f"added code should only observe: {text}")
-    return question
-
-
-def planned(store: Store, options: argparse.Namespace) -> tuple[Question, Plan, PlanView]:
-    """The question, the cheapest plan that answers it, and what to show of that."""
-    question = asked(store, options)
-    plan = plan_for(question)
-    view = plan_view(
-        plan,
-        question.request,
-        question.costs,
-        answered_from_log=len(question.answered),
-        reasons=question.reasons,
-        pieces=question.pieces,
-        passing=question.passing,
+def question_of(options: argparse.Namespace, run: str) -> Question:
+    """The question that the arguments put to a run."""
+    return Question(
+        store=str(store_path(options.store)),
+        run=run,
+        script=str(Path(options.script).absolute()),
+        where=options.where,
+        first=options.first,
+        last=options.last,
+        force=options.force,
+        workers=getattr(options, "workers", 1),  # which ``explain`` has not
     )
-    return question, plan, view

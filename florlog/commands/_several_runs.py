@@ -8,45 +8,44 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from florlog.commands._question import question_of
 from florlog.commands._text_table import table
 from florlog.errors import FlorlogError
 from florlog.program.stores import open_store, store_path
-from florlog.program.terminal import report
-from florlog.questions.versions import Version, replay_versions, runs_of
+from florlog.questions.answer_json import answer_json
+from florlog.questions.versions import Version, replay_versions, report_versions, runs_of
 
 
-def replay_runs(options: argparse.Namespace, passed_on: Sequence[str]) -> int:
+def replay_runs(options: argparse.Namespace) -> int:
     """Replay each run from its own source, and print what was found; the exit code."""
-    script = str(Path(options.script).absolute())
-    if not Path(script).is_file():
-        raise FlorlogError(f"there is no script {script}")
+    question = question_of(options, "")
+    if not Path(question.script).is_file():
+        raise FlorlogError(f"there is no script {question.script}")
     with open_store(store_path(options.store), "r") as store:
         named = [run for run in (options.run or "").split(",") if run]
-        runs = runs_of(store, script) if options.all else list(dict.fromkeys(named))
-        found = replay_versions(store, script, runs, [*passed_on, f"--workers={options.workers}"])
+        runs = runs_of(store, question.script) if options.all else list(dict.fromkeys(named))
+        found = replay_versions(store, runs, question)
+    answers = [_as_json(version) for version in found]
     if options.format == "json":
-        print(json.dumps({"runs": [_as_json(version) for version in found]}))
+        print(json.dumps({"runs": answers}))
     else:
-        _print_table(found)
-    for version in found:
-        if version.refused:
-            report(f"run {version.run} has no values: {version.refused}")
-        elif version.answer["differences"]:
-            report(f"run {version.run} differs from its recording: {version.answer['differences'][0]}")
-    if all(version.refused for version in found):
+        _print_table(answers)
+    report_versions(found)
+    answered = [version.replayed for version in found if version.replayed is not None]
+    if not answered:
         return 2
-    return 1 if any(version.answer.get("differences") for version in found) else 0
+    return 1 if any(replayed.answer.differences for replayed in answered) else 0
 
 
 def _as_json(version: Version) -> dict[str, Any]:
-    if version.refused:
+    if version.replayed is None:
         return {"run": version.run, "refused": version.refused}
-    return {key: value for key, value in version.answer.items() if key != "differences"}
+    return answer_json(version.replayed)
 
 
-def _print_table(found: Sequence[Version]) -> None:
+def _print_table(answers: Sequence[dict[str, Any]]) -> None:
     rows: list[dict[str, Any]] = []
-    values = [(version.run, value) for version in found for value in version.answer.get("values", ())]
+    values = [(answer["run"], value) for answer in answers for value in answer.get("values", ())]
     loops = dict.fromkeys(loop for _, value in values for loop in value["path"])
     cells: dict[tuple[Any, ...], dict[str, Any]] = {}
     for run, value in values:

@@ -12,7 +12,7 @@ from typing import Any
 
 from florlog.reading.render import jsonable, printable
 
-_WIDEST = 60  # characters of a value
+_MAX_CELL_CHARACTERS = 60  # characters of a value
 
 
 def table(rows: Sequence[Mapping[str, Any]], most: int) -> str:
@@ -32,4 +32,4 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.7g}"
     text = printable(value) if isinstance(value, str) else json.dumps(jsonable(value))
-    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
+    return text if len(text) <= _MAX_CELL_CHARACTERS else f"{text[: _MAX_CELL_CHARACTERS - 3]}..."

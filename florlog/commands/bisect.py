@@ -12,8 +12,6 @@ from florlog.questions.bisection import First, first
 from florlog.reading.reader import RunView
 from florlog.reading.render import brief, jsonable, printable
 
-HELP = "Find the first iteration at which a condition on values or on the state holds."
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

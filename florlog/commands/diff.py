@@ -14,8 +14,6 @@ from florlog.reading.reader import Log
 from florlog.reading.render import brief, printable
 from florlog.reading.run_diff import differences
 
-HELP = "Compare two runs: parameters, source, environment, and the first iteration whose values differ."
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 
+from florlog.commands._arguments import run_of_script
 from florlog.commands._effects import show_effects
-from florlog.commands._question import add_question, planned
-from florlog.hindsight.plan_view import plan_text
+from florlog.commands._question import add_question, question_of
+from florlog.hindsight.plan_view import plan_text, view_of
 from florlog.program.stores import open_store, store_path
+from florlog.redo.replaying import planned
 
-__all__ = ["HELP", "arguments", "run"]
-
-HELP = "Show the plan of a replay and its predicted cost; execute nothing."
+__all__ = ["arguments", "run"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,13 +30,15 @@ def run(options: argparse.Namespace) -> int:
     if options.effects:
         return show_effects(options.script, as_json=options.format == "json")
     with open_store(store_path(options.store), "r") as store:
-        question, _, view = planned(store, options)
+        tree = run_of_script(store, options)
+        request, plan = planned(store, tree, question_of(options, tree.run))
+    view = view_of(plan, request)
     if options.format == "json":
         print(json.dumps(view))
     else:
-        for added in question.added:
+        for added in request.added:
             print(f"added: {added}")
-        for note in question.notes:
+        for note in request.remarks.images:
             print(f"note: {note}")
         print(plan_text(view))
     return 0

@@ -6,18 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Literal
 
-from florlog.commands._arguments import place
-from florlog.export.state_file import write_state, writer_of
-from florlog.export.to_mlflow import write_mlflow
-from florlog.export.to_tensorboard import write_tensorboard
+from florlog.commands._arguments import iteration_path
 from florlog.export.value_file import FORMATS, write_values
 from florlog.following.trust import where
 from florlog.program.stores import open_store, store_path
 from florlog.reading.reader import Log, RunView
 from florlog.reading.render import printable
-from florlog.redo.past_state import state_at
-
-HELP = "Write a run's values or a state for other tools: files, TensorBoard, MLflow, safetensors."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,12 +34,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "state",
         help="the state at an iteration, as safetensors or for torch.load",
         description="Write the state at an iteration: tensors by name, other values in the metadata (safetensors), "
-        "or a file that torch.load reads with weights_only=True. Where no image stands the recorded script is "
+        "or a file that torch.load reads with weights_only=True. Where there is no image the recorded script is "
         "executed from the nearest one on; exit code 1 if that does not give what was recorded.",
     )
     state.add_argument("run", metavar="RUN", nargs="?", help="the run (default: the newest)")
     state.add_argument(
-        "--at", metavar="PLACE", type=place, required=True, help="the iteration, such as 'epoch=3, step=17'"
+        "--at",
+        metavar="PLACE",
+        type=iteration_path,
+        required=True,
+        help="the iteration, such as 'epoch=3, step=17'",
     )
     state.add_argument("--end", action="store_true", help="the iteration's end instead of its start")
     state.add_argument(
@@ -63,18 +61,24 @@ def run(options: argparse.Namespace) -> int:
             count = write_values(view.columns(*(options.name or ())), options.output, options.format)
             print(f"{count} rows of run {printable(view.id)} in {options.output}")
         elif options.what == "tensorboard":
+            from florlog.export.to_tensorboard import write_tensorboard
+
             count = write_tensorboard(view, options.output)
             print(f"{count} values of run {printable(view.id)} below {options.output}")
         elif options.what == "state":
             print(_state(view, options))
         else:
-            print(
-                f"run {printable(view.id)} is MLflow run {write_mlflow(view, options.uri, options.experiment)}"
-            )
+            from florlog.export.to_mlflow import write_mlflow
+
+            made = write_mlflow(view, options.uri, options.experiment)
+            print(f"run {printable(view.id)} is MLflow run {made}")
     return 0
 
 
 def _state(view: RunView, options: argparse.Namespace) -> str:
+    from florlog.export.state_file import write_state, writer_of  # which imports torch
+    from florlog.redo.past_state import state_at
+
     at: Literal["start", "end"] = "end" if options.end else "start"
     writer_of(options.output)  # before anything is executed
     state = state_at(view.store, view.tree(), options.at, at)

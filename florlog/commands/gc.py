@@ -8,30 +8,25 @@ import json
 
 from florlog_wal import Entry, Note, compact, gc
 
-from florlog.commands._arguments import add_format, size
+from florlog.commands._arguments import add_format, number_of, size
 from florlog.program.stores import open_store, store_path
-
-HELP = "Remove what the given policy does not keep, and every page that nothing needs."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--keep-last", metavar="N", type=_count, help="keep the newest N runs")
+    parser.add_argument("--keep-last", metavar="N", type=number_of("runs"), help="keep the newest N runs")
     parser.add_argument(
         "--budget", metavar="BYTES", type=size, help="what pages may take, such as 500M or 2G"
     )
     parser.add_argument(
-        "--max-redo", metavar="SECONDS", type=float, help="thin images as far as redo between two stays below"
+        "--max-redo",
+        metavar="SECONDS",
+        type=float,
+        help="remove images as long as the redo between two takes less",
     )
     parser.add_argument("--compact", metavar="DIR", help="then copy the store to DIR, without free space")
-    parser.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     add_format(parser)
-
-
-def _count(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("at least one run stays")
-    return number
 
 
 def run(options: argparse.Namespace) -> int:
@@ -62,6 +57,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _late_sources(entry: Entry) -> list[bytes]:
-    """Pages that a record names in its own way: the sources of modules imported after the run began."""
+    """Pages that only a note names: the sources of modules imported after the run began."""
     record = entry.record
     return [record.data["page"]] if isinstance(record, Note) and record.kind == "source" else []

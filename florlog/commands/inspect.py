@@ -16,7 +16,7 @@ from florlog_wal import CorruptRecord, Store
 from florlog.commands._arguments import number_of
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.hindsight.plan_view import plan_text, plan_view
-from florlog.inspect import forms
+from florlog.inspect import record_forms
 from florlog.inspect.image_view import images_of, images_text
 from florlog.inspect.outline import outline, outline_text
 from florlog.inspect.record_view import followed, open_end, selected
@@ -29,7 +29,6 @@ from florlog.program.stores import newest_run, open_store, sessions_of, store_pa
 from florlog.reading.reader import RunView
 from florlog.reading.render import jsonable, printable
 
-HELP = "Look at a run: the browser on a terminal, else its records, one a line."
 VIEWS = ("tree", "values", "images", "source", "plan")
 _TAKEN = {"tree": ("at",), "values": ("at", "name"), "images": ("at",), "source": (), "plan": ("at",)}
 _OF_RECORDS = ("start", "stop", "type", "at", "name", "reverse", "follow", "stats")
@@ -58,7 +57,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show what was asked for."""
+    """Show the view, the records or the browser; the exit code."""
     view, name = _words(options.words)
     _check(view, options)
     selection = RecordSelection.of(options)
@@ -83,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
             sys.stdout.flush()
             print(f"florlog: {error}; florlog verify checks the rest", file=sys.stderr)
             return 1
-        except KeyboardInterrupt:  # how following ends, where the run does not
+        except KeyboardInterrupt:  # the user ends following before the run ends
             return 130
         sys.stdout.flush()
     return 0
@@ -101,7 +100,7 @@ def _words(words: list[str]) -> tuple[str | None, str | None]:
 
 
 def _check(view: str | None, options: argparse.Namespace) -> None:
-    """Refuse what would be passed over."""
+    """Refuse options that would have no effect."""
     flags = {"start": "from", "stop": "to"}
     given = [name for name in _OF_RECORDS if getattr(options, name) not in (None, False)]
     if view and (extra := [flags.get(name, name) for name in given if name not in _TAKEN[view]]):
@@ -117,7 +116,7 @@ def _check(view: str | None, options: argparse.Namespace) -> None:
 def _wants_browser(options: argparse.Namespace) -> bool:
     if options.format or options.stats or options.follow or options.reverse or options.limit is not None:
         return False
-    served = "TEXTUAL_DRIVER" in os.environ  # textual-serve: a real browser stands behind the pipe
+    served = "TEXTUAL_DRIVER" in os.environ  # textual-serve: a web browser reads the pipe
     if not served and not (sys.stdout.isatty() and sys.stdin.isatty()):
         return False
     try:
@@ -132,7 +131,7 @@ def _wants_browser(options: argparse.Namespace) -> bool:
 
 
 class _Shown:
-    """Prints in the format that was asked for."""
+    """Prints in the chosen format."""
 
     def __init__(
         self, store: Store, run: str, selection: RecordSelection, options: argparse.Namespace
@@ -155,21 +154,24 @@ class _Shown:
         else:
             found = selected(self.store, self.run, self.selection, reverse=options.reverse)
         if self.format == "csv":
-            self._csv(forms.CSV_COLUMNS, (forms.as_row(entry, self.run, path) for entry, path in found))
+            self._csv(
+                record_forms.CSV_COLUMNS,
+                (record_forms.as_row(entry, self.run, path) for entry, path in found),
+            )
         elif self.format == "json":
-            self._lines(json.dumps(forms.as_json(entry, self.run, path)) for entry, path in found)
+            self._lines(json.dumps(record_forms.as_json(entry, self.run, path)) for entry, path in found)
         else:
-            self._lines(forms.as_text(entry, path, colour=self.colour) for entry, path in found)
+            self._lines(record_forms.as_text(entry, path, colour=self.colour) for entry, path in found)
         if (notice := open_end(self.store, self.run)) is not None:
             sys.stdout.flush()
             print(f"florlog: {notice}", file=sys.stderr)
-        self._tell_if_nothing("record")
+        self._say_if_nothing("record")
 
-    def _tell_if_nothing(self, what: str) -> None:
+    def _say_if_nothing(self, what: str) -> None:
         if not self.printed and not self.selection.everything:
             sys.stdout.flush()
-            told = f"no {what} of {printable(self.run)} fits {printable(str(self.selection))}"
-            print(f"florlog: {told}", file=sys.stderr)
+            text = f"no {what} of {printable(self.run)} fits {printable(str(self.selection))}"
+            print(f"florlog: {text}", file=sys.stderr)
 
     def view(self, view: str) -> None:
         """One of the views."""
@@ -199,14 +201,14 @@ class _Shown:
             )
         elif self.format == "csv":
             rows = (
-                (forms.place(v.path), printable(v.name), printable(json.dumps(jsonable(v.value))), v.trust,
+                (record_forms.path_text(v.path), printable(v.name), printable(json.dumps(jsonable(v.value))), v.trust,
                  printable(v.statement.file), v.statement.line)
                 for v in found
             )  # fmt: skip
             self._csv(CSV_COLUMNS, rows)
         else:
             self._lines(value_line(v, colour=self.colour) for v in found)
-        self._tell_if_nothing("value")
+        self._say_if_nothing("value")
 
     def _images(self) -> None:
         at = self.selection.at

@@ -6,21 +6,20 @@ import argparse
 import importlib.util
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from florlog.errors import FlorlogError
 from florlog.program.stores import store_path
-from florlog.programs.hands_free import execute, print_traceback
+from florlog.programs.kinds import HandsFreeScript
 
-__all__ = ["HELP", "arguments", "run"]
-
-HELP = "Run an unmodified training script and record it: loops, state and printed values are found."
+__all__ = ["arguments", "run"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "-m", dest="module", action="store_true", help="SCRIPT is a module, as python -m has it"
+        "-m", dest="module", action="store_true", help="SCRIPT is the name of a module, as for python -m"
     )
     parser.add_argument("target", metavar="SCRIPT [ARGS]", nargs=argparse.REMAINDER)
 
@@ -37,16 +36,16 @@ def run(options: argparse.Namespace) -> int:
     os.environ["FLORLOG_STORE"] = str(store)
     name = target.rpartition(".")[2] if options.module else Path(script).stem
     try:
-        execute(
-            script, argv, module=target if options.module else None, name=name, store=store, announce=True
+        HandsFreeScript.record(
+            script, argv, module=target if options.module else None, name=name, store=store
         )
     except FlorlogError:
         raise
     except KeyboardInterrupt as error:
-        print_traceback(error, script)
+        _print_traceback(error, script)
         return 130
     except Exception as error:
-        print_traceback(error, script)
+        _print_traceback(error, script)
         return 1
     return 0
 
@@ -64,3 +63,12 @@ def _module_file(name: str) -> str:
     if spec is None or spec.origin is None:
         raise FlorlogError(f"there is no module {name} to run")
     return str(Path(spec.origin).absolute())
+
+
+def _print_traceback(error: BaseException, script: str) -> None:
+    """Print the traceback as ``python SCRIPT`` prints it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != script:
+        trace = trace.tb_next
+    sys.stdout.flush()
+    traceback.print_exception(type(error), error, trace or error.__traceback__)

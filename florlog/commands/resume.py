@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 
 from florlog.commands._arguments import add_script as arguments
 from florlog.commands._arguments import run_of_script
 from florlog.errors import FlorlogError, RanksError
+from florlog.program.process import this_process
 from florlog.program.stores import open_store, store_path
 from florlog.program.terminal import report
-from florlog.programs.hands_free import KEY, execute
-from florlog.programs.scripts import run_as_main
-from florlog.recording import session as _session
-from florlog.recording.session import Resume
+from florlog.programs.kinds import kind_of
+from florlog.recording.roles import Resume
 
-__all__ = ["HELP", "arguments", "run"]
-
-HELP = "Continue a killed run of SCRIPT where it stopped, bit-exactly."
+__all__ = ["arguments", "run"]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,19 +29,11 @@ def run(options: argparse.Namespace) -> int:
         if tree.status == "running":
             raise FlorlogError(f"run {tree.run} is still being recorded: wait for it, or stop it first")
     os.environ["FLORLOG_STORE"] = str(path)
-    _session.command = command = Resume(tree.run)
+    resume = Resume(run=tree.run)
     report(f"resuming run {tree.run}")
-    try:
-        argv = list(options.rest or tree.begin.argv)
-        if tree.begin.environment.get(KEY):
-            script = str(Path(options.script).absolute())
-            module = str(tree.begin.environment.get("module", "")) or None
-            execute(script, argv, module=module, name=tree.begin.name, store=path, announce=False)
-        else:
-            run_as_main(options.script, argv)
-    finally:
-        _session.command = None
-    if not command.taken:
+    with this_process.in_role(resume):
+        kind_of(tree.begin).resume(options.script, list(options.rest or tree.begin.argv), path)
+    if not resume.taken:
         raise FlorlogError(
             f"{options.script} opened no run named {tree.begin.name!r}: is it the script of this run?"
         )

@@ -10,9 +10,7 @@ from florlog.commands._text_table import table
 from florlog.program.stores import open_store, store_path
 from florlog.reading.reader import RunView
 
-__all__ = ["HELP", "arguments", "run"]
-
-HELP = "List the runs of a store, oldest first."
+__all__ = ["arguments", "run"]
 
 
 def run(options: argparse.Namespace) -> int:

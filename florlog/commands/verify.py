@@ -11,13 +11,11 @@ from florlog.commands._arguments import add_format as arguments
 from florlog.errors import StoreError
 from florlog.program.stores import store_path
 
-__all__ = ["HELP", "arguments", "run"]
-
-HELP = "Check every record and page of a store."
+__all__ = ["arguments", "run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what was checked and what is wrong; a store too damaged to be opened is a finding too."""
+    """Print what was checked and what is wrong; a store that is too damaged to be opened is reported too."""
     path = store_path(options.store)
     if not path.is_dir():
         raise StoreError(f"there is no store at {path}: give one with --store or $FLORLOG_STORE")

@@ -9,7 +9,7 @@ from florlog.reading.columns import RECORDED
 from florlog.reading.reader import RunView
 from florlog.reading.render import brief, fits_float
 
-_BATCH = 500
+_METRICS_PER_BATCH = 500
 
 
 def write_mlflow(view: RunView, uri: str | None, experiment: str) -> str:
@@ -36,7 +36,7 @@ def write_mlflow(view: RunView, uri: str | None, experiment: str) -> str:
             key = value.name if value.trust == RECORDED else f"{value.name}.{value.trust}"
             batch.append(entities.Metric(key, float(value.value), 0, steps[key]))
             steps[key] += 1
-            if len(batch) == _BATCH:
+            if len(batch) == _METRICS_PER_BATCH:
                 client.log_batch(run_id, metrics=batch)
                 batch = []
     client.log_batch(run_id, metrics=batch)

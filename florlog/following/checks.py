@@ -1,7 +1,7 @@
 """Comparing what a re-executed script does with what the log says, and labelling values by the outcome.
 
-Logged values are compared bit for bit, an iteration's fingerprints when it ends, and the whole state wherever an
-image stands.  Values that the recording does not have are kept as found, and wait for their label until the next
+Logged values are compared bit for bit, an iteration's fingerprints when it ends, and the whole state wherever
+there is an image.  Values that the recording does not have are kept as found, and wait for their label until the next
 such place: what differs up to there may have changed them.
 """
 
@@ -14,17 +14,14 @@ from typing import TYPE_CHECKING, Any
 from florlog_recovery import Loop, RunTree
 from florlog_wal import Commit, StackFrame, Store, Values, decode_value, encode_value
 
+from florlog.following.local_variables import Variables, local_difference, variables_of
 from florlog.following.stack import Expected, OpenIteration, OpenLoop
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, FoundValue, where
 from florlog.images.imager import SavedState, differing, digests_only, page_table, state_digest
 from florlog.images.snapshot import snapshot
-from florlog.state.inplace import bits
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
     from florlog.source.skip.skipping import Skipped
-
-Variables = Mapping[str, Collection[str]]
-"""Frame -> names of variables."""
 
 
 class Checks:
@@ -61,8 +58,8 @@ class Checks:
         self._pending: list[FoundValue] = []
         self._skips: list[str] = []  # loops skipped since the state was last known to be the recorded one
         self._skipped = ""  # the last loop skipped since an image was restored
-        self._told: set[tuple[str, int]] = set()  # recorded log statements that told what is stale
-        self._untold: set[tuple[str, int]] = set()  # these as they were when recorded
+        self._stale_statements: set[tuple[str, int]] = set()  # log statements whose values are stale
+        self._stale_then: set[tuple[str, int]] = set()  # the same, as they were when recorded
         self._stale: set[tuple[str, str]] = set()  # variables that are not as recorded
         self.undrawn = False  # code was passed over, and no random numbers were compared since
         self.mistaken = ""  # a difference that may come from a loop that was skipped
@@ -72,12 +69,12 @@ class Checks:
 
     @property
     def unchecked(self) -> bool:
-        """Whether the set-up produced values, and nothing has told yet whether it made the recorded state."""
+        """Whether the set-up produced values, and the state that it made has not been compared yet."""
         return bool(self._pending) and self._base == "start"
 
     @property
-    def unwitnessed(self) -> bool:
-        """Whether a value waits for something that tells of a whole iteration, as its own was too short for it."""
+    def lacks_fingerprint(self) -> bool:
+        """Whether a value waits for a later iteration's fingerprints, as its own was too short to have them."""
         for found in reversed(self._pending):
             if found.closed != self._closed:
                 break
@@ -122,7 +119,7 @@ class Checks:
             queue = iteration.expected.get((*then, name))
             if queue:
                 recorded = queue.popleft()
-                if (file, line) not in self._told:
+                if (file, line) not in self._stale_statements:
                     self._compare(iteration, line, name, recorded, value)
                 return
             if self._has_name(*then, name):
@@ -196,13 +193,13 @@ class Checks:
         if record.rng and prints[0]:
             self.undrawn = False
         for (file, line, name), left in (iteration.expected or {}).items():
-            if left and (file, line) not in self._untold:
+            if left and (file, line) not in self._stale_then:
                 self._differ(f"{name} (line {line}) was logged at {where(iteration.path)}, and is not now")
 
     # -- boundaries --------------------------------------------------------------------------------
 
     def arrive(self, loop: OpenLoop, index: int, trees: Callable[[Variables | None], dict[str, Any]]) -> None:
-        """Execution reached a boundary: where an image stands, compare the whole state.
+        """Execution reached a boundary: where there is an image, compare the whole state.
 
         ``trees`` gives the state now, with certain variables of each frame or with all.
         """
@@ -226,7 +223,7 @@ class Checks:
                 shared = []
             elif shared:
                 self._differ(f"state differs at {here}: {', '.join(shared[:4])}")
-            elif local := _local_difference(saved, trees(_variables(saved)), self._stale):
+            elif local := local_difference(saved, trees(variables_of(saved)), self._stale):
                 self._local = f"variable {local} differs at {here}"
                 self._suspect(self._local)
         if not shared and not self._local:
@@ -241,8 +238,8 @@ class Checks:
         """A loop or a piece was not run; ``left``: what is not as recorded then, until an image is restored."""
         self._skips.append(what)
         self._skipped = what
-        self._told |= left.told
-        self._untold |= {then for place in left.told if (then := self._then(*place)) is not None}
+        self._stale_statements |= left.told
+        self._stale_then |= {then for place in left.told if (then := self._then(*place)) is not None}
         self._stale |= left.stale
 
     @property
@@ -267,7 +264,7 @@ class Checks:
         self.alarm(text)
 
     def trust(self, doubt: str) -> tuple[str, str]:
-        """How far the state is proven where execution stands, and what is against more; ``doubt``: what else is."""
+        """How far the state is proven where execution is now, and what is against more; ``doubt``: what else is."""
         if self._difference:
             return DIVERGED, self._difference
         if self._base != "image":
@@ -303,7 +300,7 @@ class Checks:
         """An image is in place: everything up to here is labelled, what follows starts from a known state."""
         self._settle(loop, index)
         self._skips, self._skipped, self.undrawn, self._unread = [], "", False, False
-        self._told, self._untold, self._stale = set(), set(), set()
+        self._stale_statements, self._stale_then, self._stale = set(), set(), set()
         self._base = "image"
 
     def end(self) -> None:
@@ -324,33 +321,6 @@ _UNREAD = (
 def _present(loop: OpenLoop) -> StackFrame:
     code, line = loop.site
     return code.co_filename, code.co_qualname, line
-
-
-def _variables(saved: SavedState) -> Variables:
-    names = (name for name in saved.names() if name.startswith("/locals"))
-    return {name.removeprefix("/"): saved.tree(name).keys() for name in names}
-
-
-def _local_difference(
-    saved: SavedState, trees: dict[str, Any], stale: Collection[tuple[str, str]] = ()
-) -> str:
-    for name in _variables(saved):
-        then, now = saved.tree(f"/{name}"), trees.get(f"/{name}", {})
-        for variable in then.keys() & now.keys():
-            if (name.removeprefix("locals "), variable) in stale:
-                continue
-            if _differ(then[variable], now[variable]):
-                return str(variable)
-    return ""
-
-
-def _differ(then: Any, now: Any) -> bool:
-    """Whether two trees differ in a leaf: which of them share memory does not matter."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        return then.keys() != now.keys() or any(_differ(then[key], now[key]) for key in then)
-    if isinstance(then, (list, tuple)) and isinstance(now, (list, tuple)):
-        return len(then) != len(now) or any(_differ(*pair) for pair in zip(then, now, strict=True))
-    return bits(then) != bits(now)
 
 
 def _short(value: Any) -> str:

@@ -1,7 +1,7 @@
 """Following a plan through a recorded run.
 
-The guide stands beside a run that re-executes a recording.  It finds each loop and iteration in the recording,
-and tells each loop which iterations to run and where to restore.  What the script does on the way is compared with
+The guide accompanies a run that re-executes a recording.  It finds each loop and iteration in the recording,
+and says which iterations each loop runs and where it restores.  What the script does on the way is compared with
 what the log says by `florlog.following.checks`.
 
 A resume is guided up to its *frontier*, the first atom that the log does not have; from there on the run
@@ -22,7 +22,7 @@ from florlog.following.checks import Checks
 from florlog.following.stack import OpenIteration, OpenLoop
 from florlog.following.trust import where
 from florlog.source.edit.skip_signal import SkipRest
-from florlog.state.cursors import check
+from florlog.state.same_data import check
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
     from florlog.source.reach.regions import Exit
@@ -36,7 +36,8 @@ PassOver = Callable[["Sequence[Act]"], str]
 PassedPieces = Mapping[Loop | tuple[Node, int], Collection[int]]
 """The numbers of the pieces that are passed over in a loop's innermost iterations, or in a segment of another one."""
 
-_WITNESS = 0.05  # seconds of training that a value's proof may take behind it
+MAX_PROOF_SECONDS = 0.05
+"""Training that may be redone after a value, only so that a fingerprint proves it."""
 
 
 class Guide:
@@ -72,7 +73,7 @@ class Guide:
         self._arrived = False
         self.checks = Checks(store, tree, lines, unsteady, resuming=self.resuming)
         self.redone = 0  # innermost iterations executed
-        self._cut = False  # the last one was left behind its last requested statement
+        self._cut = False  # the last iteration was left after its last requested statement
         self.restored = 0
         self.measured = Measured()
         self.spans: list[float] = []  # seconds to the first restore, and from each to the next
@@ -92,7 +93,7 @@ class Guide:
         self.reached(root)
 
     def reached(self, iteration: OpenIteration) -> None:
-        """So many loops of an iteration have ended: is what follows the frontier?"""
+        """Another loop of an iteration has ended, or none has begun: is what follows the frontier?"""
         if self._frontier is not None and self._frontier == (iteration.recorded, iteration.segment):
             self._arrived = True
 
@@ -114,7 +115,7 @@ class Guide:
         if recorded is None:
             if self.navigating and parent.plan is not None and len(parent.plan.loops) > parent.segment:
                 expected = node.loops[parent.segment].name
-                if not any(known.name == loop.name for known in self.tree.loops()):
+                if not any(other.name == loop.name for other in self.tree.loops()):
                     return  # a loop that the script did not have: it runs as it is
                 raise ChangedError(
                     f"the script entered loop {loop.name!r} at {where(parent.path)}, "
@@ -147,7 +148,7 @@ class Guide:
     def next_index(self, loop: OpenLoop, restore: Restore, skip: SkipLoop) -> int | None:
         """The iteration to run now, None at the planned end; calls ``restore`` and ``skip`` where the plan says so.
 
-        ``skip`` answers what speaks against it; the loop is run then.
+        ``skip`` returns why the loop cannot be skipped, "" if it is; where it cannot, the loop is run.
         """
         if self.checks.mistaken:
             self._give_up(loop)
@@ -192,13 +193,18 @@ class Guide:
         raise SkipRest
 
     def _runs_on(self, loop: OpenLoop, plan: LoopPlan) -> bool:
-        """Whether to run on behind a stretch: its steps were too short for fingerprints, one that follows has them."""
-        if loop.stretch == 0 or self._cut or not self.checks.unwitnessed or loop.count in plan.loop.nodes:
+        """Whether to run on after a stretch: its steps were too short for fingerprints, and a later step has them."""
+        if (
+            loop.stretch == 0
+            or self._cut
+            or not self.checks.lacks_fingerprint
+            or loop.count in plan.loop.nodes
+        ):
             return False
-        behind = plan.stretches[loop.stretch :]
-        stop = behind[0].first if behind else plan.loop.count
+        later = plan.stretches[loop.stretch :]
+        stop = later[0].first if later else plan.loop.count
         last = plan.stretches[loop.stretch - 1].last
-        return loop.count < stop and sum(plan.loop.seconds[last + 1 : loop.count + 1]) < _WITNESS
+        return loop.count < stop and sum(plan.loop.seconds[last + 1 : loop.count + 1]) < MAX_PROOF_SECONDS
 
     def _skip(self, loop: OpenLoop, skip: SkipLoop) -> bool:
         recorded = loop.recorded
@@ -232,24 +238,24 @@ class Guide:
         iteration.abandoned = True
 
     def leaves(self, iteration: OpenIteration, file: str, line: int) -> bool:
-        """Execution stands behind a statement: is that the last one planned of the iteration?
+        """A statement was executed: is it the last one planned of the iteration?
 
         What the iteration received is compared here, as its commit will not be reached.  Where the recording
-        has no fingerprint of that, the step is a short one, and is executed to its end for what its commit tells.
+        has no fingerprint of that, the step is a short one, and is executed to its end, so that its commit is compared.
         """
-        loop, found = iteration.loop, None
+        loop, planned_exit = iteration.loop, None
         if loop is None or loop.recorded is None or loop.plan is None or not self.navigating:
             return False
         if iteration.plan is not None:
             if iteration.plan.left and iteration.segment == len(iteration.plan.loops):
-                found = self._exits.get((iteration.plan.node, iteration.segment))
+                planned_exit = self._exits.get((iteration.plan.node, iteration.segment))
         elif loop.stretch > 0:
             stretch = loop.plan.stretches[loop.stretch - 1]
             if stretch.left and stretch.last == iteration.index:
-                found = self._exits.get(loop.recorded)
-        if found is None or (found.file, found.line) != (file, line):
+                planned_exit = self._exits.get(loop.recorded)
+        if planned_exit is None or (planned_exit.file, planned_exit.line) != (file, line):
             return False
-        if self.checks.undrawn:  # a piece may have drawn random numbers: the iteration's commit tells
+        if self.checks.undrawn:  # a piece may have drawn random numbers: the iteration's commit will show it
             return False
         if iteration.plan is None and not self.checks.received(iteration):
             return False
@@ -261,9 +267,9 @@ class Guide:
         return True
 
     def passes(self, iteration: OpenIteration, number: int, pass_over: PassOver) -> bool:
-        """Execution stands before a piece that may be passed over: do so?
+        """Execution has come to a piece that may be passed over: is it?
 
-        ``pass_over`` does what is left to do, and answers what speaks against it.
+        ``pass_over`` does what the piece would have left; it returns why that cannot be done, "" if it is done.
         """
         loop, node = iteration.loop, iteration.recorded
         if loop is None or loop.recorded is None or loop.plan is None or not self.navigating:

@@ -39,7 +39,7 @@ class OpenLoop:
     recorded: Loop | None = None
     stretch: int = 0  # position in the plan
     restored: int = -1  # the boundary whose image was restored last
-    steps: Generator[Any, None, None] | None = None  # of a run.iteration loop that is only recorded
+    steps: Generator[Any, None, None] | None = None  # what carries out a run.iteration loop
     iterator: Any = None  # weak reference to what the script iterates over
     counters: list[Any] | None = None  # the enumerates around that
     depth: int = field(init=False)
@@ -60,14 +60,14 @@ class OpenIteration:
     loop: OpenLoop | None
     index: int
     started: float
-    own: float  # florlog's own seconds when it began
+    own_seconds: float  # for which images had held up the training when it began
     prev: int = 0  # LSN of its latest record
     begun: bool = False  # its Begin is in the log
     values: list[tuple[int, str, Any]] = field(default_factory=list)
     data: bytes = b""  # fingerprint of its item
     segment: int = 0
-    segment_started: float = 0.0  # and its own, of segments behind the first
-    segment_own: float = 0.0
+    segment_started: float = 0.0  # of segments after the first
+    segment_own_seconds: float = 0.0  # as own_seconds
     names: dict[str, int] = field(default_factory=dict)
     with_loop: OpenLoop | None = None  # the run.iteration loop that its body is in
     plan: NodePlan | None = None

@@ -1,10 +1,10 @@
-"""What was changed in a recorded program beside added statements, and what that may invalidate.
+"""What was changed in a recorded program in addition to added statements, and what that may invalidate.
 
 A question needs the recorded program to be what runs.  Where its code was changed nonetheless and the replay is forced,
 it executes new code on recorded states, so no value of it can be PROVEN; and a value in whose iteration, or in one
 around it, the changed code may run is vouched for by nothing that was recorded: it is UNVERIFIED.  Any other
-value is CONSISTENT at best.  Where changed code may run is source analysis's answer (`florlog.source.reach.regions`),
-asked of the present program for code that it has and of the recorded one for code that is gone.
+value is CONSISTENT at best.  Source analysis (`florlog.source.reach.regions`) says where changed code may run: it is
+asked of the present program for code that it has, and of the recorded one for code that is gone.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from functools import cached_property
 from pathlib import Path
 
 from florlog_recovery import Loop, Node, RunTree
-from florlog_wal import Path as IterationPath
 
 from florlog.hindsight.compared_files import Compared, read_in
+from florlog.hindsight.request import Doubts
 from florlog.source.diff.source_diff import Change
 from florlog.source.edit.loop_choice import choose
-from florlog.source.edit.rewrite import Rewrite, reading
+from florlog.source.edit.rewrite import reading
 from florlog.source.reach.regions import Location, LoopSite, ProgramAnalysis
 
 
@@ -38,7 +38,7 @@ class _Changed:
 
 
 class ChangedCode:
-    """The changes of a program, asked for what they reach in a recorded run."""
+    """The changes of a program, asked for what they reach in a recorded run; ``present``: the program as it is now."""
 
     def __init__(
         self,
@@ -46,12 +46,13 @@ class ChangedCode:
         files: Sequence[Compared],
         script: str,
         present: ProgramAnalysis,
-        how: Rewrite | None,
+        *,
+        hands_free: bool,
     ) -> None:
         self._tree = tree
         self._files = {file.recorded: file for file in files}
         self._present = present
-        self._hands_free = how is not None
+        self._hands_free = hands_free
         self._script = script
 
     @cached_property
@@ -79,22 +80,27 @@ class ChangedCode:
         for changed in self._changes:
             yield f"{changed}; {self._reach(changed)}"
 
-    def doubt(self, path: IterationPath) -> str:
-        """The change that may have run for a value of an iteration, "" if none may."""
-        nodes: list[tuple[Loop | None, Node | None]] = [(None, self._tree.root)]
-        for depth in range(1, len(path) + 1):
-            place = self._tree.locate(path[:depth])
-            if place is not None:
-                nodes.append((place[0], place[0].nodes.get(place[1])))
-        inside = len(nodes) > 1
-        for changed in self._changes:
-            for loop, node in nodes:
-                segments = self._segments(changed, loop, node)
-                if loop is None and inside:  # what runs behind the last loop comes too late
-                    segments = {s for s in segments if s < len(self._tree.root.loops)}
-                if segments:
-                    return str(changed)
-        return ""
+    def doubts(self) -> Doubts:
+        """Which change may have run for which values."""
+        inside: dict[Loop | Node, int] = {}
+        for loop in self._tree.loops():
+            for node in (None, *loop.nodes.values()):
+                if (number := self._first(loop, node)) is not None:
+                    inside[loop if node is None else node] = number
+        root = self._tree.root
+        return Doubts(
+            tuple(map(str, self._changes)),
+            inside,
+            before_end=self._first(None, root, len(root.loops)),
+            anywhere=self._first(None, root),
+        )
+
+    def _first(self, loop: Loop | None, node: Node | None, stop: int | None = None) -> int | None:
+        """The number of the first change that may run in an iteration, in segments before ``stop``."""
+        for number, changed in enumerate(self._changes):
+            if any(stop is None or segment < stop for segment in self._segments(changed, loop, node)):
+                return number
+        return None
 
     def _reach(self, changed: _Changed) -> str:
         root = self._segments(changed, None, self._tree.root)
@@ -111,7 +117,7 @@ class ChangedCode:
         if any(segment < last for segment in root) or (root and not last):
             return "it runs before the loops: everything that the log does not restore"
         if root:
-            return "it runs behind the last loop: values from there on"
+            return "it runs after the last loop: values from there on"
         return "it runs in no recorded iteration"
 
     def _segments(self, changed: _Changed, loop: Loop | None, node: Node | None) -> set[int]:

@@ -1,4 +1,4 @@
-"""A recorded program beside the present one, file by file."""
+"""A recorded program next to the present one, file by file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def compared(store: Store, tree: RunTree, script: str) -> list[Compared]:
     found = []
     hands_free = bool(tree.begin.environment.get("hands_free"))
     for source in recorded_sources(store, tree):
-        path = script if source.module == "__main__" else beside(source.path, tree.begin.script, script)
+        path = script if source.module == "__main__" else present_path(source.path, tree.begin.script, script)
         try:
             new = Path(path).read_text(encoding="utf-8")
         except OSError as error:
@@ -55,7 +55,7 @@ def read_in(how: Rewrite | None) -> AbstractContextManager[None]:
     return nullcontext() if how is None else read_as(how)
 
 
-def beside(recorded: str, recorded_script: str, script: str) -> str:
+def present_path(recorded: str, recorded_script: str, script: str) -> str:
     """Where a recorded file is now, when the script may be a copy in another place."""
     relative = os.path.relpath(recorded, Path(recorded_script).parent)
     moved = Path(os.path.normpath(Path(script).parent / relative))

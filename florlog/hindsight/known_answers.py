@@ -1,9 +1,9 @@
 """What earlier replays found for the statements that are asked for now: values that need no execution.
 
 A replay session notes for which iterations its statements were asked (a ``Note`` of kind "asked").  A statement
-is the same as an earlier one if its text, its place in the recorded source and all other code added or changed
-beside log statements are.  Of an iteration that was asked for then, its values, or that it has none, are known, unless
-one of them is less than CONSISTENT; a session that found a difference leaves no note.
+is the same as an earlier one if its text, its place in the recorded source and all other added or changed code except
+log statements are the same.  Of an iteration that was asked for then, its values, or that it has none, are known,
+unless one of them is less than CONSISTENT; a session that found a difference leaves no note.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ def statement_keys(
         for added in diff.added:
             for call in added.log_calls:
                 text = (recorded[file], *_place(diff, added), call.qualname, call.names, call.source_hash)
-                beside = keys.get((file, call.line), b"")  # of another call on this line
+                before = keys.get((file, call.line), b"")  # of another call on this line
                 keys[file, call.line] = xxhash.xxh3_64(
-                    repr((others.digest(), beside, text)).encode()
+                    repr((others.digest(), before, text)).encode()
                 ).digest()
     return keys
 
@@ -91,7 +91,7 @@ def _place(diff: SourceDiff, added: AddedStatement) -> tuple[int, int]:
     return diff.line_map.get(before, 0), added.node.col_offset
 
 
-def asked(chosen: Chosen, keys: Mapping[StatementPlace, bytes]) -> Note:
+def asked_note(chosen: Chosen, keys: Mapping[StatementPlace, bytes]) -> Note:
     """The note of a session that was asked for these statements in these iterations."""
     leaves = [
         [[list(step) for step in loop.parent.path], loop.name, loop.count, np.packbits(mask).tobytes()]
@@ -105,7 +105,9 @@ def asked(chosen: Chosen, keys: Mapping[StatementPlace, bytes]) -> Note:
     return Note(KIND, "", data)
 
 
-def known(store: Store, tree: RunTree, keys: Mapping[StatementPlace, bytes]) -> dict[StatementPlace, Known]:
+def known_values(
+    store: Store, tree: RunTree, keys: Mapping[StatementPlace, bytes]
+) -> dict[StatementPlace, Known]:
     """What earlier replays found for the statements with these keys."""
     found = {place: Known() for place in keys}
     wanted = {key: place for place, key in keys.items()}

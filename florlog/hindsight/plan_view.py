@@ -1,18 +1,21 @@
-"""A redo plan as people and programs read it: EXPLAIN, and beside it what execution took: ANALYZE."""
+"""A redo plan as people and programs read it: EXPLAIN, and with what execution took: ANALYZE."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from florlog_recovery import Atoms, CostModel, Loop, LoopPlan, NodePlan, Plan, Stretch
 from florlog_recovery import Node as TreeNode
 from florlog_wal import Path as IterationPath
 
-from florlog.following.guide import PassedPieces
 from florlog.following.trust import where
-from florlog.source.skip.pieces import Piece
+
+if TYPE_CHECKING:
+    from florlog.following.guide import PassedPieces
+    from florlog.hindsight.request import Request
+    from florlog.source.skip.pieces import Piece
 
 Reasons = Mapping[Loop | tuple[TreeNode, int], Sequence[str]]
 """Names that are asked for in a loop's innermost iterations, or in a segment of another iteration."""
@@ -20,7 +23,7 @@ Reasons = Mapping[Loop | tuple[TreeNode, int], Sequence[str]]
 Redo = TypedDict("Redo", {"from": dict[str, int], "to": dict[str, int], "part": str, "asked": list[str]})
 """Iterations executed in a row.
 
-``part``: "full"; "prefix" for an iteration that is left behind its last requested statement; "outer-only" for
+``part``: "full"; "prefix" for an iteration that is left after its last requested statement; "outer-only" for
 an iteration's own code around its loops; "skipped" for a loop that is not run, as nothing asked for depends on it.
 ``asked``: the names that are asked for there; none: it is on the way.
 """
@@ -39,7 +42,7 @@ class PlanSegment(TypedDict):
 class SkippedPiece(TypedDict):
     """Code within executed iterations that is passed over, as nothing asked for depends on it.
 
-    ``piece``: its number among the question's.
+    ``piece``: its number among the request's.
     ``times``: how often it was; it is run where an object that it concerns speaks against that.
     """
 
@@ -190,8 +193,24 @@ def plan_view(
     }
 
 
+def view_of(plan: Plan, request: Request) -> PlanView:
+    """The view of a plan that answers a request."""
+    view = plan_view(
+        plan,
+        request.wanted.atoms,
+        request.costs,
+        answered_from_log=len(request.earlier.values),
+        reasons=request.wanted.reasons,
+        pieces=request.skippable.pieces,
+        passing=request.skippable.passing,
+    )
+    for skip in view["skips"]:
+        skip["file"] = request.program.name(skip["file"])
+    return view
+
+
 def analyzed(view: PlanView, spans: Sequence[float], passed: Mapping[int, int]) -> None:
-    """Put beside each segment what it took, and beside each piece how often it was passed over.
+    """Add to each segment what it took, and to each piece how often it was passed over.
 
     ``spans``: seconds from the script's start to the first restore, from there to the next, and so on; neither is
     known of several processes.

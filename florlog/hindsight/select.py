@@ -12,7 +12,8 @@ Else it is unknown, as a value is that is not a single number or string.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy.typing as npt
 from florlog_recovery import Condition, Loop, Node, RunTree
 from florlog_wal import Commit, Path, Store, Values
 
-from florlog.state.tree import readable
+from florlog.state.readable_values import readable
 
 Mask = npt.NDArray[np.bool_]
 
@@ -163,8 +164,8 @@ def _filled(column: Any, outer: Any) -> Any:
 class Chosen:
     """Iterations: those with loops of their own, and masks over the innermost ones of loop executions."""
 
-    nodes: set[Node]
-    leaves: dict[Loop, Mask]
+    nodes: AbstractSet[Node]
+    leaves: Mapping[Loop, Mask]
 
     def holds(self, tree: RunTree, path: Path) -> bool:
         """Whether an iteration is among them; one of a loop that the recording lacks counts as the one around it."""

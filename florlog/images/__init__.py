@@ -2,5 +2,5 @@
 back.
 
 In come trees of state from `florlog.state`.  Out come pages and page tables in a store, and trees again.  It
-does not know what the trees mean, or which loop stands still meanwhile.
+does not know what the trees mean, or which loop waits.
 """

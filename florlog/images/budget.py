@@ -1,4 +1,4 @@
-"""Room for a run's images: a bound on the bytes that they need beside what other runs need as well.
+"""Room for a run's images: a bound on the bytes that they need in addition to what other runs need as well.
 
 Before an image is stored there must be room for a whole state, since how much of it is new is known only afterwards.
 Where there is none, images are dropped evenly over the run's time, down to half the bound, and later ones are taken
@@ -16,7 +16,10 @@ from florlog_wal import Store, thin
 
 
 class Room:
-    """The room for one run's images; used by the thread that stores them."""
+    """The room for one run's images, ``budget`` bytes; used by the thread that stores them.
+
+    ``fresh``: the run has no images yet.  ``tell`` gets a sentence and its numbers when images were dropped.
+    """
 
     def __init__(
         self, store: Store, run: str, budget: int, *, fresh: bool, tell: Callable[[str, dict[str, Any]], None]
@@ -29,7 +32,7 @@ class Room:
         self._apart = 0.0
 
     def make(self, state: int) -> bool:
-        """Make room for an image of a state of so many bytes; whether there is room."""
+        """Make room for an image of a state of ``state`` bytes; returns whether there is room.  May drop images."""
         if self._used is None:
             self._used = thin(self._store, self._run, float("inf")).bytes
         if self._used + state <= self.budget:
@@ -50,5 +53,5 @@ class Room:
         return fits
 
     def took(self, written: int) -> None:
-        """An image has written so many bytes."""
+        """An image has written ``written`` bytes."""
         self._used = (self._used or 0) + written

@@ -1,10 +1,10 @@
 """Images of the tracked state, taken in two phases (CheckFreq, FAST 2021, section 4.1).
 
-Phase one, *snapshot* (`_snapshot`), runs on the training thread at an iteration boundary and only copies: tensors
-into preallocated buffers with one or two `_foreach_copy_`.  Phase two, *persist*, runs on one background thread: hash,
-store the pages that the store lacks, some as differences (`_lineages`), then log the `CheckpointEnd` that makes
-the image reachable.  There are two sets of buffers, so memory is bounded by twice the state; when both are
-still on their way the next image is skipped, the training never waits.
+Phase one, *snapshot* (`florlog.images.snapshot`), runs on the training thread at an iteration boundary and only
+copies: tensors into preallocated buffers with one or two `_foreach_copy_`.  Phase two, *persist*, runs on one
+background thread: hash, store the pages that the store lacks, some as differences (`florlog.images.lineages`), then log
+the `CheckpointEnd` that makes the image reachable.  There are two sets of buffers, so memory is bounded by twice the
+state.  While both are being persisted the next image is skipped: the training never waits.
 
 A state is identified by the digest of its page table, a Merkle root: two states with equal digests are
 equal bit for bit.  Replay compares digests without writing anything.
@@ -36,14 +36,15 @@ from florlog_wal import (
 from florlog.images.budget import Room
 from florlog.images.lineages import Lineages
 from florlog.images.snapshot import Buffers, Flat, StateSnapshot, snapshot
-from florlog.state.tree import dtype_name, tensor_bytes, tensor_from, unflatten
+from florlog.state.tensors import dtype_name, tensor_bytes, tensor_from
+from florlog.state.tree import unflatten
 
 Put = Callable[[Sequence[memoryview], Sequence[str]], Sequence[bytes]]
 """Takes pages, and for each the key of its tensor ("" for a host value); gives their digests."""
 
 
 def page_table(copy: StateSnapshot, put: Put) -> PageTable:
-    """The page table of a snapshot."""
+    """The page table of a snapshot, whose pages ``put`` is given, all at once.  Waits for copies from GPUs."""
     copy.wait()
     views: list[memoryview] = []
     keys: list[str] = []
@@ -117,7 +118,11 @@ def differing(recorded: PageTable, live: PageTable) -> list[str]:
 
 
 class Imager:
-    """Takes images while a run records."""
+    """Takes images while a run records.
+
+    ``session`` is the LSN of the run's session record.  ``on_stop`` is called, on the thread that persists, when the
+    log has stopped; ``on_lost`` with the reason why one image was not stored.
+    """
 
     def __init__(
         self,
@@ -137,10 +142,10 @@ class Imager:
         self._free.put(Buffers())
         self.lineages = Lineages()
         self._jobs: queue.SimpleQueue[tuple[StateSnapshot, int, float] | None] = queue.SimpleQueue()
-        self.finished: deque[float] = deque()  # CPU seconds of persists that nobody has taken note of
+        self.finished: deque[float] = deque()  # CPU seconds of persists that the policy has not counted yet
         self._handed = self._done = 0
         self.resting = False
-        """Whether `busy` would be what it was the last time."""
+        """Whether `busy` would give what it gave the last time."""
         self._busy = 0.0
         self._thread = threading.Thread(target=self._work, name="florlog-persist", daemon=True)
         self._thread.start()
@@ -164,7 +169,7 @@ class Imager:
             raise
 
     def persist(self, copy: StateSnapshot, begin: int, stall: float) -> None:
-        """Hand a snapshot to phase two; ``begin`` is the LSN of its CheckpointBegin."""
+        """Hand a snapshot to phase two.  ``begin``: the LSN of its CheckpointBegin; ``stall``: seconds of phase one."""
         self._handed += 1
         self.resting = False
         self._jobs.put((copy, begin, stall))
@@ -177,10 +182,12 @@ class Imager:
     def busy(self) -> float:
         """CPU seconds of persisting so far.
 
-        Not the time that passed: waiting for a disk, or for a core that another process has, takes nothing
-        from training.
+        Not the time that passed: waiting for a disk, or for a core that another process has, costs training
+        nothing.
         """
-        if not self.resting:  # the clock is a system call, and stands still while there is nothing to do
+        if (
+            not self.resting
+        ):  # asking the clock is a system call, and it stands still while there is nothing to do
             self.resting = self._handed == self._done
             self._busy = time.clock_gettime(self._clock)
         return self._busy
@@ -198,7 +205,7 @@ class Imager:
                 self._persist(copy, begin, stall)
             except LogStopped as stopped:
                 self._on_stop(stopped)
-            except Exception as error:  # a full disk, say: it costs this image, the log itself goes on
+            except Exception as error:  # such as a full disk: this image is lost, the log itself goes on
                 self._on_lost(str(error) or type(error).__name__)
             finally:
                 self.finished.append(time.thread_time() - started)

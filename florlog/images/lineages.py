@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from florlog_wal import PAGE_SIZE, Lineage, PageTable
 
-from florlog.state.tree import dtype_name, tensor_bytes
+from florlog.state.tensors import dtype_name, tensor_bytes
 
-SMALLEST = 4096
-"""Bytes of the smallest tensor for which a difference is tried: LMDB gives a page of memory to each."""
+MIN_TENSOR_BYTES = 4096
+"""The smallest tensor for which a difference is tried: LMDB gives a page of memory to each."""
 
 _Form = tuple[str, tuple[int, ...]]
 
@@ -29,11 +29,11 @@ class Lineages:
         self._before: Mapping[str, torch.Tensor] = {}
 
     def begin(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """The next image has these tensors."""
+        """The next image has these tensors, by key."""
         self._before, self._now = self._now, tensors
         held = {}
         for key, tensor in tensors.items():
-            if tensor.nbytes < SMALLEST:
+            if tensor.nbytes < MIN_TENSOR_BYTES:
                 continue
             form = (dtype_name(tensor.dtype), tuple(tensor.shape))
             known = self._held.get(key)
@@ -41,19 +41,22 @@ class Lineages:
         self._held = held
 
     def go_on(self, table: PageTable) -> None:
-        """The recording goes on from an image."""
+        """The recording goes on from an image with this page table; its tensors are the first bases."""
         for name, entry in table.items():
-            if entry.kind == "tensor" and entry.size >= SMALLEST:
+            if entry.kind == "tensor" and entry.size >= MIN_TENSOR_BYTES:
                 made = _lineage(torch.empty(entry.shape, dtype=getattr(torch, entry.dtype), device="meta"))
                 made.digests = entry.pages
                 self._held[name.removesuffix(":")] = ((entry.dtype, entry.shape), made)
 
     def of(self, keys: Sequence[str]) -> list[Lineage | None]:
-        """For each page of the image the lineage of its tensor; ``keys`` names that, "" if it is none."""
+        """For each page of the image the lineage of its tensor; ``keys`` names the tensor, "" for none."""
         return [self._held[key][1] if key in self._held else None for key in keys]
 
     def previous(self, keys: Sequence[str]) -> list[memoryview | None]:
-        """For each page of the image, the one that it replaces; its buffer may be filled anew meanwhile."""
+        """For each page of the image, the one that it replaces; None if there is none.
+
+        The view is of a buffer that a later image fills again, perhaps while it is read.
+        """
         found: list[memoryview | None] = []
         views: dict[str, memoryview] = {}
         offsets: dict[str, int] = {}

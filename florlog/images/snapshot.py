@@ -4,9 +4,9 @@ Tensors are copied into preallocated buffers by `_foreach_copy_`; of host values
 with `marshal`, in C, and encoded later on another thread.  What training changes a microsecond later is not in
 the copy.
 
-From a GPU the copy goes into pinned memory on a stream of its own, behind what the training's stream has been given,
-and whatever that is given next, the optimizer's step too, comes behind the copy: the order is the device's business,
-the training thread does not wait.  `StateSnapshot.wait` does, on the thread that persists.
+From a GPU the copy goes into pinned memory on a stream of its own, after what the training's stream has been given.
+Whatever that stream is given next, the optimizer's step included, comes after the copy.  The device keeps this order,
+so the training thread does not wait.  `StateSnapshot.wait` does, on the thread that persists.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Flat = Mapping[str, tuple[Skeleton, list[tuple[str, torch.Tensor]]]]
 """Trees that `flatten` has taken apart, by name."""
 
 TensorPair = tuple[torch.Tensor, torch.Tensor]
-_WORTH_SHARING = 8 << 20  # bytes: below, waking another thread takes as long as it saves
+_MIN_SHARED_COPY_BYTES = 8 << 20  # of less, waking another thread takes as long as it saves
 _WITHOUT_REFERENCES = 2  # the marshal version whose bytes depend on values alone, not on who else holds them
 
 
@@ -101,7 +101,10 @@ class Buffers:
     def fill(
         self, sources: dict[str, torch.Tensor]
     ) -> tuple[dict[str, torch.Tensor], Sequence[torch.cuda.Event]]:
-        """Copy the tensors; memory is allocated only for keys whose dtype or shape is new."""
+        """Copy the tensors; memory is allocated only for keys whose dtype or shape is new.
+
+        Returns the copies by key, and the events after which those from GPUs are complete.
+        """
         held, same = {}, len(sources) == len(self.held)
         for key, source in sources.items():
             buffer = self.held.get(key)
@@ -125,12 +128,12 @@ class Buffers:
 def _copy(pairs: Sequence[TensorPair], nbytes: int) -> None:
     """Copy tensors that are not on GPUs, ``nbytes`` in all.
 
-    At a boundary training stands still, so its cores are free.  With several threads torch uses them; where it has
-    but one, a helper copies the second half: one core alone does not fill a memory bus.
+    At a boundary training stands still, so its cores are free.  With several threads torch uses them.  Where it has
+    only one, a helper copies the second half: one core alone does not fill a memory bus.
     """
     if (
         len(pairs) < 2
-        or nbytes < _WORTH_SHARING
+        or nbytes < _MIN_SHARED_COPY_BYTES
         or torch.get_num_threads() > 1
         or len(os.sched_getaffinity(0)) < 2
     ):
@@ -154,10 +157,14 @@ def _copy_alone(pairs: Sequence[TensorPair]) -> None:
 
 @functools.cache
 def _helper() -> ThreadPoolExecutor:
+    _watch_forks()
     return ThreadPoolExecutor(1, "florlog-copy")
 
 
-os.register_at_fork(after_in_child=_helper.cache_clear)  # its thread is the parent's
+@functools.cache
+def _watch_forks() -> None:
+    """From the first helper on: a forked child makes its own, as the helper's thread is the parent's."""
+    os.register_at_fork(after_in_child=_helper.cache_clear)
 
 
 @functools.cache
@@ -187,8 +194,8 @@ def snapshot(
 ) -> StateSnapshot:
     """Copy the state given as one tree per tracked name (into fresh memory without ``buffers``).
 
-    ``flat`` has the trees that have been flattened already.  Raises `florlog_wal.Unencodable` when a leaf
-    has no encoding.
+    ``flat`` has the trees that have been flattened already; their trees are not looked at.  Raises
+    `florlog_wal.Unencodable` when a leaf has no encoding.
     """
     target = buffers if buffers is not None else Buffers()
     flat = flat or {}

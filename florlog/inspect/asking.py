@@ -1,17 +1,14 @@
 """Hindsight without the script: an expression put into a scratch copy of the recorded source, and replayed.
 
 The copy has every recorded file in its place relative to the script, so that imports find each other; the
-replay runs in a process of its own, in the directory in which the run was recorded.  What the script reads
-beside itself, by ``__file__``, is not in the copy.
+replay runs in a process of its own, in the directory in which the run was recorded.  Other files that the script reads
+relative to its own, by ``__file__``, are not in the copy.
 """
 
 from __future__ import annotations
 
 import ast
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,20 +20,22 @@ from florlog_recovery import RunTree
 from florlog.errors import FlorlogError
 from florlog.inspect.selection import At
 from florlog.inspect.source_view import Recorded
+from florlog.questions.answer_json import answer_json
+from florlog.redo.replaying import Question, replay_elsewhere
 
 _LEAVING = (ast.Return, ast.Raise, ast.Break, ast.Continue)
 
 
 @dataclass(frozen=True, slots=True)
 class InsertionPoint:
-    """Where a statement is put: behind a recorded line (0: before the first), at an indentation."""
+    """Where a statement is put: after a recorded line (0: before the first), at an indentation."""
 
     line: int
     indent: int
 
 
 def place_at(text: str, line: int) -> InsertionPoint:
-    """The place behind the statement of a line; before one that leaves, inside one that has a block."""
+    """The place after the statement of a line; before one that leaves, inside one that has a block."""
     found: ast.stmt | None = None
     for node in ast.walk(ast.parse(text)):
         first = getattr(node, "lineno", 0)
@@ -144,19 +143,7 @@ def replay(
     text = inserted(changed.text, place, typed)
     with tempfile.TemporaryDirectory(prefix="florlog-") as folder:
         script = write_scratch(sources, Path(folder), changed, text)
-        command = [
-            sys.executable, "-m", "florlog", "replay", str(script), "--run", tree.run,
-            "--store", str(store), "--format", "json",
-        ]  # fmt: skip
-        if (chosen := condition(where, tree)) is not None:
-            command += ["--where", chosen]
+        question = Question(str(store), tree.run, str(script), where=condition(where, tree))
         cwd = tree.begin.cwd if Path(tree.begin.cwd).is_dir() else None
-        done = subprocess.run(
-            command, cwd=cwd, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-        )
-    try:
-        found: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        said = done.stderr.strip().splitlines() or ["the replay ended without a word"]
-        raise FlorlogError(said[-1].removeprefix("florlog: ")) from None
-    return found
+        # What the replay says meanwhile has no place on a screen.
+        return answer_json(replay_elsewhere(question, cwd=cwd, heard=lambda text: None))

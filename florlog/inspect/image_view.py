@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from florlog_wal import CheckpointBegin, CheckpointEnd, Path, Store
 
 from florlog.following.trust import where
-from florlog.inspect.clock import Clock
-from florlog.inspect.paths import Paths
+from florlog.inspect.record_paths import Paths
+from florlog.inspect.training_clock import Clock
 from florlog.program.stores import sessions_of
-from florlog.reading.render import duration, printable, size
+from florlog.program.units import duration_text, size_text
+from florlog.reading.render import printable
 
 
 @dataclass(slots=True)
 class ImageCost:
     """A complete image.
 
-    ``saves``: the seconds of training between the image before it (or the run's start) and it, which a
-    restore of this image makes unnecessary to redo.
+    ``saves``: the seconds of training between the image before it (or the run's start) and it, which need no redo
+    after a restore of this image.
     """
 
     lsn: int  # of its CheckpointBegin
-    path: Path  # the iteration whose start it is; behind a loop's last one, the boundary at its end
+    path: Path  # the iteration at whose start it is; the index after a loop's last one is the loop's end
     state_bytes: int
     written_bytes: int
     stall_seconds: float
@@ -69,7 +70,7 @@ def images_text(images: Iterator[ImageCost]) -> Iterator[str]:
     )
     for image in images:
         yield (
-            f"{image.lsn:>8}  {printable(where(image.path)):<26}  {size(image.state_bytes):>9}  "
-            f"{size(image.written_bytes):>9}  {duration(image.stall_seconds):>9}  "
-            f"{duration(image.persist_seconds):>9}  {duration(image.saves):>9}"
+            f"{image.lsn:>8}  {printable(where(image.path)):<26}  {size_text(image.state_bytes):>9}  "
+            f"{size_text(image.written_bytes):>9}  {duration_text(image.stall_seconds):>9}  "
+            f"{duration_text(image.persist_seconds):>9}  {duration_text(image.saves):>9}"
         )

@@ -9,9 +9,10 @@ from typing import Any
 from florlog_recovery import Loop, Node, RunTree
 
 from florlog.inspect.selection import At
-from florlog.reading.render import duration, printable
+from florlog.program.units import duration_text
+from florlog.reading.render import printable
 
-_LISTED = 12  # boundaries named in a line
+_MAX_LISTED_IMAGES = 12  # boundaries named in a line
 
 
 def node_state(tree: RunTree, loop: Loop, index: int) -> str:
@@ -66,7 +67,7 @@ def _node(tree: RunTree, node: Node, depth: int, at: At | None) -> Iterator[tupl
 
 
 def _reaches(loop: Loop, at: At) -> bool:
-    """Whether an iteration that is meant may lie in a loop execution."""
+    """Whether a selected iteration may be in a loop execution."""
     for name, index in loop.parent.path:
         wanted = at.ranges.get(name)
         if wanted is not None and not wanted[0] <= index < wanted[1]:
@@ -90,16 +91,18 @@ def _loop_line(facts: dict[str, Any]) -> str:
     parts = [f"{printable(facts['loop'])}: {facts['iterations']} iterations, {facts['state']}"]
     if facts["iterations"]:
         parts.append(
-            f"{duration(facts['seconds'])} (median {duration(facts['median_seconds'])}, "
-            f"slowest {duration(facts['slowest_seconds'])})"
+            f"{duration_text(facts['seconds'])} (median {duration_text(facts['median_seconds'])}, "
+            f"slowest {duration_text(facts['slowest_seconds'])})"
         )
     if images := facts["images"]:
-        listed = ", ".join(map(str, images[:_LISTED])) + (", ..." if len(images) > _LISTED else "")
+        listed = ", ".join(map(str, images[:_MAX_LISTED_IMAGES])) + (
+            ", ..." if len(images) > _MAX_LISTED_IMAGES else ""
+        )
         parts.append(f"images at {listed}")
     return ", ".join(parts)
 
 
 def _node_line(facts: dict[str, Any]) -> str:
     name, index = list(facts["path"].items())[-1]
-    cost = f", {duration(facts['seconds'])}" if facts["seconds"] is not None else ""
+    cost = f", {duration_text(facts['seconds'])}" if facts["seconds"] is not None else ""
     return f"{printable(name)}={index}: {facts['state']}{cost}" + (", image" if facts["image"] else "")

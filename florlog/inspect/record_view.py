@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from florlog_wal import Entry, Path, RunEnd, SessionInfo, Store
 
-from florlog.inspect.paths import Paths
+from florlog.inspect.record_paths import Paths
 from florlog.inspect.selection import RecordSelection
 from florlog.program.stores import sessions_of
 
@@ -17,7 +17,7 @@ FoundRecord = tuple[Entry, Path]
 def selected(
     store: Store, run: str, selection: RecordSelection, *, reverse: bool = False
 ) -> Iterator[FoundRecord]:
-    """The run's records that are meant, with the path of each.
+    """The run's selected records, with the path of each.
 
     Raises `florlog_wal.CorruptRecord` at a record that is damaged, after those before it.
     """
@@ -49,12 +49,12 @@ def followed(
 ) -> Iterator[FoundRecord]:
     """`selected`, and then what is written, until the run ends or nobody writes to the store.
 
-    ``poll``: seconds between two looks.
+    ``poll``: seconds between two readings.
     """
     paths = Paths(store)
     seen = 0
     while True:
-        alive = store.writer() is not None  # before the look: what a writer wrote last is then seen
+        alive = store.writer() is not None  # before reading: so what a writer wrote last is read
         sessions = sessions_of(store, run)
         for session in sessions:
             if session.last_lsn > seen:

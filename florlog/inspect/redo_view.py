@@ -10,7 +10,7 @@ from florlog.inspect.selection import At
 
 
 def request_for(tree: RunTree, at: At | None) -> Atoms:
-    """Every part of the iterations that are meant (default: all).  Raises `FlorlogError` if none is."""
+    """Every part of the selected iterations (default: all).  Raises `FlorlogError` if there is none."""
     request = Atoms()
     for loop in tree.loops():
         leaves = (index for index in range(loop.count) if index not in loop.nodes)
@@ -59,6 +59,6 @@ class PlanOverlay:
 
 
 def plan_for_iterations(tree: RunTree, at: At | None) -> tuple[Plan, Atoms]:
-    """The cheapest plan that executes the iterations that are meant.  Raises `FlorlogError` if none is."""
+    """The cheapest plan that executes the selected iterations.  Raises `FlorlogError` if there is none."""
     request = request_for(tree, at)
     return plan_redo(tree, request), request

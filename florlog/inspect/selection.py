@@ -21,7 +21,7 @@ _PART = re.compile(r"\s*([^=,\s][^=,]*?)\s*=\s*(?:(-?\d+)|(\d*)\s*:\s*(\d*))\s*\
 class At:
     """Iterations by their address, and everything inside them: ``epoch=3, step=10:20``.
 
-    A range is Python's: it has its first index and lacks its last.  Loops that are not named may have any
+    A range is Python's: it includes its first index and not its last.  Loops that are not named may have any
     index.
     """
 
@@ -46,7 +46,7 @@ class At:
         return cls(text, ranges)
 
     def __call__(self, path: Path) -> bool:
-        """Whether an iteration is meant, or lies inside one that is."""
+        """Whether an iteration is selected, or is inside one that is."""
         left = len(self.ranges)
         for name, index in path:
             if (wanted := self.ranges.get(name)) is not None:
@@ -58,7 +58,7 @@ class At:
 
 @dataclass(frozen=True, slots=True)
 class RecordSelection:
-    """A filter over records; what is None does not filter."""
+    """A filter over records; a part that is None does not filter."""
 
     start: int | None = None  # LSN
     stop: int | None = None  # the last LSN that is shown
@@ -78,7 +78,7 @@ class RecordSelection:
         )
 
     def __call__(self, entry: Entry, path: Path) -> bool:
-        """Whether a record within the LSNs and of the types is meant."""
+        """Whether a record within the LSNs and of the types is selected."""
         if self.at is not None and not self.at(path):
             return False
         return not self.names or any(

@@ -41,7 +41,7 @@ def sources_of(store: Store, tree: RunTree) -> list[Recorded]:
 
 
 def mark(statements: list[Statement]) -> str:
-    """What stands beside a line: the names that it logs, or the loop that it runs."""
+    """The note at a line: the names that it logs, or the loop that it runs."""
     parts = [("loop " if s.kind == "loop" else "") + ", ".join(s.names) for s in statements]
     return printable("; ".join(parts))
 

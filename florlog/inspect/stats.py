@@ -1,4 +1,4 @@
-"""What a run's log holds and cost: records by type, time per loop, overhead, images and redo distance."""
+"""What a run's log contains and what it cost: records by type, time per loop, overhead, images and redo distance."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 
 from florlog_wal import CheckpointBegin, CheckpointEnd, Commit, Entry, Path, Store
 
-from florlog.inspect.clock import Clock
 from florlog.inspect.record_view import selected
 from florlog.inspect.selection import RecordSelection
+from florlog.inspect.training_clock import Clock
 from florlog.program.stores import sessions_of
-from florlog.reading.render import duration, printable, size
+from florlog.program.units import duration_text, size_text
+from florlog.reading.render import printable
 
 
 @dataclass(slots=True)
@@ -92,7 +93,7 @@ class Stats:
 
 
 def stats_of(store: Store, run: str, selection: RecordSelection) -> Stats:
-    """The figures of the records that are meant, in one pass."""
+    """The figures of the selected records, in one pass."""
     types: dict[str, list[int]] = {}
     loops: dict[str, LoopTime] = {}
     images = Images()
@@ -152,17 +153,17 @@ def stats_text(stats: Stats) -> Iterator[str]:
         mean = loop.seconds / loop.iterations
         at = ", ".join(f"{part}={index}" for part, index in loop.slowest_path)
         yield (
-            f"{loop.iterations:>10}  {duration(loop.seconds):>10}  {duration(mean):>10}  "
-            f"{duration(loop.slowest):>10}  {printable(name)} (slowest at {printable(at)})"
+            f"{loop.iterations:>10}  {duration_text(loop.seconds):>10}  {duration_text(mean):>10}  "
+            f"{duration_text(loop.slowest):>10}  {printable(name)} (slowest at {printable(at)})"
         )
     images = stats.images
     yield ""
     yield (
-        f"{images.count} images of up to {size(images.state)}, {size(images.written)} written; "
-        f"stall {duration(images.stall)} ({stats.stall_share:.2%} of {duration(stats.seconds)} of training), "
-        f"persisting in the background {duration(images.persist)}"
+        f"{images.count} images of up to {size_text(images.state)}, {size_text(images.written)} written; "
+        f"stall {duration_text(images.stall)} ({stats.stall_share:.2%} of {duration_text(stats.seconds)} of training), "
+        f"persisting in the background {duration_text(images.persist)}"
     )
     yield (
-        f"redo after a crash: {duration(images.expected_redo)} at a random instant, "
-        f"{duration(max(images.gaps, default=0.0))} at the worst"
+        f"redo after a crash: {duration_text(images.expected_redo)} at a random instant, "
+        f"{duration_text(max(images.gaps, default=0.0))} at the worst"
     )

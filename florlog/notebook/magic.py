@@ -18,13 +18,10 @@ from __future__ import annotations
 
 import argparse
 import functools
-import io
-import json
 import shlex
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -35,6 +32,7 @@ from IPython.core.error import UsageError
 
 from florlog.errors import FlorlogError
 from florlog.hindsight.compared_files import read_in
+from florlog.hindsight.plan_view import PlanView, plan_text, view_of
 from florlog.program import units
 from florlog.program.cell_history import ASKING, History, Understood, understood
 from florlog.program.environment import CELLS
@@ -42,7 +40,9 @@ from florlog.program.recorded_sources import recorded_sources
 from florlog.program.stores import newest_run, open_store, sessions_of, store_path, tree_of
 from florlog.program.terminal import report
 from florlog.programs.notebook_cells import record_cell, refuse_unrepeatable
-from florlog.redo.wire import receive
+from florlog.questions.answer_json import answer_json
+from florlog.questions.versions import replay_versions, report_versions
+from florlog.redo.replaying import Question, planned, replay_elsewhere
 from florlog.source.diff.source_diff import compare
 from florlog.source.edit.cell_text import parts, with_recorded
 from florlog.source.edit.rewrite import statements
@@ -129,14 +129,18 @@ class Magic:
         with tempfile.TemporaryDirectory(prefix="florlog-cells-") as directory:
             script = Path(directory).resolve() / Path(tree.begin.script).name
             script.write_text(text, encoding="utf-8")
-            asked = ",".join(runs) or tree.run
-            argv = [command, str(script), "--run", asked, "--store", str(path), *_passed_on(options)]
-            if len(runs) > 1:
-                self._replay_each([*argv, "--format", "json"])
-            elif command == "explain":
-                self._explain(argv)
+            question = Question(
+                str(path), tree.run, str(script), options.where, options.first, options.last, options.force,
+                getattr(options, "workers", None) or 1, {str(script): tree.begin.script},
+            )  # fmt: skip
+            if command == "explain":
+                if len(runs) > 1:
+                    raise FlorlogError("explain shows the plan of one run: name one")
+                self._explain(question, tree)
+            elif len(runs) > 1:
+                self._replay_each(question, runs)
             else:
-                self._replay(argv, {str(script): tree.begin.script})
+                self._replay(question)
 
     def _run(self, store: Store, named: str | None) -> RunTree:
         """The run that is asked."""
@@ -185,56 +189,44 @@ class Magic:
                 return None if found is None or found.obstacle else found.text
         return None
 
-    def _replay(self, argv: Sequence[str], shown: dict[str, str]) -> None:
-        order = json.dumps({"argv": argv, "shown": shown}).encode()
-        done = self._process(["-m", "florlog.questions.versions"], order)
-        match receive(io.BytesIO(done.stdout)):
-            case ["done", str() as text]:
-                self._show(json.loads(text))
-            case ["error", str() as text]:
-                raise FlorlogError(text)
-            case _:
-                raise FlorlogError(f"the replay ended with status {done.returncode}")
-
-    def _replay_each(self, argv: Sequence[str]) -> None:
-        """Replay several runs, each from its own cells with the added statements placed into them."""
-        done = self._process(["-m", "florlog", *argv], b"")
-        if not done.stdout:
-            raise FlorlogError("there are no values")
-        values = [
-            value | {"path": {"run": version["run"]} | value["path"]}
-            for version in json.loads(done.stdout)["runs"]
-            for value in version.get("values", ())
-        ]
-        self._display(values)
-
-    def _explain(self, argv: Sequence[str]) -> None:
-        done = self._process(["-m", "florlog", *argv], b"")
-        print(done.stdout.decode(), end="")
-        if done.returncode:
-            raise FlorlogError("there is no plan")
-
-    def _process(self, arguments: Sequence[str], order: bytes) -> subprocess.CompletedProcess[bytes]:
-        """Run Python where the kernel began; what it says goes to the notebook."""
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            input=order,
-            capture_output=True,
-            cwd=self.shell.starting_dir,
-            check=False,
-        )
-        sys.stderr.write(done.stderr.decode(errors="replace"))
-        return done
-
-    def _show(self, answer: dict[str, Any]) -> None:
+    def _replay(self, question: Question) -> None:
+        replayed = replay_elsewhere(question, _show_plan, cwd=self.shell.starting_dir, heard=sys.stderr.write)
+        answer = answer_json(replayed)
         self._display(answer["values"])
-        plan = answer["plan"]
+        plan = replayed.view
         print(
             f"{len(answer['values'])} values from {plan['iterations_redone']} of {plan['iterations_total']} "
-            f"iterations, stored beside run {answer['run']}"
+            f"iterations, stored next to run {replayed.run}"
         )
-        for difference in answer["differences"][:1]:
+        for difference in replayed.answer.differences[:1]:
             report(f"the replay differs from the recording: {difference}")
+
+    def _replay_each(self, question: Question, runs: Sequence[str]) -> None:
+        """Replay several runs, each from its own cells with the added statements placed into them."""
+        with open_store(Path(question.store), "r") as store:
+            found = replay_versions(
+                store, runs, question, cwd=self.shell.starting_dir, heard=sys.stderr.write
+            )
+        report_versions(found)
+        answers = [answer_json(version.replayed) for version in found if version.replayed is not None]
+        if not answers:
+            raise FlorlogError("there are no values")
+        self._display(
+            [
+                value | {"path": {"run": answer["run"]} | value["path"]}
+                for answer in answers
+                for value in answer["values"]
+            ]
+        )
+
+    def _explain(self, question: Question, tree: RunTree) -> None:
+        with open_store(Path(question.store), "r") as store:
+            request, plan = planned(store, tree, question)
+        for added in request.added:
+            print(f"added: {added}")
+        for note in request.remarks.images:
+            print(f"note: {note}")
+        print(plan_text(view_of(plan, request)))
 
     @staticmethod
     def _display(values: Sequence[dict[str, Any]]) -> None:
@@ -242,6 +234,10 @@ class Magic:
 
         for table in _tables(values):
             display(table)
+
+
+def _show_plan(view: PlanView) -> None:
+    print(plan_text(view), file=sys.stderr)
 
 
 def _passed(trace: TracebackType | None, file: str) -> bool:
@@ -309,10 +305,3 @@ def _asking(command: str) -> argparse.ArgumentParser:
             parser.add_argument(f"--{number}", type=functools.partial(_count, what))
     parser.add_argument("--force", action="store_true")
     return parser
-
-
-def _passed_on(options: argparse.Namespace) -> list[str]:
-    given: Callable[[str], Any] = vars(options).get
-    names = ("where", "first", "last", "workers")
-    argv = [f"--{name}={value}" for name in names if (value := given(name)) is not None]
-    return [*argv, "--force"] if options.force else argv

@@ -1,6 +1,6 @@
 """What ran in a notebook's session, and the program that it makes.
 
-With the extension loaded, IPython's events tell of each cell how it ended and how long it took; before that, and
+With the extension loaded, IPython's events say of each cell how it ended and how long it took; before that, and
 without it, there is IPython's input history, which has the texts alone.  Cells are taken as IPython
 compiled them, after its input transformations, so lines are those of the running code.
 
@@ -165,7 +165,7 @@ def history_of(shell: Any) -> History:
 
 
 def running_program() -> NotebookProgram | None:
-    """The program of the cell that is running now; None where no shell runs, or no cell that can be told."""
+    """The program of the cell that is running now; None where no shell runs, or no cell that is known."""
     from IPython.core.getipython import get_ipython
 
     shell = get_ipython()

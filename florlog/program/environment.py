@@ -14,17 +14,13 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from florlog.program import cells as _cells
+from florlog.program.process import this_process
 
 _OWN = {"florlog", "florlog_wal", "florlog_recovery"}
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")  # parts of a path, as text
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 
 
-extra: dict[str, Any] = {}  # what a hands-free recording adds to its environment
-planned: dict[str, str] = {}  # local files, with module names, that will be imported
 CELLS = "notebook"
 """The key under which a notebook's run keeps the facts of its cells."""
 VARIABLES = (
@@ -64,13 +60,13 @@ def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def thread_variables(environment: dict[str, Any]) -> dict[str, str]:
-    """The variables that tell libraries how many threads to take."""
+    """The variables that set how many threads libraries use."""
     variables: dict[str, str] = environment.get("variables", {})
     return {name: value for name, value in variables.items() if name.endswith("_NUM_THREADS")}
 
 
 def _libraries() -> dict[str, str]:
-    """The version of each imported library that tells it."""
+    """The version of each imported library that has one."""
     modules = {name: module for name, module in list(sys.modules.items()) if "." not in name}
     found = {name: getattr(module, "__dict__", {}).get("__version__") for name, module in modules.items()}
     return {
@@ -82,6 +78,9 @@ def _libraries() -> dict[str, str]:
 
 def environment() -> dict[str, Any]:
     """Versions and settings that decide whether results repeat bit for bit."""
+    import torch  # here: it takes longer to import than all else that reading a log needs
+
+    hands_free, notebook = this_process.hands_free, this_process.notebook
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
@@ -94,11 +93,11 @@ def environment() -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "libraries": _libraries(),
-        # Those that decide numbers; others may hold secrets.
+        # Those that decide numbers; others may contain secrets.
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "pid": os.getpid(),
-        **extra,
-        **({} if _cells.current is None else {CELLS: dict(_cells.current.facts)}),
+        **({} if hands_free is None else hands_free.facts),
+        **({CELLS: dict(notebook.facts)} if notebook.file else {}),
     }
 
 
@@ -116,8 +115,8 @@ def rank() -> tuple[int, int]:
 
 def main_script() -> str:
     """Absolute path of the running script, that of a notebook's program, or "" in an interactive interpreter."""
-    if stands := _cells.script():
-        return stands
+    if notebook := this_process.notebook.file:
+        return notebook
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     return _absolute(file, os.getcwd()) if file else ""  # noqa: PTH109 - asked once for each module
 
@@ -153,8 +152,9 @@ def is_own(module: str) -> bool:
 def local_sources(script: str) -> list[tuple[str, str, str]]:
     """Absolute path, module name and text of the script and of every local module imported so far."""
     found: dict[str, tuple[str, str, str]] = {}
-    if _cells.current is not None:
-        found[script] = (script, "__main__", _cells.current.text)
+    if this_process.notebook.file:
+        found[script] = (script, "__main__", this_process.notebook.text)
+    planned = {} if this_process.hands_free is None else this_process.hands_free.files
     directory = os.getcwd()  # noqa: PTH109 - of every module; pathlib takes its time
     files = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
     for name, file in [*files, *((module, file) for file, module in planned.items())]:

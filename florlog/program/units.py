@@ -1,4 +1,8 @@
-"""Sizes, times and counts as people write them; ValueError says what to write instead."""
+"""Sizes, times and counts as people write them: read from text, and written as text.
+
+A parser raises ValueError with a message that says what to write instead.  A size that is read counts K as 1024
+bytes, one that is written counts kB as 1000.
+"""
 
 from __future__ import annotations
 
@@ -32,3 +36,24 @@ def count(text: str, what: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise ValueError(f"{text!r} is no number of {what}: give 1 or more")
     return int(text)
+
+
+def size_text(nbytes: float) -> str:
+    """Bytes for a person: ``4.9 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.1f} TB"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds for a person: ``12.3 ms``, ``4.20 s``, ``1 h 12 min``."""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} us"
+    if seconds < 1:
+        return f"{seconds * 1e3:.1f} ms"
+    if seconds < 120:
+        return f"{seconds:.2f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -3,10 +3,11 @@
 A statement added afterwards may draw random numbers without meaning to: every ``for`` over a DataLoader draws a
 seed, whether it shuffles or not.  Had it been there when the run was recorded, all that came after would have
 been another run.  What is asked for is a value of the run that was recorded; so in a replay the global
-generators of Python, NumPy and torch are put back behind added code (`florlog.source.edit.instrument` says where).
+generators of Python, NumPy and torch are put back after added code (`florlog.source.edit.instrument` puts it into a
+``with Isolated(...)``).
 
 Not covered: generators that are objects of the script, and whatever else added code changes.  The fingerprints
-tell of those.
+show those.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ import numpy as np
 import torch
 
 from florlog.program.terminal import report
-from florlog.state.adapters import Randomness
+from florlog.state.random_generators import Randomness
 
 _randomness = Randomness()
-_told: set[tuple[str, int]] = set()
+_reported: set[tuple[str, int]] = set()
 
 
 class Isolated:
-    """Within, what is drawn from the global random generators is drawn from copies."""
+    """Inside the block, what is drawn from the global random generators is drawn from copies."""
 
     __slots__ = ("_before", "_place")
 
@@ -41,12 +42,12 @@ class Isolated:
         if _same(self._before, _randomness.capture()):
             return
         _randomness.restore(self._before)
-        if self._place not in _told:
-            _told.add(self._place)
+        if self._place not in _reported:
+            _reported.add(self._place)
             file, line = self._place
             report(
-                f"added code draws random numbers ({file.rpartition('/')[2]}:{line}): "
-                "from copies, so that the recorded run's stay as they were"
+                f"added code draws random numbers ({file.rpartition('/')[2]}:{line}): it draws from copies of the "
+                "generators, so that the recorded code draws what it drew then"
             )
 
 

@@ -1,12 +1,9 @@
 """Running the cells of a notebook's program: the recorded one hands-free in the kernel, all of them in a replay.
 
-Hands-free, a cell's own tree is turned before it runs (`florlog.source.edit.rewrite`).  The functions that it calls
-were
-defined by earlier cells, or come from local modules that are imported already, and are turned while they live: for the
-duration of the run each gets the turned code in the place of its own, and its own back.  A function is turned only if
-its code is what its text compiles to; one whose file was edited since stays as it is.
+Hands-free, a cell's own tree is rewritten before it runs (`florlog.source.edit.rewrite`), and the functions that exist
+already have rewritten code for the duration of the run (`florlog.programs.live_functions`).
 
-What turned code calls (`florlog.source.edit.instrument`) is found among the builtins meanwhile, so nothing is left
+The names that instrumented code uses (`florlog.source.edit.instrument`) are builtins meanwhile, so nothing is left
 in the user's namespace.
 """
 
@@ -15,41 +12,31 @@ import __future__
 
 import ast
 import builtins
-import gc
+import importlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from florlog_wal import RunBegin
 
 from florlog.errors import FlorlogError
-from florlog.program import cells as _cells
-from florlog.program import environment as _environment
 from florlog.program.cells import NotebookProgram
-from florlog.program.environment import CELLS
-from florlog.programs.hands_free import KEY, Announcement, program_files, session
-from florlog.programs.isolation import Isolated
-from florlog.programs.scripts import LocalModuleFinder
-from florlog.recording import session as _session
+from florlog.program.environment import CELLS, is_local, is_own
+from florlog.program.process import HandsFree, this_process
+from florlog.programs.announcement import Announcement
+from florlog.programs.finders import LocalModuleFinder
+from florlog.programs.hands_free import KEY, open_around
+from florlog.programs.live_functions import functions_replaced
+from florlog.programs.program_files import program_files
+from florlog.recording.roles import Replay
 from florlog.source.edit.cell_text import CellPart, parts, statements_in
-from florlog.source.edit.instrument import (
-    EXCUSE_NAME,
-    ISOLATED_NAME,
-    LEAVE_NAME,
-    PASSED_NAME,
-    SKIP_NAME,
-    instrument,
-    instrumented_tree,
-)
+from florlog.source.edit.instrument import CALLED_NAMES, Instrumenter, instrument
 from florlog.source.edit.loop_choice import choose
 from florlog.source.edit.rewrite import Rewrite, reading
-from florlog.source.edit.skip_signal import SkipRest
 from florlog.source.names.syntax import read_as
-
-CodePlace = tuple[str, int, str]  # file, first line, qualified name
 
 
 def record_cell(
@@ -61,16 +48,18 @@ def record_cell(
     overhead: float,
     resume: str,
 ) -> None:
-    """Execute a program's recorded cell hands-free, with a run open around it; what it raises is raised."""
+    """Execute a program's recorded cell in ``namespace``, hands-free, with a run open around it.
+
+    ``name``, ``store``, ``overhead`` and ``resume`` are those of `florlog.run`.  What the cell raises is raised.
+    """
     __tracebackhide__ = True
-    _cells.begin(program)
     files = program_files(program.file, Path(program.file).parent, program.text)
     texts = {
         file: program.text if file == program.file else Path(file).read_text(encoding="utf-8")
         for file in files
     }
     choice = choose(texts)
-    _environment.extra, _environment.planned = {KEY: True, "module": ""}, files
+    hands_free = HandsFree({KEY: True, "module": ""}, files)
     plain = [
         code
         for file, text in texts.items()
@@ -80,42 +69,51 @@ def record_cell(
             else [compile(text, file, "exec", dont_inherit=True)]
         )
     ]
-    finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files)
-    opened = session(
+    instrumenter = Instrumenter()
+    opened = open_around(
         name,
         store=store,
         announce=Announcement(choice, store, texts),
         overhead=overhead,
         resume=resume,
     )
-    try:
-        with read_as(reading(choice.loops)), _helpers(), _turned(plain, texts), opened():
-            _execute_shown(program, namespace)
-    finally:
-        finder.uninstall()
-        _environment.extra, _environment.planned = {}, {}
-        _cells.end()
+    with (
+        this_process.standing_for_script(program),
+        this_process.recording_hands_free(hands_free),
+        LocalModuleFinder(files, instrumenter),
+        read_as(reading(choice.loops)),
+        _called_names_bound(),
+    ):
+        rewritten = [instrumenter.code(text, file) for file, text in texts.items()]
+        with functions_replaced(plain, rewritten), opened():
+            _execute_shown(program, instrumenter, namespace)
 
 
-def run_cells(script: str, begin: RunBegin, how: Rewrite | None, text: str | None = None) -> None:
-    """Run a notebook's program as ``__main__``, in the reading ``how`` of its recorded cell; a replay was commanded.
+def replay_cells(
+    script: str,
+    begin: RunBegin,
+    instrumenter: Instrumenter,
+    rewrite: Rewrite | None,
+    text: str | None = None,
+) -> None:
+    """Run a notebook's program as ``__main__``; a replay was commanded.
 
-    ``text`` is run in the place of what the file holds.
+    ``rewrite`` is how its recorded cell was rewritten for the recording, None where that cell opened the run itself.
+    ``text`` is run in the place of what the file holds.  Raises `FlorlogError` where the cells cannot be repeated.
     """
     refuse_unrepeatable(begin)
     source = Path(script).read_text(encoding="utf-8") if text is None else text
     main = ModuleType("__main__")
     main.__dict__.update(__builtins__=builtins, display=_display)
-    before = sys.argv, sys.path[:], sys.modules["__main__"], _cells.current
+    before = sys.argv, sys.path[:], sys.modules["__main__"]
     sys.argv = ["", *begin.argv]
     sys.path.insert(0, str(Path.cwd()))
     sys.modules["__main__"] = main
-    _cells.begin(NotebookProgram(script, source))
     try:
-        with _helpers():
-            _run(script, source, begin, how, main)
+        with this_process.standing_for_script(NotebookProgram(script, source)), _called_names_bound():
+            _run_cells(script, source, begin, instrumenter, rewrite, main)
     finally:
-        sys.argv, sys.path[:], sys.modules["__main__"], _cells.current = before
+        sys.argv, sys.path[:], sys.modules["__main__"] = before
 
 
 def refuse_unrepeatable(begin: RunBegin) -> None:
@@ -127,35 +125,46 @@ def refuse_unrepeatable(begin: RunBegin) -> None:
         )
 
 
-def _run(script: str, source: str, begin: RunBegin, how: Rewrite | None, main: ModuleType) -> None:
+def _run_cells(
+    script: str,
+    source: str,
+    begin: RunBegin,
+    instrumenter: Instrumenter,
+    rewrite: Rewrite | None,
+    main: ModuleType,
+) -> None:
     *setup, recorded = parts(source)
-    tree = ast.parse(source, script) if how else instrumented_tree(source, script)[0]
-    command = _session.command
-    assert isinstance(command, _session.Replay)
-    command.taken = True  # runs of earlier cells are not the one that is replayed
+    tree = ast.parse(source, script) if rewrite else instrumenter.tree(source, script)
+    replay = this_process.role
+    assert isinstance(replay, Replay)
+    replay.taken = True  # runs of earlier cells are not the one that is replayed
     for part in setup:
         _set_up(part, _compiled(statements_in(tree, part.lines), script, source), main.__dict__)
-    command.taken = False
-    if how is None:
+    replay.taken = False
+    if rewrite is None:
         exec(_compiled(statements_in(tree, recorded.lines), script, source), main.__dict__)
         return
-    texts = {script: source} | {
+    texts = {
         file: Path(file).read_text(encoding="utf-8")
         for module in list(sys.modules.values())
         if isinstance(file := getattr(module, "__file__", None), str)
-        and _environment.is_local(file, script)
-        and not _environment.is_own(module.__name__)
+        and file != script
+        and is_local(file, script)
+        and not is_own(module.__name__)
     }
-    # The set-up imported modules instrumented, but not turned.
-    modules = [instrument(text, file).code for file, text in texts.items() if file != script]
+    # The set-up imported modules that were instrumented, but not rewritten.
+    modules = [instrument(text, file, instrumenter.edits).code for file, text in texts.items()]
     plain = [*_as_compiled(NotebookProgram(script, source)), *modules]
-    with read_as(how), _turned(plain, texts), session(begin.name)():
-        turned = instrumented_tree(source, script)[0]
-        exec(_compiled(statements_in(turned, recorded.lines), script, source), main.__dict__)
+    with read_as(rewrite):
+        texts[script] = source
+        rewritten = [instrumenter.code(text, file) for file, text in texts.items()]
+        with functions_replaced(plain, rewritten), open_around(begin.name)():
+            tree = instrumenter.tree(source, script)
+            exec(_compiled(statements_in(tree, recorded.lines), script, source), main.__dict__)
 
 
 def _set_up(part: CellPart, code: CodeType, namespace: dict[str, Any]) -> None:
-    """Execute a cell before the recorded one; it ends as it did."""
+    """Execute a cell before the recorded one.  Raises `FlorlogError` unless it ends as it did in the notebook."""
     raised = ""
     try:
         exec(code, namespace)
@@ -165,13 +174,13 @@ def _set_up(part: CellPart, code: CodeType, namespace: dict[str, Any]) -> None:
         raised = type(error).__name__
     if raised != part.raised:
         raise FlorlogError(
-            f"cell In [{part.number}], which ran before the recorded one, raised {part.raised} then and "
-            f"{raised or 'nothing'} now: its effects cannot be repeated"
+            f"cell In [{part.number}], which ran before the recorded one, raised {part.raised} in the notebook and "
+            f"raises {raised or 'nothing'} in the replay: its effects cannot be repeated"
         )
 
 
 def _display(*values: Any, **options: Any) -> None:
-    """IPython's ``display``, where nobody looks."""
+    """IPython's ``display`` in a replay, which shows nothing."""
 
 
 def _compiled(nodes: Iterable[ast.stmt], file: str, source: str) -> CodeType:
@@ -180,9 +189,9 @@ def _compiled(nodes: Iterable[ast.stmt], file: str, source: str) -> CodeType:
 
 
 def _as_compiled(program: NotebookProgram) -> Iterator[CodeType]:
-    """The code of a program's cells as it may have been compiled: by statement, as IPython does, or by cell.
+    """The code of a program's earlier cells as it may have been compiled: by statement, as IPython does, or by cell.
 
-    That is not what the whole program compiles to: CPython looks whether a name is imported in the same module.
+    The whole program compiles to other code: CPython looks whether a name is imported in the same module.
     """
     tree = ast.parse(program.text, program.file)
     for part in parts(program.text)[:-1]:
@@ -204,10 +213,10 @@ def _flags(source: str) -> int:
     return sum(getattr(__future__, name).compiler_flag for name in names)
 
 
-def _execute_shown(program: NotebookProgram, namespace: dict[str, Any]) -> None:
+def _execute_shown(program: NotebookProgram, instrumenter: Instrumenter, namespace: dict[str, Any]) -> None:
     """Execute the recorded cell; the value of an expression at its end is shown, as IPython does."""
     __tracebackhide__ = True
-    tree = instrumented_tree(program.text, program.file)[0]
+    tree = instrumenter.tree(program.text, program.file)
     nodes = list(statements_in(tree, parts(program.text)[-1].lines))
     shown = nodes.pop() if nodes and isinstance(nodes[-1], ast.Expr) else None
     exec(_compiled(nodes, program.file, program.text), namespace)
@@ -218,14 +227,11 @@ def _execute_shown(program: NotebookProgram, namespace: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _helpers() -> Iterator[None]:
-    """Within, what instrumented code calls is there."""
+def _called_names_bound() -> Iterator[None]:
+    """Inside the block, the names that instrumented code uses are builtins."""
     names = {
-        SKIP_NAME: SkipRest,
-        LEAVE_NAME: _session.leave,
-        EXCUSE_NAME: _session.excuse,
-        PASSED_NAME: _session.passed,
-        ISOLATED_NAME: Isolated,
+        name: getattr(importlib.import_module(module), imported)
+        for name, (module, imported) in CALLED_NAMES.items()
     }
     vars(builtins).update(names)
     try:
@@ -233,78 +239,3 @@ def _helpers() -> Iterator[None]:
     finally:
         for name in names:
             vars(builtins).pop(name, None)
-
-
-@contextmanager
-def _turned(plain: Iterable[CodeType], texts: Mapping[str, str]) -> Iterator[None]:
-    """Within, the living functions of a program have their turned code; the reading is in force.
-
-    ``plain``: code as they may have it now.
-    """
-    had: dict[CodePlace, list[CodeType]] = {}
-    for inner in _all_codes(plain):
-        had.setdefault(_place(inner), []).append(inner)
-    turned = _by_place(instrument(text, file).code for file, text in texts.items())
-    kept: list[tuple[FunctionType, CodeType]] = []
-    for function in gc.get_objects():
-        if type(function) is not FunctionType:
-            continue
-        code = function.__code__
-        file, line = _cells.placed(code.co_filename, code.co_firstlineno)
-        place = file, line, code.co_qualname
-        new = turned.get(place)
-        if new is not None and any(_same(code, old) for old in had.get(place, ())):
-            kept.append((function, code))
-            function.__code__ = new
-    try:
-        yield
-    finally:
-        for function, code in kept:
-            function.__code__ = code
-
-
-def _by_place(codes: Iterable[CodeType]) -> dict[CodePlace, CodeType]:
-    """The code of functions by their places; two at one place cannot be told apart, and neither is taken."""
-    found: dict[CodePlace, CodeType] = {}
-    twice: set[CodePlace] = set()
-    for code in _all_codes(codes):
-        if _place(code) in found:
-            twice.add(_place(code))
-        found[_place(code)] = code
-    return {place: code for place, code in found.items() if place not in twice}
-
-
-def _all_codes(codes: Iterable[CodeType]) -> Iterator[CodeType]:
-    """Codes and those inside them."""
-    pending = list(codes)
-    while pending:
-        code = pending.pop()
-        pending += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-        yield code
-
-
-def _place(code: CodeType) -> CodePlace:
-    return code.co_filename, code.co_firstlineno, code.co_qualname
-
-
-_PARTS: tuple[Callable[[CodeType], Any], ...] = (
-    lambda code: code.co_code,
-    lambda code: code.co_names,
-    lambda code: code.co_varnames,
-    lambda code: code.co_freevars,
-    lambda code: code.co_cellvars,
-)
-
-
-def _same(one: CodeType, other: CodeType) -> bool:
-    """Whether two codes do the same, wherever they stand."""
-    if any(part(one) != part(other) for part in _PARTS) or len(one.co_consts) != len(other.co_consts):
-        return False
-    return all(map(_same_constant, one.co_consts, other.co_consts))
-
-
-def _same_constant(one: Any, other: Any) -> bool:
-    if isinstance(one, CodeType) and isinstance(other, CodeType):
-        return _same(one, other)
-    # By repr, 0.0 is not -0.0, nor True 1; the order of a frozenset means nothing.
-    return bool(one == other) if isinstance(one, frozenset) else repr(one) == repr(other)

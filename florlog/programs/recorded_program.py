@@ -1,14 +1,13 @@
-"""The program of a run as it was recorded, to be run again whatever has become of its files.
+"""The program of a run as it was recorded, to be run again whatever its files hold now.
 
-The recorded texts run under the paths that they had: ``__file__``, tracebacks and what the script reads beside
-itself are as they were, and today's working tree does not matter.  Modules of the user that the recording does not
+The recorded texts run under the paths that they had: ``__file__``, tracebacks and what the script reads from its
+directory are as they were, and today's working tree does not matter.  Modules of the user that the recording does not
 have (imported late by a run that was killed) are today's.
 """
 
 from __future__ import annotations
 
 import linecache
-import sys
 from contextlib import AbstractContextManager, nullcontext
 
 from florlog_recovery import Loop, RunTree
@@ -16,14 +15,11 @@ from florlog_wal import Store
 
 from florlog.errors import FlorlogError
 from florlog.following.guide import Guide
-from florlog.program.environment import CELLS
 from florlog.program.recorded_sources import recorded_sources
-from florlog.programs.hands_free import KEY, replay_hands_free
-from florlog.programs.notebook_cells import run_cells
-from florlog.programs.rerunning import rerunning
-from florlog.programs.scripts import RecordedFinder, run_as_main
-from florlog.source.edit.loop_choice import choose
-from florlog.source.edit.rewrite import reading
+from florlog.programs.finders import RecordedFinder
+from florlog.programs.guided_run import guided_run
+from florlog.programs.kinds import kind_of, recorded_rewrite
+from florlog.source.edit.instrument import Instrumenter
 from florlog.source.names.syntax import read_as
 from florlog.source.reach.regions import Location, ProgramAnalysis
 
@@ -42,24 +38,19 @@ class RecordedProgram:
         if not self.script:
             raise FlorlogError(f"the script of run {tree.run} was not recorded: it was not run as a file")
         first = {path: self._texts[path] for path, _, _ in tree.begin.sources}
-        self._reading = reading(choose(first).loops) if tree.begin.environment.get(KEY) else None
+        self._rewrite = recorded_rewrite(tree.begin, first)
 
     def run(self, guide: Guide) -> None:
         """Run it along a guide.  Raises `FlorlogError` for what it raises."""
         for path, text in self._texts.items():
             linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
-        sys.meta_path.insert(0, finder := RecordedFinder(self._modules))
-        text = self._texts[self.script]
-        try:
-            with rerunning(self._begin, guide, self.script, self._texts):
-                if CELLS in self._begin.environment:
-                    run_cells(self.script, self._begin, self._reading, text)
-                elif self._reading is None:
-                    run_as_main(self.script, self._begin.argv, instrumented=True, text=text)
-                else:
-                    replay_hands_free(self.script, self._begin, self._reading, text)
-        finally:
-            sys.meta_path.remove(finder)
+        instrumenter = Instrumenter()
+        with (
+            RecordedFinder(self._modules, instrumenter),
+            guided_run(self._begin, guide, self.script, self._texts, instrumenter),
+        ):
+            program = kind_of(self._begin)
+            program.replay(self.script, instrumenter, self._rewrite, self._texts[self.script])
 
     def steady_before(self, loop: Loop) -> bool:
         """Whether the body around a loop, up to the loop, gives the same in every process (`steadiness`)."""
@@ -70,4 +61,4 @@ class RecordedProgram:
             return program.steady(Location(file, line, qualname), None if outer is None else outer.site)
 
     def _read(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._reading is None else read_as(self._reading)
+        return nullcontext() if self._rewrite is None else read_as(self._rewrite)

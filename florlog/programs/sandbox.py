@@ -1,8 +1,8 @@
 """What a replayed script writes goes to a scratch directory that lies over the file system.
 
-A recording wrote checkpoints, tables and plots; executing parts of it again must not touch them.  Inside
-`FileOverlay` a file that is opened for writing, created, renamed or removed is so only in the scratch directory,
-reads see that version first, and the directory is deleted at the end.  This is an overlay file system (as
+A recorded run wrote checkpoints, tables and plots; executing parts of it again must not touch them.  Inside
+`FileOverlay`, files are written, created, renamed and removed in the scratch directory only, reads see the version
+there first, and the directory is deleted at the end.  This is an overlay file system (as
 Linux's overlayfs: an upper layer, copy-up on the first change, whiteouts for what was removed) at the level
 of Python's functions: the ``open`` of builtins and io, the functions of `os` that take a path (`pathlib`,
 `shutil`, `tempfile`, NumPy, pandas and Pillow go through these), `torch.save` and `torch.load`.
@@ -30,31 +30,31 @@ import torch
 
 _Wrapped = TypeVar("_Wrapped", bound=Callable[..., Any])
 
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_READERS = ("stat", "lstat", "access", "readlink", "getxattr", "listxattr")
-_CHANGERS = ("chmod", "chown", "utime", "truncate", "setxattr")
-_READ_ONLY = ("r", "rb", "rt")
-_THROUGH = ("/dev", "/proc", "/sys")
+_WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_READING_FUNCTIONS = ("stat", "lstat", "access", "readlink", "getxattr", "listxattr")
+_CHANGING_FUNCTIONS = ("chmod", "chown", "utime", "truncate", "setxattr")
+_READ_MODES = ("r", "rb", "rt")
+_PASSED_THROUGH = ("/dev", "/proc", "/sys")
 
 
 class FileOverlay:
-    """A context manager; only one at a time."""
+    """A context manager; only one can be entered at a time."""
 
     def __init__(self) -> None:
         self._upper = ""
         self._through: tuple[str, ...] = ()
-        self._gone: set[str] = set()  # whiteouts: what of the lower layer counts as removed
-        self._empty = True  # nothing was written or removed yet: imports look at thousands of files
+        self._removed: set[str] = set()  # whiteouts: paths of the lower layer that count as removed
+        self._empty = True  # nothing was written or removed yet; imports look at thousands of files
         self._undo: list[tuple[Any, str, Any]] = []
         self._os: dict[str, Callable[..., Any]] = {}
 
     def __enter__(self) -> FileOverlay:
         self._upper = os.path.realpath(tempfile.mkdtemp(prefix="florlog-replay-"))
-        self._through = (*_THROUGH, self._upper, get_temp_dir())
+        self._through = (*_PASSED_THROUGH, self._upper, get_temp_dir())
         opened = builtins.open
         for name in (
-            *_READERS,
-            *_CHANGERS,
+            *_READING_FUNCTIONS,
+            *_CHANGING_FUNCTIONS,
             "open",
             "mkdir",
             "rmdir",
@@ -64,9 +64,9 @@ class FileOverlay:
             "scandir",
         ):
             self._os[name] = getattr(os, name)
-        for name in _READERS:
+        for name in _READING_FUNCTIONS:
             self._replace(os, name, self._reading(self._os[name]))
-        for name in _CHANGERS:
+        for name in _CHANGING_FUNCTIONS:
             self._replace(os, name, self._changing(self._os[name]))
         self._replace(os, "open", self._open_descriptor)
         self._replace(os, "mkdir", self._mkdir)
@@ -98,7 +98,7 @@ class FileOverlay:
     # -- the two layers ----------------------------------------------------------------------------
 
     def _path(self, path: Any) -> str | None:
-        """The absolute path that is meant; None for what is passed through."""
+        """The absolute path that an argument means; None for what is passed through."""
         try:
             text = os.fsdecode(path)
         except TypeError:  # a descriptor
@@ -108,7 +108,7 @@ class FileOverlay:
             return None
         return text
 
-    def _there(self, path: str) -> bool:
+    def _exists(self, path: str) -> bool:
         try:
             self._os["lstat"](path)
         except OSError:
@@ -116,70 +116,70 @@ class FileOverlay:
         return True
 
     def _hidden(self, path: str) -> bool:
-        if not self._gone:
+        if not self._removed:
             return False
-        return path in self._gone or any(str(parent) in self._gone for parent in Path(path).parents)
+        return path in self._removed or any(str(parent) in self._removed for parent in Path(path).parents)
 
-    def _seen(self, path: str) -> str:
-        """Where a path's present version lies (or would lie, if there is none)."""
+    def _present(self, path: str) -> str:
+        """Where the present version of a path is (or would be, if there is none)."""
         if self._empty:
             return path
         upper = self._upper + path
-        return upper if self._there(upper) or self._hidden(path) else path
+        return upper if self._exists(upper) or self._hidden(path) else path
 
     def _up(self, path: str, *, copy: bool = True) -> str:
-        """The place in the upper layer to write to; the present version is copied there first."""
-        upper, seen = self._upper + path, self._seen(path)
+        """The path in the upper layer to write to; the present version is copied there first."""
+        upper, present = self._upper + path, self._present(path)
         self._empty = False
         parent = os.path.dirname(path)  # noqa: PTH120
-        if seen != upper and parent != path and self._there(self._seen(parent)):
+        if present != upper and parent != path and self._exists(self._present(parent)):
             self._parents(upper)
-        if copy and seen != upper and self._there(seen):
+        if copy and present != upper and self._exists(present):
             if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
                 self._parents(upper + "/x")
                 for name in self._listdir(path):
                     self._up(f"{path}/{name}")
             else:
-                shutil.copy2(seen, upper, follow_symlinks=True)
-        elif parent != path and self._there(self._seen(parent)):
+                shutil.copy2(present, upper, follow_symlinks=True)
+        elif parent != path and self._exists(self._present(parent)):
             self._parents(upper)
         return upper
 
     def _parents(self, upper: str) -> None:
         missing = []
         parent = os.path.dirname(upper)  # noqa: PTH120
-        while not self._there(parent):
+        while not self._exists(parent):
             missing.append(parent)
             parent = os.path.dirname(parent)  # noqa: PTH120
         for directory in reversed(missing):
             self._os["mkdir"](directory)
 
-    # -- functions in the place of others ----------------------------------------------------------
+    # -- what takes the place of Python's functions -----------------------------------------------------
 
     def _opening(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def opening(file: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
-            path = None if self._empty and mode in _READ_ONLY else self._path(file)
+            path = None if self._empty and mode in _READ_MODES else self._path(file)
             if path is None:
                 return function(file, mode, *args, **options)
             if set(mode) & set("wax+"):
-                if "x" in mode and self._there(self._seen(path)):
+                if "x" in mode and self._exists(self._present(path)):
                     raise FileExistsError(17, os.strerror(17), path)
                 return function(self._up(path, copy="w" not in mode), mode, *args, **options)
-            return function(self._seen(path), mode, *args, **options)
+            return function(self._present(path), mode, *args, **options)
 
         return opening
 
     def _open_descriptor(self, path: Any, flags: int, *args: Any, **options: Any) -> int:
         text = self._path(path)
         if text is not None and options.get("dir_fd") is None:
-            if flags & _WRITING:
-                if flags & os.O_EXCL and self._there(self._seen(text)):
+            if flags & _WRITE_FLAGS:
+                if flags & os.O_EXCL and self._exists(self._present(text)):
                     raise FileExistsError(17, os.strerror(17), text)
-                if not flags & os.O_CREAT and not self._there(self._seen(text)):
+                if not flags & os.O_CREAT and not self._exists(self._present(text)):
                     raise FileNotFoundError(2, os.strerror(2), text)
                 path = self._up(text, copy=not flags & os.O_TRUNC)
             else:
-                path = self._seen(text)
+                path = self._present(text)
         found: int = self._os["open"](path, flags, *args, **options)
         return found
 
@@ -188,7 +188,7 @@ class FileOverlay:
             if self._empty:
                 return function(path, *args, **options)
             text = self._path(path) if options.get("dir_fd") is None else None
-            return function(path if text is None else self._seen(text), *args, **options)
+            return function(path if text is None else self._present(text), *args, **options)
 
         return reading
 
@@ -205,15 +205,15 @@ class FileOverlay:
             if text is None:
                 function(path, *args, **options)
                 return
-            upper, seen = self._upper + text, self._seen(text)
-            if not self._there(seen):
+            upper, present = self._upper + text, self._present(text)
+            if not self._exists(present):
                 raise FileNotFoundError(2, os.strerror(2), text)
             if function is self._os["rmdir"] and self._listdir(text):
                 raise OSError(39, os.strerror(39), text)
-            if seen == upper:
+            if present == upper:
                 function(upper)
             self._empty = False
-            self._gone.add(text)
+            self._removed.add(text)
 
         return removing
 
@@ -222,7 +222,7 @@ class FileOverlay:
         if text is None:
             self._os["mkdir"](path, *args, **options)
             return
-        if self._there(self._seen(text)):
+        if self._exists(self._present(text)):
             raise FileExistsError(17, os.strerror(17), text)
         self._os["mkdir"](self._up(text), *args, **options)
 
@@ -231,13 +231,13 @@ class FileOverlay:
         if old is None or new is None or options:
             self._os["rename"](source, target, **options)
             return
-        if not self._there(self._seen(old)):
+        if not self._exists(self._present(old)):
             raise FileNotFoundError(2, os.strerror(2), old)
         upper = self._up(old)
         self._os["rename"](upper, self._up(new, copy=False))
-        self._gone.add(old)
+        self._removed.add(old)
         if os.path.isdir(new):  # noqa: PTH112
-            self._gone.add(new)  # what lay there before is not in the renamed one
+            self._removed.add(new)  # the renamed directory does not contain what was there before
 
     def _listdir(self, path: Any = ".") -> list[Any]:
         text = None if self._empty else self._path(path if path is not None else ".")
@@ -258,12 +258,12 @@ class FileOverlay:
     def _entries(self, path: str) -> list[os.DirEntry[str]]:
         upper = self._upper + path
         found: dict[str, os.DirEntry[str]] = {}
-        if not self._hidden(path) and (self._there(path) or not self._there(upper)):
+        if not self._hidden(path) and (self._exists(path) or not self._exists(upper)):
             with self._os["scandir"](path) as entries:
-                found = {e.name: e for e in entries if os.path.join(path, e.name) not in self._gone}  # noqa: PTH118
-        elif not self._there(upper):
+                found = {e.name: e for e in entries if os.path.join(path, e.name) not in self._removed}  # noqa: PTH118
+        elif not self._exists(upper):
             raise FileNotFoundError(2, os.strerror(2), path)
-        if self._there(upper):
+        if self._exists(upper):
             with self._os["scandir"](upper) as entries:
                 found |= {entry.name: entry for entry in entries}
         return list(found.values())
@@ -272,7 +272,7 @@ class FileOverlay:
         def through(*args: Any, **options: Any) -> Any:
             target = args[place] if len(args) > place else options.get(name)
             if isinstance(target, str | os.PathLike) and (path := self._path(target)) is not None:
-                target = self._up(path, copy=False) if write else self._seen(path)
+                target = self._up(path, copy=False) if write else self._present(path)
                 if len(args) > place:
                     args = (*args[:place], target, *args[place + 1 :])
                 else:

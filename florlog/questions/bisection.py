@@ -1,4 +1,4 @@
-"""The first place of a run at which a condition holds, found with as little re-execution as can be.
+"""The first place of a run at which a condition holds, found with as little re-execution as possible.
 
 A condition is either about *values*, logged or found by replays, which the log alone answers; or about the *state*.
 A state is looked at at every boundary, in the order of the run.  Where images stand it is read.  What lies between
@@ -16,23 +16,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from florlog_recovery import Condition, Loop, Node, RunTree, WhereError, state_name
+from florlog_recovery import Condition, Node, RunTree, WhereError, state_name
 from florlog_wal import Path, Store
 
 from florlog.errors import FlorlogError
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED
+from florlog.hindsight.request import Boundary
 from florlog.images.imager import SavedState
 from florlog.questions.elements import StateElements
 from florlog.reading.columns import RECORDED
 from florlog.reading.reader import RunView
-from florlog.redo.past_state import explored, public
+from florlog.redo.boundary_visit import answers, order_of
+from florlog.redo.past_state import public
 
 _TRUST = (RECORDED, PROVEN, CONSISTENT, UNVERIFIED, DIVERGED)
 
-Boundary = tuple[Loop, int]
 
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class First:
     """Where a condition holds first; ``path`` is None where it never does."""
 
@@ -126,7 +126,7 @@ def boundaries(tree: RunTree) -> list[Boundary]:
     return list(inside(tree.root))
 
 
-def looked_at(condition: Condition, place: Boundary, tree: Callable[[str], Any]) -> dict[str, Any]:
+def values_at(condition: Condition, place: Boundary, tree: Callable[[str], Any]) -> dict[str, Any]:
     """The values of a condition's names at a boundary; ``tree`` gives the tree of a tracked name.
 
     Loops have the indices of the iteration that ended there, or begins.
@@ -145,17 +145,15 @@ def looked_at(condition: Condition, place: Boundary, tree: Callable[[str], Any])
 def _in_states(store: Store, tree: RunTree, condition: Condition, *, monotone: bool) -> First:
     order = boundaries(tree)
     images = [place for place, (loop, index) in enumerate(order) if index in loop.images]
-    found = First(source="state")
-    known: dict[int, dict[str, Any] | None] = {}  # at images: the terms where it holds, else None
+    looked: dict[int, dict[str, Any] | None] = {}  # at images: the terms where it holds, else None
 
     def holds(place: int) -> bool:
-        if place not in known:
+        if place not in looked:
             loop, index = order[place]
             saved = SavedState(store, loop.images[index].table)
-            values = looked_at(condition, order[place], saved.tree)
-            known[place] = condition.terms(values) if condition(values) else None
-            found.images += 1
-        return known[place] is not None
+            values = values_at(condition, order[place], saved.tree)
+            looked[place] = condition.terms(values) if condition(values) else None
+        return looked[place] is not None
 
     if monotone:
         low, high = 0, len(images)  # the first image at which it holds lies in [low, high]
@@ -167,16 +165,10 @@ def _in_states(store: Store, tree: RunTree, condition: Condition, *, monotone: b
         low = next((number for number, place in enumerate(images) if holds(place)), len(images))
         start = 0
     stop = images[low] if low < len(images) else len(order)
+    redone = 0
     if any(index not in loop.images for loop, index in order[start:stop]):
-        order_ = {
-            "what": "first",
-            "store": str(store.path),
-            "run": tree.run,
-            "condition": condition.text,
-            "start": start,
-            "stop": stop,
-        }
-        for message in explored(tree, order_):
+        search = order_of(store, tree, condition=condition.text, start=start, stop=stop)
+        for message in answers(tree, "florlog.questions.search_worker", search):
             match message:
                 case [
                     "found",
@@ -186,17 +178,17 @@ def _in_states(store: Store, tree: RunTree, condition: Condition, *, monotone: b
                     str() as detail,
                     int() as redone,
                 ]:
-                    found.values, found.trust, found.detail, found.redone = terms, trust, detail, redone
-                    return _placed(found, order[place])
+                    path, at = _named(order[place])
+                    return First(path, at, terms, trust, detail, redone, len(looked), "state")
                 case ["none", int() as redone]:
-                    found.redone = redone
+                    break
     if stop == len(order):
-        return found
-    found.values = known[stop] or {}
-    return _placed(found, order[stop])
+        return First(redone=redone, images=len(looked), source="state")
+    path, at = _named(order[stop])
+    return First(path, at, looked[stop] or {}, redone=redone, images=len(looked), source="state")
 
 
-def _placed(found: First, place: Boundary) -> First:
+def _named(place: Boundary) -> tuple[Path, str]:
+    """A boundary as an iteration's start or end."""
     loop, index = place
-    found.path, found.at = (loop.path(index - 1), "end") if index else (loop.path(0), "start")
-    return found
+    return (loop.path(index - 1), "end") if index else (loop.path(0), "start")

@@ -1,51 +1,48 @@
 """One question put to many runs, each replayed from the source that it was recorded from.
 
 The statements that a script has and a run's source lacks are placed into that source
-(`florlog.source.diff.placement`), in a
-scratch directory (`florlog.programs.scratch`); the run is replayed from there, by a process of its own, so that no
-run's settings or modules reach another one's.  Nothing of the user's is written: no file, branch or index.
+(`florlog.source.diff.placement`), in a scratch directory (`florlog.programs.source_mirror`); the run is replayed from
+there, by a process of its own, so that no run's settings or modules reach another one's.  Nothing of the user's is
+written: no file, branch or index.
 
 Which statements: those that the newest run of the script lacks; where it has them all, to each run those that this run
 lacks.  What else was added comes along only where a placed statement reads what it binds.
-
-``python -m florlog.questions.versions`` is the process: an order on stdin as JSON, messages on stdout as
-`florlog.redo.wire` has them, the answer as JSON text.
 """
 
 from __future__ import annotations
 
 import ast
-import gc
-import io
-import json
 import os
-import subprocess
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from florlog_recovery import RunTree
-from florlog_wal import Store, WalError
+from florlog_wal import Store
 
 from florlog.errors import FlorlogError, NoSuchRunError
-from florlog.hindsight.compared_files import Compared, beside, compared
+from florlog.hindsight.compared_files import Compared, compared, present_path
+from florlog.hindsight.plan_view import PlanView, plan_text
 from florlog.program.recorded_sources import recorded_sources
 from florlog.program.stores import tree_of
-from florlog.programs.scratch import Scratch
-from florlog.redo.wire import receive, send
+from florlog.program.terminal import report
+from florlog.programs.source_mirror import SourceMirror
+from florlog.redo.answer import Progress
+from florlog.redo.progress import progress_line
+from florlog.redo.replaying import Question, Replayed, replay_elsewhere
 from florlog.source.diff.placement import CannotPlaceError, Wanted, needed, place, statement_at
 from florlog.source.names.syntax import SourceError
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Version:
-    """A run, and what came of the question there: an answer as `replay` gives it in JSON, or why there is none."""
+    """A run, and what came of the question there."""
 
     run: str
-    answer: dict[str, Any] = field(default_factory=dict)
-    refused: str = ""
+    replayed: Replayed | None = None
+    refused: str = ""  # why there is no answer
 
 
 def runs_of(store: Store, script: str) -> list[str]:
@@ -58,30 +55,55 @@ def runs_of(store: Store, script: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def replay_versions(store: Store, script: str, runs: Sequence[str], argv: Sequence[str]) -> list[Version]:
-    """Answer a script's question for each run; ``argv``: the options of the replay.
+def replay_versions(
+    store: Store,
+    runs: Sequence[str],
+    question: Question,
+    *,
+    cwd: str | None = None,
+    heard: Callable[[str], object] | None = None,
+) -> list[Version]:
+    """Answer a script's question for each of some runs.
 
-    Raises `NoSuchRunError` where there is no such run, and `FlorlogError` where the script asks for nothing.
+    The run and the script of ``question`` are replaced by each run and its own source; ``cwd`` and ``heard`` are as in
+    `replay_elsewhere`.  Raises `NoSuchRunError` where there is no such run, and `FlorlogError` where the script asks
+    for nothing.
     """
+    script = question.script
     if not runs:
         raise NoSuchRunError(f"no run in {store.path} was recorded from {script}: `florlog runs` lists them")
     trees = {run: tree_of(store, run) for run in runs}
     newest = (runs_of(store, script) or list(runs))[-1]
     wanted = _asked_of(compared(store, trees.get(newest) or tree_of(store, newest), script))
-    found = []
-    for run, tree in trees.items():
+
+    def version(run: str, tree: RunTree) -> Version:
         try:
             texts = _placed(store, tree, script, wanted)
         except (CannotPlaceError, SourceError) as reason:
-            found.append(Version(run, refused=str(reason)))
-            continue
-        found.append(_replayed(store, tree, texts, argv) if texts else Version(run, refused=_NOTHING))
-    if all(version.refused == _NOTHING for version in found):
+            return Version(run, refused=str(reason))
+        if not texts:
+            return Version(run, refused=NOTHING_NEW)
+        try:
+            return Version(run, _replayed(tree, texts, question, cwd, heard))
+        except FlorlogError as reason:
+            return Version(run, refused=str(reason))
+
+    found = [version(run, tree) for run, tree in trees.items()]
+    if all(version.refused == NOTHING_NEW for version in found):
         raise FlorlogError(f"no log statement of {script} is new to any of these runs: add one")
     return found
 
 
-_NOTHING = "its source has every log statement of the script"
+def report_versions(found: Iterable[Version]) -> None:
+    """Say which runs have no values, and which differ from their recording."""
+    for version in found:
+        if version.replayed is None:
+            report(f"run {version.run} has no values: {version.refused}")
+        elif differences := version.replayed.answer.differences:
+            report(f"run {version.run} differs from its recording: {differences[0]}")
+
+
+NOTHING_NEW = "its source has every log statement of the script"
 
 
 @dataclass(frozen=True)
@@ -122,7 +144,8 @@ def _placed(store: Store, tree: RunTree, script: str, asked: dict[str, _File]) -
         if not asked:
             return {}
     present = {
-        script if s.module == "__main__" else beside(s.path, tree.begin.script, script): s for s in sources
+        script if s.module == "__main__" else present_path(s.path, tree.begin.script, script): s
+        for s in sources
     }
     texts = {source.path: source.text for source in sources}
     for file, what in asked.items():
@@ -135,41 +158,19 @@ def _placed(store: Store, tree: RunTree, script: str, asked: dict[str, _File]) -
     return texts
 
 
-def _replayed(store: Store, tree: RunTree, texts: dict[str, str], argv: Sequence[str]) -> Version:
-    with Scratch(tree.begin.script, texts) as scratch:
-        order = {
-            "argv": ["replay", scratch.script, "--run", tree.run, "--store", str(store.path), *argv],
-            "shown": {scratch.path(recorded): recorded for recorded in texts},
-        }
-        done = subprocess.run(
-            [sys.executable, "-m", "florlog.questions.versions"],
-            input=json.dumps(order).encode(),
-            stdout=subprocess.PIPE,
-            check=False,
-        )
-    match receive(io.BytesIO(done.stdout)):
-        case ["done", str() as text]:
-            return Version(tree.run, answer=json.loads(text))
-        case ["error", str() as text]:
-            return Version(tree.run, refused=text)
-    return Version(tree.run, refused=f"its replay ended with status {done.returncode}")
+def _replayed(
+    tree: RunTree,
+    texts: dict[str, str],
+    question: Question,
+    cwd: str | None,
+    heard: Callable[[str], object] | None,
+) -> Replayed:
+    with SourceMirror(tree.begin.script, texts) as mirror, ExitStack() as line:
 
+        def announce(view: PlanView) -> Progress | None:
+            print(plan_text(view), file=sys.stderr)
+            return line.enter_context(progress_line(view["iterations_redone"]))
 
-def main() -> None:
-    """Carry out the order."""
-    gc.freeze()  # as `florlog.__main__` does
-    order = json.load(sys.stdin)
-    stream = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    from florlog.commands import parser
-    from florlog.commands.replay import answered
-
-    try:
-        found = answered(parser("replay").parse_args(order["argv"]), order["shown"])
-        send(stream, ["done", json.dumps(found)])
-    except (FlorlogError, WalError) as error:
-        send(stream, ["error", str(error)])
-
-
-if __name__ == "__main__":
-    main()
+        shown = {mirror.path(recorded): recorded for recorded in texts}
+        asked = replace(question, run=tree.run, script=mirror.script, shown=shown)
+        return replay_elsewhere(asked, announce, cwd=cwd, heard=heard)

@@ -55,7 +55,7 @@ def _array(pa: Any, column: Column) -> Any:
 
 
 def _text(text: str) -> str:
-    """Text that Arrow can hold: half a letter, which Python allows, becomes a question mark."""
+    """Text that Arrow can store: half a letter, which Python allows, becomes a question mark."""
     return text.encode(errors="replace").decode()
 
 

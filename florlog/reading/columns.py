@@ -10,16 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from florlog_wal import Path
 from numpy import typing as npt
-
-from florlog.reading.render import printable
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RECORDED: Final = "RECORDED"
 TRUST: Final = ("DIVERGED", "UNVERIFIED", "CONSISTENT", "PROVEN", RECORDED)
@@ -74,7 +69,7 @@ class _Chunk:
     trust: int
 
 
-class Table:
+class ColumnsBuilder:
     """Collects the cells of a table."""
 
     def __init__(self, names: Sequence[str] = ()) -> None:
@@ -106,7 +101,7 @@ class Table:
     def entries(self, loops: Any, indices: Any, lsns: Any, *, undoable: bool = False) -> int:
         """Take in iterations by loop execution and index, and where they logged; the first one's number.
 
-        ``undoable``: an `abort` is of these.
+        ``undoable``: an `abort` may undo them.
         """
         first = self._count
         made = np.asarray(indices, dtype=np.int64)
@@ -117,17 +112,17 @@ class Table:
         return first
 
     def cells(self, name: str, at: Any, values: Sequence[Any], trust: str = RECORDED) -> None:
-        """What entries logged under a name; a later cell of the same place stands behind an earlier one."""
+        """What entries logged under a name; a later cell of the same entry comes after an earlier one."""
         chunk = _Chunk(np.asarray(at, dtype=np.int64), _packed(values), TRUST.index(trust))
         self._chunks[name].append(chunk)
 
     def abort(self, loop: int, index: int, lsn: int) -> None:
-        """What an iteration had logged before an LSN does not count."""
+        """What an iteration logged before an LSN does not count."""
         self._aborts.append((loop, index, lsn))
 
     def columns(self) -> Columns:
         """The table, its rows in order of iteration."""
-        self.entries(0, (), 0)  # so that there is one
+        self.entries(0, (), 0)  # so that there is at least one
         loops, indices, lsns, undo = (np.concatenate(part) for part in zip(*self._entries, strict=True))
         used = np.zeros(len(loops), dtype=np.bool_)
         for chunks in self._chunks.values():
@@ -273,41 +268,3 @@ def _number(value: Any) -> float:
     if isinstance(value, int | float) and abs(value) < 1e300 and math.isfinite(value):
         return float(value)
     return math.nan
-
-
-def frame(columns: Columns) -> pd.DataFrame:
-    """The table in pandas.
-
-    Loops are Int64; names float64, int64 or bool, with gaps Int64 or boolean, others what their values share;
-    trust is an ordered category, so that ``frame[frame.trust >= "PROVEN"]`` is a question.
-    """
-    import pandas as pd  # here, as recording does without it and importing it takes longer than florlog
-
-    data: dict[str, Any] = {
-        name: pd.arrays.IntegerArray(column.values, ~column.present) for name, column in columns.loops.items()
-    }
-    for name, column in columns.names.items():
-        data[name if name not in data else f"{name}_value"] = _series(column)
-    data["trust"] = pd.Categorical.from_codes(columns.trust, categories=pd.Index(TRUST), ordered=True)
-    try:
-        return pd.DataFrame(data)
-    except UnicodeEncodeError:  # half a letter, which pandas' own text cannot hold, in a name
-        return pd.DataFrame({printable(name): column for name, column in data.items()})
-
-
-def _series(column: Column) -> Any:
-    import pandas as pd
-
-    values, present = column.values, column.present
-    if values.dtype == np.float64:
-        return np.where(present, values, np.nan)
-    if values.dtype != object:
-        if present.all():
-            return values
-        kind = pd.arrays.BooleanArray if values.dtype == bool else pd.arrays.IntegerArray
-        return kind(values, ~present)
-    held = pd.Series(values, dtype=object)
-    try:
-        return held.infer_objects()
-    except UnicodeEncodeError:
-        return held

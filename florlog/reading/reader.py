@@ -1,6 +1,6 @@
 """Reading a store: runs, values, state, iterations and records, also while a run is being written.
 
-Values that were logged and values that a replay found later stand side by side; ``trust`` tells them apart.
+Logged values and values that a replay found later are read together; ``trust`` says which is which.
 A later replay of a statement replaces what an earlier one found.
 """
 
@@ -21,13 +21,15 @@ from florlog_wal import Path as IterationPath
 from florlog.errors import NoSuchRunError
 from florlog.program.stores import newest_run, open_store, sessions_of, store_path, tree_of
 from florlog.reading.arrow import arrow, sql
-from florlog.reading.columns import RECORDED, Columns, frame
+from florlog.reading.columns import RECORDED, Columns
+from florlog.reading.frame import frame
 from florlog.reading.value_table import table_of
-from florlog.redo.past_state import PastState, state_at
-from florlog.state.tree import readable
+from florlog.state.readable_values import readable
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from florlog.redo.past_state import PastState
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class LoggedValue:
 
 
 class RunView:
-    """A recorded run, as its log tells it at the time of reading."""
+    """A recorded run, as its log is at the time of reading."""
 
     def __init__(self, store: Store, run: str) -> None:
         self._store = store
@@ -50,7 +52,7 @@ class RunView:
 
     @property
     def store(self) -> Store:
-        """The store that holds it."""
+        """The store that contains it."""
         return self._store
 
     def tree(self) -> RunTree:
@@ -97,7 +99,7 @@ class RunView:
         found: dict[tuple[str, str, IterationPath], list[LoggedValue]] = {}
         for session in sessions_of(self._store, self.id):
             if session.begin.kind != "replay" or not session.counts.get(RunEnd):
-                continue  # a replay that was killed while it stored its values: they are no answer
+                continue  # a replay that was killed while it stored its values: they are not complete
             table: dict[int, Statement] = {}
             fresh: dict[tuple[str, str, IterationPath], list[LoggedValue]] = {}
             for entry in self._store.scan(session.lsn, session.last_lsn + 1, session=session.lsn):
@@ -123,7 +125,7 @@ class RunView:
         return frame(self.columns(*names))
 
     def columns(self, *names: str) -> Columns:
-        """What `values` and `to_arrow` make a table of."""
+        """The table that `values` and `to_arrow` convert."""
         return table_of(self._store, self.id, names)
 
     @property
@@ -140,7 +142,7 @@ class RunView:
     def plot(self, *names: str, x: str | None = None, axes: Any = None) -> Any:
         """Draw names with matplotlib over a loop's index or another name, default the order of iterations.
 
-        Over a loop there is a curve for each iteration around it.  Gives the axes.  Needs ``florlog[plot]``;
+        Over a loop there is a curve for each iteration around it.  Returns the axes.  Needs ``florlog[plot]``;
         raises `FlorlogError` for a name that has no values.
         """
         from florlog.reading.plot import plot
@@ -155,12 +157,14 @@ class RunView:
     def state_at(self, *, at: Literal["start", "end"] = "start", **indices: int) -> PastState:
         """The tracked state at an iteration's start or end: tracked name -> state.
 
-        ``state_at(epoch=3, step=17)``.  Where no image stands, the recorded program is executed from the nearest one
+        ``state_at(epoch=3, step=17)``.  Where there is no image, the recorded program is executed from the nearest one
         on, in a process of its own; ``trust`` and ``detail`` of the answer say how far the state is proven.
 
         Raises `DivergedError`, which names the first difference, when that does not give what was recorded, and
         `FlorlogError` when the run has no such iteration or its script fails.
         """
+        from florlog.redo.past_state import state_at  # which imports torch
+
         return state_at(self._store, self.tree(), tuple(indices.items()), at)
 
     def iterations(self) -> Iterator[dict[str, Any]]:
@@ -249,7 +253,7 @@ class Log:
         return str(pd.DataFrame([view.summary() for view in self.runs]).to_html(index=False))
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
         self.store.close()
 
     def __enter__(self) -> Log:

@@ -5,24 +5,24 @@ from __future__ import annotations
 import base64
 import itertools
 import math
+import sys
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import torch
 from florlog_wal import Array
 
-from florlog.state.tree import readable
+from florlog.state.readable_values import readable
 
-_LONGEST = 10_000  # bits of an integer that is written in decimal digits
+_MAX_DECIMAL_BITS = 10_000  # bits of an integer that is written in decimal digits
 
 
 def jsonable(value: Any) -> Any:
     """A value in JSON's types: arrays as nested lists, bytes in base64, what JSON lacks as text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else repr(value)
-    if isinstance(value, int) and value.bit_length() > _LONGEST:
+    if isinstance(value, int) and value.bit_length() > _MAX_DECIMAL_BITS:
         return hex(value)  # Python refuses to write so many decimal digits
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -34,7 +34,7 @@ def jsonable(value: Any) -> Any:
         except (ValueError, RuntimeError):  # a shape that does not fit the bytes, a dtype that torch lacks
             return {"dtype": value.dtype, "shape": list(value.shape), "data": value.data.hex()}
         return jsonable(found.tolist())
-    if isinstance(value, np.ndarray | torch.Tensor):
+    if _is_array(value):
         return jsonable(value.tolist())
     if isinstance(value, dict):
         return {key if isinstance(key, str) else str(key): jsonable(item) for key, item in value.items()}
@@ -43,13 +43,19 @@ def jsonable(value: Any) -> Any:
     return str(value)
 
 
+def _is_array(value: Any) -> bool:
+    """Whether a value is a NumPy array or a tensor.  Where torch is not imported there are no tensors."""
+    torch = sys.modules.get("torch")
+    return isinstance(value, np.ndarray) or (torch is not None and isinstance(value, torch.Tensor))
+
+
 def fits_float(value: Any) -> bool:
     """Whether a value is a number that a float can hold: a logged integer may have any number of digits."""
     return isinstance(value, float) or (isinstance(value, int) and value.bit_length() < 1024)
 
 
 def printable(text: str) -> str:
-    """Text without control characters: a log may hold a terminal's escape sequences, or half a letter."""
+    """Text without control characters: a log may contain a terminal's escape sequences, or half a letter."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
@@ -67,10 +73,12 @@ def _brief(value: Any, width: int, depth: int) -> str:
     if isinstance(value, bytes | bytearray):
         return f"{len(value)} bytes {bytes(value[: width // 2]).hex()}"
     if isinstance(value, int) and value.bit_length() > 4 * width:
-        return f"integer of {value.bit_length()} bits"  # its digits may take longer than anybody waits
+        return (
+            f"integer of {value.bit_length()} bits"  # writing its digits may take longer than anybody waits
+        )
     if value is None or isinstance(value, bool | int | float | complex):
         return f"{value:.6g}" if isinstance(value, float) else repr(value)
-    if isinstance(value, Array | np.ndarray | torch.Tensor):
+    if isinstance(value, Array) or _is_array(value):
         dtype = str(value.dtype).removeprefix("torch.")
         return f"{dtype[:width]}[{', '.join(map(str, tuple(value.shape)[:8]))}]"
     if isinstance(value, dict):
@@ -92,24 +100,3 @@ def _joined(parts: Iterable[str], width: int, depth: int) -> str:
         if length > width:
             return ", ".join([*taken, "..."])
     return ", ".join(taken)
-
-
-def size(nbytes: float) -> str:
-    """Bytes for a person: ``4.9 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if nbytes < 1000:
-            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.1f} TB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for a person: ``12.3 ms``, ``4.20 s``, ``1 h 12 min``."""
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.0f} us"
-    if seconds < 1:
-        return f"{seconds * 1e3:.1f} ms"
-    if seconds < 120:
-        return f"{seconds:.2f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,4 +1,4 @@
-"""What differs between two runs: parameters, source, environment, and where their values part."""
+"""What differs between two runs: parameters, source, environment, and the first iteration whose values differ."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _changed(
 
 
 def _values(first: RunView, second: RunView) -> dict[str, Any] | None:
-    """The first iteration, in the first run's order, of which a recorded value differs; and how many do."""
+    """The first iteration, in the first run's order, with a recorded value that differs; and how many there are."""
     held: list[dict[Path, dict[str, list[Any]]]] = [{}, {}]
     for table, view in zip(held, (first, second), strict=True):
         for value in view.logged():
@@ -75,4 +75,4 @@ def _values(first: RunView, second: RunView) -> dict[str, Any] | None:
 
 
 def _repr(value: Any) -> str:
-    return repr(value)  # unlike ==, it tells 1 from True, 0.0 from -0.0, and finds a NaN equal to itself
+    return repr(value)  # unlike ==, it separates 1 from True and 0.0 from -0.0, and a NaN equals itself

@@ -25,17 +25,19 @@ from florlog_wal import (
 )
 
 from florlog.program.stores import sessions_of
-from florlog.reading.columns import Columns, Table
-from florlog.state.tree import readable
+from florlog.reading.columns import Columns, ColumnsBuilder
+from florlog.state.readable_values import readable
 
-_AFTER = 2**62  # behind every LSN: what replays found stands behind what was recorded
+_FIRST_HINDSIGHT_LSN = (
+    2**62
+)  # after every LSN of a recording: what replays found comes after what was recorded
 _PLAIN = frozenset({float, int, str, bool, type(None), bytes})
 _CONTAINERS = frozenset({Array, list, tuple, set, frozenset, dict})
 
 
 def table_of(store: Store, run: str, names: Sequence[str] = ()) -> Columns:
     """The values of ``names`` (default: all)."""
-    reading = _TableReader(store, Table(names))
+    reading = _TableReader(store, ColumnsBuilder(names))
     sessions = sessions_of(store, run)
     for session in sessions:
         if session.begin.kind != "replay":
@@ -49,7 +51,7 @@ def table_of(store: Store, run: str, names: Sequence[str] = ()) -> Columns:
 
 
 class _TableReader:
-    def __init__(self, store: Store, table: Table) -> None:
+    def __init__(self, store: Store, table: ColumnsBuilder) -> None:
         self.table = table
         self._store = store
         self._segments: dict[tuple[int, int, int], tuple[int, list[tuple[int, str, Any]]]] = {}
@@ -78,7 +80,7 @@ class _TableReader:
                     table.cells(column.name, at, _read(column.values))
 
     def _values(self, session: int, loop: int, lsn: int, record: Values) -> None:
-        """A segment's values, in place of those that an earlier session had of it."""
+        """A segment's values, which replace those that an earlier session logged for it."""
         key = (loop, record.index, record.segment)
         logged = [(lsn, name, value) for _, name, value in record.values if self.table.wants(name)]
         held = self._segments.get(key)
@@ -114,7 +116,7 @@ class _TableReader:
     def end_of_replayed(self) -> None:
         """Put in what replays found."""
         cells: dict[tuple[str, str], list[tuple[int, int, int, Any]]] = {}
-        order = itertools.count(_AFTER)
+        order = itertools.count(_FIRST_HINDSIGHT_LSN)
         for (_, name, path), values in self._found.items():
             loop, index = (self.table.loop(path[:-1], path[-1][0]), path[-1][1]) if path else (0, 0)
             for trust, value in values:

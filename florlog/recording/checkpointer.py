@@ -10,74 +10,38 @@ import math
 import re
 import time
 import warnings
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 import torch
 from florlog_recovery import Image
-from florlog_wal import CheckpointBegin, Commit, Note, Store
-from torch.nn.modules.dropout import _DropoutNd
-from torch.utils.data import DataLoader
+from florlog_wal import CheckpointBegin, Note, Store
 
 from florlog.errors import ChangedError, TrackError
-from florlog.following.checks import Variables
+from florlog.following.local_variables import Variables
 from florlog.following.stack import OpenLoop, Site
 from florlog.images.budget import Room
 from florlog.images.imager import Imager, SavedState
 from florlog.images.policy import Policy
 from florlog.images.snapshot import StateSnapshot
-from florlog.recording.fingerprints import StateFingerprint, rng_fingerprint
+from florlog.recording.boundary_state import Storages, Trees, places_of
+from florlog.recording.entry_state import EntryState, entry_state, restore_entry
+from florlog.recording.fingerprints import StateFingerprint
 from florlog.recording.journal import Journal
-from florlog.source.skip.acts import Act, Items, Mode
-from florlog.state.adapters import Adapter, Randomness, adapter
-from florlog.state.cursors import (
-    can_restart,
-    draw,
-    holds_still,
-    keeps_workers,
-    loader_generators,
-    passed_over,
-    start_workers,
-)
+from florlog.recording.passing_over import PassingOver
+from florlog.state.adapters import Adapter, adapter
+from florlog.state.cursors import passed_over
 from florlog.state.derived import Derived
-from florlog.state.tree import flatten
+from florlog.state.loaders import start_workers
+from florlog.state.random_generators import Randomness
 from florlog.state.variables import Carried, binding
 from florlog.state.wrappers import advance, bare, counters, obstacle
 
 Tell = Callable[[str, dict[str, Any]], None]
-_WHOLE = 2.5
-"""What the bookkeeping of a step costs, of what is seen of it between two: its log statements and a start with colder
-caches come to it (docs/performance.md)."""
-
-
-class Trees(dict[str, Any]):
-    """The trees of a boundary; ``flat`` has those that had to be flattened."""
-
-    def __init__(self, trees: dict[str, Any], flat: dict[str, Any]) -> None:
-        super().__init__(trees)
-        self.flat = flat
-
-
-class Storages(Container[int]):
-    """The addresses of the memory of what is tracked, found when somebody asks."""
-
-    def __init__(self, trees: dict[str, Any], names: Iterable[str]) -> None:
-        self._trees = trees
-        self._names = list(names)
-        self._found: set[int] | None = None
-        self.flat: dict[str, Any] = {}
-
-    def __contains__(self, address: object) -> bool:
-        if self._found is None:
-            self.flat.update({name: flatten(self._trees[name], name) for name in self._names})
-            self._found = {
-                tensor.untyped_storage().data_ptr()
-                for _, tensors in self.flat.values()
-                for _, tensor in tensors
-            }
-        return address in self._found
+_STEP_COST_FACTOR = 2.5
+"""What the bookkeeping of a step costs, over what is seen of it between two steps: the rest are its log statements and
+a start with colder caches (docs/performance.md)."""
 
 
 class Checkpointer:
@@ -96,16 +60,17 @@ class Checkpointer:
             made = None if room is None else room(self._thinned)
             self._imager = Imager(journal.store, journal.session, journal.stop, self._lost, made)
         self._started = time.perf_counter()
-        # CPU seconds of the training thread for images: a machine that is busy elsewhere is not their fault
-        self._stalled = 0.0
-        self.kept = 0.0  # seconds of bookkeeping, as seen between steps
-        self.beside = True  # whether an image may be persisted beside the present iteration
+        self._stalled = 0.0  # CPU seconds of the training thread for images; wall time counts what others do
+        self.bookkeeping = 0.0  # seconds, as seen between steps
+        self.own_seconds = 0.0  # for which images have held up the training
+        self.persisting = True  # whether an image may be persisted during the present iteration
         self.wake = [-math.inf, -math.inf]
         """Times before which `due` says no, by `time.perf_counter`: of inner boundaries, of outermost ones."""
         self._busy = 0.0  # CPU seconds of persisting before the present iteration
         self._tracked: dict[str, Adapter] = {}
         self._objects: dict[str, Any] = {}
         self._random = Randomness()
+        self.passing = PassingOver(self._objects, self._random, self.sampled)
         self._derived = Derived(self._random, self._warn)
         self._carried = Carried()
         self._warned: set[str] = set()
@@ -149,26 +114,9 @@ class Checkpointer:
 
     # -- the state now -----------------------------------------------------------------------------
 
-    def entry(self, iterable: Any) -> dict[str, Any]:
-        """The RNGs from which a loop draws its order when it starts."""
-        generators = loader_generators(iterable)
-        return {
-            "rng": self._random.capture(),
-            "generators": [generator.get_state() for generator in generators],
-            "workers": keeps_workers(iterable),
-        }
-
-    def _places(self, loop: OpenLoop) -> dict[CodeType, int | None]:
-        """The code objects that run loops now, innermost first.
-
-        The innermost stands at its loop's line, the others at the call that led inwards (None).
-        """
-        places: dict[CodeType, int | None] = {loop.site[0]: loop.site[1]}
-        outer = loop.parent.loop
-        while outer is not None:
-            places.setdefault(outer.site[0], None)
-            outer = outer.parent.loop
-        return places
+    def entry(self, iterable: Any) -> EntryState:
+        """The random generators from which a loop draws its order when it starts."""
+        return entry_state(iterable, self._random)
 
     def trees(self, loop: OpenLoop, only: Variables | None = None, *, without: Container[str] = ()) -> Trees:
         """The state now, a tree for each name; ``only``: with certain variables of each frame."""
@@ -182,7 +130,7 @@ class Checkpointer:
                 trees["/position"] = position
         storages = Storages(trees, list(trees))
         fresh = loop.depth == 1 and loop.count == 0 and loop.parent.segment == 0
-        captured = self._carried.capture(self._places(loop), self._objects, storages, fresh=fresh, only=only)
+        captured = self._carried.capture(places_of(loop), self._objects, storages, fresh=fresh, only=only)
         for name, held in captured.items():
             trees[f"/{name}"] = held
         return Trees(trees, storages.flat)
@@ -199,46 +147,46 @@ class Checkpointer:
         if imager is None or self._withheld:
             self.wake[outermost] = math.inf
             return False
-        self.beside = not imager.resting
-        if self.beside:
+        self.persisting = not imager.resting
+        if self.persisting:
             self._busy = imager.busy()
         if imager.finished:
             return True
         wake = self._started + self.policy.due(preferred=outermost)
-        if not self.beside:
+        if not self.persisting:
             self.wake[outermost] = wake  # nothing changes until the next image
         return now >= wake
 
-    def boundary(self, loop: OpenLoop, index: int, *, end: bool) -> bool:
-        """A recorded run stands at a boundary: take an image if the policy wants one; whether it did."""
+    def boundary(self, loop: OpenLoop, index: int, *, end: bool) -> None:
+        """A recorded run has come to a boundary: take an image if the policy wants one."""
         imager = self._imager
         if imager is None or self._withheld:
-            return False
+            return
         now = time.perf_counter() - self._started
         self.wake[:] = -math.inf, -math.inf
-        self.beside = True
+        self.persisting = True
         self._busy = imager.busy()
         first = loop.depth == 1 and index == 0
         preferred = loop.depth == 1 or (loop.depth == 2 and end)
         if imager.finished:
             self.policy.persisted(imager.finished.popleft())
         elif not first and now < self.policy.due(preferred=preferred):
-            return False
-        # Behind the outermost loop no training is held up, and the final state is worth having.
+            return
+        # After the outermost loop no training is held up, and the final state is often asked for.
         wait = self.policy.overhead == float("inf") or (loop.depth == 1 and end)
         if not wait and not imager.has_room(outermost=loop.depth == 1):
-            return False
+            return
         wanted = first or self.policy.wants(
             now=now,
             own=self._stalled,
-            kept=_WHOLE * self.kept,
+            kept=_STEP_COST_FACTOR * self.bookkeeping,
             persisted=self._busy,
             pending=imager.pending,
             preferred=preferred,
         )
         if wanted:
             self._image(loop, index, end=end)
-        return wanted
+            self.own_seconds += time.perf_counter() - self._started - now
 
     def _image(self, loop: OpenLoop, index: int, *, end: bool) -> None:
         assert self._journal is not None
@@ -262,9 +210,9 @@ class Checkpointer:
             self._journal.append(Note("policy", decision.text, decision.data), self._journal.session)
 
     def _copy(self, loop: OpenLoop, *, end: bool) -> StateSnapshot | None:
-        """The state now; None, and a warning, where it cannot be had."""
+        """The state now; None, and a warning, where it cannot be copied."""
         assert self._imager is not None
-        # Behind its end a loop's iterator is not continued; where it was left by a break there is none any more.
+        # After its end a loop's iterator is not continued; a break has left none.
         if loop.count and loop.iterator is not None and not end:
             if loop.site not in self._obstacles:
                 self._obstacles[loop.site] = "" if bare(loop.site) else obstacle(loop.iterator())
@@ -276,13 +224,13 @@ class Checkpointer:
         try:
             self._derived.check(self._tracked)
             trees = self.imaged(loop)
-            self._tell_untaken()
+            self._report_untaken()
             return self._imager.snapshot(trees, trees.flat)
         except Exception as error:  # whatever an object's state_dict() raises: the training goes on
             self._warn(f"no image could be taken, later replays must start earlier: {error}")
             return None
 
-    def _tell_untaken(self) -> None:
+    def _report_untaken(self) -> None:
         """Report, once each, what may change and cannot be captured."""
         for place, (kind, file, first) in self._carried.untaken.items():
             variable = re.sub(r"\[\d+\]", "[...]", place)  # once for all items of a list
@@ -311,10 +259,7 @@ class Checkpointer:
         if loop.cursor is not None and index > 0 and not at_end:
             if "/entry" in names:
                 loop.entry = saved.tree("/entry")
-                self._random.restore(loop.entry["rng"])
-                generators = loader_generators(loop.cursor.iterable)
-                for generator, state in zip(generators, loop.entry["generators"], strict=True):
-                    generator.set_state(state)
+                restore_entry(loop.entry, loop.cursor.iterable, self._random)
                 if loop.entry["workers"]:
                     start_workers(loop.cursor.iterable)
             position = saved.tree("/position") if "/position" in names else None
@@ -331,80 +276,12 @@ class Checkpointer:
             if name in names:
                 made.restore(saved.tree(name))
         held = {name[1:]: saved.tree(name) for name in names if name.startswith("/locals")}
-        self._carried.restore(self._places(loop), held, self._objects, ())
+        self._carried.restore(places_of(loop), held, self._objects, ())
         self._derived.regenerate(self._tracked, names)
         self._random.restore(saved.tree("/rng"))
         if index == 0 and loop.entry is not None:
             loop.entry = self.entry(loop.cursor.iterable if loop.cursor else None)
         self.policy.restored(time.perf_counter() - started)
-
-    def skip(self, loop: OpenLoop, last: Commit) -> str:
-        """Go to the end of a loop without running it, drawing what its data draw; ``last``: its last commit.
-
-        Where the fingerprints of that commit are others than those now, nothing is changed, and the answer says
-        what differs; "" means that it was done.
-        """
-        cursor = loop.cursor
-        if cursor is None or loop.recorded is None or not can_restart(cursor.iterable):
-            return "its data cannot be passed over"
-        if any(map(_has_buffers, self._in_training())):
-            return "a model with buffers is in training mode"
-        before = self.entry(cursor.iterable)
-        cursor.seek(last.index + 1)
-        why = ""
-        if rng_fingerprint() != last.rng:
-            why = "it draws random numbers"
-        elif last.state and self.sampled() != last.state:
-            why = "it changes parameters"
-        elif not loop.recorded.left:
-            try:
-                cursor.next()  # a sampler may draw once more behind the last item
-                why = "it has more items than were recorded"
-            except StopIteration:
-                pass
-        if why:
-            self._random.restore(before["rng"])
-            for generator, state in zip(
-                loader_generators(cursor.iterable), before["generators"], strict=True
-            ):
-                generator.set_state(state)
-            cursor.rewind()
-        return why
-
-    def pass_over(self, acts: Sequence[Act], objects: Sequence[Any]) -> str:
-        """Do what a piece of code leaves behind, in its place: ``acts``, each with the object that it concerns.
-
-        Where something speaks against that, nothing is changed, and the answer says what; "" means that it was done.
-        """
-        calm: set[torch.nn.Module] = set()
-        before: dict[torch.nn.Module, bool] = {}
-        for act, target in zip(acts, objects, strict=True):
-            if isinstance(act, Items):
-                whole = act.whole and isinstance(target, DataLoader) and can_restart(target)
-                if not whole and not holds_still(target):
-                    return "its data cannot be passed over"
-            elif not isinstance(target, torch.nn.Module):
-                return "it sets the mode of something unknown"
-            else:
-                before[target] = target.training
-                if act.first and act.training is False:
-                    calm.update(target.modules())
-        rest = (child for child in self._in_training() if child not in calm)
-        if any(_has_buffers(child) or isinstance(child, _DropoutNd) for child in rest):
-            return "a model that training changes is in training mode"
-        for act, target in zip(acts, objects, strict=True):
-            if isinstance(act, Mode):
-                training = before[target] if act.training is None else act.training
-                target.train() if training else target.eval()
-            elif isinstance(target, DataLoader):
-                draw(target)
-        return ""
-
-    def _in_training(self) -> Iterator[torch.nn.Module]:
-        """The parts of what is tracked that are in training mode."""
-        for target in self._objects.values():
-            if isinstance(target, torch.nn.Module):
-                yield from (child for child in target.modules() if child.training)
 
     def tracked_or_raise(self) -> None:
         """Raise `ChangedError` if something that a restored image has was not tracked again."""
@@ -423,16 +300,11 @@ class Checkpointer:
         self._warn("could not store an image, the recording goes on without it", why)
 
     def _warn(self, text: str, why: str = "") -> None:
-        """Warn once of each ``text``, with the reason that the first time had."""
+        """Warn once of each ``text``, with the reason that it has the first time."""
         if text not in self._warned:
             self._warned.add(text)
-            told = f"{text}: {why}" if why else text
-            warnings.warn(f"florlog: {told}", RuntimeWarning, stacklevel=2)
-
-
-def _has_buffers(module: torch.nn.Module) -> bool:
-    """Whether a module in training mode may change by a call, as a batch normalisation changes its averages."""
-    return any(True for _ in module.buffers(recurse=False))
+            warning = f"{text}: {why}" if why else text
+            warnings.warn(f"florlog: {warning}", RuntimeWarning, stacklevel=2)
 
 
 def _tracked_or_raise(missing: set[str]) -> None:

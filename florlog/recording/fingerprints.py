@@ -1,4 +1,4 @@
-"""Fingerprints: what an iteration saw and left behind, in microseconds.
+"""Fingerprints: what an iteration received and what it made of the state, in microseconds.
 
 Three digests of 8 bytes go with a commit: of torch's CPU RNG, of words sampled from the tensors of the item, and of the
 last values of each tracked module.  Redo compares them.  They are a check, not a proof of the whole state, which is
@@ -7,8 +7,9 @@ what the page table's digest at an image is for.
 Between two steps the caches hold the training's data, and a digest costs ten times what it costs in a loop by itself:
 the first two take tens of microseconds, the third ten.  So `Pace` lets short steps go without them, as a share of the
 training's time; a commit without one has b"".  A difference in the item or in the random numbers shows in trained
-parameters from the same step on, so the third, which goes with more commits, tells of both.  A loop's last commit,
-where its length is known, has those of its end whatever they cost: they tell whether the loop may be passed over.
+parameters from the same step on, so the third, which goes with more commits, shows both.  A loop's last commit,
+where its length is known, has those of its end whatever they cost: by them a replay decides whether the loop may be
+passed over.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import numpy as np
 import torch
 import xxhash
 
-_WORDS = 32
-_ARRAYS = 4
-_WINDOW = 256  # bytes of a module that are hashed at each commit
-_DEAREST = 2e-4  # seconds: what took longer was interrupted
-_DEAR, _MILD = 0.05, 0.1  # of the overhead
+_WORDS = 32  # of each tensor of an item
+_MAX_ARRAYS = 4  # of an item
+_SAMPLED_BYTES = 256  # of a module, hashed at each commit
+_MAX_SECONDS = 2e-4  # of one fingerprint: what took longer was interrupted
+_INPUT_SHARE, _STATE_SHARE = 0.05, 0.1  # of the overhead
 
 _digest = xxhash.xxh3_64_digest
 
@@ -32,21 +33,21 @@ class Pace:
     """Which innermost iterations get which fingerprints: a twentieth of the overhead pays for those of the item and the
     random numbers, and a tenth for that of the parameters."""
 
-    __slots__ = ("dear", "dear_share", "mild", "mild_share")
+    __slots__ = ("input_credit", "input_share", "state_credit", "state_share")
 
     def __init__(self, overhead: float) -> None:
         overhead = min(overhead, 1e9)  # infinity times no time would be no number
-        self.dear_share, self.mild_share = _DEAR * overhead, _MILD * overhead
+        self.input_share, self.state_share = _INPUT_SHARE * overhead, _STATE_SHARE * overhead
         """Of the seconds of training, how many each of the two may take."""
-        self.dear = 0.0
+        self.input_credit = 0.0
         """Seconds that fingerprints of item and random numbers may take now; from zero on, the next step gets them."""
-        self.mild = 0.0
+        self.state_credit = 0.0
         """The same for that of the parameters."""
 
 
 def paid(credit: float, seconds: float) -> float:
-    """What is left of a credit; at most one fingerprint's worth is saved up, and no interruption is charged."""
-    return min(credit, _DEAREST) - min(seconds, _DEAREST)
+    """What is left of a credit, in seconds: at most one fingerprint is saved up, and no interruption is charged."""
+    return min(credit, _MAX_SECONDS) - min(seconds, _MAX_SECONDS)
 
 
 def rng_fingerprint() -> bytes:
@@ -72,7 +73,7 @@ def _sample(item: Any, depth: int, found: list[bytes]) -> None:
             found.append(_words(item))
     elif depth and isinstance(item, (list, tuple, dict)):
         for part in item.values() if isinstance(item, dict) else item:
-            if len(found) >= _ARRAYS:
+            if len(found) >= _MAX_ARRAYS:
                 return
             _sample(part, depth - 1, found)
 
@@ -115,9 +116,9 @@ class StateFingerprint:
             self._watched[name] = (trained or here)[-1]
         else:
             self._watched.pop(name, None)
-        self._look()
+        self._renew()
 
-    def _look(self) -> None:
+    def _renew(self) -> None:
         distinct = {id(tensor): tensor for tensor in self._watched.values()}.values()
         self._windows = [(tensor, tensor.data_ptr(), _window(tensor)) for tensor in distinct]
 
@@ -129,7 +130,7 @@ class StateFingerprint:
             if tensor.data_ptr() == pointer:
                 return _digest(window)
         if any(tensor.data_ptr() != pointer for tensor, pointer, _ in windows):
-            self._look()
+            self._renew()
         return _digest(b"".join([window for _, _, window in self._windows])) if windows else b""
 
 
@@ -138,4 +139,4 @@ def _window(tensor: torch.Tensor) -> memoryview:
     data = _array_of(tensor)
     if data is None:
         return memoryview(b"")
-    return data.reshape(-1).view(np.uint8)[-_WINDOW:].data
+    return data.reshape(-1).view(np.uint8)[-_SAMPLED_BYTES:].data

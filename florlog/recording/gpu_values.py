@@ -1,9 +1,10 @@
 """Logged values that are still on a GPU: their commits are held, the training does not wait.
 
 Reading a CUDA tensor makes the host wait for all work that is queued before it.  So the tensor is copied to pinned
-memory in its stream's order, and the commit is appended once the copy has arrived: looked for at each later commit,
-waited for when a record comes that others refer to (a loop, an image, the end) or when `LINE` commits are held.
-Records keep their order.  What is held is lost with the process: at a kill, up to `LINE` iterations are redone.
+memory in its stream's order, and the commit is appended once the copy has arrived.  Each later commit looks whether it
+has; a record that others refer to (of a loop, an image, the end) waits for it, and so does the commit that comes when
+`MAX_WAITING_COMMITS` are held.  Records keep their order.  What is held is lost with the process: at a kill, up to
+`MAX_WAITING_COMMITS` iterations are redone.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from florlog_wal import CommitFields
 
-from florlog.state.tree import plain
+from florlog.state.logged_values import plain
 
-LINE = 64
+MAX_WAITING_COMMITS = 64
 
 ValueTuples = Iterable[tuple[int, str, Any]]
 
 
 class DeviceEvent(Protocol):
-    """What tells that work on a device is done, as `torch.cuda.Event`."""
+    """Says when work on a device is done, as `torch.cuda.Event`."""
 
     def query(self) -> bool:
         """Whether it is."""
@@ -39,7 +40,7 @@ class Later(NamedTuple):
 
 
 def later(tensor: torch.Tensor) -> Later:
-    """Copy a CUDA tensor to pinned memory, as it is at this place of its stream."""
+    """Copy a CUDA tensor to pinned memory, as it is at this point of its stream."""
     with torch.no_grad(), torch.cuda.device(tensor.device):
         copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         copy.copy_(tensor, non_blocking=True)
@@ -49,7 +50,7 @@ def later(tensor: torch.Tensor) -> Later:
 
 
 def arrived(values: ValueTuples) -> list[tuple[int, str, Any]]:
-    """The values, with those waited for that are on their way."""
+    """The values; those on their way are waited for."""
     return [(statement, name, _value(held)) for statement, name, held in values]
 
 
@@ -61,15 +62,15 @@ def _value(held: Any) -> Any:
 
 
 def receive(held: list[CommitFields | None], *, wait: bool) -> int:
-    """Put arrived values in their places; of how many of the first commits all have arrived.
+    """Put arrived values in their places; the number of commits at the front of which all values have arrived.
 
-    ``wait``: for those of all.
+    ``wait``: wait until the values of all commits have.
     """
     for place, fields in enumerate(held):
         if fields is None:
             continue
         loop, index, segment, values, *rest = fields
-        if not (wait or len(held) - place > LINE or _ready(values)):
+        if not (wait or len(held) - place > MAX_WAITING_COMMITS or _ready(values)):
             return place
         held[place] = (loop, index, segment, arrived(values), *rest)  # type: ignore[assignment]
     return len(held)

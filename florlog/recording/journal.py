@@ -33,16 +33,18 @@ from florlog_wal import (
 )
 
 from florlog.following.stack import Site
-from florlog.program import cells as _cells
 from florlog.program.environment import local_sources
+from florlog.program.process import this_process
 from florlog.recording.gpu_values import arrived, receive
 from florlog.source.names.calls import log_calls
 from florlog.source.names.syntax import SourceError
 
-COMPANY = 0.1  # seconds after which the next commit takes those along that are held
-LOOK = 0.1  # seconds between two looks for a commit that is held and that no other comes after
-_ALONE = 4e-5  # seconds that a commit by itself takes between two steps of training
-_SHARE = 0.25  # of the overhead, for commits
+MAX_HOLD_SECONDS = 0.1
+"""Commits that are held for longer are written with the next one."""
+LOOK_INTERVAL_SECONDS = 0.1
+"""A thread looks this often for a commit that is held and after which no other comes."""
+_LONE_COMMIT_SECONDS = 4e-5  # what a commit by itself takes between two steps of training
+_COMMIT_SHARE = 0.25  # of the overhead
 
 
 class Journal:
@@ -50,10 +52,10 @@ class Journal:
 
     def __init__(self, store: Store, begin: RunBegin, overhead: float = math.inf) -> None:
         self.store = store
-        self.brief = 0.0
+        self.brief_seconds = 0.0
         """Iterations that take fewer seconds commit together: one after the other each costs less."""
         if not store.durable_commits:
-            self.brief = _ALONE / (_SHARE * overhead) if overhead else math.inf
+            self.brief_seconds = _LONE_COMMIT_SECONDS / (_COMMIT_SHARE * overhead) if overhead else math.inf
         self.held: list[CommitFields | None] = []
         """Commits that are for `settle`: of such iterations, and of those whose values are still on a GPU."""
         self._settling = threading.Lock()
@@ -85,7 +87,7 @@ class Journal:
             return 0
 
     def settle(self, *, wait: bool = False) -> None:
-        """Commit what is held, and behind what is still on a GPU only if it is to ``wait`` for that."""
+        """Commit what is held; what is still on a GPU, and what comes after it, only if it is to ``wait`` for that."""
         held = self.held
         if self.stopped:
             held.clear()
@@ -99,7 +101,7 @@ class Journal:
 
     def attend(self) -> None:
         """From now on no commit is held for longer than two looks, also when no other comes after it."""
-        if self.brief and self._attendant is None:
+        if self.brief_seconds and self._attendant is None:
             self._attendant = threading.Thread(
                 target=_attend, args=(weakref.ref(self), self._closed), name="florlog-held", daemon=True
             )
@@ -123,7 +125,7 @@ class Journal:
         found = self._sites.get((kind, site))
         if found is None:
             code, line = site
-            file, line = _cells.placed(code.co_filename, line)
+            file, line = this_process.notebook.placed(code.co_filename, line)
             found = self._sites[kind, site] = self.place(
                 file, line, code.co_qualname, loops, names, kind=kind
             )
@@ -189,7 +191,7 @@ class Journal:
 
 def _attend(journal: weakref.ref[Journal], closed: threading.Event) -> None:
     seen: CommitFields | None = None
-    while not closed.wait(LOOK) and (it := journal()) is not None:
+    while not closed.wait(LOOK_INTERVAL_SECONDS) and (it := journal()) is not None:
         first = it.held[0] if it.held else None
         if first is seen is not None:
             with contextlib.suppress(WalError):  # of a store that was closed in the midst of a run

@@ -1,158 +1,148 @@
-"""Executing a plan: a script is run along it, and what it finds is stored beside the recording, never in it."""
+"""Executing a plan: a script is run along it, here or by several workers, and what it finds is stored."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from florlog_recovery import AtomSequence, Node, Plan, split
-from florlog_recovery.costs import KIND
-from florlog_wal import Hindsight, Note, RunBegin, Store, WalError
-from florlog_wal import Path as IterationPath
+from florlog_recovery import AtomSequence, Node, Plan, RunTree, split
+from florlog_wal import Store
 
 from florlog.errors import ImageError
 from florlog.following.guide import Guide
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, FoundValue
-from florlog.hindsight.changed_code import ChangedCode
-from florlog.hindsight.known_answers import asked
-from florlog.hindsight.request import Question, plan_for
-from florlog.program.environment import CELLS, changes, environment, thread_variables
+from florlog.hindsight.request import Request, plan_for
+from florlog.program.environment import changes, environment
 from florlog.program.terminal import report
-from florlog.programs.hands_free import replay_hands_free
-from florlog.programs.notebook_cells import run_cells
-from florlog.programs.rerunning import rerunning
-from florlog.programs.scripts import LocalModuleFinder, run_as_main
-from florlog.recording.journal import Journal
-from florlog.redo.pool import merged, redo_in_parallel
-from florlog.source.edit.instrument import excuse, isolate, leave_behind, pass_over
+from florlog.programs.finders import LocalModuleFinder
+from florlog.programs.guided_run import guided_run
+from florlog.programs.kinds import kind_of
+from florlog.redo.pool import redo_in_parallel
+from florlog.redo.redone import Redone, merged
+from florlog.redo.storing import store_values
+from florlog.source.edit.edits import Edits
+from florlog.source.edit.instrument import Instrumenter
+
+Progress = Callable[[int], None]
+"""Gets the number of innermost iterations that were executed so far."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """What a replay found; ``passed``: how often each of the question's pieces was passed over."""
+    """What a replay found."""
 
-    values: list[FoundValue]
-    differences: list[str]
+    values: Sequence[FoundValue]  # in the order of the run, with those that earlier replays found
+    differences: Sequence[str]  # from the recording
     seconds: float  # of the script's run, set-up included
     stored: bool
-    spans: list[float] = field(
-        default_factory=list
-    )  # seconds to the first restore, and from each to the next
-    passed: Mapping[int, int] = field(default_factory=dict)
+    spans: Sequence[float] = ()  # seconds to the first restore, and from each to the next
+    passed: Mapping[int, int] = field(
+        default_factory=dict
+    )  # how often each of the request's pieces was passed over
 
 
 def answer(
-    store: Store,
-    question: Question,
-    plan: Plan,
-    *,
-    progress: Callable[[int], None] | None = None,
-    workers: int = 1,
-    argv: Sequence[str] = (),
+    store: Store, request: Request, plan: Plan, *, progress: Progress | None = None, workers: int = 1
 ) -> Answer:
-    """Execute ``plan`` by running the question's script, and store the values found.
+    """Execute a plan by running the request's script in so many processes, and store the values found.
 
-    ``workers``: how many processes do it; they get ``argv``, the arguments of the replay command.
-    Raises `FlorlogError` when the script itself fails.
+    One worker is this process.  Raises `FlorlogError` when the script itself fails.
     """
     started = time.perf_counter()
-    if not question.request:
-        return Answer(_with_answered(question, []), [], time.perf_counter() - started, stored=True)
-    atoms = AtomSequence(question.tree, question.request)
+    atoms = request.wanted.atoms
+    if not atoms:
+        return Answer(_with_earlier(request, []), [], time.perf_counter() - started, stored=True)
     parts = (
-        split(question.tree, question.request, workers, question.costs, question.unusable, question.skippable)
+        split(request.tree, atoms, workers, request.costs, request.unusable, request.skippable.loops)
         if workers > 1
         else []
     )
     if len(parts) > 1:
-        variables = thread_variables(question.tree.begin.environment)
-        found, differences, passed = redo_in_parallel(argv, parts, len(atoms), progress, variables)
-        done = Redone(found, differences, passed=passed)
+        done = redo_in_parallel(store, request, parts, progress)
     else:
-        done = redo(store, question, plan, progress)
+        done = redo(store, request, plan, progress)
     seconds = time.perf_counter() - started
-    stored = _save(store, question, done)
-    values = _with_answered(question, done.values)
+    stored = store_values(store, request, done)
+    values = _with_earlier(request, done.values)
     return Answer(values, done.differences, seconds, stored, done.spans, done.passed)
 
 
-@dataclass(slots=True)
-class Redone:
-    """What came of executing a request."""
-
-    values: list[FoundValue]
-    differences: list[str]
-    spans: list[float] = field(default_factory=list)  # as in `Answer`; several processes have none
-    passed: Mapping[int, int] = field(default_factory=dict)  # the same
-    measured: dict[str, Any] = field(default_factory=dict)  # costs, for later plans
-
-
-def redo(
-    store: Store, question: Question, plan: Plan, progress: Callable[[int], None] | None = None
-) -> Redone:
-    """Execute a plan in this process."""
-    guide = _guide(store, question, plan)
+def redo(store: Store, request: Request, plan: Plan, progress: Progress | None = None) -> Redone:
+    """Execute a plan in this process; where that fails, the plan of a request that needs less."""
     try:
-        _follow(question, guide, progress)
+        guide = _followed(store, request, plan, progress)
     except ImageError as error:
         report(f"the images cannot be used, all is redone from the run's start: {error}")
-        for loop in question.tree.loops():
-            question.unusable.update((loop, index) for index in loop.images if index or loop.depth > 1)
-        guide = _guide(store, question, plan_for(question))
-        _follow(question, guide, progress)
-    found, differences, passed = guide.checks.found, guide.checks.differences, guide.checks.passed
+        request = request.without_images()
+        guide = _followed(store, request, plan_for(request), progress)
     if guide.ran:
         report(guide.ran[0] + (f" (and {len(guide.ran) - 1} more)" if len(guide.ran) > 1 else ""))
+    found, differences, passed = guide.checks.found, guide.checks.differences, guide.checks.passed
     if guide.checks.mistaken:
         report(f"{guide.checks.mistaken}: from there on all is redone in full")
-        known, told, over = guide.checks.before
-        before, said, passed = found[:known], differences[:told], passed[:over]
-        if (place := guide.checks.settled) is not None:
-            atoms = AtomSequence(question.tree, question.request)
-            question.request = atoms.part(atoms.before(*place), len(atoms))
-        question.skippable, question.pieces, question.passing = {}, [], {}
-        guide = _guide(store, question, plan_for(question))
-        _follow(question, guide, progress)
-        found = merged([before, guide.checks.found])
-        differences = [*said, *guide.checks.differences]
-    sites = {(added.file, added.call.line) for added in question.added}
-    values = [f for f in found if (f.file, f.line) in sites and question.wants(f.path)]
-    changed = changes(question.tree.begin.environment, environment())
-    if changed:
-        report(f"the environment differs from the recording's: {'; '.join(changed)}")
-        for value in values:
-            if value.trust == PROVEN:  # the recorded values came out equal, but these were computed elsewhere
-                value.trust, value.detail = CONSISTENT, changed[0]
-    if question.changed is not None:
-        _doubt(values, question.changed, question.changes[0])
-    return Redone(values, differences, guide.spans, Counter(passed), guide.measured.data)
+        values_before, differences_before, passed_before = guide.checks.before
+        request = _rest(request, guide).without_skipping()
+        again = _followed(store, request, plan_for(request), progress)
+        found = merged([found[:values_before], again.checks.found])
+        differences = [*differences[:differences_before], *again.checks.differences]
+        passed = passed[:passed_before]
+        guide = again
+    sites = {(added.file, added.line) for added in request.added}
+    values = [f for f in found if (f.file, f.line) in sites and request.wants(f.path)]
+    labelled = _doubted(_elsewhere(values, request.tree), request)
+    return Redone(labelled, differences, Counter(passed), guide.spans, guide.measured.data)
 
 
-def _doubt(values: list[FoundValue], changed: ChangedCode, first: str) -> None:
-    """Label values of a forced replay: what changed code may have computed is vouched for by nothing recorded."""
-    for value in values:
+def _rest(request: Request, guide: Guide) -> Request:
+    """The request for what comes after the place up to which a guide's values hold."""
+    if (place := guide.checks.settled) is None:
+        return request
+    atoms = AtomSequence(request.tree, request.wanted.atoms)
+    return request.limited_to(atoms.part(atoms.before(*place), len(atoms)))
+
+
+def _elsewhere(values: Sequence[FoundValue], tree: RunTree) -> Sequence[FoundValue]:
+    """Values labelled by the environment: not PROVEN where the recorded ones came out equal in another one."""
+    changed = changes(tree.begin.environment, environment())
+    if not changed:
+        return values
+    report(f"the environment differs from the recording's: {'; '.join(changed)}")
+    return [
+        replace(value, trust=CONSISTENT, detail=changed[0]) if value.trust == PROVEN else value
+        for value in values
+    ]
+
+
+def _doubted(values: Sequence[FoundValue], request: Request) -> Sequence[FoundValue]:
+    """Values of a forced replay, labelled: for what changed code may have computed, nothing recorded vouches."""
+    doubts = request.doubts
+    if doubts is None:
+        return values
+
+    def labelled(value: FoundValue) -> FoundValue:
         if value.trust == DIVERGED:
-            continue
-        if doubt := changed.doubt(value.path):
-            value.trust, value.detail = UNVERIFIED, doubt
-        elif value.trust == PROVEN:
-            value.trust, value.detail = CONSISTENT, first
+            return value
+        if doubt := doubts.of(request.tree, value.path):
+            return replace(value, trust=UNVERIFIED, detail=doubt)
+        if value.trust == PROVEN:
+            return replace(value, trust=CONSISTENT, detail=request.remarks.changes[0])
+        return value
+
+    return [labelled(value) for value in values]
 
 
-def _with_answered(question: Question, values: list[FoundValue]) -> list[FoundValue]:
+def _with_earlier(request: Request, values: Sequence[FoundValue]) -> Sequence[FoundValue]:
     """The values found, and those that the log had for other statements and iterations, in order of place."""
     fresh = {(found.file, found.line, found.path) for found in values}
-    older = [f for f in question.answered if (f.file, f.line, f.path) not in fresh]
+    older = [f for f in request.earlier.values if (f.file, f.line, f.path) not in fresh]
     if not older:
         return values
 
     def place(found: FoundValue) -> list[tuple[int, int]]:
-        node: Node | None = question.tree.root
+        node: Node | None = request.tree.root
         steps = []
         for name, index in found.path:
             loop = None if node is None else node.find(name)
@@ -163,118 +153,44 @@ def _with_answered(question: Question, values: list[FoundValue]) -> list[FoundVa
     return sorted([*values, *older], key=place)
 
 
-def _guide(store: Store, question: Question, plan: Plan) -> Guide:
-    return Guide(
+def _followed(store: Store, request: Request, plan: Plan, progress: Progress | None) -> Guide:
+    """Run the request's script along a plan; the guide that led it."""
+    guide = Guide(
         store,
-        question.tree,
+        request.tree,
         plan,
-        question.lines,
-        exits=question.exits,
-        unsteady=question.unsteady,
-        skippable=question.skippable,
-        pieces=question.pieces,
-        passing=question.passing,
+        request.program.lines,
+        exits=request.wanted.exits,
+        unsteady=request.wanted.unsteady,
+        skippable=request.skippable.loops,
+        pieces=request.skippable.pieces,
+        passing=request.skippable.passing,
     )
-
-
-def _follow(question: Question, guide: Guide, progress: Callable[[int], None] | None) -> None:
     if progress is not None:
         guide.progress = progress
     before = set(sys.modules)
     try:
-        _execute(question, guide)
+        _execute(request, guide)
     finally:
         for name in set(sys.modules) - before:  # a second run of the script makes its modules anew
-            if str(getattr(sys.modules[name], "__file__", None)) in question.diffs:
+            if str(getattr(sys.modules[name], "__file__", None)) in request.program.files:
                 del sys.modules[name]
+    return guide
 
 
-def _execute(question: Question, guide: Guide) -> None:
-    begin = question.tree.begin
-    files = set(question.diffs)
-    leave_behind(question.exits.values())
-    isolate(question.apart)
-    pass_over(question.pieces)
-    skips = [*question.skippable.values(), *(piece.left for piece in question.pieces)]
-    excuse(place for skipped in skips for place in skipped.may_fail)
-    finder = LocalModuleFinder.install(lambda file: str(Path(file).absolute()) in files, question.places)
-    try:
-        with rerunning(begin, guide, question.script, files):
-            if CELLS in begin.environment:
-                run_cells(question.script, begin, question.reading)
-            elif question.reading is None:
-                run_as_main(question.script, begin.argv, instrumented=True)
-            else:
-                replay_hands_free(question.script, begin, question.reading)
-    finally:
-        finder.uninstall()
-
-
-def _save(store: Store, question: Question, done: Redone) -> bool:
-    """Write a replay session; False when the store cannot be written now."""
-    tree = question.tree
-    try:
-        writer = Store.open(store.path, mode="w")
-    except WalError as error:
-        report(f"the values were not stored: {error}")
-        return False
-    began = time.perf_counter()
-    with writer:
-        begin = RunBegin(
-            run=tree.run,
-            name=tree.begin.name,
-            kind="replay",
-            script=question.shown.get(question.script, question.script),
-            argv=tree.begin.argv,
-            cwd=str(Path.cwd()),
-            params=tree.begin.params,
-            environment=environment(),
-            sources=(),
-            started=time.time(),
-            rank=0,
-            world_size=1,
-            resumed_from=0,
-        )
-        journal = Journal(writer, begin)
-        for path, group in _by_iteration(done.values):
-            held = tuple(
-                (
-                    journal.place(
-                        question.shown.get(f.file, f.file),
-                        f.line,
-                        f.qualname,
-                        tuple(n for n, _ in path),
-                        (f.name,),
-                        text_at=f.file,
-                    ),
-                    f.name,
-                    f.value,
-                )
-                for f in group
-            )
-            journal.append(Hindsight(path, held, group[0].trust, group[0].detail), journal.session)
-        if done.measured:
-            journal.append(Note(KIND, "", done.measured), journal.session)
-        if not done.differences and question.chosen is not None:
-            keys = {
-                (question.shown.get(file, file), line): key for (file, line), key in question.keys.items()
-            }
-            journal.append(asked(question.chosen, keys), journal.session)
-        journal.end("", began, "complete", None)
-        return not journal.stopped
-
-
-def _by_iteration(values: list[FoundValue]) -> Iterator[tuple[IterationPath, list[FoundValue]]]:
-    """Values of one iteration and one trust, in order."""
-    group: list[FoundValue] = []
-    for found in values:
-        if group and (found.path, found.trust, found.detail) != (
-            group[0].path,
-            group[0].trust,
-            group[0].detail,
-        ):
-            yield group[0].path, group
-            group = []
-        group.append(found)
-    if group:
-        yield group[0].path, group
+def _execute(request: Request, guide: Guide) -> None:
+    program, skippable = request.program, request.skippable
+    begin, files = request.tree.begin, set(program.files)
+    skips = [*skippable.loops.values(), *(piece.left for piece in skippable.pieces)]
+    edits = Edits(
+        exits=tuple(request.wanted.exits.values()),
+        added=program.apart,
+        may_fail=frozenset(place for skipped in skips for place in skipped.may_fail),
+        pieces=skippable.pieces,
+    )
+    instrumenter = Instrumenter(edits)
+    with (
+        LocalModuleFinder(files, instrumenter, program.modules),
+        guided_run(begin, guide, program.script, files, instrumenter),
+    ):
+        kind_of(begin).replay(program.script, instrumenter, program.reading)

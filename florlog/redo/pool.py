@@ -7,62 +7,67 @@ outside it.  An atom between two parts may be executed by both; its values are t
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import IO
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from florlog_recovery import AtomSequence
+from florlog_wal import Store
 
 from florlog.errors import FlorlogError
-from florlog.following.trust import FoundValue
+from florlog.hindsight.request import Request
+from florlog.hindsight.request_data import to_data
+from florlog.program.environment import thread_variables
 from florlog.program.terminal import report
-from florlog.redo.wire import receive
+from florlog.redo.redone import Redone, merged, redone_of
+from florlog.redo.spawner import Child, Order, Stderr
 
-ATTEMPTS = 3
+MAX_ATTEMPTS = 3
+"""How often a part is given to a worker before the replay fails."""
 
 
 @dataclass(slots=True)
 class _Share:
-    """What one worker has to do, and what came of it; ``passed``: how often each piece was passed over."""
+    """What one worker has to do, and what came of it."""
 
-    atoms: tuple[int, int]
-    redone: int = 0
-    attempts: int = 0
-    values: list[FoundValue] = field(default_factory=list)
-    differences: list[str] = field(default_factory=list)
-    passed: Counter[int] = field(default_factory=Counter)
+    order: Order
+    redone: int = 0  # innermost iterations so far
+    done: Redone | None = None
     error: str = ""
-    process: subprocess.Popen[bytes] | None = None
+    child: Child | None = None
 
 
 def redo_in_parallel(
-    argv: Sequence[str],
+    store: Store,
+    request: Request,
     parts: Sequence[tuple[int, int]],
-    atoms: int,
     progress: Callable[[int], None] | None,
-    variables: Mapping[str, str],
-) -> tuple[list[FoundValue], list[str], Counter[int]]:
-    """Have every part redone by a process; values and differences in the order of the run, and what was passed over.
+) -> Redone:
+    """Have every part of a request redone by a process; ``parts``: ranges of its `AtomSequence`.
 
-    ``argv``: the arguments of ``florlog replay``; ``variables``: of the workers' environment, beside this one's.
-    Raises `FlorlogError` when a part's script fails, or its worker
-    dies again and again.
+    ``progress`` gets the number of innermost iterations redone by all.  Values and differences come in the order of
+    the run.  Raises `FlorlogError` when a part's script fails, or its worker dies again and again.
     """
-    work = [_Share(part) for part in parts]
-    lock = threading.Lock()
-
-    def told() -> None:
-        with lock:
-            if progress is not None and (done := sum(part.redone for part in work)):
-                progress(done)
-
+    atoms = AtomSequence(request.tree, request.wanted.atoms)
+    known = replace(request, earlier=replace(request.earlier, values=()))  # no worker needs these
+    shares = [
+        _Share({
+            "store": str(store.path),
+            "run": request.tree.run,
+            "request": to_data(known.limited_to(atoms.part(*part))),
+        })
+        for part in parts
+    ]  # fmt: skip
+    environment = {**os.environ, **thread_variables(request.tree.begin.environment)}
+    pool = _Pool(shares, environment, progress)
     threads = [
-        threading.Thread(target=_lead, args=(part, argv, atoms, told, number == 0, variables), daemon=True)
-        for number, part in enumerate(work)
+        # What the script says on stderr need not be said by every worker.
+        threading.Thread(
+            target=pool.have_redone, args=(share, Stderr.DROPPED if number else Stderr.SHARED), daemon=True
+        )
+        for number, share in enumerate(shares)
     ]
     for thread in threads:
         thread.start()
@@ -70,87 +75,68 @@ def redo_in_parallel(
         for thread in threads:
             thread.join()
     finally:
-        for part in work:
-            if part.process is not None and part.process.poll() is None:
-                part.process.kill()
-    if error := next((part.error for part in work if part.error), ""):
+        pool.stop()
+    if error := next((share.error for share in shares if share.error), ""):
         raise FlorlogError(error)
-    differences = list(dict.fromkeys(text for part in work for text in part.differences))
-    passed = sum((part.passed for part in work), Counter[int]())
-    return merged([part.values for part in work]), differences, passed
+    done = [share.done for share in shares if share.done is not None]
+    differences = list(dict.fromkeys(text for part in done for text in part.differences))
+    passed = sum((Counter(part.passed) for part in done), Counter[int]())
+    return Redone(merged(part.values for part in done), differences, passed)
 
 
-def _lead(
-    part: _Share,
-    argv: Sequence[str],
-    atoms: int,
-    told: Callable[[], None],
-    heard: bool,
-    variables: Mapping[str, str],
-) -> None:
-    """Start a worker for a part, and another where it dies."""
-    order = json.dumps({"argv": list(argv), "part": part.atoms, "atoms": atoms}).encode()
-    while True:
-        part.attempts += 1
-        part.process = process = subprocess.Popen(
-            [sys.executable, "-m", "florlog.redo.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **variables},
-            stderr=None if heard else subprocess.DEVNULL,  # what the script says need not be said N times
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
+class _Pool:
+    """The workers of one replay, each led by a thread."""
+
+    def __init__(
+        self, shares: Sequence[_Share], environment: dict[str, str], progress: Callable[[int], None] | None
+    ) -> None:
+        self._shares = shares
+        self._environment = environment
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def have_redone(self, share: _Share, stderr: Stderr) -> None:
+        """Start a worker for a share, and another where it dies."""
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            with self._lock:
+                if self._stopped:
+                    return
+                share.redone = 0
+                share.child = Child(
+                    "florlog.redo.worker", share.order, environment=self._environment, stderr=stderr
+                )
+            with share.child as child:
+                self._listen(share, child)
+                status = child.status()
+            if share.done is not None or share.error or self._stopped:
+                return
+            if attempt < MAX_ATTEMPTS:
+                report(f"a replay worker ended with status {status}: another redoes its part")
+        share.error = f"a replay worker ended {MAX_ATTEMPTS} times with status {status}"
+
+    def _listen(self, share: _Share, child: Child) -> None:
         try:
-            process.stdin.write(order)
-            process.stdin.close()
-        except BrokenPipeError:
-            pass
-        finished = _listen(part, process.stdout, told)
-        process.wait()
-        if finished:
-            return
-        if part.attempts == ATTEMPTS:
-            part.error = f"a replay worker ended {ATTEMPTS} times with status {process.returncode}"
-            return
-        report(f"a replay worker ended with status {process.returncode}: another redoes its part")
-        part.redone = 0
+            for message in child.messages():
+                match message:
+                    case ["progress", int() as redone]:
+                        share.redone = redone
+                        self._advanced()
+                    case ["done", values, differences, passed]:
+                        share.done = redone_of(values, differences, passed)
+                        return
+        except FlorlogError as error:
+            share.error = str(error)
 
+    def _advanced(self) -> None:
+        with self._lock:
+            if self._progress is not None and (done := sum(share.redone for share in self._shares)):
+                self._progress(done)
 
-def _listen(part: _Share, stream: IO[bytes], told: Callable[[], None]) -> bool:
-    while (message := receive(stream)) is not None:  # type: ignore[arg-type]
-        match message:
-            case ["progress", int() as redone]:
-                part.redone = redone
-                told()
-            case ["done", values, differences, passed]:
-                part.values = [_found(*fields) for fields in values]
-                part.differences = list(differences)
-                part.passed = Counter({int(number): int(count) for number, count in passed})
-                return True
-            case ["error", str() as text]:
-                part.error = text
-                return True
-    return False
-
-
-def _found(
-    file: str, line: int, qualname: str, name: str, path: list[list[object]], value: object, *rest: object
-) -> FoundValue:
-    trust, detail, segment = rest
-    steps = tuple((str(loop), int(str(index))) for loop, index in path)
-    made = FoundValue(file, line, qualname, name, steps, value, str(trust), str(detail))
-    made.segment = int(str(segment))
-    return made
-
-
-def merged(parts: list[list[FoundValue]]) -> list[FoundValue]:
-    """The values of all parts in order; an atom's are those of the first part that executed it."""
-    taken: dict[tuple[object, ...], int] = {}
-    merged: list[FoundValue] = []
-    for number, values in enumerate(parts):
-        for value in values:
-            atom = (value.path, value.segment, value.file, value.line, value.name)
-            if taken.setdefault(atom, number) == number:
-                merged.append(value)
-    return merged
+    def stop(self) -> None:
+        """Kill the workers that are left, and start no others."""
+        with self._lock:
+            self._stopped = True
+            for share in self._shares:
+                if share.child is not None:
+                    share.child.kill()

@@ -1,30 +1,39 @@
-"""What processes of florlog tell each other through a pipe: nothing that arrives is executed.
+"""What processes of florlog send each other through a pipe: nothing that arrives is executed.
 
-A message is 4 bytes of length, then an encoded value (`florlog_wal.encode_value`).
+A message is a list, sent as one encoded value (`florlog_wal.encode_value`).  `multiprocessing` frames it; its ``send``
+and ``recv``, which pickle, are not used.
 """
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO
+from multiprocessing.connection import Connection
+from typing import Any
 
 from florlog_wal import decode_value, encode_value
 
 
-def send(stream: BinaryIO, message: list[Any]) -> None:
-    """Write one message."""
-    data = encode_value(message)
-    stream.write(len(data).to_bytes(4, "little") + data)
-    stream.flush()
+class Wire:
+    """One end of a pipe between two processes."""
 
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
-def receive(stream: BinaryIO) -> list[Any] | None:
-    """Read one message; None when the other side has ended, also in the midst of a message."""
-    length = stream.read(4)
-    if len(length) < 4:
-        return None
-    size = int.from_bytes(length, "little")
-    data = stream.read(size)
-    if len(data) < size:
-        return None
-    message: list[Any] = decode_value(data)
-    return message
+    def send(self, *message: Any) -> None:
+        """Send a message.
+
+        Raises `OSError` where the other side has ended, `Unencodable` for what the log does not hold either.
+        """
+        self._connection.send_bytes(encode_value(list(message)))
+
+    def receive(self) -> list[Any] | None:
+        """The next message; None when the other side has ended, also in the midst of a message."""
+        try:
+            data = self._connection.recv_bytes()
+        except (EOFError, OSError):
+            return None
+        message: list[Any] = decode_value(data)
+        return message
+
+    def close(self) -> None:
+        """Close this end."""
+        self._connection.close()

@@ -1,69 +1,33 @@
-"""A worker of a parallel replay: ``python -m florlog.redo.worker`` redoes one part of a request.
+"""A worker of a parallel replay: ``python -m florlog.redo.worker`` executes one part of a request.
 
-It reads its order from stdin as JSON (the arguments of the replay, the part, and how many atoms its giver counted)
-and writes messages to its stdout (`florlog.redo.wire`): ``["progress", N]`` and at last ``["done", ...]`` or
-``["error", TEXT]``.
-What the script prints goes nowhere.
+Its order has the store, the run and the request as data (`florlog.hindsight.request_data`): it reads no script and no
+arguments to find out what is asked.  It answers ``["progress", N]``, and at last ``["done", ...]`` (`redone_data`).
 """
 
 from __future__ import annotations
 
-import gc
-import json
-import os
-import sys
-from typing import Any, BinaryIO
+from pathlib import Path
 
-from florlog_recovery import AtomSequence
-from florlog_wal import WalError
-
-from florlog.errors import FlorlogError
-from florlog.redo.wire import send
+from florlog.hindsight.request import plan_for
+from florlog.hindsight.request_data import from_data
+from florlog.program.stores import open_store, tree_of
+from florlog.redo.answer import redo
+from florlog.redo.redone import redone_data
+from florlog.redo.spawner import Order, serve
+from florlog.redo.wire import Wire
 
 
-def main() -> None:
-    """Carry out the order."""
-    gc.freeze()  # as `florlog.__main__` does
-    order = json.load(sys.stdin)
-    stream = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    try:
-        _redo(order, stream)
-    except (FlorlogError, WalError) as error:
-        send(stream, ["error", str(error)])
+def execute_part(order: Order, wire: Wire) -> None:
+    """Execute the part of a request that an order has."""
 
+    def progress(redone: int) -> None:
+        wire.send("progress", redone)
 
-def _redo(order: dict[str, Any], stream: BinaryIO) -> None:
-    from florlog.commands import parser
-    from florlog.commands._question import asked
-    from florlog.hindsight.request import plan_for
-    from florlog.program.stores import open_store, store_path
-    from florlog.redo.answer import redo
-
-    options = parser("replay").parse_args(order["argv"])
-    with open_store(store_path(options.store), "r") as store:
-        question = asked(store, options)
-        atoms = AtomSequence(question.tree, question.request)
-        if len(atoms) != order["atoms"]:
-            raise FlorlogError("the run or the script changed during the replay: ask again")
-        question.request = atoms.part(*order["part"])
-        done = redo(store, question, plan_for(question), lambda redone: send(stream, ["progress", redone]))
-    found = [
-        [
-            v.file,
-            v.line,
-            v.qualname,
-            v.name,
-            [list(step) for step in v.path],
-            v.value,
-            v.trust,
-            v.detail,
-            v.segment,
-        ]
-        for v in done.values
-    ]
-    send(stream, ["done", found, done.differences, list(done.passed.items())])
+    with open_store(Path(order["store"]), "r") as store:
+        request = from_data(order["request"], tree_of(store, order["run"]))
+        done = redo(store, request, plan_for(request), progress)
+    wire.send("done", *redone_data(done))
 
 
 if __name__ == "__main__":
-    main()
+    serve(execute_part)

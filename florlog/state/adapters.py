@@ -1,19 +1,18 @@
 """What is tracked, and how each kind of object gives its state and takes it back.
 
 An adapter turns an object into a *tree*: nested lists, tuples and dicts whose leaves are tensors, NumPy
-arrays and plain values.  `flatten` splits a tree into tensors, which become pages, and a skeleton, which
-is one encoded host value.  The tree of a boundary is a copy in structure only; copying the tensors is the
-snapshot's work (``_image.py``).
+arrays and plain values.  `florlog.state.tree.flatten` splits a tree into tensors, which become pages, and a skeleton,
+which is one encoded host value.  A tree copies the structure only; copying the tensors is the snapshot's work
+(`florlog.images.snapshot`).
 
-A module's tree holds more than its ``state_dict``: gradients (a boundary may lie between two accumulation
-steps), the train/eval flags and non-persistent buffers, because all of them decide what the next
-iteration computes.
+Each adapter's docstring says what it captures.  No adapter captures what else an object has: attributes that a
+subclass adds, hooks, functions.  Of modules, `florlog.state.object_capture` adds the attributes of the user's classes.
+Random generators' adapters are in `florlog.state.random_generators`, a DataLoader's in `florlog.state.loaders`.
 """
 
 from __future__ import annotations
 
 import functools
-import random
 import types
 from collections import OrderedDict, deque
 from collections.abc import Callable, Container
@@ -26,12 +25,12 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils.data import DataLoader
 
 from florlog.errors import ChangedError, TrackError
-from florlog.state.cursors import keeps_workers, start_workers
-from florlog.state.cursors import loader_generators as loader_generators
+from florlog.state import random_generators
 from florlog.state.inplace import bits, overwrite, put_back
-from florlog.state.tree import StateTree, dense_part, flatten
-
-"""Nested lists, tuples and dicts with tensors, arrays and plain values as leaves."""
+from florlog.state.loaders import LoaderAdapter
+from florlog.state.stateful import has_state_dict
+from florlog.state.tensors import dense_part
+from florlog.state.tree import StateTree, flatten
 
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
 
@@ -40,13 +39,20 @@ class Adapter(Protocol):
     """Gives and takes the state of one tracked object."""
 
     def capture(self) -> StateTree:
-        """The state as a tree that shares the object's tensors."""
+        """The state as a tree that shares the object's tensors.  May raise whatever the object's own code raises."""
 
     def restore(self, tree: StateTree) -> None:
-        """Put a state back, in place wherever others may hold references."""
+        """Put a state back, in place wherever others may hold references.  `ChangedError`: the object does not fit."""
 
 
 class _Module:
+    """A module: its ``state_dict`` and whatever else decides what the next iteration computes.
+
+    That is the gradients (a boundary may lie between two accumulation steps), the train/eval flags, which parameters
+    are frozen, the buffers that are not persistent, and the states of metrics.  Plain attributes of torch's own modules
+    (a dropout's rate) are not captured.
+    """
+
     def __init__(self, module: torch.nn.Module) -> None:
         lazy = (UninitializedParameter, UninitializedBuffer)
         if any(isinstance(tensor, lazy) for tensor in [*module.parameters(), *module.buffers()]):
@@ -98,7 +104,7 @@ class _Module:
 
 
 def _metric(module: torch.nn.Module) -> list[str]:
-    """The attributes in which a metric keeps what it has seen, as torchmetrics' do: no ``state_dict`` has them."""
+    """The attributes in which a metric like torchmetrics' keeps what it has seen: no ``state_dict`` has them."""
     held = vars(module)
     states = held.get("_defaults")
     if not isinstance(states, dict) or "_update_count" not in held:
@@ -107,6 +113,11 @@ def _metric(module: torch.nn.Module) -> list[str]:
 
 
 class _Optimizer:
+    """An optimizer's ``state_dict``: the state of each parameter, with its own dtypes, and the groups' options.
+
+    Groups, and tensors among their options, keep their identity.  Attributes of a subclass are not captured.
+    """
+
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
 
@@ -147,6 +158,8 @@ def _uncast(loaded: Any, saved: Any) -> Any:
 
 
 class _Stateful:
+    """Any object with the pair of methods: what its ``state_dict()`` gives, and no more."""
+
     def __init__(self, target: Any) -> None:
         self.target = target
 
@@ -158,7 +171,9 @@ class _Stateful:
 
 
 class _Scheduler(_Stateful):
-    """A scheduler's functions are code: the script makes them again, as torch has it for LambdaLR."""
+    """A scheduler's ``state_dict`` without functions: these are code, which the script makes again, as torch has it for
+    LambdaLR.
+    """
 
     def capture(self) -> StateTree:
         return _without_functions(self.target.state_dict())
@@ -172,6 +187,8 @@ def _without_functions(state: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Tensor:
+    """A tensor's contents and, of a leaf, its gradient, restored in its own memory; not what computed it."""
+
     def __init__(self, tensor: torch.Tensor) -> None:
         if tensor.requires_grad and not tensor.is_leaf:
             raise _Refused("it is the result of a computation that autograd follows: track its detach()")
@@ -187,6 +204,8 @@ class _Tensor:
 
 
 class _ArrayAdapter:
+    """A writable array's contents, restored in its own memory."""
+
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
         if not array.flags.writeable:
             raise _Refused("it is read-only, so its state could not be put back")
@@ -202,81 +221,6 @@ class _ArrayAdapter:
                 f"{self.array.dtype}{self.array.shape} now"
             )
         self.array[...] = tree
-
-
-class _TorchGenerator:
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
-
-    def capture(self) -> StateTree:
-        return self.generator.get_state()
-
-    def restore(self, tree: StateTree) -> None:
-        self.generator.set_state(tree)
-
-
-class _PythonRandom:
-    def __init__(self, generator: random.Random) -> None:
-        self.generator = generator
-
-    def capture(self) -> StateTree:
-        version, words, gauss = self.generator.getstate()
-        return (version, np.array(words, dtype=np.uint32), gauss)
-
-    def restore(self, tree: StateTree) -> None:
-        version, words, gauss = tree
-        self.generator.setstate((version, tuple(int(word) for word in words), gauss))
-
-
-class _NumpyGenerator:
-    def __init__(self, generator: np.random.Generator | np.random.BitGenerator) -> None:
-        self.bits: Any = generator
-        if isinstance(generator, np.random.Generator):
-            self.bits = generator.bit_generator
-
-    def capture(self) -> StateTree:
-        return dict(self.bits.state)
-
-    def restore(self, tree: StateTree) -> None:
-        self.bits.state = tree
-
-
-class _NumpyState:
-    def __init__(self, state: np.random.RandomState) -> None:
-        self.state = state
-
-    def capture(self) -> StateTree:
-        return self.state.get_state(legacy=False)
-
-    def restore(self, tree: StateTree) -> None:
-        self.state.set_state(tree)
-
-
-class _Loader:
-    """A DataLoader has no state between two epochs but that of its generators, and its data set's own, and workers.
-
-    Its place within an epoch is its loop's (`_data`).  torchdata's loader is not asked for its ``state_dict``, because
-    before it has begun it would begin, and draw random numbers that it would have drawn later.
-    """
-
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self.loader: Any = loader
-
-    def capture(self) -> StateTree:
-        dataset = self.loader.dataset
-        return {
-            "generators": [generator.get_state() for generator in loader_generators(self.loader)],
-            "dataset": dataset.state_dict() if _is_stateful(dataset) else None,
-            "workers": keeps_workers(self.loader),
-        }
-
-    def restore(self, tree: StateTree) -> None:
-        for generator, state in zip(loader_generators(self.loader), tree["generators"], strict=True):
-            generator.set_state(state)
-        if tree["dataset"] is not None:
-            self.loader.dataset.load_state_dict(tree["dataset"])
-        if tree["workers"]:
-            start_workers(self.loader)
 
 
 class _ValueAdapter:
@@ -301,7 +245,7 @@ class _Refused(Exception):  # noqa: N818 - becomes a TrackError, which names the
 
 
 def adapter(name: str, target: Any) -> Adapter:
-    """The adapter for an object; raises `TrackError` for one whose state cannot be captured."""
+    """The adapter for an object, tried once; raises `TrackError` for one whose state cannot be captured."""
     try:
         made = _adapter(name, target)
         skeleton, _ = flatten(made.capture(), name)
@@ -321,24 +265,23 @@ def adapter(name: str, target: Any) -> Adapter:
     return made
 
 
+_ADAPTERS: dict[type, Callable[[Any], Adapter]] = {
+    torch.nn.Module: _Module,
+    torch.optim.Optimizer: _Optimizer,
+    torch.optim.lr_scheduler.LRScheduler: _Scheduler,
+    torch.Tensor: _Tensor,
+    np.ndarray: _ArrayAdapter,
+    **random_generators.ADAPTERS,
+    DataLoader: LoaderAdapter,
+}
+"""By type, subclasses included; the first that fits.  After them: the pair of methods, and then plain values."""
+
+
 def _adapter(name: str, target: Any) -> Adapter:
-    known: list[tuple[Any, Callable[[Any], Adapter]]] = [
-        (torch.nn.Module, _Module),
-        (torch.optim.Optimizer, _Optimizer),
-        (torch.optim.lr_scheduler.LRScheduler, _Scheduler),
-        (torch.Tensor, _Tensor),
-        (np.ndarray, _ArrayAdapter),
-        (torch.Generator, _TorchGenerator),
-        (random.Random, _PythonRandom),
-        ((np.random.Generator, np.random.BitGenerator), _NumpyGenerator),
-        (np.random.RandomState, _NumpyState),
-    ]
-    for kind, make in known:
+    for kind, make in _ADAPTERS.items():
         if isinstance(target, kind):
             return make(target)
-    if isinstance(target, DataLoader):
-        return _Loader(target)
-    if _is_stateful(target):
+    if has_state_dict(target):
         return _Stateful(target)
     made = _ValueAdapter(name, target)
     try:
@@ -352,33 +295,3 @@ def _adapter(name: str, target: Any) -> Adapter:
             ) from None
         raise
     return made
-
-
-def _is_stateful(target: Any) -> bool:
-    return callable(getattr(target, "state_dict", None)) and callable(
-        getattr(target, "load_state_dict", None)
-    )
-
-
-class Randomness:
-    """The RNGs that are tracked without asking: Python's, NumPy's, torch's on the CPU and each CUDA device."""
-
-    def __init__(self) -> None:
-        self._python = _PythonRandom(random._inst)
-        self._numpy = _NumpyState(np.random.mtrand._rand)
-
-    def capture(self) -> StateTree:
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return {
-            "python": self._python.capture(),
-            "numpy": self._numpy.capture(),
-            "torch": torch.get_rng_state(),
-            "cuda": list(cuda),
-        }
-
-    def restore(self, tree: StateTree) -> None:
-        self._python.restore(tree["python"])
-        self._numpy.restore(tree["numpy"])
-        torch.set_rng_state(tree["torch"])
-        if tree["cuda"]:
-            torch.cuda.set_rng_state_all(tree["cuda"])

@@ -1,8 +1,9 @@
 """Python types beyond plain values that tracked state may hold, and how a user adds one.
 
-A codec turns an object into a tree and back.  The common types of the standard library have one here;
-enumerations, dataclasses and named tuples need none, because their fields say it all; any other type gets
-one from `register`.
+A codec turns an object into a tree and back.  The common types of the standard library have one here.
+Enumerations, dataclasses and named tuples need none, because their fields are all that they hold.  Any other type gets
+one from `register`.  A codec is for values: decoding makes a new, equal object, and who else refers to it is not kept.
+A subclass, or a dataclass with attributes in addition to its fields, is refused: what it adds would be lost.
 
 Reading a log must execute nothing that the log names.  So a class is found by its name only among the modules that
 are imported already, and it is never called: a dataclass is filled field by field, without ``__init__``.
@@ -56,7 +57,8 @@ def register(kind: type, encode: Callable[[Any], Any], decode: Callable[[Any], A
     """Let tracked state hold objects of a type (exactly this type, not its subclasses).
 
     ``encode`` turns an object into plain values, tensors, arrays or containers of them, ``decode`` makes an
-    equal object from that.  Register before `track`, in the script itself, so that a resume finds it too.
+    equal object from that.  Register before `track`, in the script itself, so that a resume finds it too.  Raises
+    `TrackError` if ``kind`` is not a class.
     """
     if not isinstance(kind, type):
         raise TrackError(f"register() takes a class, and got {kind!r}")
@@ -79,7 +81,7 @@ def codec_of(kind: type) -> Codec | None:
 
 
 def decode(name: str, state: Any) -> Any:
-    """The object that a codec named ``name`` encoded."""
+    """The object that the codec ``name`` encoded; a `Foreign` where this program has no such codec."""
     codec = _by_name.get(name)
     return Foreign(name, state) if codec is None else codec.decode(state)
 
@@ -93,7 +95,7 @@ def fields_of(value: Any) -> tuple[str, dict[str, Any]] | None:
     elif dataclasses.is_dataclass(kind):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if hasattr(value, f.name)}
         if len(fields) < len(getattr(value, "__dict__", fields)):
-            return None  # attributes beside the fields: not all of its state is known
+            return None  # attributes in addition to its fields: these would be lost
     elif isinstance(value, tuple) and kind is not tuple and hasattr(kind, "_fields"):
         fields = dict(zip(kind._fields, value, strict=True))
     else:
@@ -104,7 +106,7 @@ def fields_of(value: Any) -> tuple[str, dict[str, Any]] | None:
 
 
 def with_fields(name: str, fields: dict[str, Any]) -> Any:
-    """The object that `fields_of` took apart."""
+    """The object that `fields_of` took apart; a `Foreign` where this program does not have its class."""
     kind = _find(name)
     if kind is None:
         return Foreign(name, fields)

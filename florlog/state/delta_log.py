@@ -19,10 +19,11 @@ from florlog_wal import Array, Unencodable, decode_value, encode_value
 
 from florlog.errors import TrackError
 from florlog.state.inplace import put_back
-from florlog.state.tree import dtype_name, flatten, tensor_bytes, tensor_from, unflatten
+from florlog.state.tensors import dtype_name, tensor_bytes, tensor_from
+from florlog.state.tree import flatten, unflatten
 
-CHUNK = 1 << 18
-"""Bytes of a sealed chunk: at the most this much of the edits is written again with an image."""
+CHUNK_BYTES = 1 << 18
+"""Size at which a chunk is sealed: at most this much of the edits is written again with an image."""
 
 Apply = Callable[[Any, Any], Any]
 
@@ -45,7 +46,7 @@ class DeltaLog:
         encoded = self._encoded(edit)
         self._apply(self.value, edit)
         self._open += len(encoded).to_bytes(8, "little") + encoded
-        if len(self._open) >= CHUNK:
+        if len(self._open) >= CHUNK_BYTES:
             self._sealed.append(_tensor(bytes(self._open)))
             self._open.clear()
             if sum(chunk.numel() for chunk in self._sealed) > len(self._base):
@@ -59,7 +60,7 @@ class DeltaLog:
         return {"base": _tensor(self._base), "edits": [*self._sealed, _tensor(bytes(self._open))]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put the base back into the value, and apply the edits."""
+        """Put the base back into the value, and apply the edits.  `TrackError`: it cannot be changed in place."""
         base, edits = contents(state)
         if put_back(self.value, base) is not self.value:
             raise TrackError(f"the value of delta log {self._name!r} cannot be changed in place")

@@ -1,8 +1,8 @@
 """Derived state: regenerated from the saved state after a restore, never stored (LWCP, ICPP 2019, section 4).
 
 An index over embeddings, a cache, a table of neighbours can be larger than what it is made of.  Named as derived, such
-an object is left out of images, and its function makes it again.  Whether that is the same state is not taken on
-trust: at a run's first image, and at its 2nd, 4th, 8th ... after that, the function is called and what it made is
+an object is left out of images, and its function makes it again.  Whether that gives the same state is
+checked: at a run's first image, and at its 2nd, 4th, 8th ... after that, the function is called and what it made is
 compared with the state, bit for bit.  The training never sees that: the object and the random generators are
 put back.  Where the two differ, or the function fails, the state is *masked*: stored in full from then on.
 
@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 
-from florlog.state.adapters import Adapter, Randomness
+from florlog.state.adapters import Adapter
 from florlog.state.inplace import bits
+from florlog.state.random_generators import Randomness
 from florlog.state.tree import StateTree, flatten, unflatten
 
 Regenerator = Callable[[], Any]
@@ -54,7 +55,7 @@ class Derived:
                 self._warn(f"derived state {name!r} is stored in full from now on: {why}", "")
 
     def _difference(self, name: str, held: Adapter) -> str:
-        """Why regenerating does not give the state that there is, "" if it does."""
+        """Why regenerating does not give the present state, "" if it does."""
         generators, before = self._random.capture(), _copied(held.capture())
         try:
             self._regenerate(name, held)
@@ -86,7 +87,7 @@ def _copied(tree: StateTree) -> StateTree:
 
 
 def _like(made: Any, held: Adapter) -> StateTree:
-    """What a function returned, as the object's adapter takes it."""
+    """What a function returned, as a tree that the object's adapter restores."""
     tree = held.capture()
     if isinstance(made, torch.Tensor) and isinstance(tree, dict) and tree.keys() == {"data", "grad"}:
         return {"data": made.detach(), "grad": tree["grad"]}

@@ -10,7 +10,8 @@ import torch
 from florlog_wal import encode_value
 
 from florlog.errors import ChangedError
-from florlog.state.tree import dense_part, flatten, tensor_bytes
+from florlog.state.tensors import dense_part, tensor_bytes
+from florlog.state.tree import flatten
 
 
 def overwrite(tensor: torch.Tensor, saved: torch.Tensor) -> None:

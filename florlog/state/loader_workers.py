@@ -1,8 +1,8 @@
 """Skipping batches of a DataLoader with worker processes, so that each worker is where it would be.
 
-Workers take batches in turn, and each has random generators of its own, which start from a seed that is drawn in
+Workers take batches in turn.  Each has random generators of its own, which start from a seed that is drawn in
 the main process and go on with every item that is augmented at random.  So skipped batches cannot just be left
-out: they are handed to the workers, marked as passed over.  A worker loads its first one, and sees by its
+out: they are given to the workers, marked as passed over.  A worker loads its first one, and sees by its
 generators whether loading draws random numbers.  If it does, the worker loads the others as well, because
 only that brings its generators to the right place; if not, it passes them over unloaded.
 """
@@ -58,7 +58,7 @@ class PassingDataset:
         return len(self._dataset)
 
     def prepare(self, worker: int) -> None:
-        """Start a worker: its code sees the loader's own dataset."""
+        """Start a worker: its code sees the loader's own dataset, not this one."""
         object.__setattr__(get_worker_info(), "dataset", self._dataset)
         if self._prepare is not None:
             self._prepare(worker)

@@ -31,6 +31,8 @@ import torch
 from florlog_wal import Array, Unencodable
 
 from florlog.state.codecs import codec_of, decode, fields_of, with_fields
+from florlog.state.pending import Pending, awaits_gradient
+from florlog.state.tensors import dense_part, dtype_name, is_viewable
 
 StateTree: TypeAlias = Any
 """The state of an object as a tree: plain values, tensors, arrays, and containers of them."""
@@ -38,15 +40,7 @@ StateTree: TypeAlias = Any
 Skeleton = tuple[str, Any]
 
 
-class Pending(Unencodable):
-    """A tensor from which a backward pass may still go: its value without the computation is not its state."""
-
-    def __init__(self, where: str) -> None:
-        super().__init__("computation", where)
-        self.args = (f"{where or 'it'} is a computation whose gradient is still to be computed",)
-
-
-_DEEPEST = 30  # levels of a tree; the value codec takes 100, and a level of a skeleton is three
+_MAX_LEVELS = 30  # of a tree; the value codec takes 100, and a level of a skeleton is three
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
 _FACTORIES: dict[Any, str] = {None: "", list: "list", dict: "dict", set: "set", int: "int", float: "float"}
 _ITEMS: dict[type, str] = {list: "l", tuple: "u", set: "e", frozenset: "f"}
@@ -64,61 +58,25 @@ def flatten(tree: Any, prefix: str) -> tuple[Skeleton, list[tuple[str, torch.Ten
     return flattener.walk(tree, prefix, 0), list(flattener.tensors.items())
 
 
-_SAVED: dict[type, tuple[str, ...]] = {}
-_NODES = 256  # of a computation that are looked at: the first few tell in all that was met
-
-
-def awaits_gradient(function: Any) -> bool:
-    """Whether a backward pass can still go through a tensor's ``grad_fn``.
-
-    A pass frees the tensors that the computation saved, and reading one then raises; so does one that was overwritten,
-    as by an optimizer's step.  A computation that saved none can be gone through again, so it counts as pending.
-    """
-    seen, ahead = {function}, deque([function])
-    while ahead and len(seen) < _NODES:
-        node = ahead.popleft()
-        try:
-            held = [getattr(node, name) for name in _saved(type(node))]
-        except RuntimeError:
-            return False
-        if any(isinstance(part, torch.Tensor) or (isinstance(part, tuple) and part) for part in held):
-            return True
-        for following, _ in node.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
-                ahead.append(following)
-    return True
-
-
-def _saved(kind: type) -> tuple[str, ...]:
-    """The attributes of a kind of ``grad_fn`` that give saved tensors."""
-    names = _SAVED.get(kind)
-    if names is None:
-        raw = (name.removeprefix("_raw") for name in dir(kind) if name.startswith("_raw_saved_"))
-        # A function written in Python has no underscore there.
-        names = _SAVED[kind] = tuple(name if hasattr(kind, name) else name[1:] for name in raw)
-    return names
-
-
 class _Flattener:
     def __init__(self) -> None:
         self.tensors: dict[str, torch.Tensor] = {}
-        self._known: dict[int, list[str]] = {}  # by address
+        self._keys_by_address: dict[int, list[str]] = {}
 
     def _keep(self, key: str, tensor: torch.Tensor) -> str:
         pointer = tensor.data_ptr()
-        same = self._known.get(pointer) if pointer else None
+        same = self._keys_by_address.get(pointer) if pointer else None
         if same is not None:
             for held in same:
                 if _is_same(self.tensors[held], tensor):
                     return held
-        while key in self.tensors:  # a name with a dot, or 1 beside "1"
+        while key in self.tensors:  # a name with a dot, or both 1 and "1"
             key += "'"
         self.tensors[key] = tensor
         if same is not None:
             same.append(key)
         elif pointer:
-            self._known[pointer] = [key]
+            self._keys_by_address[pointer] = [key]
         return key
 
     def walk(self, node: Any, key: str, depth: int) -> Skeleton:
@@ -127,8 +85,8 @@ class _Flattener:
         kind = type(node)
         if kind in _PLAIN or kind is Array:
             return ("v", node)
-        if depth >= _DEEPEST:
-            raise Unencodable(f"{kind.__name__} nested deeper than {_DEEPEST}", key)
+        if depth >= _MAX_LEVELS:
+            raise Unencodable(f"{kind.__name__} nested deeper than {_MAX_LEVELS}", key)
         if (tag := _ITEMS.get(kind)) is not None:
             if _PLAIN.issuperset(map(type, node)):
                 return ("v", node)
@@ -175,7 +133,7 @@ class _Flattener:
             and node.layout is torch.strided
             and node.device.type != "meta"
             and node.is_contiguous()
-            and _viewable(node.dtype)
+            and is_viewable(node.dtype)
         ):
             return ("t", self._keep(key, node))  # nearly all; the rest takes what follows
         if node.requires_grad and node.is_leaf:
@@ -249,35 +207,15 @@ def _refusal(node: torch.Tensor) -> str:
         return f"tensor of type {type(node).__name__}"
     if node.device.type == "meta":
         return "tensor without data (device meta)"
-    if node.layout is not torch.strided or not _viewable(node.dtype):
+    if node.layout is not torch.strided or not is_viewable(node.dtype):
         return f"tensor of layout {node.layout} and dtype {dtype_name(node.dtype)}"
     return ""
-
-
-@functools.cache
-def _viewable(dtype: torch.dtype) -> bool:
-    """Whether torch can copy tensors of a dtype and view their bytes."""
-    if dtype in (torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4):
-        return False
-    try:
-        torch.empty(1, dtype=dtype).copy_(torch.empty(1, dtype=dtype)).view(torch.uint8)
-    except (RuntimeError, NotImplementedError):
-        return False
-    return True
 
 
 def _kind_name(node: Any) -> str:
     if isinstance(node, np.ndarray):
         return f"{type(node).__name__} of dtype {node.dtype}"
     return type(node).__qualname__
-
-
-def dense_part(tensor: torch.Tensor) -> torch.Tensor:
-    """The part of an expanded tensor that has memory of its own; any other tensor as it is."""
-    for dim, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
-        if stride == 0 and size > 1:
-            tensor = tensor.narrow(dim, 0, 1)
-    return tensor
 
 
 def unflatten(skeleton: Skeleton, tensor: Callable[[str], torch.Tensor]) -> Any:
@@ -355,71 +293,3 @@ class _Unflattener:
 
 def _inverse(order: list[int]) -> list[int]:
     return sorted(range(len(order)), key=order.__getitem__)
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """A torch dtype's name: ``"float32"``."""
-    return str(dtype).removeprefix("torch.")
-
-
-def tensor_from(dtype: str, shape: tuple[int, ...], data: bytes | bytearray) -> torch.Tensor:
-    """A tensor on the CPU from its bytes; raises ValueError for a dtype that this torch does not have.
-
-    A bytearray becomes the tensor's memory.
-    """
-    kind = getattr(torch, dtype, None)
-    if not isinstance(kind, torch.dtype):
-        raise ValueError(f"this torch has no dtype {dtype!r}")
-    if not data:
-        return torch.empty(shape, dtype=kind)
-    flat = torch.frombuffer(data if isinstance(data, bytearray) else bytearray(data), dtype=torch.uint8)
-    return flat.view(kind).reshape(shape)
-
-
-def tensor_bytes(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a contiguous CPU tensor, without a copy unless it is a lazy conjugate or negative."""
-    if tensor.numel() == 0:
-        return memoryview(b"")
-    return tensor.resolve_conj().resolve_neg().reshape(-1).view(torch.uint8).numpy().data
-
-
-def plain(value: Any) -> Any:
-    """A logged value as it is now, in types that the value codec knows: tensors and arrays become `Array`."""
-    if isinstance(value, torch.Tensor):
-        if value.ndim == 0 and value.dtype in _SCALARS:
-            return value.item()
-        held = value.detach().cpu().contiguous()
-        return Array(dtype_name(held.dtype), tuple(held.shape), bytes(tensor_bytes(held)))
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        held_array = np.ascontiguousarray(value)
-        return Array(held_array.dtype.name, held_array.shape, held_array.tobytes())
-    if type(value) in (list, tuple, set, frozenset):
-        return type(value)(plain(item) for item in value)
-    if type(value) is dict:
-        return {key: plain(item) for key, item in value.items()}
-    if type(value) is deque:
-        return deque(map(plain, value), value.maxlen)
-    return value
-
-
-_SCALARS = {
-    torch.float64, torch.float32, torch.float16, torch.bfloat16,
-    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
-}  # fmt: skip
-
-
-def readable(value: Any) -> Any:
-    """A logged value as its reader gets it: an `Array` as a NumPy array, or a tensor if NumPy lacks the dtype."""
-    if isinstance(value, Array):
-        tensor = tensor_from(value.dtype, value.shape, value.data)
-        try:
-            return tensor.numpy()
-        except TypeError:
-            return tensor
-    if type(value) in (list, tuple, set, frozenset):
-        return type(value)(readable(item) for item in value)
-    if type(value) is dict:
-        return {key: readable(item) for key, item in value.items()}
-    return value

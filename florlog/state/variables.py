@@ -2,15 +2,15 @@
 
 Tracked objects are only a part of the state; ``best = max(best, accuracy)`` lives in a local variable.
 When an image is taken, the names that source analysis finds to be carried at that place
-(`florlog.source.carried_names`) are captured, and so are the globals that functions of the user's modules use
-(`florlog.source.carry.liveness.shared_names`) and the plain attributes of tracked modules; `_objects` tells what of
-their values is state.  When the image is restored they are put back into the running frame, as a debugger would.
+(`florlog.source.carry.liveness.carried_names`) are captured, and so are the globals that functions of the user's
+modules use (`shared_names` there) and the plain attributes of tracked modules.  `florlog.state.object_capture` decides
+what of their values is state.  When the image is restored they are put back into the running frame, as a debugger
+would.
 """
 
 from __future__ import annotations
 
 import ast
-import ctypes
 import linecache
 import re
 import sys
@@ -18,18 +18,14 @@ from collections.abc import Collection, Container, Iterable, Mapping
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-from florlog.program import cells as _cells
+from florlog.errors import ImageError
 from florlog.program.environment import is_own, main_script
+from florlog.program.process import this_process
 from florlog.source.carry.liveness import carried_names, shared_names
-from florlog.state.objects import MISSING, ObjectWalk, is_user_file
-
-
-def frame_of(code: CodeType) -> FrameType | None:
-    """The innermost running frame of a code object."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code is not code:
-        frame = frame.f_back
-    return frame
+from florlog.state.cpython import can_write_variables, frame_of, writable_variables
+from florlog.state.object_capture import ObjectCapture
+from florlog.state.object_restore import MISSING, ObjectRestore
+from florlog.state.user_code import is_user_file
 
 
 def call_stack(frame: FrameType, outermost: CodeType | None) -> tuple[tuple[str, str, int], ...]:
@@ -38,7 +34,7 @@ def call_stack(frame: FrameType, outermost: CodeType | None) -> tuple[tuple[str,
     current: FrameType | None = frame
     while current is not None:
         code = current.f_code
-        file, line = _cells.placed(code.co_filename, current.f_lineno)
+        file, line = this_process.notebook.placed(code.co_filename, current.f_lineno)
         stack.append((file, code.co_qualname, line))
         if code is outermost:
             break
@@ -54,24 +50,25 @@ class Carried:
     def __init__(self) -> None:
         self._names: dict[tuple[CodeType, int], frozenset[str]] = {}
         self._modules: dict[str, tuple[ModuleType, frozenset[str], frozenset[str]]] = {}
-        self._seen: set[str] = set()  # the modules that were imported when these were looked up
+        self._imported: set[str] = set()  # the modules that there were when the user's were looked up
         self.untaken: dict[str, tuple[str, str, int]] = {}
-        """What the last capture had to leave out: place -> type, file, line that binds the name."""
+        """What the last capture had to leave out: place -> type, file, first line of the code that binds the name."""
 
     def _carried(self, code: CodeType, line: int) -> frozenset[str]:
         key = (code, line)
         if key not in self._names:
-            file, at = _cells.placed(code.co_filename, line)
+            file, at = this_process.notebook.placed(code.co_filename, line)
             text = "".join(linecache.getlines(file))
             # What a running closure shares with code that has returned is not in the analysed scope.
             free = frozenset(code.co_freevars) - {"__class__"}
-            self._names[key] = carried_names(text, code.co_qualname, _cells.first_line(code), at) | free
+            first = this_process.notebook.first_line(code)
+            self._names[key] = carried_names(text, code.co_qualname, first, at) | free
         return self._names[key]
 
     def _shared(self) -> list[tuple[ModuleType, frozenset[str], frozenset[str]]]:
         """The user's modules, with the globals that their functions use and those that they bind."""
-        if len(self._seen) != len(sys.modules):
-            for name in sys.modules.keys() - self._seen:
+        if len(self._imported) != len(sys.modules):
+            for name in sys.modules.keys() - self._imported:
                 module = sys.modules[name]
                 file = getattr(module, "__file__", None) if name != "__main__" else main_script()
                 if not isinstance(file, str) or not file or is_own(name) or not is_user_file(file):
@@ -80,7 +77,7 @@ class Carried:
                     names = shared_names("".join(linecache.getlines(file)))
                     if names[0]:
                         self._modules[name] = (module, *names)
-            self._seen = set(sys.modules)
+            self._imported = set(sys.modules)
         return list(self._modules.values())
 
     def capture(
@@ -92,13 +89,13 @@ class Carried:
         fresh: bool = False,
         only: Mapping[str, Collection[str]] | None = None,
     ) -> dict[str, dict[str, Any]]:
-        """The carried variables by frame; ``places`` are code objects and the lines they stand at.
+        """The carried variables by frame; ``places`` are code objects and the lines at which they are.
 
         None stands for the line that the frame executes.  ``objects`` are tracked elsewhere, as are tensors that
         share memory with ``storages``; ``fresh``: no loop has run yet.
-        ``only`` gives the names to capture by frame, in the place of those that analysis finds.
+        ``only`` gives the names to capture by frame, instead of those that analysis finds.
         """
-        walk = ObjectWalk({id(target): name for name, target in objects.items()}, storages, fresh=fresh)
+        walk = ObjectCapture({id(target): name for name, target in objects.items()}, storages, fresh=fresh)
         found: dict[str, dict[str, Any]] = {}
         held = {name: walk.capture(target, f"tracked {name}") for name, target in objects.items()}
         found["locals tracked"] = {name: tree for name, tree in held.items() if tree[-1] is not None}
@@ -124,8 +121,8 @@ class Carried:
             found[key] |= _captured(walk, vars(module), left - bound, data=True)
         return found
 
-    def _note(self, walk: ObjectWalk, file: str, first: int) -> None:
-        """What the walk has newly left out is of names that are bound in a file from line ``first`` on."""
+    def _note(self, walk: ObjectCapture, file: str, first: int) -> None:
+        """Note what the walk has left out since the last call: names bound in a file from line ``first`` on."""
         for place in walk.untaken.keys() - self.untaken.keys():
             self.untaken[place] = (walk.untaken[place], file, first)
 
@@ -137,22 +134,21 @@ class Carried:
         storages: Container[int],
     ) -> None:
         """Put captured variables back into the running frames.  Raises `ImageError` where that is impossible."""
-        walk = ObjectWalk({id(target): name for name, target in objects.items()}, storages)
+        walk = ObjectRestore(objects)
         for name, tree in saved.get("locals tracked", {}).items():
-            walk.restore(objects.get(name), tree, f"tracked {name}", objects)
+            walk.restore(objects.get(name), tree, f"tracked {name}")
         for code in places:
             frame = frame_of(code)
             values = saved.get(f"locals {code.co_qualname}")
             if frame is not None and values:
-                variables = frame.f_locals
-                _put(walk, variables, values, objects)
-                if sys.version_info < (3, 13):
-                    # Before PEP 667 a frame's f_locals is a copy, written back by this call (pdb does the same).
-                    ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))
+                if not can_write_variables():
+                    raise ImageError("this Python does not let the variables of a running function be set")
+                with writable_variables(frame) as variables:
+                    _put(walk, variables, values)
         for module, _, _ in self._shared():
             values = saved.get(f"locals module {module.__name__}")
             if values:
-                _put(walk, vars(module), values, objects)
+                _put(walk, vars(module), values)
 
 
 def binding(file: str, first: int, place: str) -> int:
@@ -172,7 +168,7 @@ def binding(file: str, first: int, place: str) -> int:
 
 
 def _captured(
-    walk: ObjectWalk, variables: Mapping[str, Any], names: Iterable[str], *, data: bool = False
+    walk: ObjectCapture, variables: Mapping[str, Any], names: Iterable[str], *, data: bool = False
 ) -> dict[str, Any]:
     found = {
         name: walk.capture(variables[name], name, data=data) for name in sorted(names) if name in variables
@@ -180,8 +176,8 @@ def _captured(
     return {name: tree for name, tree in found.items() if tree is not None}
 
 
-def _put(walk: ObjectWalk, variables: Any, values: Mapping[str, Any], objects: Mapping[str, Any]) -> None:
+def _put(walk: ObjectRestore, variables: Any, values: Mapping[str, Any]) -> None:
     for name, tree in values.items():
-        made = walk.restore(variables.get(name, MISSING), tree, name, objects)
+        made = walk.restore(variables.get(name, MISSING), tree, name)
         if made is not MISSING:
             variables[name] = made

@@ -10,8 +10,8 @@ from textual.app import App
 from textual.binding import Binding
 
 from florlog.inspect.selection import RecordSelection
-from florlog.ui.runlist import Runs
-from florlog.ui.runscreen import RunScreen
+from florlog.ui.run_list import Runs
+from florlog.ui.run_screen import RunScreen
 
 
 class Browser(App[None]):
@@ -29,14 +29,14 @@ class Browser(App[None]):
     #head { height: 1; color: $text-muted; }
     IterationTree { width: 27; border-right: solid $surface-lighten-2; scrollbar-size: 0 1; padding: 0; }
     .-wide IterationTree { width: 38; }
-    RecordList, SourceView, RunList, Curves { height: 1fr; }
+    RecordList, SourcePane, RunList, Curves { height: 1fr; }
     #detail { height: 38%; border-top: solid $surface-lighten-2; scrollbar-size: 0 1; padding: 0 1; }
     #detail:focus { border-top: solid $primary; }
     IterationTree:focus { border-right: solid $primary; }
-    Ask, Prompt, Page { align: center middle; }
+    Ask, Prompt, TextPage { align: center middle; }
     .dialog { width: 96%; max-width: 120; border: round $accent; background: $surface; padding: 0 1; }
     Prompt .dialog { height: auto; }
-    Ask .dialog, Page .dialog { height: 92%; }
+    Ask .dialog, TextPage .dialog { height: 92%; }
     .hint { color: $text-muted; }
     #place { height: 4; margin: 0 0 1 0; }
     #answer-box { height: 1fr; margin: 1 0 0 0; scrollbar-size: 0 1; }

@@ -1,4 +1,4 @@
-"""Curves of logged and hindsight values, their trust told by colour; a second run beside the first."""
+"""Curves of logged and hindsight values, coloured by trust; a second run next to the first."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from rich.text import Text
 from textual.binding import Binding
 from textual.widgets import Static
 
-from florlog.inspect.forms import TRUST_COLOURS, place
+from florlog.inspect.record_forms import TRUST_COLOURS, path_text
 from florlog.program.stores import sessions_of
 from florlog.reading.columns import TRUST, Columns
 from florlog.reading.reader import Log, RunView
 from florlog.reading.render import brief, printable
 from florlog.ui.braille import Dots, drawn
 
-_OTHER = "bright_black"
+_OTHER_RUN_COLOUR = "bright_black"
 
 
 @dataclass(slots=True)
-class Other:
+class OtherRun:
     """The run that this one is compared with."""
 
     view: RunView
@@ -47,7 +47,7 @@ class Curves(Static, can_focus=True):
         self._names: list[str] = []
         self._columns: dict[str, Columns] = {}
         self._at = 0
-        self._other: Other | None = None
+        self._other: OtherRun | None = None
         self._others = 0
 
     def show_run(self, tree: RunTree) -> None:
@@ -77,14 +77,14 @@ class Curves(Static, can_focus=True):
             self.draw()
 
     def compare(self) -> None:
-        """Another run beside this one; after the last, none."""
+        """Compare with the next run; after the last, with none."""
         others = [view for view in Log(self._store).runs if view.id != self._run]
         self._others = (self._others + 1) % (len(others) + 1)
         self._other = None
         if self._others:
             view = others[-self._others]
             mine, theirs = RunView(self._store, self._run).params, view.params
-            self._other = Other(
+            self._other = OtherRun(
                 view,
                 [
                     (printable(str(key)[:30]), brief(mine.get(key), 20), brief(theirs.get(key), 20))
@@ -95,7 +95,7 @@ class Curves(Static, can_focus=True):
         self.draw()
 
     def draw(self) -> None:
-        """Draw again; read first what is not there yet."""
+        """Draw again, after reading what is not there yet."""
         if self._tree is None:
             self.update("reading ...")
             return
@@ -116,7 +116,7 @@ class Curves(Static, can_focus=True):
 
         self.run_worker(work, thread=True, exclusive=True, group="curves")
 
-    def _read(self, name: str, mine: Columns, other: Other | None, theirs: Columns | None) -> None:
+    def _read(self, name: str, mine: Columns, other: OtherRun | None, theirs: Columns | None) -> None:
         self._columns[name] = mine
         if other is not None and theirs is not None:
             other.columns[name] = theirs
@@ -124,7 +124,7 @@ class Curves(Static, can_focus=True):
 
     # -- the drawing -------------------------------------------------------------------------------
 
-    def _drawing(self, name: str, mine: Columns, other: Other | None) -> Text:
+    def _drawing(self, name: str, mine: Columns, other: OtherRun | None) -> Text:
         text = Text(no_wrap=True, overflow="ellipsis")
         for number, known in enumerate(self._names):
             style = "bold reverse" if known == name else "dim"
@@ -137,7 +137,7 @@ class Curves(Static, can_focus=True):
         self._legend(text, mine, name, curves[0], other)
         foot = self._foot(other)
         if other is not None:
-            curves.insert(0, _dots(other.columns[name], name, _OTHER))
+            curves.insert(0, _dots(other.columns[name], name, _OTHER_RUN_COLOUR))
         width, height = self.size.width, self.size.height - 4 - len(foot)
         body = drawn(curves, width, height)
         if body is None:
@@ -149,17 +149,17 @@ class Curves(Static, can_focus=True):
             text.append("\n" + line, style)
         return text
 
-    def _legend(self, text: Text, mine: Columns, name: str, dots: Dots, other: Other | None) -> None:
+    def _legend(self, text: Text, mine: Columns, name: str, dots: Dots, other: OtherRun | None) -> None:
         text.append(f" {len(dots.x)} numbers  ")
         codes = np.unique(mine.trust[mine.names[name].present]).tolist() if name in mine.names else []
         for code in reversed(codes):
             text.append(f"■ {TRUST[code]} ", TRUST_COLOURS[TRUST[code]])
         if other is not None:
             room = max(8, self.size.width - 3 - text.cell_len + len(text.plain.rpartition("\n")[0]))
-            text.append(f"■ {printable(other.view.id)[:room]}", _OTHER)
+            text.append(f"■ {printable(other.view.id)[:room]}", _OTHER_RUN_COLOUR)
         text.append("\n")
 
-    def _foot(self, other: Other | None) -> list[tuple[str, str]]:
+    def _foot(self, other: OtherRun | None) -> list[tuple[str, str]]:
         if other is None:
             return []
         column = max(8, min(24, (self.size.width - 1) // 3))
@@ -196,7 +196,7 @@ def _axis(columns: Columns, width: int) -> str:
 
     def label(row: int) -> str:
         around: list[Any] = [(n, int(c.values[row])) for n, c in columns.loops.items() if c.present[row]]
-        return place(tuple(around))
+        return path_text(tuple(around))
 
     left, right = label(0), label(len(columns) - 1)
     return f"{'':10}{left}{right:>{max(1, width - 10 - len(left))}}"

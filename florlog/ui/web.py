@@ -1,8 +1,8 @@
 """The browser served to a web browser on this machine: ``florlog inspect --web``.
 
 Whoever can open the page can run code (hindsight evaluates what is typed).  So the server listens on the
-loopback address only, wants the secret of the printed link (kept as a cookie afterwards), and refuses
-requests that another site's page sends: their Host or Origin is not this server.  The page is kept from asking
+loopback address only, requires the secret of the printed link (kept as a cookie afterwards), and refuses
+requests that another site's page sends, whose Host or Origin is not this server.  The page is kept from asking
 other sites for anything.
 """
 
@@ -19,7 +19,7 @@ from florlog.errors import FlorlogError
 
 HOST = "127.0.0.1"
 _PRIVATE = {
-    # The page of textual-serve asks another site for a font; and its address holds the secret.
+    # The page of textual-serve asks another site for a font, and the page's address contains the secret.
     "Content-Security-Policy": "default-src 'self' 'unsafe-inline' data: blob:; connect-src 'self' ws:",
     "Referrer-Policy": "no-referrer",
 }

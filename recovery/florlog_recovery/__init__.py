@@ -1,20 +1,12 @@
 """Recovery: analysis of a log, redo plans, the resume point.  Pure functions over records."""
 
-from .analysis import analyse
-from .atoms import boundary_atoms
-from .costs import CostModel, Measured, fitted
-from .plan import (
-    Atoms,
-    LoopPlan,
-    NodePlan,
-    Plan,
-    Stretch,
-    plan_redo,
-    resume_atoms,
-)
-from .split import AtomSequence, split
-from .tree import Image, Loop, Node, RunTree
-from .where import Condition, WhereError, state_name
+from florlog_recovery.analysis import analyse
+from florlog_recovery.atoms import Atoms, boundary_atoms, resume_atoms
+from florlog_recovery.costs import CostModel, Measured, fitted
+from florlog_recovery.plan import LoopPlan, NodePlan, Plan, Stretch, plan_redo
+from florlog_recovery.split import AtomSequence, split
+from florlog_recovery.tree import Image, Loop, Node, RunTree
+from florlog_recovery.where import Condition, WhereError, state_name
 
 __all__ = [
     "AtomSequence",

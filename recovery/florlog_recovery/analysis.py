@@ -1,12 +1,12 @@
 """Analysis: one forward pass over a run's records that rebuilds its tree.
 
-This is ARIES' first pass (Mohan et al. 1992, section 6.1): it reads no pages.  The transaction table of
-ARIES is here the set of open iterations, and what would be its dirty page table is the set of images, as
-the pages of uncommitted iterations never leave memory (no-steal, ``specs/recovery.md``).
+This is ARIES' first pass (Mohan et al. 1992, section 6.1): it reads no pages.  ARIES' transaction table is
+here the set of open iterations.  In place of its dirty page table there is the set of images, because the pages of
+uncommitted iterations never leave memory (no-steal, ``specs/recovery.md``).
 
-A run may have several recording sessions: the first, and one for each resume.  A resume re-executes what
-lies between an image and the log's end without logging it again, and then goes on where the log ends, so the
-sessions' records simply follow one another on the timeline.
+A run may have several recording sessions: the first, and one for each resume.  A resume re-executes the
+iterations between an image and the log's end without logging them again, and then goes on where the log ends.  So
+the records of the sessions simply follow one another on the timeline.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from florlog_wal import (
     Values,
 )
 
-from . import costs
-from .tree import Image, Loop, Node, RunTree
+from florlog_recovery import costs
+from florlog_recovery.tree import Image, Loop, Node, RunTree
 
 
 class RecordSource(Protocol):
-    """What analysis needs of a store."""
+    """The part of a store that analysis needs."""
 
     def scan(
         self,
@@ -54,9 +54,9 @@ class RecordSource(Protocol):
 
 
 def analyse(store: RecordSource, sessions: Sequence[SessionInfo], *, running: bool = False) -> RunTree:
-    """The tree of the run that ``sessions`` (oldest first) belong to.
+    """The tree of the run to which ``sessions`` (oldest first) belong.
 
-    ``running`` tells that a live process still writes the newest session.
+    ``running``: a live process is still writing the newest session.
     """
     recording = [session for session in sessions if session.begin.kind != "replay"]
     builder = _Builder()
@@ -137,7 +137,7 @@ class _Builder:
             case Note(kind="source"):
                 late = record.text.rpartition(" ")[2], record.data["page"]
                 self.sources.setdefault(record.data["path"], late)
-            case RunBegin():  # a resume may have been of changed source
+            case RunBegin():  # the source may have changed before a resume
                 began = {path: (module, page) for path, module, page in record.sources}
                 self.sources = {**began, **{p: s for p, s in self.sources.items() if p not in began}}
             case Hindsight() | Note():
@@ -176,7 +176,7 @@ class _Builder:
         return node
 
     def _values(self, node: Node, segment: int, session: int, lsn: int) -> None:
-        """A segment that was cut off behind its values is executed again by a resume, which logs them again."""
+        """Add values.  A resume executes a segment that was cut off after its values again, and logs them again."""
         earlier = self._logged.get((node, segment))
         if earlier is not None and earlier[0] != session:
             node.values.remove(earlier[1])
@@ -196,23 +196,23 @@ class _Builder:
     def _abort(self, record: Abort) -> None:
         loop = self._loops[record.loop]
         self._aborted.add(loop.path(record.index))
-        if record.index == loop.count - 1:  # it had left its loop by the exception that ended the run
+        if record.index == loop.count - 1:  # the exception that ended the run left the loop here
             loop.commits.pop()
             loop.seconds.pop()
             loop.ended = loop.left = False
             for index in [index for index in loop.images if index > loop.count]:
-                del loop.images[index]  # a state behind the loser
+                del loop.images[index]  # a state after the loser
             if (node := loop.nodes.get(record.index)) is not None:
                 node.committed = False
 
     def _image(self, record: CheckpointEnd) -> None:
-        if (place := self._copied.get(record.begin)) is not None:
-            loop, index = place
-            if index > loop.count:  # of a loser: its commit was taken back while the pages were on their way
+        if (boundary := self._copied.get(record.begin)) is not None:
+            loop, index = boundary
+            if index > loop.count:  # of a loser: its commit was taken back while the pages were being stored
                 return
             seconds = record.snapshot_seconds + record.persist_seconds
             loop.images[index] = Image(record.begin, record.table, record.state_bytes, seconds)
 
     def losers(self) -> list[Path]:
-        """The aborted iterations: each innermost open one, as its ancestors can be continued."""
+        """The aborted iterations: each an innermost open one, because its ancestors can be continued."""
         return sorted(self._aborted)

@@ -1,7 +1,7 @@
-"""A request: the atoms (an iteration's segments) that must be executed, and how far.
+"""The atoms (segments of iterations) that must be executed, and how far.
 
-A requested atom has a *share*: the part of its cost up to the place behind the last requested statement.  A
-walk that needs no more of the iteration leaves it there.  A share of 1 is the whole atom.
+A requested atom has a *share*: the part of its cost up to the place after the last requested statement.  A walk that
+needs no more of the iteration leaves it there.  A share of 1 is the whole atom.
 """
 
 from __future__ import annotations
@@ -11,24 +11,27 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from .tree import Loop, Node, RunTree
+from florlog_recovery.tree import Loop, Node, RunTree
 
 
 class Atoms:
-    """A set of atoms of one run tree.
+    """A set of atoms of one run tree, each with its share: the requested atoms.
 
-    Innermost iterations are kept as a mask over their loop execution, segments of other iterations as a
-    set: a request for every step of a long run is a few arrays.
+    Innermost iterations are kept as a mask over their loop execution, segments of other iterations in a
+    dict.  So all steps of a long run are a few arrays.
     """
 
     def __init__(self) -> None:
         self.segments: dict[Node, dict[int, float]] = {}  # segment -> share
         self.leaves: dict[Loop, npt.NDArray[np.bool_]] = {}
-        self.shares: dict[Loop, npt.NDArray[np.float64]] = {}  # where one is below 1
+        self.shares: dict[Loop, npt.NDArray[np.float64]] = {}  # only where one is below 1
         self._last_index: dict[Loop, int] = {}
 
     def add_segment(self, node: Node, segment: int, share: float = 1.0) -> None:
-        """Ask for one segment of an iteration that has loops, or of the run; of two shares the larger holds."""
+        """Add one segment of an iteration that has loops, or of the run; of two shares the larger counts.
+
+        Raises ValueError if the iteration has no such segment.
+        """
         if not 0 <= segment <= len(node.loops):
             raise ValueError(f"iteration {node.path} has no segment {segment}")
         shares = self.segments.setdefault(node, {})
@@ -38,18 +41,18 @@ class Atoms:
     def add_leaves(
         self, loop: Loop, indices: Iterable[int] | npt.NDArray[np.bool_], share: float = 1.0
     ) -> None:
-        """Ask for innermost iterations of a loop execution, by index or by a mask."""
-        size = loop.count + 1  # one more: the iteration that a resume continues with
+        """Add innermost iterations of a loop execution, given by index or by a mask over its iterations."""
+        size = loop.count + 1  # one more: the iteration with which a resume continues
         mask = self.leaves.setdefault(loop, np.zeros(size, dtype=np.bool_))
-        asked = np.zeros(size, dtype=np.bool_)
+        added = np.zeros(size, dtype=np.bool_)
         if isinstance(indices, np.ndarray):
-            asked[: len(indices)] = indices
+            added[: len(indices)] = indices
         else:
-            asked[list(indices)] = True
+            added[list(indices)] = True
         if share < 1.0 or loop in self.shares:
             shares = self.shares.setdefault(loop, np.where(mask, 1.0, 0.0))
-            shares[asked] = np.maximum(shares[asked], share)
-        mask |= asked
+            shares[added] = np.maximum(shares[added], share)
+        mask |= added
         found = np.flatnonzero(mask)
         if found.size:
             self._mark(loop, int(found[-1]))
@@ -64,17 +67,17 @@ class Atoms:
             node = node.loop.parent
 
     def last_index(self, loop: Loop) -> int:
-        """The last iteration of ``loop`` that holds a requested atom, or -1."""
+        """The last iteration of ``loop`` with a requested atom in it, or -1."""
         return self._last_index.get(loop, -1)
 
     def indices(self, loop: Loop) -> list[int]:
-        """The iterations of ``loop`` that hold a requested atom, in order."""
+        """The iterations of ``loop`` with a requested atom in them, in order."""
         mask = self.leaves.get(loop)
         found = set() if mask is None else set(np.flatnonzero(mask).tolist())
         return sorted(found | {index for index, node in loop.nodes.items() if self.within(node)})
 
     def within(self, node: Node) -> bool:
-        """Whether the iteration or one inside it holds a requested atom."""
+        """Whether a requested atom lies in the iteration or in one inside it."""
         return node in self.segments or any(loop in self._last_index for loop in node.loops)
 
     def last_segment(self, node: Node) -> tuple[int, bool]:
@@ -84,7 +87,7 @@ class Atoms:
         return (order, True) if order >= segment and order >= 0 else (segment, False)
 
     def leaf_shares(self, loop: Loop, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """The shares of requested innermost iterations."""
+        """The shares of requested innermost iterations, one for each of ``indices``."""
         shares = self.shares.get(loop)
         return np.ones(indices.size) if shares is None else shares[indices]
 
@@ -98,38 +101,38 @@ class Atoms:
 
 
 def boundary_atoms(boundaries: Iterable[tuple[Loop, int]]) -> Atoms:
-    """A request to stand at boundaries: the atom behind each, with a share of nothing.
+    """The atoms that lead a walk to boundaries: the one after each boundary, with a share of 0.
 
     Raises ValueError for a boundary that its loop does not have.
     """
-    request = Atoms()
+    atoms = Atoms()
     leaves: dict[Loop, list[int]] = {}
     for loop, index in boundaries:
         if not 0 <= index <= loop.count:
             raise ValueError(f"loop {loop.name} has no boundary {index}")
         if index in loop.nodes:
-            request.add_segment(loop.nodes[index], 0, 0.0)
+            atoms.add_segment(loop.nodes[index], 0, 0.0)
         else:
             leaves.setdefault(loop, []).append(index)
     for loop, indices in leaves.items():
-        request.add_leaves(loop, indices, 0.0)
-    return request
+        atoms.add_leaves(loop, indices, 0.0)
+    return atoms
 
 
 def resume_atoms(tree: RunTree) -> tuple[Atoms, Node, int | Loop]:
-    """A request for the first atom that the log does not have: where a killed run continues.
+    """The first atom that the log does not have: there a killed run continues.
 
-    Returns it with its place: the open iteration and its segment, or the loop execution whose next
+    Returns it as `Atoms`, and its place: the open iteration, and its segment or the loop execution whose next
     iteration it is.
     """
-    request = Atoms()
+    atoms = Atoms()
     node = tree.root
     while node.loops and not node.loops[-1].ended:
         loop = node.loops[-1]
         inner = loop.nodes.get(loop.count)
         if inner is None:
-            request.add_leaves(loop, [loop.count])
-            return request, node, loop
+            atoms.add_leaves(loop, [loop.count])
+            return atoms, node, loop
         node = inner
-    request.add_segment(node, len(node.loops))
-    return request, node, len(node.loops)
+    atoms.add_segment(node, len(node.loops))
+    return atoms, node, len(node.loops)

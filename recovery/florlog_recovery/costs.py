@@ -1,8 +1,8 @@
-"""What a restore and a script's set-up cost, fitted from what earlier sessions measured.
+"""What a restore and a script's set-up cost, fitted to the measurements of earlier sessions.
 
-A session that restores images leaves a ``Note`` of kind "cost" with ``data``: ``restores``, the sums
-[n, bytes, seconds, bytes², bytes·seconds] over its restores; and ``setup``, the seconds from the start of the script
-to its first loop.  A restore is taken to cost fixed + bytes / bandwidth, by least squares over all sessions.
+A session that restores images leaves a ``Note`` of kind "cost".  Its ``data`` has ``restores``, the sums
+[n, bytes, seconds, bytes², bytes·seconds] over its restores, and ``setup``, the seconds from the start of the script
+to its first loop.  The model of a restore is fixed + bytes / bandwidth, fitted by least squares over all sessions.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .tree import Image
+from florlog_recovery.tree import Image
 
-KIND = "cost"
-LEAST = 1e-5  # seconds of a restore, at least: the planner's proof wants it to cost something
+KIND = "cost"  # of the notes
+MIN_RESTORE_SECONDS = 1e-5  # the planner's proof needs a restore to cost something
 
 
 @dataclass(frozen=True, slots=True)
 class CostModel:
-    """Seconds of a restore: a fixed part and the state's bytes over the measured bandwidth (bytes/s)."""
+    """The seconds of a restore: ``fixed`` + bytes / ``bandwidth``; and those of the set-up."""
 
-    fixed: float = 0.002
-    bandwidth: float = 1.0e9
+    fixed: float = 0.002  # seconds
+    bandwidth: float = 1.0e9  # bytes per second
     setup: float = 0.0  # seconds from the script's start to its first loop
 
     def restore(self, image: Image) -> float:
@@ -35,14 +35,14 @@ class CostModel:
 
 
 class Measured:
-    """Restores and set-ups of one session, summed up."""
+    """The restores of one session, summed up, and its set-up."""
 
     def __init__(self) -> None:
         self.sums = [0.0] * 5
         self.setup: float | None = None
 
     def restored(self, size: int, seconds: float) -> None:
-        """A state of ``size`` bytes was restored."""
+        """Count the restore of a state of ``size`` bytes, which took ``seconds``."""
         for place, term in enumerate((1.0, size, seconds, float(size) * size, size * seconds)):
             self.sums[place] += term
 
@@ -53,7 +53,7 @@ class Measured:
 
 
 def fitted(notes: Iterable[Mapping[str, Any]]) -> CostModel:
-    """The model that fits the notes' data best, oldest note first; the newest set-up counts."""
+    """The model that fits the data of the notes best; they are given oldest first, and the newest set-up counts."""
     sums, setup = [0.0] * 5, 0.0
     for note in notes:
         sums = [a + b for a, b in zip(sums, note.get("restores", [0.0] * 5), strict=True)]
@@ -68,10 +68,10 @@ def fitted(notes: Iterable[Mapping[str, Any]]) -> CostModel:
         slope = (products - size * seconds / count) / spread
         if slope > 0:
             bandwidth = 1.0 / slope
-        if seconds / count - size / count / bandwidth < 0:
+        if seconds > 0 and seconds / count - size / count / bandwidth < 0:
             bandwidth = size / seconds
     fixed = seconds / count - size / count / bandwidth
-    if fixed < LEAST and seconds > 0:  # the default bandwidth is too slow for this machine
+    if fixed < MIN_RESTORE_SECONDS and seconds > 0:  # the default bandwidth is too slow for this machine
         bandwidth = max(bandwidth, size / seconds)
         fixed = 0.0
-    return CostModel(max(fixed, LEAST), bandwidth, setup)
+    return CostModel(max(fixed, MIN_RESTORE_SECONDS), bandwidth, setup)

@@ -1,24 +1,24 @@
-"""The redo plan: the least work that executes a requested set of atoms with the right state.
+"""The redo plan: the least work that executes the requested atoms with the right state.
 
 Model (``specs/planner.md`` has it with the proof).  A *position* is a place between two atoms of the
 timeline.  From a position one can execute the next atom at its cost, or *restore*: inside loop execution L
 one can leave whatever runs and go on at a later boundary of L that has an image, at the image's restore
-cost.  A boundary of L cannot be reached from outside L otherwise than through L's start, because the
-frames around L must have executed the segments before it.  A plan is a walk from the run's start that
-executes every requested atom, and the best is the one of least total cost.
+cost.  From outside L, a boundary of L can be reached only through L's start, because the stack frames around L
+must have executed the segments before it.  A plan is a walk from the run's start that executes every requested
+atom, and the best plan is the one of least total cost.
 
-A loop may be *skipped*, at no cost, where somebody knows that nothing requested depends on it.
+A loop may be *skipped*, at no cost, if somebody knows that nothing requested depends on it.
 
-Of a requested atom only a share may be needed.  A walk that restores next, or ends, leaves the atom there
-and pays the share; one that runs on pays the rest.
+Only a share of a requested atom may be needed.  A walk that restores next, or ends, leaves the atom there
+and pays the share; one that runs on pays the rest as well.
 
-As walks only go forward, the best walk is made of the best ways from each requested atom to the next, and
-these are found left to right: the cost of reaching a boundary of L with an image is the lesser of running
+Walks only go forward.  So the best walk is made of the best ways from each requested atom to the next, and
+these are found from left to right.  The cost of reaching a boundary of L with an image is the lesser of running
 there and of restoring from L's start (or from the last requested atom, if that lies in L).  Time is linear
 in the number of atoms, and innermost iterations are handled as arrays.
 
 The idea of restoring the nearest checkpoint and redoing only what a statement needs is Flor's (VLDB 2020,
-section 4); Flor works on whole epochs and takes the nearest, this works on any nesting and minimises cost.
+section 4).  Flor works on whole epochs and takes the nearest checkpoint; this works on any nesting and minimises cost.
 """
 
 from __future__ import annotations
@@ -31,18 +31,16 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .atoms import Atoms, resume_atoms
-from .costs import CostModel
-from .tree import Loop, Node, RunTree
-
-__all__ = ["Atoms", "CostModel", "LoopPlan", "NodePlan", "Plan", "Stretch", "plan_redo", "resume_atoms"]
+from florlog_recovery.atoms import Atoms
+from florlog_recovery.costs import CostModel
+from florlog_recovery.tree import Loop, Node, RunTree
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Iterations ``first`` to ``last`` of a loop execution, run in a row, after restoring at ``first``.
+    """Iterations ``first`` to ``last`` of a loop execution, run in a row; ``restore``: after restoring at ``first``.
 
-    ``left``: the last one, an innermost iteration, is left behind its last requested statement.
+    ``left``: the last one, an innermost iteration, is left after its last requested statement.
     """
 
     first: int
@@ -57,7 +55,7 @@ class LoopPlan:
 
     loop: Loop
     stretches: list[Stretch] = field(default_factory=list)
-    nodes: dict[int, NodePlan] = field(default_factory=dict)  # iterations with loops of their own
+    nodes: dict[int, NodePlan] = field(default_factory=dict)  # by index: iterations with loops of their own
     restore_end: bool = False  # restore the image at the loop's end instead of running the rest
     finished: bool = False  # execution goes on after the loop; if not, the iteration around it is left
     skipped: bool = False  # execution goes on after the loop without running it
@@ -70,7 +68,7 @@ class NodePlan:
     node: Node
     loops: list[LoopPlan] = field(default_factory=list)  # those that are entered, in order
     complete: bool = False  # runs to its end
-    left: bool = False  # left behind its last requested statement, in the segment after ``loops``
+    left: bool = False  # left after its last requested statement, in the segment after ``loops``
 
     @property
     def segments(self) -> int:
@@ -80,7 +78,7 @@ class NodePlan:
 
 @dataclass(slots=True)
 class Plan:
-    """A redo plan with its predicted cost in seconds, beside that of a full rerun."""
+    """A redo plan with its predicted cost and that of a full rerun, both in seconds."""
 
     tree: RunTree
     root: NodePlan
@@ -90,18 +88,18 @@ class Plan:
 
 def plan_redo(
     tree: RunTree,
-    request: Atoms,
+    atoms: Atoms,
     costs: CostModel | None = None,
     unusable: Collection[tuple[Loop, int]] = frozenset(),
     skippable: Collection[Loop] = frozenset(),
 ) -> Plan:
-    """The cheapest plan that executes every requested atom; an empty request needs nothing.
+    """The cheapest plan that executes every one of ``atoms``; without atoms nothing is executed.
 
-    ``unusable`` are boundaries whose images must not be restored, because they lack something; ``skippable`` loop
-    executions need not be run unless something in them is requested.
+    ``unusable``: boundaries whose images must not be restored, because they lack something.  ``skippable``: loop
+    executions that need not be run unless something in them is requested.
     """
-    walk = _PlanWalk(request, costs or CostModel(), unusable, skippable)
-    if not request:
+    walk = _PlanWalk(atoms, costs or CostModel(), unusable, skippable)
+    if not atoms:
         return Plan(tree, NodePlan(tree.root), 0.0, _cost(tree.root))
     try:
         walk.node(tree.root)
@@ -109,7 +107,7 @@ def plan_redo(
         pass
     return Plan(
         tree=tree,
-        root=_Build(request, walk.jumps, walk.skips).node(tree.root, early=True),
+        root=_Build(atoms, walk.jumps, walk.skips).node(tree.root, early=True),
         seconds=walk.total,
         rerun_seconds=_cost(tree.root),
     )
@@ -125,9 +123,9 @@ class _Finished(Exception):  # noqa: N818 - not an error
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """A way from the last requested atom to a position: its cost and the restores on it, last first.
+    """A way from the last requested atom to a position: its cost, and the restores on it, the last one first.
 
-    The index `_SKIP` stands for a skipped loop.
+    The index `_SKIP` means that the loop is skipped.
     """
 
     cost: float
@@ -143,12 +141,12 @@ class _PlanWalk:
 
     def __init__(
         self,
-        request: Atoms,
+        atoms: Atoms,
         costs: CostModel,
         unusable: Collection[tuple[Loop, int]],
         skippable: Collection[Loop],
     ) -> None:
-        self.request = request
+        self.atoms = atoms
         self.skippable = skippable
         self.costs = costs
         self.unusable = unusable
@@ -157,12 +155,12 @@ class _PlanWalk:
         self.skips: set[Loop] = set()
         self.way = _HERE
         self.hits = 0
-        self.remaining = sum(len(segments) for segments in request.segments.values()) + sum(
-            int(mask.sum()) for mask in request.leaves.values()
+        self.remaining = sum(len(segments) for segments in atoms.segments.values()) + sum(
+            int(mask.sum()) for mask in atoms.leaves.values()
         )
 
     def node(self, node: Node) -> None:
-        wanted = self.request.segments.get(node, {})
+        wanted = self.atoms.segments.get(node, {})
         for segment in range(len(node.loops) + 1):
             last = segment == len(node.loops)
             self._atom(node.after if last else node.loops[segment].before, wanted.get(segment))
@@ -175,7 +173,7 @@ class _PlanWalk:
             self.way = _Way(entry.cost, (entry, loop, _SKIP))
             return
         if loop.parent.loop is None and loop.order == 0 and 0 in loop.images:
-            # The set-up before the first loop gives the frames, not the state: that comes from the image.
+            # The set-up before the first loop gives the stack frames; the state comes from the image.
             restore = self.costs.restore(loop.images[0])
             self.way = _Way(entry.cost + restore, (entry, loop, 0))
         images = sorted(index for index in loop.images if (loop, index) not in self.unusable)
@@ -192,22 +190,25 @@ class _PlanWalk:
             self._leaves(loop, first, loop.count, entry if self.hits == hits else _HERE, images)
 
     def _may_skip(self, loop: Loop) -> bool:
-        """Whether nothing in a loop is asked for; the run's first one also tells whether its state is the recorded."""
+        """Whether nothing in a loop is requested.
+
+        The run's first loop is never skipped: it shows whether its state is the recorded one.
+        """
         first = loop.parent.loop is None and loop.order == 0
-        return not first and self.request.last_index(loop) < 0
+        return not first and self.atoms.last_index(loop) < 0
 
     def _atom(self, cost: float, share: float | None) -> None:
-        """An atom; ``share``: how much of it is requested, None for nothing."""
+        """Pass an atom; ``share``: the part of it that is requested, or None."""
         if share is None:
             self.way = _Way(self.way.cost + cost, self.way.jumps)
         else:
             self._hit(1, share * cost, (1.0 - share) * cost)
 
     def _hit(self, count: int, own: float, rest: float) -> None:
-        """The way led to requested atoms: it is final, and the next starts behind them.
+        """The way has led to ``count`` requested atoms: it is final, and the next way starts after them.
 
-        ``own`` is the cost of what is requested of them, ``rest`` what the last still costs to its end.  Only
-        who runs on pays that; a restore leaves the rest out.
+        ``own`` is the cost of their requested shares, ``rest`` the cost of the last one from there to its end.  A walk
+        that runs on pays the rest; a restore spares it.
         """
         self.total += self.way.cost + own
         jumps = self.way.jumps
@@ -225,20 +226,20 @@ class _PlanWalk:
             raise _Finished
 
     def _pass(self, loop: Loop, index: int, base: _Way) -> None:
-        """A boundary between two iterations that have loops: pass it, or restore there; as `_leaves` of none."""
+        """Pass a boundary between two iterations that have loops, or restore there; `_leaves` without iterations."""
         if index in loop.images and (loop, index) not in self.unusable:
             restored = base.cost + self.costs.restore(loop.images[index])
             if restored <= self.way.cost:
                 self.way = _Way(restored, (base, loop, index))
 
     def _leaves(self, loop: Loop, first: int, stop: int, base: _Way, images: list[int]) -> None:
-        """Walk the innermost iterations ``first`` to ``stop`` - 1; ``base``: the way restores start from.
+        """Walk the innermost iterations ``first`` to ``stop`` - 1; ``base``: the way from which restores start.
 
-        ``images``: the loop's usable ones, in order.  Only a resume asks for the iteration ``loop.count``, which
+        ``images``: the loop's usable ones, in order.  Only a resume requests the iteration ``loop.count``, which
         the log does not have yet.
         """
         usable = images[bisect_left(images, first) : bisect_right(images, stop)]
-        mask = self.request.leaves.get(loop)
+        mask = self.atoms.leaves.get(loop)
         if mask is None and not usable:
             self.way = _Way(self.way.cost + sum(loop.seconds[first:stop]), self.way.jumps)
             return
@@ -249,7 +250,7 @@ class _PlanWalk:
         if wanted.size:
             self.way = run.reach(self.way, first, int(wanted[0]), base)
             costs = run.own(wanted)
-            own = costs * self.request.leaf_shares(loop, wanted)
+            own = costs * self.atoms.leaf_shares(loop, wanted)
             seconds, restored = run.between(wanted, costs - own)
             self.jumps.setdefault(loop, []).extend(restored)
             self._hit(wanted.size, seconds + float(own.sum()), float(costs[-1] - own[-1]))
@@ -273,8 +274,8 @@ class _LeafRun:
         seconds = np.frombuffer(loop.seconds, dtype=np.float64)[first:stop] if loop.count else np.zeros(0)
         self.upto: _Floats = np.concatenate(([0.0], np.cumsum(seconds)))  # cost from `first` to a boundary
         self.images: _Ints = np.array(images, dtype=np.int64)
-        # To boundary b by restoring at p: restore(p) - upto(p) + upto(b).  The best p for every b is the
-        # running minimum of the first two terms.
+        # The cost of reaching boundary b by restoring at p is restore(p) - upto(p) + upto(b).  The best p for every b
+        # is the running minimum of the first two terms.
         restore = np.array([costs.restore(loop.images[int(i)]) for i in self.images], dtype=np.float64)
         gain = restore - self.upto[self.images - first]
         least: _Floats = np.minimum.accumulate(gain) if gain.size else gain
@@ -288,15 +289,15 @@ class _LeafRun:
         return result
 
     def own(self, indices: _Ints) -> _Floats:
-        """Cost of executing each of these iterations; the one not in the log yet counts nothing."""
+        """Cost of executing each of these iterations; 0 for the one that is not in the log yet."""
         after = np.minimum(indices + 1 - self.first, self.upto.size - 1)
         result: _Floats = self.upto[after] - self._cost(indices)
         return result
 
     def reach(self, way: _Way, start: int, target: int, base: _Way) -> _Way:
-        """The best way to boundary ``target``: on from ``start``, or by a restore after ``base``.
+        """The best way to boundary ``target``: by running on from ``start``, or by a restore after ``base``.
 
-        Of two ways of equal cost it takes the restore, which re-executes less.
+        Of two ways of equal cost it is the restore, which re-executes less.
         """
         ahead = float(self.upto[target - self.first] - self.upto[start - self.first])
         found = int(np.searchsorted(self.images, target, side="right"))
@@ -308,8 +309,8 @@ class _LeafRun:
     def between(self, wanted: _Ints, rests: _Floats) -> tuple[float, list[int]]:
         """Cost of going from each of ``wanted`` to the next, and the restores on the way.
 
-        Who runs on pays the rest of the iteration first.  A restore at or before the last executed iteration
-        never wins, as running on costs no more.
+        A walk that runs on first pays the rest of the iteration.  A restore at or before the last executed iteration
+        never wins, because running on costs no more.
         """
         later, before = wanted[1:], wanted[:-1]
         ahead = self._cost(later) - self._cost(before + 1) + rests[:-1]
@@ -320,10 +321,10 @@ class _LeafRun:
 
 
 class _Build:
-    """Turns the restores of the best walk into what each loop execution has to do."""
+    """Turns the restores of the best walk into a plan for each loop execution."""
 
-    def __init__(self, request: Atoms, jumps: dict[Loop, list[int]], skips: Collection[Loop]) -> None:
-        self.request = request
+    def __init__(self, atoms: Atoms, jumps: dict[Loop, list[int]], skips: Collection[Loop]) -> None:
+        self.atoms = atoms
         self.skips = skips
         self.inner: dict[Loop, list[int]] = {}  # its iterations that have loops, in order
         self.jumps = {loop: sorted(indices) for loop, indices in jumps.items()}
@@ -335,11 +336,11 @@ class _Build:
             plan.loops = [self.loop(loop, early=False) for loop in node.loops]
             plan.complete = True
             return plan
-        number, in_loop = self.request.last_segment(node)
+        number, in_loop = self.atoms.last_segment(node)
         plan.loops = [self.loop(loop, early=False) for loop in node.loops[:number]]
         if in_loop:
             plan.loops.append(self.loop(node.loops[number], early=True))
-        elif self.request.segments[node][number] < 1.0:
+        elif self.atoms.segments[node][number] < 1.0:
             plan.left = True
         elif number < len(node.loops):
             plan.loops.append(LoopPlan(node.loops[number]))
@@ -351,13 +352,13 @@ class _Build:
         if loop in self.skips:
             return LoopPlan(loop, finished=True, skipped=True)
         plan = LoopPlan(loop, finished=not early)
-        end = self.request.last_index(loop) if early else loop.count - 1
+        end = self.atoms.last_index(loop) if early else loop.count - 1
         jumps = self.jumps.get(loop, [])
-        asked = self.request.indices(loop) if jumps else []
+        requested = self.atoms.indices(loop) if jumps else []
         first, restore = 0, False
         for position, target in enumerate(jumps):
-            before = bisect_left(asked, target)
-            stop = asked[before - 1] if before else -1
+            before = bisect_left(requested, target)
+            stop = requested[before - 1] if before else -1
             if position > 0 or stop >= 0:
                 self._stretch(plan, first, stop, restore, early=True)
             first, restore = target, True
@@ -371,7 +372,7 @@ class _Build:
         if last < first:
             return
         leaf = early and last not in plan.loop.nodes
-        left = leaf and self.request.leaf_share(plan.loop, last) < 1.0
+        left = leaf and self.atoms.leaf_share(plan.loop, last) < 1.0
         plan.stretches.append(Stretch(first, last, restore, left))
         loop = plan.loop
         if loop not in self.inner:

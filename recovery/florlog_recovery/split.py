@@ -1,18 +1,19 @@
-"""Splitting a request among workers, so that the last one is done as early as possible.
+"""Splitting the requested atoms among workers, so that the last one is done as early as possible.
 
-Each worker is a process of its own: it begins at the run's start, restores the images that it likes and redoes
-its part.  This is hindsight parallelism (Flor, VLDB 2020, section 5.3), whose G parts are equal numbers of
-epochs; here the parts are consecutive requested atoms of any nesting, cut so that the *makespan*, the largest
-predicted cost of a part, is least.
+Each worker is a process of its own: it begins at the run's start, restores images as it likes, and redoes its part.
+This is hindsight parallelism (Flor, VLDB 2020, section 5.3), whose G parts are equal numbers of epochs.  Here the
+parts are consecutive requested atoms of any nesting, cut so that the *makespan*, the largest predicted cost of a
+part, is least.
 
 Let f(i, j) be the least cost of a plan for the requested atoms i to j - 1 (`plan_redo`).  A plan for more atoms
-answers fewer, so f grows with j and falls with i; hence a makespan T can be met if and only if the greedy
-split, whose every part is as long as T allows, needs no more parts than there are workers, and the least T is
-found by bisection.  A plan is made of its gaps (``specs/planner.md``), so
-f(i, j) = f(i, m) - f(0, m) + f(0, j): plans from the first atom and to the last one are enough.
+also executes fewer, so f grows with j and falls with i.  Hence a makespan T can be met if and only if the greedy
+split, whose every part is as long as T allows, needs no more parts than there are workers; the least T is
+found by bisection.  A plan is the sum of its gaps (``specs/planner.md``), so
+f(i, j) = f(i, m) - f(0, m) + f(0, j), where m is the number of atoms: plans from the first atom and plans to the
+last one are enough.
 
-Consecutive parts are the best of the parts that share work: neighbours are reached by running on.  Where every
-atom is restored by itself, arbitrary parts may be more even; finding those is NP-hard (two workers: PARTITION).
+Among parts that share work, consecutive ones are best: neighbours are reached by running on.  If every atom is
+restored by itself, arbitrary parts may be more even; finding those is NP-hard (two workers: PARTITION).
 """
 
 from __future__ import annotations
@@ -24,19 +25,20 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from .atoms import Atoms
-from .plan import CostModel, plan_redo
-from .tree import Loop, Node, RunTree
+from florlog_recovery.atoms import Atoms
+from florlog_recovery.costs import CostModel
+from florlog_recovery.plan import plan_redo
+from florlog_recovery.tree import Loop, Node, RunTree
 
-CUTS = 256
-"""Places where a request of more atoms is cut at most: a part is even to 1/256 of the atoms."""
+MAX_CUTS = 256
+"""Places at which atoms may be cut, at most: parts are even to 1/256 of the atoms."""
 
 
 class AtomSequence:
     """The requested atoms in the order in which they are executed."""
 
-    def __init__(self, tree: RunTree, request: Atoms) -> None:
-        self._request = request
+    def __init__(self, tree: RunTree, atoms: Atoms) -> None:
+        self._atoms = atoms
         # Innermost iterations of a loop execution in a row, or one segment of another iteration.
         self._runs: list[tuple[Node | Loop, npt.NDArray[np.int64]]] = []
         self._node(tree.root)
@@ -46,7 +48,7 @@ class AtomSequence:
         return int(self._ends[-1])
 
     def before(self, loop: Loop, index: int) -> int:
-        """How many of the atoms lie before a boundary."""
+        """How many of the atoms lie before boundary ``index`` of ``loop``."""
         place = (*_place(loop.parent), (loop.order, index))
         count = 0
         for held, numbers in self._runs:
@@ -58,25 +60,25 @@ class AtomSequence:
         return count
 
     def part(self, first: int, stop: int) -> Atoms:
-        """A request for the atoms ``first`` to ``stop`` - 1."""
-        request = Atoms()
+        """The atoms ``first`` to ``stop`` - 1, with their shares."""
+        part = Atoms()
         for place, run in enumerate(self._runs):
             start, end = int(self._ends[place]), int(self._ends[place + 1])
             if end <= first or start >= stop:
                 continue
-            held, asked = run
+            held, numbers = run
             if isinstance(held, Node):
-                segment = int(asked[0])
-                request.add_segment(held, segment, self._request.segments[held][segment])
+                segment = int(numbers[0])
+                part.add_segment(held, segment, self._atoms.segments[held][segment])
                 continue
-            asked = asked[max(0, first - start) : stop - start]
-            shares = self._request.leaf_shares(held, asked)
+            numbers = numbers[max(0, first - start) : stop - start]
+            shares = self._atoms.leaf_shares(held, numbers)
             for share in np.unique(shares):
-                request.add_leaves(held, asked[shares == share].tolist(), float(share))
-        return request
+                part.add_leaves(held, numbers[shares == share].tolist(), float(share))
+        return part
 
     def _node(self, node: Node) -> None:
-        wanted = self._request.segments.get(node, {})
+        wanted = self._atoms.segments.get(node, {})
         for segment in range(len(node.loops) + 1):
             if segment in wanted:
                 self._runs.append((node, np.array([segment])))
@@ -84,7 +86,7 @@ class AtomSequence:
                 self._loop(node.loops[segment])
 
     def _loop(self, loop: Loop) -> None:
-        mask = self._request.leaves.get(loop)
+        mask = self._atoms.leaves.get(loop)
         wanted = np.zeros(0, dtype=np.int64) if mask is None else np.flatnonzero(mask)
         first = 0
         for index in [*sorted(loop.nodes), loop.count + 1]:
@@ -97,25 +99,28 @@ class AtomSequence:
 
 
 def _place(node: Node) -> tuple[tuple[int, int], ...]:
-    """Where an iteration lies on the timeline: places compare as their beginnings do."""
+    """Where an iteration lies on the timeline: places compare as the beginnings of iterations do."""
     return () if node.loop is None else (*_place(node.loop.parent), (node.loop.order, node.index))
 
 
 def split(
     tree: RunTree,
-    request: Atoms,
+    atoms: Atoms,
     parts: int,
     costs: CostModel | None = None,
     unusable: Collection[tuple[Loop, int]] = frozenset(),
     skippable: Collection[Loop] = frozenset(),
 ) -> list[tuple[int, int]]:
-    """Cut the request's atoms into at most ``parts`` ranges ``(first, stop)`` with the least makespan."""
-    atoms = AtomSequence(tree, request)
-    count = len(atoms)
-    cuts = np.unique(np.linspace(0, count, min(count, CUTS) + 1).astype(np.int64))
+    """Cut the atoms into at most ``parts`` ranges ``(first, stop)`` of their sequence, with the least makespan.
+
+    The other arguments are those of `plan_redo`.
+    """
+    sequence = AtomSequence(tree, atoms)
+    count = len(sequence)
+    cuts = np.unique(np.linspace(0, count, min(count, MAX_CUTS) + 1).astype(np.int64))
 
     def seconds(first: int, stop: int) -> float:
-        return plan_redo(tree, atoms.part(first, stop), costs, unusable, skippable).seconds
+        return plan_redo(tree, sequence.part(first, stop), costs, unusable, skippable).seconds
 
     whole = seconds(0, count)
 
@@ -131,7 +136,7 @@ def split(
         return onwards(first) - whole + (whole if stop == len(cuts) - 1 else upto(stop))
 
     def furthest(first: int, makespan: float) -> int:
-        """The longest part from a cut on that costs no more."""
+        """The end of the longest part that starts at cut ``first`` and costs at most ``makespan``."""
         low, high = first, len(cuts) - 1
         while low < high:
             middle = (low + high + 1) // 2

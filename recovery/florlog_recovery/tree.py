@@ -1,14 +1,13 @@
 """The run tree: what analysis knows of a run.
 
-A run is the root iteration.  An iteration's body is cut by its *loop executions* (in the order in which
-they ran) into *segments*: segment i is the code between the end of loop execution i and the start of
-loop execution i + 1.  A segment of one iteration is an *atom*, the unit that redo executes or skips; the
-atoms of a run in order of execution are its *timeline*.  Loop execution L with n iterations has the
-boundaries 0..n; boundary k lies before iteration k, and an image stands at a boundary.
+A run is the root iteration.  The *loop executions* of an iteration, in the order in which they ran, cut its body
+into *segments*: segment i lies before loop execution i and after the one before it; the last segment lies after the
+last loop execution.  A segment of one iteration is an *atom*, the unit that redo executes or skips.  The atoms of a
+run in order of execution are its *timeline*.  Loop execution L with n iterations has the boundaries 0..n; boundary k
+lies before iteration k, and images belong to boundaries.
 
-Innermost iterations are by far the most numerous and have one atom, so they are not objects: a loop
-execution keeps their costs and commit LSNs in flat arrays, and only an iteration with loops of its own
-is a `Node`.
+Innermost iterations are by far the most numerous and have one atom each, so they are not objects: a loop
+execution keeps their costs and commit LSNs in flat arrays.  Only an iteration with loops of its own is a `Node`.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Image:
     lsn: int  # of its CheckpointBegin: its place on the timeline
     table: bytes  # page digest of the page table, which identifies the state
     state_bytes: int
-    seconds: float  # stall + persist
+    seconds: float  # of making it: the stall of the training, and persisting
 
 
 @dataclass(slots=True, eq=False)
@@ -38,13 +37,13 @@ class Loop:
     """One execution of a loop inside one iteration of its parent."""
 
     parent: Node
-    order: int  # position among the parent's loop executions
+    order: int  # position among the loop executions of the parent
     name: str  # unique among them
     lsn: int  # of its (latest) LoopBegin
     site: StackFrame
     stack: tuple[StackFrame, ...]
     form: str  # "for", "with"
-    length: int
+    length: int  # -1 when unknown
     data: dict[str, object]
     before: float  # seconds of the parent's segment that this loop ends
     seconds: array[float] = field(default_factory=lambda: array("d"))  # per iteration, loops included
@@ -82,13 +81,13 @@ class Node:
     values: list[int] = field(default_factory=list)  # LSNs of its Values records
 
     def find(self, name: str) -> Loop | None:
-        """The loop execution of that name."""
+        """The loop execution of that name, or None."""
         return next((loop for loop in self.loops if loop.name == name), None)
 
 
 @dataclass(slots=True, eq=False)
 class RunTree:
-    """A run as its log tells it, over all its sessions."""
+    """A run as all of its sessions recorded it."""
 
     run: str
     begin: RunBegin  # of the newest recording session
@@ -98,11 +97,13 @@ class RunTree:
     statements: dict[int, dict[int, Statement]]  # session -> id -> statement
     status: str  # "complete", "failed", "crashed", "running"
     failure: Failure | None
-    losers: list[Path]  # iterations that had begun and neither committed nor can be continued
-    bytes: int
+    losers: list[Path]  # iterations that began, did not commit and cannot be continued
+    bytes: int  # of its records
     last_lsn: int
-    costs: list[dict[str, Any]] = field(default_factory=list)  # what its sessions measured (`costs`)
-    sources: dict[str, tuple[str, Digest]] = field(default_factory=dict)  # path -> module, page of the text
+    costs: list[dict[str, Any]] = field(default_factory=list)  # data of its cost notes, see `costs`
+    sources: dict[str, tuple[str, Digest]] = field(
+        default_factory=dict
+    )  # path -> module name, page of the text
 
     def loops(self) -> Iterator[Loop]:
         """Every loop execution, outer before inner, in timeline order."""

@@ -1,14 +1,14 @@
 """Conditions that select iterations: ``epoch in (3, 7) and step % 50 == 0 and loss > 2``.
 
-The text is parsed with `ast` and evaluated by this module alone: it is never compiled or passed to
-``eval``, and only the operators below exist.  Names are loops' and logged values'.  A name that has no value in
-an iteration makes a comparison unknown, and unknown propagates as SQL's NULL does; so does a division by zero.
+The text is parsed with `ast` and evaluated by this module: it is never compiled or passed to
+``eval``, and only the operators below exist.  Names are those of loops and logged values.  If a name has no value in
+an iteration, a comparison with it is unknown, as is a division by zero; unknown propagates like NULL in SQL.
 Only iterations for which the condition is true are selected.
 
 ``step in [10:20]`` means ``step in range(10, 20)``; either end may be open (`_sliced`).
 
-Names may stand for scalars, or for masked arrays with an element for each iteration: a million iterations are
-one evaluation.
+The value of a name may be a scalar, or a masked array with an element for each iteration: so a million iterations
+take one evaluation.
 """
 
 from __future__ import annotations
@@ -55,16 +55,16 @@ _FUNCTIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {  # 
 REDUCTIONS = frozenset({"norm", "min", "max", "mean"})
 """Functions of ``state[...]`` alone."""
 
-_SPANS = {"range": 3, "slice": 3}  # most arguments
+_SPAN_MAX_ARGUMENTS = {"range": 3, "slice": 3}
 
 
 class _Scalars(Exception):  # noqa: N818 - not an error
-    """Arrays cannot do this: evaluate row by row."""
+    """Arrays cannot do this: it must be evaluated row by row."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """Integers from ``start`` in steps of ``step``, below ``stop`` if there is one."""
+    """Integers from ``start`` in steps of ``step``, below ``stop`` unless that is None."""
 
     start: int
     stop: int | None
@@ -80,7 +80,7 @@ class Elements(Protocol):
     """The numbers that ``state['model.weight']`` stands for."""
 
     def single(self) -> Any:
-        """The number, where there is just one; else raises ValueError."""
+        """The number, if there is just one; raises ValueError otherwise."""
 
     def reduce(self, function: str) -> Any:
         """A function of all of them."""
@@ -125,7 +125,10 @@ class Condition:
         self._check(self._tree)
 
     def __call__(self, values: Mapping[str, Any]) -> bool:
-        """Whether the condition holds, given the names' values; unknown counts as no."""
+        """Whether the condition holds for the values of the names; unknown counts as no.
+
+        Raises `WhereError` if the values do not fit the condition.
+        """
         try:
             truth = self._value(self._tree, values)
             return truth is not None and bool(truth)
@@ -133,9 +136,10 @@ class Condition:
             raise self._failed(error) from None
 
     def select(self, values: Mapping[str, Any], size: int) -> npt.NDArray[np.bool_]:
-        """For which of ``size`` iterations the condition holds.
+        """For which of ``size`` iterations the condition holds, as an array of ``size`` bools.
 
-        A value is a scalar, None for unknown, or a masked array with an element for each iteration.
+        A value is a scalar, None for unknown, or a masked array with an element for each iteration.  Raises
+        `WhereError` if the values do not fit the condition.
         """
         try:
             return self._select(values, size)
@@ -206,7 +210,7 @@ class Condition:
         raise self._forbidden(node)
 
     def terms(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What the condition's names, and functions of states, come to: text -> value."""
+        """The values of the condition's names, and of its functions of states: text -> value."""
         found: dict[str, Any] = {}
         pending = [self._tree]
         while pending:
@@ -222,8 +226,8 @@ class Condition:
 
     def _check_container(self, node: ast.expr) -> None:
         match node:
-            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _SPANS:
-                if not 1 <= len(arguments) <= _SPANS[name]:
+            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _SPAN_MAX_ARGUMENTS:
+                if not 1 <= len(arguments) <= _SPAN_MAX_ARGUMENTS[name]:
                     raise WhereError(f"{name} takes one to three numbers: {ast.unparse(node)!r}")
                 for argument in arguments:
                     if not (isinstance(argument, ast.Constant) and argument.value is None):
@@ -234,7 +238,7 @@ class Condition:
                 pass
             case _:
                 raise WhereError(
-                    f"{ast.unparse(node)!r} cannot stand behind 'in': use (3, 7), range(10, 20) or [10:20]"
+                    f"{ast.unparse(node)!r} cannot come after 'in': use (3, 7), range(10, 20) or [10:20]"
                 )
 
     def _more(self) -> str:
@@ -334,8 +338,8 @@ def _binary(op: ast.operator, a: Any, b: Any) -> Any:
         except ZeroDivisionError:
             return None
     if isinstance(op, ast.Mult) and _largest(a) * _largest(b) > 2**62:
-        raise _Scalars  # Python's whole numbers have no end, an array's have
-    # Not with np.ma's own operators: their division masks what is not finite, and small divisors.
+        raise _Scalars  # Python's integers are unbounded, those of an array are not
+    # np.ma's own operators are not used: its division masks results that are not finite, and small divisors.
     left, right = _numbers(a), _numbers(b)
     unknown = np.ma.getmaskarray(np.ma.asarray(a)) | np.ma.getmaskarray(np.ma.asarray(b))
     if isinstance(op, (ast.Div, ast.FloorDiv, ast.Mod)):
@@ -360,16 +364,16 @@ def _truth_array(value: Any) -> Any:
 
 
 def _truths(value: Any) -> tuple[Any, Any]:
-    """Where a condition is true (whatever it is where it is unknown), and where it is known."""
+    """Where a condition is true (arbitrary where it is unknown), and where it is known."""
     if isinstance(value, np.ma.MaskedArray):
         return np.ma.getdata(_truth_array(value)), ~np.ma.getmaskarray(value)
     return (False, False) if value is None else (bool(value), True)
 
 
 def _connect(both: bool, parts: list[Any]) -> Any:
-    """And (``both``) or or, of three-valued truths."""
+    """The conjunction (``both``) or the disjunction of three-valued truths."""
     truths = [_truths(part) for part in parts]
-    decided: Any = False  # by one part alone: false for and, true for or
+    decided: Any = False  # by one part alone: false in a conjunction, true in a disjunction
     known: Any = True
     for held, sure in truths:
         decided = decided | (sure & (held != both))

@@ -57,7 +57,7 @@ def add(script: Path, only: int | None = None) -> int:
 def values_of(store: Path, loops: set[str] | None = None) -> Values:
     """What the newest run logged, by name and path; paths end where they leave ``loops``."""
     from florlog.reading.render import jsonable
-    from florlog.state.tree import plain
+    from florlog.state.logged_values import plain
 
     found: Values = {}
     with florlog.open(store) as log:

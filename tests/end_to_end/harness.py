@@ -105,7 +105,7 @@ class Logged:
 
 def logged(store: Path, *names: str) -> list[Logged]:
     """The recorded values of the newest run, in timeline order."""
-    from florlog.state.tree import plain
+    from florlog.state.logged_values import plain
 
     with florlog.open(store) as log:
         return [

@@ -14,7 +14,8 @@ from florlog_wal import CheckpointBegin, CheckpointEnd, Note, Store, gc, thin, v
 import florlog
 from florlog.images.imager import SavedState
 from florlog.program.units import size
-from florlog.recording.session import _bytes, _restore_costs
+from florlog.recording.opening import restore_costs
+from florlog.recording.session import _bytes
 from tests.end_to_end.harness import Nursery, logged
 
 STATE = 400_000  # bytes
@@ -163,11 +164,11 @@ def test_a_size_is_read_and_what_is_none_refused() -> None:
 def test_what_restores_cost_is_known_to_later_runs_of_the_store(tmp_path: Path) -> None:
     train(tmp_path / "store", 1, None)
     with Store.open(tmp_path / "store", mode="w") as store:
-        assert _restore_costs(store) is None
+        assert restore_costs(store) is None
         session = store.sessions()[-1].lsn
         restores = [2.0, 3e6, 0.5, 5e12, 0.9e6]  # 1 MB in 0.1 s, 2 MB in 0.4 s
         store.append(Note(KIND, "", {"restores": restores}), session=session)
-        known = _restore_costs(store)
+        known = restore_costs(store)
         assert known is not None
         assert known(2_000_000) == pytest.approx(0.35, abs=0.1)
     with florlog.run("later", store=tmp_path / "store") as run:

@@ -13,7 +13,7 @@ from florlog_wal import Commit, Note
 import florlog
 from florlog.images.imager import digests_only, page_table
 from florlog.images.snapshot import Buffers, snapshot
-from florlog.recording.gpu_values import LINE, Later
+from florlog.recording.gpu_values import MAX_WAITING_COMMITS, Later
 from florlog.recording.journal import Journal
 from florlog.state.adapters import adapter
 from tests.state.memory import Memory, clone_bits
@@ -78,11 +78,11 @@ def test_commits_keep_their_order_and_nobody_waits_for_values_on_their_way(journ
 
 
 def test_a_long_line_waits_for_its_first_only(journal: Journal) -> None:
-    events = [Arrival() for _ in range(LINE + 1)]
+    events = [Arrival() for _ in range(MAX_WAITING_COMMITS + 1)]
     for number, event in enumerate(events):
         put(journal, number, Later(torch.tensor(0.0), event))
     assert list(written(journal)) == [0]
-    assert [event.waited for event in events] == [1] + LINE * [0]
+    assert [event.waited for event in events] == [1] + MAX_WAITING_COMMITS * [0]
 
 
 @gpu

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 import florlog
-from florlog.images.policy import GRACE, SPACING, Policy
+from florlog.images.policy import GRACE_SECONDS, MIN_SPACING_SECONDS, Policy
 from florlog.recording import session as _session
 
 
@@ -115,7 +115,7 @@ def test_100_000_steps_of_drifting_costs_stay_within_the_overhead(
     )
     training.run(100_000, inner=500)
     # The slack: the allowance, and images whose costs were not what their predecessors' were.
-    assert training.overspent(overhead) <= 2 * GRACE + 3 * training.dearest
+    assert training.overspent(overhead) <= 2 * GRACE_SECONDS + 3 * training.dearest
     assert len(training.taken) > 10
 
 
@@ -131,7 +131,7 @@ def test_what_is_done_once_is_charged_so_that_the_overhead_holds_from_when_it_is
     )
     for _ in range(100):
         training.run(1_000, inner=100)
-        if training.now * 0.02 > first + 2 * GRACE + 0.05:
+        if training.now * 0.02 > first + 2 * GRACE_SECONDS + 0.05:
             assert training.lost <= 0.02 * (training.now - training.lost)
     assert len(training.taken) > 10
 
@@ -141,7 +141,7 @@ def test_images_and_the_bookkeeping_of_steps_stay_within_the_overhead_together(k
     training = Training(Policy(0.02), constant(0.002), constant(0.003), constant(0.01), 0.5, keeping=keeping)
     training.run(100_000, inner=50)
     computed = training.now - training.lost - training.kept
-    slack = 2 * GRACE + 3 * training.dearest
+    slack = 2 * GRACE_SECONDS + 3 * training.dearest
     assert training.lost + training.kept <= 0.02 * computed + slack
     assert training.lost <= max(0.01 * computed - training.kept, 0.0025 * computed) + slack
 
@@ -150,7 +150,7 @@ def test_steps_whose_bookkeeping_takes_the_whole_overhead_get_images_still() -> 
     training = Training(Policy(0.02), constant(0.001), constant(0.003), constant(0.01), 0.5, keeping=30e-6)
     training.run(100_000, inner=50)
     assert 10 < len(training.taken) < 100
-    assert training.lost <= 0.0025 * training.now + 2 * GRACE + 3 * training.dearest
+    assert training.lost <= 0.0025 * training.now + 2 * GRACE_SECONDS + 3 * training.dearest
 
 
 def test_a_persist_that_costs_nothing_leads_to_more_images_than_one_that_costs_its_time() -> None:
@@ -195,7 +195,7 @@ def test_inner_boundaries_keep_their_distance() -> None:
     training = Training(Policy(0.5), constant(0.1), constant(0.0001), constant(0.0001), 0.0)
     training.run(2_000, inner=10**9)
     times = [when for when, _ in training.taken]
-    assert min(b - a for a, b in itertools.pairwise(times)) >= SPACING - 0.2
+    assert min(b - a for a, b in itertools.pairwise(times)) >= MIN_SPACING_SECONDS - 0.2
 
 
 def test_max_redo_bounds_the_distance_where_the_overhead_allows() -> None:
@@ -218,7 +218,7 @@ def test_an_overhead_that_does_not_allow_max_redo_is_kept_and_told() -> None:
         training.run(1_000, inner=10**9)
         decision = policy.decision()
         told += [decision.text] if decision else []
-    assert training.overspent(0.01) <= 2 * GRACE + 3 * training.dearest
+    assert training.overspent(0.01) <= 2 * GRACE_SECONDS + 3 * training.dearest
     assert any("every 1 s would cost more than 1.00%" in text for text in told)
     assert len(told) < 6
 

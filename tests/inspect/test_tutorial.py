@@ -20,7 +20,7 @@ TUTORIAL = ROOT / "docs" / "tutorial.md"
 NORM = "nn.utils.get_total_norm([p.grad for p in model.parameters()])"
 
 
-@pytest.mark.skipif(not TUTORIAL.exists(), reason="the documentation is not beside the tests")
+@pytest.mark.skipif(not TUTORIAL.exists(), reason="the documentation is not next to the tests")
 def test_the_tutorial_s_commands_give_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

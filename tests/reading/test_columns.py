@@ -1,4 +1,4 @@
-"""The table of values equals what is made of single values, one at a time, whatever the log holds."""
+"""The table of values equals what is made of single values, one at a time, whatever the log contains."""
 
 from __future__ import annotations
 

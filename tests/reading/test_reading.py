@@ -1,4 +1,4 @@
-"""What a store tells to those who read it, in Python and on the command line."""
+"""What a store contains, for those who read it in Python and on the command line."""
 
 from __future__ import annotations
 

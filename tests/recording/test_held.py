@@ -15,7 +15,7 @@ import pytest
 from florlog_wal import CheckpointBegin, Commit, LoopEnd, Record, Statement
 
 import florlog
-from florlog.recording.journal import LOOK
+from florlog.recording.journal import LOOK_INTERVAL_SECONDS
 
 
 def records(store: Path) -> list[Record]:
@@ -47,7 +47,7 @@ def test_commits_are_in_the_log_before_any_other_record(tmp_path: Path) -> None:
 
 def test_an_image_is_of_what_the_log_has(tmp_path: Path) -> None:
     with florlog.run("held", store=tmp_path, overhead=math.inf) as run:
-        run._journal.brief = math.inf  # type: ignore[union-attr]
+        run._journal.brief_seconds = math.inf  # type: ignore[union-attr]
         for _ in run.loop("step", range(50)):
             time.sleep(0.001)
     last = -1
@@ -117,7 +117,7 @@ def test_a_kill_leaves_what_is_older_than_a_moment(tmp_path: Path) -> None:
         kept = committed(store)
         assert kept == list(range(len(kept)))
         # The first step that is lost had not ended so long before the last one did.
-        assert len(steps) - len(kept) < 2 or steps[-1] - steps[len(kept)] < 2 * LOOK + 0.02
+        assert len(steps) - len(kept) < 2 or steps[-1] - steps[len(kept)] < 2 * LOOK_INTERVAL_SECONDS + 0.02
         with florlog.open(store) as log:
             assert list(log.values("index")["index"]) == kept
 

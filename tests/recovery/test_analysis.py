@@ -25,7 +25,7 @@ from florlog_wal import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .trees import BEGIN
+from tests.recovery.trees import BEGIN
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Log:
 
 
 def run(draw: st.DrawFn) -> Log:
-    """A run of two nested loops, with images whose ends come late, that an exception may end."""
+    """A run of two nested loops that an exception may end, with images whose CheckpointEnd may come late."""
     log = Log()
     site = ("/s.py", "<module>", 1)
     for number, name in enumerate(("epoch", "step"), 1):
@@ -76,7 +76,7 @@ def run(draw: st.DrawFn) -> Log:
         for step in range(count):
             boundary(steps, step)
             commit(steps, step)
-            if draw(st.integers(0, 6)) == 0:  # an exception had left the loop
+            if draw(st.integers(0, 6)) == 0:  # an exception left the loop
                 log.append(LoopEnd(steps, step + 1, True))
                 boundary(steps, step + 1)
                 log.append(Abort(steps, step, "ValueError"))

@@ -1,4 +1,4 @@
-"""The redo plan is the cheapest walk, executes what was asked, and holds nothing that could be dropped."""
+"""The redo plan is the cheapest walk, executes the requested atoms, and has nothing in it that could be dropped."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specs.planner_model import cheapest
-
-from .trees import BEGIN, new_loop, requests, trees
+from tests.recovery.trees import BEGIN, atom_sets, new_loop, trees
 
 COSTS = CostModel(fixed=1.0, bandwidth=1.0)
 
@@ -31,11 +30,11 @@ Atom = tuple[Node | Loop, int]
 class Walked:
     """Executes a plan on the tree: what runs, what it costs, and whether the state is right at each atom."""
 
-    def __init__(self, plan: Plan, request: Atoms) -> None:
-        self.request = request
+    def __init__(self, plan: Plan, atoms: Atoms) -> None:
+        self.requested = atoms
         self.cost = 0.0
         self.restores = 0
-        self.atoms: list[Atom] = []
+        self.executed: list[Atom] = []
         self.skipped: set[Loop] = set()
         self.proper = True
         self.wrong: list[Atom] = []
@@ -43,7 +42,7 @@ class Walked:
 
     def atom(self, place: Node | Loop, number: int, cost: float) -> None:
         self.cost += cost
-        self.atoms.append((place, number))
+        self.executed.append((place, number))
         if not self.proper:
             self.wrong.append((place, number))
 
@@ -59,7 +58,7 @@ class Walked:
             self.atom(node, number, node.after)
         if plan.left:
             whole = node.after if number == len(node.loops) else node.loops[number].before
-            self.atom(node, number, whole * self.request.segments[node][number])
+            self.atom(node, number, whole * self.requested.segments[node][number])
 
     def restore(self, loop: Loop, index: int) -> None:
         self.cost += COSTS.restore(loop.images[index])
@@ -84,7 +83,7 @@ class Walked:
                 else:
                     assert index not in loop.nodes
                     left = stretch.left and index == stretch.last
-                    share = self.request.leaf_share(loop, index) if left else 1.0
+                    share = self.requested.leaf_share(loop, index) if left else 1.0
                     self.atom(loop, index, share * loop.seconds[index] if index < loop.count else 0.0)
             at = stretch.last + 1
             ended = plan.nodes[stretch.last].complete if stretch.last in plan.nodes else not stretch.left
@@ -95,70 +94,70 @@ class Walked:
             assert at == loop.count
 
 
-def asked(request: Atoms) -> set[Atom]:
-    atoms: set[Atom] = {(node, s) for node, segments in request.segments.items() for s in segments}
-    for loop, mask in request.leaves.items():
-        atoms |= {(loop, index) for index in range(len(mask)) if mask[index]}
-    return atoms
+def requested(atoms: Atoms) -> set[Atom]:
+    found: set[Atom] = {(node, s) for node, segments in atoms.segments.items() for s in segments}
+    for loop, mask in atoms.leaves.items():
+        found |= {(loop, index) for index in range(len(mask)) if mask[index]}
+    return found
 
 
 @settings(max_examples=600, deadline=None)
 @given(st.data())
 def test_no_walk_is_cheaper_than_the_plan(data: st.DataObject) -> None:
     tree = data.draw(trees())
-    request = data.draw(requests(tree))
+    atoms = data.draw(atom_sets(tree))
     skippable = {loop for loop in tree.loops() if data.draw(st.booleans())}
-    plan = plan_redo(tree, request, COSTS, skippable=skippable)
-    walked = Walked(plan, request)
-    assert asked(request) <= set(walked.atoms)
+    plan = plan_redo(tree, atoms, COSTS, skippable=skippable)
+    walked = Walked(plan, atoms)
+    assert requested(atoms) <= set(walked.executed)
     assert not walked.wrong
     assert walked.skipped <= skippable
     assert walked.cost == plan.seconds
-    assert plan.seconds == cheapest(tree, request, COSTS, skippable)
+    assert plan.seconds == cheapest(tree, atoms, COSTS, skippable)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.data(), st.booleans())
-def test_a_boundary_is_reached_by_the_cheapest_walk_and_nothing_behind_it_is_executed(
+def test_a_boundary_is_reached_by_the_cheapest_walk_and_nothing_after_it_is_executed(
     data: st.DataObject, crashed: bool
 ) -> None:
     tree = data.draw(trees(crashed=crashed))
     loop, index = data.draw(
         st.sampled_from([(loop, index) for loop in tree.loops() for index in range(loop.count + 1)])
     )
-    request = boundary_atoms([(loop, index)])
-    plan = plan_redo(tree, request, COSTS)
-    walked = Walked(plan, request)
-    assert walked.atoms[-1] == ((loop.nodes[index], 0) if index in loop.nodes else (loop, index))
+    atoms = boundary_atoms([(loop, index)])
+    plan = plan_redo(tree, atoms, COSTS)
+    walked = Walked(plan, atoms)
+    assert walked.executed[-1] == ((loop.nodes[index], 0) if index in loop.nodes else (loop, index))
     assert not walked.wrong
-    assert walked.cost == plan.seconds == cheapest(tree, request, COSTS)
+    assert walked.cost == plan.seconds == cheapest(tree, atoms, COSTS)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_a_resume_continues_at_the_first_atom_the_log_lacks(data: st.DataObject) -> None:
     tree = data.draw(trees(crashed=True))
-    request, node, place = resume_atoms(tree)
-    plan = plan_redo(tree, request, COSTS)
-    walked = Walked(plan, request)
-    assert walked.atoms[-1] == ((place, place.count) if isinstance(place, Loop) else (node, place))
+    atoms, node, place = resume_atoms(tree)
+    plan = plan_redo(tree, atoms, COSTS)
+    walked = Walked(plan, atoms)
+    assert walked.executed[-1] == ((place, place.count) if isinstance(place, Loop) else (node, place))
     assert not walked.wrong
-    assert walked.cost == plan.seconds == cheapest(tree, request, COSTS)
+    assert walked.cost == plan.seconds == cheapest(tree, atoms, COSTS)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_no_iteration_of_the_plan_can_be_dropped(data: st.DataObject) -> None:
-    """Every executed atom is asked for, leads to one, or is cheaper than any restore that would spare it."""
+    """Every executed atom is requested, leads to one, or is cheaper than any restore that would spare it."""
     tree = data.draw(trees())
-    request = data.draw(requests(tree))
-    plan = plan_redo(tree, request, COSTS)
-    spared = [atom for atom in Walked(plan, request).atoms if atom not in asked(request)]
+    atoms = data.draw(atom_sets(tree))
+    plan = plan_redo(tree, atoms, COSTS)
+    spared = [atom for atom in Walked(plan, atoms).executed if atom not in requested(atoms)]
     for place, number in spared:
         if isinstance(place, Loop) and place.seconds[number] > 0:
             seconds = place.seconds[number]
             place.seconds[number] = 1e6
-            assert plan_redo(tree, request, COSTS).seconds > plan.seconds
+            assert plan_redo(tree, atoms, COSTS).seconds > plan.seconds
             place.seconds[number] = seconds
 
 
@@ -176,18 +175,18 @@ def one_loop(count: int) -> tuple[RunTree, Loop]:
 
 def test_a_point_query_restores_the_nearest_image_and_redoes_from_there() -> None:
     tree, loop = one_loop(10_000)
-    request = Atoms()
-    request.add_leaves(loop, [5_432])
-    plan = plan_redo(tree, request, CostModel(fixed=0.002))
+    atoms = Atoms()
+    atoms.add_leaves(loop, [5_432])
+    plan = plan_redo(tree, atoms, CostModel(fixed=0.002))
     (stretch,) = plan.root.loops[0].stretches
     assert (stretch.first, stretch.last, stretch.restore) == (5_000, 5_432, True)
     assert not plan.root.loops[0].finished
 
 
-def test_scattered_requests_share_stretches_where_that_is_cheaper_than_restoring() -> None:
+def test_scattered_atoms_share_stretches_where_that_is_cheaper_than_restoring() -> None:
     tree, loop = one_loop(10_000)
-    request = Atoms()
-    request.add_leaves(loop, [2_500, 2_999, 3_001, 7_001])
-    plan = plan_redo(tree, request, CostModel(fixed=0.002))
+    atoms = Atoms()
+    atoms.add_leaves(loop, [2_500, 2_999, 3_001, 7_001])
+    plan = plan_redo(tree, atoms, CostModel(fixed=0.002))
     found = [(s.first, s.last, s.restore) for s in plan.root.loops[0].stretches]
     assert found == [(2_000, 3_001, True), (7_000, 7_001, True)]

@@ -1,4 +1,4 @@
-"""Random run trees and requests for the planner's tests."""
+"""Random run trees, and sets of their atoms, for the planner's tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def new_loop(parent: Node, name: str) -> Loop:
 
 
 def fill(draw: st.DrawFn, node: Node, depth: int, *, last: bool) -> None:
-    """Give a node loops; ``last``: it is on the open end of a crashed run, which may be open too."""
+    """Give a node loops; ``last``: it lies at the open end of a crashed run, and may be open too."""
     for number in range(draw(st.integers(1, 2)) if depth else 0):
         loop = new_loop(node, f"depth{depth}-{number}")
         node.loops.append(loop)
@@ -53,26 +53,26 @@ def trees(draw: st.DrawFn, *, crashed: bool = False) -> RunTree:
 
 
 @st.composite
-def requests(draw: st.DrawFn, tree: RunTree) -> Atoms:
-    """A request for some atoms, at least one."""
-    atoms: list[tuple[Node | Loop, int]] = []
+def atom_sets(draw: st.DrawFn, tree: RunTree) -> Atoms:
+    """Some atoms of a tree, at least one, with shares."""
+    all_atoms: list[tuple[Node | Loop, int]] = []
 
     def collect(node: Node) -> None:
-        atoms.extend((node, segment) for segment in range(len(node.loops) + 1))
+        all_atoms.extend((node, segment) for segment in range(len(node.loops) + 1))
         for loop in node.loops:
             for index in range(loop.count):
                 if index in loop.nodes:
                     collect(loop.nodes[index])
                 else:
-                    atoms.append((loop, index))
+                    all_atoms.append((loop, index))
 
     collect(tree.root)
-    chosen = draw(st.lists(st.sampled_from(atoms), min_size=1, max_size=6, unique=True))
-    request = Atoms()
+    chosen = draw(st.lists(st.sampled_from(all_atoms), min_size=1, max_size=6, unique=True))
+    atoms = Atoms()
     for place, number in chosen:
         share = draw(SHARES)
         if isinstance(place, Node):
-            request.add_segment(place, number, share)
+            atoms.add_segment(place, number, share)
         else:
-            request.add_leaves(place, [number], share)
-    return request
+            atoms.add_leaves(place, [number], share)
+    return atoms

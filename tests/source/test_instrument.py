@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from florlog.programs.scripts import LocalModuleFinder, below, run_as_main
+from florlog.programs.finders import LocalModuleFinder
+from florlog.programs.scripts import run_as_main
 from florlog.recording import session as _session
-from florlog.source.edit.instrument import instrument, isolate, leave_behind, pass_over, wrapped_at
+from florlog.source.edit.edits import Edits
+from florlog.source.edit.instrument import Instrumenter, instrument
 from florlog.source.edit.skip_signal import SkipRest
 from florlog.source.reach.regions import Exit
 from florlog.source.skip.acts import Items, Mode
@@ -31,9 +33,9 @@ run = Run()
 """
 
 
-def execute(source: str, **names: Any) -> dict[str, Any]:
-    namespace: dict[str, Any] = {"__name__": "script", "SkipRest": SkipRest, **names}
-    exec(instrument(textwrap.dedent(source), "script.py").code, namespace)
+def execute(source: str, edits: Edits | None = None) -> dict[str, Any]:
+    namespace: dict[str, Any] = {"__name__": "script", "SkipRest": SkipRest}
+    exec(instrument(textwrap.dedent(source), "script.py", edits or Edits()).code, namespace)
     return namespace
 
 
@@ -101,9 +103,9 @@ def test_break_continue_return_and_else_mean_what_they_meant() -> None:
     ("", 'obj.loop("e")', False),
 ])  # fmt: skip
 def test_which_loops_are_wrapped_is_decided_by_binding(head: str, loop: str, wrapped: bool) -> None:
-    result = instrument(f"{head}\nif 0:\n  for a in {loop}:\n    pass\n", f"case{hash(loop)}.py")
-    assert result.wrapped == (frozenset({3}) if wrapped else frozenset())
-    assert wrapped_at(f"case{hash(loop)}.py", 3) is wrapped
+    instrumenter = Instrumenter()
+    instrumenter.code(f"{head}\nif 0:\n  for a in {loop}:\n    pass\n", "case.py")
+    assert instrumenter.files == {"case.py": frozenset({3}) if wrapped else frozenset()}
 
 
 def test_lines_docstring_and_future_flags_are_those_of_the_source(tmp_path: Path) -> None:
@@ -129,7 +131,7 @@ def test_lines_docstring_and_future_flags_are_those_of_the_source(tmp_path: Path
     path = tmp_path / "script.py"
     path.write_text(source)
     space: dict[str, Any] = {}
-    result = instrument(source, str(path))
+    result = instrument(source, str(path), Edits())
     assert result.wrapped == {9}
     with pytest.raises(ZeroDivisionError) as caught:
         exec(result.code, space)
@@ -141,7 +143,7 @@ def test_lines_docstring_and_future_flags_are_those_of_the_source(tmp_path: Path
 
 def test_a_module_without_loops_compiles_to_the_same_code() -> None:
     source = '"""Doc."""\nx = 1\nfor i in range(3):\n    x += i\n'
-    assert instrument(source, "m.py").code == compile(source, "m.py", "exec", dont_inherit=True)
+    assert instrument(source, "m.py", Edits()).code == compile(source, "m.py", "exec", dont_inherit=True)
 
 
 SHOW = '''
@@ -174,7 +176,7 @@ def test_run_as_main_shows_the_script_what_python_shows_it(
     assert expected.returncode == 7
     main, path, argv = sys.modules["__main__"], sys.path[:], sys.argv
     with pytest.raises(SystemExit) as caught:
-        run_as_main(arguments[0], arguments[1:], instrumented=instrumented)
+        run_as_main(arguments[0], arguments[1:], instrumenter=Instrumenter() if instrumented else None)
     sys.modules.pop("helper")
     assert caught.value.code == 7
     assert json.loads(capsys.readouterr().out) == json.loads(expected.stdout)
@@ -185,7 +187,7 @@ def test_a_traceback_shows_the_source_that_ran_even_after_an_edit(tmp_path: Path
     script = tmp_path / "train.py"
     script.write_text("def f():\n    open(__file__, 'w').write('edited')\n    1 / 0\nf()\n")
     with pytest.raises(ZeroDivisionError) as caught:
-        run_as_main(str(script), instrumented=True)
+        run_as_main(str(script), instrumenter=Instrumenter())
     assert "    1 / 0\n" in "".join(traceback.format_exception(caught.value))
 
 
@@ -198,16 +200,17 @@ def test_local_modules_are_instrumented_on_import_and_leave_no_byte_code(
     inner = package / "inner.py"
     inner.write_text("def train(run):\n    for i in run.loop('i', range(2)):\n        pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    finder = LocalModuleFinder.install(below(str(tmp_path)))
+    instrumenter = Instrumenter()
+    finder = LocalModuleFinder({str(inner), str(package / "__init__.py")}, instrumenter)
     try:
-        module = importlib.import_module("local_pkg.inner")
-        outside = importlib.import_module("colorsys")
+        with finder:
+            module = importlib.import_module("local_pkg.inner")
+            outside = importlib.import_module("colorsys")
     finally:
-        finder.uninstall()
         for name in ("local_pkg", "local_pkg.inner"):
             sys.modules.pop(name)
     assert module.__file__ == str(inner)
-    assert wrapped_at(str(inner), 2)
+    assert instrumenter.files == {str(package / "__init__.py"): frozenset(), str(inner): frozenset({2})}
     assert "__florlog_skip__" in vars(module)
     assert "__florlog_skip__" not in vars(outside)
     assert not list(tmp_path.rglob("*.pyc"))
@@ -238,13 +241,10 @@ def test_runs_of_added_statements_are_isolated_and_control_flow_means_what_it_me
         for statement in getattr(node, "body", ())
         if ast.unparse(statement).startswith(("torch.manual_seed", "first =", "if epoch", "return torch"))
     ]
-    isolate({"script.py": frozenset((s.lineno, s.col_offset) for s in added)})
-    try:
-        torch.manual_seed(5)
-        before = torch.get_rng_state()
-        space = execute(source)
-    finally:
-        isolate({})
+    edits = Edits(added={"script.py": frozenset((s.lineno, s.col_offset) for s in added)})
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    space = execute(source, edits)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         first = torch.rand(())
@@ -280,14 +280,29 @@ def test_a_piece_is_run_or_passed_over_and_an_iteration_left_behind_it_either_wa
 
     monkeypatch.setattr(_session, "passed", passed)
     monkeypatch.setattr(_session, "leave", leave)
-    try:
-        pass_over([Piece("script.py", "<module>", line, 4, "evaluate(epoch)", acts, Skipped())])
-        assert execute(source)["seen"] == [0, "rest", "rest", 2, "rest"]
-        assert asked == [(0, 7, "Model")] * 3
-        asked.clear()
-        leave_behind([Exit("script.py", line, frozenset({(line, 4)}), 0.5)])
-        assert execute(source)["seen"] == [0, 2]
-    finally:
-        pass_over([])
-        leave_behind([])
+    pieces = (Piece("script.py", "<module>", line, 4, "evaluate(epoch)", acts, Skipped()),)
+    assert execute(source, Edits(pieces=pieces))["seen"] == [0, "rest", "rest", 2, "rest"]
+    assert asked == [(0, 7, "Model")] * 3
+    asked.clear()
+    exits = (Exit("script.py", line, frozenset({(line, 4)}), 0.5),)
+    assert execute(source, Edits(exits=exits, pieces=pieces))["seen"] == [0, 2]
     assert execute(source)["seen"] == [0, "rest", 1, "rest", 2, "rest"]
+
+
+def test_a_statement_that_may_fail_asks_to_be_excused_and_its_return_gives_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = textwrap.dedent("""
+        def last():
+            return missing
+        found = [last()]
+        missing
+        found.append("rest")
+    """)
+    asked: list[str] = []
+    monkeypatch.setattr(_session, "excuse", lambda: asked.append(str(sys.exc_info()[1])))
+    places = frozenset({("script.py", 3, 4), ("script.py", 5, 0)})
+    assert execute(source, Edits(may_fail=places))["found"] == [None, "rest"]
+    assert asked == ["name 'missing' is not defined"] * 2
+    with pytest.raises(NameError):
+        execute(source, Edits(may_fail=frozenset({("other.py", 3, 4), ("other.py", 5, 0)})))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from florlog_wal import CheckpointEnd, Store
+
+import florlog
+from florlog.state.object_capture import ObjectCapture
 
 from ..end_to_end.harness import python
 
@@ -65,3 +69,38 @@ def test_what_cannot_be_captured_is_reported_once_with_its_name_and_line(tmp_pat
     assert len(told) == len(expected)
     with Store.open(tmp_path / "store") as store:  # the images are taken all the same
         assert len(list(store.scan(types=[CheckpointEnd]))) == 5
+
+
+GENERATOR = """\
+import torch
+import florlog
+
+def numbers():
+    yield from range(100)
+
+def main():
+    source = numbers()
+    with florlog.run("numbers", overhead=float("inf")) as run:
+        for step in run.loop("step", range(3)):
+            run.log(number=next(source))
+
+main()
+"""
+
+
+@pytest.mark.parametrize("folder", ["elsewhere", "florlog", "florlog/state"])
+def test_a_users_generator_is_not_taken_for_florlogs_own(tmp_path: Path, folder: str) -> None:
+    script = tmp_path / folder / "train.py"
+    script.parent.mkdir(parents=True)
+    script.write_text(GENERATOR)
+    done = python(tmp_path / "store", script)
+    assert "no image could be taken" in done.stderr
+    assert "iterator (generator), whose position cannot be taken" in done.stderr
+
+
+def test_florlogs_own_generators_are_left_alone_also_after_their_end(tmp_path: Path) -> None:
+    with florlog.run("own", store=tmp_path / "store") as run:
+        steps = run.loop("step", range(2))
+        assert ObjectCapture({}, ()).capture(steps, "steps") is None
+        assert list(steps) == [0, 1]
+        assert ObjectCapture({}, ()).capture(steps, "steps") is None

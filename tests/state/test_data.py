@@ -21,8 +21,12 @@ from torch.utils.data import (
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 import florlog
-from florlog.state.adapters import Randomness, adapter
-from florlog.state.cursors import Cursor, check, draw, identity, length_of, loader_generators, passed_over
+from florlog.state.adapters import adapter
+from florlog.state.cursors import Cursor, draw, passed_over
+from florlog.state.iterables import length_of
+from florlog.state.loaders import loader_generators
+from florlog.state.random_generators import Randomness
+from florlog.state.same_data import check, identity
 
 ITEMS = 46
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 import florlog
 from florlog.images.imager import SavedState
-from florlog.state.adapters import Randomness, adapter
-from florlog.state.delta_log import CHUNK, DeltaLog, contents
+from florlog.state.adapters import adapter
+from florlog.state.delta_log import CHUNK_BYTES, DeltaLog, contents
 from florlog.state.derived import Derived
 from florlog.state.inplace import bits
+from florlog.state.random_generators import Randomness
 
 from .memory import round_trip
 
@@ -167,7 +168,7 @@ def test_a_delta_log_keeps_no_more_than_twice_its_value_and_old_chunks_stay_as_t
         base = state["base"].numel()
         if base != before:
             rewritten, before = rewritten + base, base
-        assert sum(chunk.numel() for chunk in state["edits"]) <= base + 2 * CHUNK
+        assert sum(chunk.numel() for chunk in state["edits"]) <= base + 2 * CHUNK_BYTES
     size = 400 * piece.nbytes
     assert rewritten < 3 * size
     first = {chunk.data_ptr() for chunk in log.state_dict()["edits"][:-1]}

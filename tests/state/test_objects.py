@@ -16,7 +16,8 @@ from torch.optim import lr_scheduler as lrs
 from torch.optim.swa_utils import SWALR, AveragedModel, get_ema_multi_avg_fn
 
 import florlog
-from florlog.state.adapters import Randomness, adapter
+from florlog.state.adapters import adapter
+from florlog.state.random_generators import Randomness
 
 from .memory import Memory, restore, saved, state_bits
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import florlog
-from florlog.state.tree import Pending, awaits_gradient, flatten
+from florlog.state.pending import Pending, awaits_gradient
+from florlog.state.tree import flatten
 
 
 class Doubled(torch.autograd.Function):

@@ -20,14 +20,14 @@ from textual.widgets import Input, Static
 from florlog.inspect.selection import RecordSelection
 from florlog.program.stores import open_store
 from florlog.ui.app import Browser
-from florlog.ui.ask import Ask
+from florlog.ui.ask_dialog import Ask
 from florlog.ui.curves import Curves
-from florlog.ui.iterations import IterationTree
+from florlog.ui.iteration_tree import IterationTree
 from florlog.ui.prompt import Prompt, TextPage
-from florlog.ui.recordlist import RecordList
-from florlog.ui.runlist import RunList, Runs
-from florlog.ui.runscreen import RunScreen
-from florlog.ui.sourceview import SourceView
+from florlog.ui.record_list import RecordList
+from florlog.ui.run_list import RunList, Runs
+from florlog.ui.run_screen import RunScreen
+from florlog.ui.source_pane import SourcePane
 from tests.inspect.stores import evil, train
 
 SCRIPT = """
@@ -170,7 +170,7 @@ def test_search_finds_in_its_own_run_only(store: Path) -> None:
         where = records.cursor
         await pilot.press("n")
         await until(pilot, lambda: told(pilot, "no further epoch 2"))
-        assert records.cursor == where  # the newer run, which begins behind this one, has one too
+        assert records.cursor == where  # the newer run, which begins after this one, has one too
         await typed(pilot, "g", "3")
         await until(pilot, lambda: records.lsn(records.cursor) == 3)
         await pilot.press("N")
@@ -184,7 +184,7 @@ def test_search_finds_in_its_own_run_only(store: Path) -> None:
     browse(store, drive, run=first)
 
 
-def test_curves_show_a_name_at_a_time_and_another_run_beside(store: Path) -> None:
+def test_curves_show_a_name_at_a_time_and_another_run_next_to_it(store: Path) -> None:
     async def drive(pilot: Pilot[None], screen: RunScreen) -> None:
         def curves() -> str:
             return shown(screen, "#curves")
@@ -210,7 +210,7 @@ def test_curves_show_a_name_at_a_time_and_another_run_beside(store: Path) -> Non
 
 def test_the_tree_chooses_what_the_source_and_the_plan_show(store: Path) -> None:
     async def drive(pilot: Pilot[None], screen: RunScreen) -> None:
-        source = screen.query_one(SourceView)
+        source = screen.query_one(SourcePane)
         line = next(
             row
             for row, (s, n) in enumerate(source._lines)

@@ -1,4 +1,4 @@
-"""Reading beside a live writer: what readers hold does not keep the log's file from reusing its pages."""
+"""Readers next to a live writer: what they use does not keep the log's file from reusing its pages."""
 
 from __future__ import annotations
 

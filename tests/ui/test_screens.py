@@ -1,6 +1,6 @@
-"""The browser's screens as text, at both sizes: what a person sees, held in files beside this one.
+"""The browser's screens as text, at both sizes: what a person sees, kept in files next to this one.
 
-A change of the screens on purpose: FLORLOG_WRITE_SCREENS=1 pytest tests/inspect/test_screens.py, and look at the
+A change of the screens on purpose: FLORLOG_WRITE_SCREENS=1 pytest tests/ui/test_screens.py, and look at the
 difference.  Text is compared and not SVG, as that changes with each version of textual.
 """
 
@@ -26,7 +26,7 @@ from florlog_wal import (
 )
 from textual.pilot import Pilot
 
-from florlog.ui.runscreen import RunScreen
+from florlog.ui.run_screen import RunScreen
 
 from .test_browser import asking, browse, shown, until
 

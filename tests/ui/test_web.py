@@ -161,7 +161,7 @@ class Page:
             for url in self.requested.values()
             if not url.startswith((own, own.replace("http", "ws"), "data:"))
         ]
-        assert foreign == []  # nothing of it is told to anybody else
+        assert foreign == []  # nobody else receives any of it
 
     def has(self, *texts: str) -> bool:
         display = "\n".join(self.screen.display)

@@ -8,10 +8,10 @@ power   power cuts after every write, sync and directory change, with random sub
 gc      SIGKILL before every system call of a garbage collection, and power cuts after its every write,
         sync and directory change
 
-After each fault the store is opened, compared with what it may hold, verified, and the recording resumed to
-its end.  Printed are the points tried, how many reached their call, and what was lost beyond the contract or
-was wrong, which must be nothing.  With ``--command`` (and ``--check``) another program is killed instead:
-``{store}`` in both stands for a fresh directory, and the check's exit status is the verdict.
+After each fault the store is opened, compared with its legal contents, verified, and the recording is resumed to
+its end.  The output is the number of points tried, how many reached their call, and how many lost more than the
+contract allows or were wrong, which must be none.  With ``--command`` (and ``--check``) another program is killed
+instead: in both, ``{store}`` is replaced by a fresh directory, and the check's exit status is the verdict.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ STORE_FILES = (
 )  # fmt: skip
 LMDB_WRITES = ("pwrite64", "writev")
 DATA_FILES = ("log/data.mdb", "pages/data.mdb")
-PART = 128
+PART_POINTS = 128  # after each part the progress is noted
 
 
 @dataclass
 class Outcome:
-    """What came of one fault."""
+    """The result of one fault."""
 
     name: str
     reached: bool
@@ -77,7 +77,7 @@ class Report:
     kind: str
     tried: int = 0
     reached: int = 0
-    lost: int = 0  # beyond the contract
+    lost: int = 0  # more than the contract allows
     wrong: int = 0
 
     def add(self, outcome: Outcome) -> None:
@@ -127,7 +127,7 @@ def fail_at(point: Point, fault: str, lasting: bool, steps: int) -> Outcome:
     """An error at a system call, or at it and all later ones of its name."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        # strace does not do the call whose result it makes up, which is a short write only to who then gives up.
+        # strace makes up the result without the call: a short write only to a caller that then gives up.
         names = DATA_FILES if fault.startswith("retval") else STORE_FILES
         only = [option for name in names for option in ("-P", str(root / "store" / name))]
         n = f"{point.n}+" if lasting else str(point.n)
@@ -169,7 +169,7 @@ def error_points(steps: int) -> Iterator[tuple[Point, str, bool]]:
 
 
 def make_gc_store(path: Path) -> None:
-    """Three runs with images, of which gc is to keep the newest, thinned."""
+    """Three runs with images; gc is to keep the newest of them, thinned."""
     with Store.open(path, mode="w") as store:
         for run in range(3):
             session = store.append(run_begin(f"r{run}"))
@@ -187,7 +187,7 @@ def collect(path: Path) -> None:
 
 
 def kill_gc_at(point: Point, template: Path) -> Outcome:
-    """SIGKILL inside gc: what it keeps is whole, what it removes goes whole, and the next gc ends the work."""
+    """SIGKILL inside gc: what it keeps is whole, what it removes is gone whole, and the next gc ends the work."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "store"
         shutil.copytree(template, path)
@@ -196,7 +196,7 @@ def kill_gc_at(point: Point, template: Path) -> Outcome:
 
 
 def judge_gc(path: Path) -> list[str]:
-    """What is wrong with the store that a gc was cut off in, and again when the next gc is through."""
+    """What is wrong with a store after a gc that was cut off, and again after the next gc."""
     wrong = []
     for again in (False, True):
         if again:
@@ -213,13 +213,13 @@ def judge_gc(path: Path) -> list[str]:
 
 
 def gc_events(template: Path) -> tuple[list[power.Event], int]:
-    """The trace of a garbage collection, and how many events its store's own files take."""
+    """The trace of a garbage collection, and how many of its events only make the store's files."""
     standing = len(power.trace_of(lambda root: None, template))
     return power.trace_of(lambda root: collect(root / "store"), template), standing
 
 
 def cut_gc_at(events: list[power.Event], at: tuple[int, int]) -> Outcome:
-    """A power cut inside gc: the same is left as by a kill."""
+    """A power cut inside gc: it may leave the same as a kill."""
     after, seed = at
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "store"
@@ -245,7 +245,7 @@ def gc_points(template: Path) -> list[Point]:
 
 @dataclass
 class Runner:
-    """Tries points on all processors, a part at a time."""
+    """Tries points on all processors, one part at a time."""
 
     pool: ProcessPoolExecutor
     progress: Progress
@@ -253,12 +253,12 @@ class Runner:
 
     def run(self, kind: str, work: Callable[[Any], Outcome], points: Sequence[Any]) -> None:
         report = Report(kind)
-        for start in range(0, len(points), PART):
+        for start in range(0, len(points), PART_POINTS):
             name = f"{kind} {start}"
             counts = self.progress.get(name)
             if counts is None:
                 part = Report(kind)
-                for outcome in self.pool.map(work, points[start : start + PART], chunksize=4):
+                for outcome in self.pool.map(work, points[start : start + PART_POINTS], chunksize=4):
                     part.add(outcome)
                 counts = part.counts()
                 self.progress.note(name, counts)
@@ -268,7 +268,7 @@ class Runner:
 
 
 def kill_command(command: str, check: str, every: int) -> Report:
-    """Kill any program at the writes and syncs it makes, and let another judge what is left."""
+    """Kill any program at its writes and syncs, and let another one judge what is left."""
     calls = ",".join(WRITES)
     report = Report(f"kill of {command!r}")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
 """Every single-bit flip of two small stores, and random ones of a larger: `python -m tests.wal.flips`.
 
-Each flip is made in the file, the store is opened and read whole, and the flip undone.  The outcome must be
-the right contents or an error of this layer; another value, another exception or a dead interpreter is a
-failure.  Run in a child, so that a signal shows as one.
+Each flip is made in the file, the whole store is read, and the flip is undone.  The outcome must be
+the right contents or an error of this layer.  Another value, another exception or a dead interpreter is a
+failure.  The flips are tried in a child, so that a signal is seen as one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RANDOM_SHARES, RANDOM_FLIPS = 50, 200
 
 
 def make(path: Path, steps: int) -> list[bytes]:
-    """A store with two runs, their images, and a page in each form of difference; its pages' digests."""
+    """Make a store with two runs, their images, and a page in each form of difference; the digests of its pages."""
     workload.record(path, path.with_name("acks"), steps)
     digests = [page_digest(page) for step in workload.script(steps) for page in step.pages]
     with Store.open(path, mode="w") as store:
@@ -43,7 +43,7 @@ def make(path: Path, steps: int) -> list[bytes]:
 
 
 def make_small(path: Path) -> list[bytes]:
-    """One run with two images, as few bytes as they can be; its pages' digests."""
+    """Make a store of one run with two images, as small as possible; the digests of its pages."""
     pages: list[bytes] = []
     with Store.open(path, mode="w", window=3600) as store:
         session = store.append(run_begin())
@@ -59,7 +59,7 @@ def make_small(path: Path) -> list[bytes]:
 
 
 def contents(path: Path, digests: list[bytes]) -> list[Any]:
-    """All that a reader can ask for, each an answer or the error it got."""
+    """The answers to everything that a reader can ask, each of them a value or an error."""
     answers: list[Any] = []
 
     def ask(question: Any) -> None:
@@ -69,7 +69,7 @@ def contents(path: Path, digests: list[bytes]) -> list[Any]:
             answers.append(error)
 
     try:
-        store = Store.open(path, allow_network=True)  # where it lies is asked of the system, which takes long
+        store = Store.open(path, allow_network=True)  # to find out the file system takes long
     except WalError as error:
         return [error]
     with store:
@@ -103,7 +103,7 @@ def head_bits(path: Path) -> Iterator[Flip]:
 
 
 def random_bits(path: Path, choose: random.Random, count: int) -> Iterator[Flip]:
-    """So many random flips, over all files by size."""
+    """``count`` random flips, distributed over all files by size."""
     sizes = {name: (path / name).stat().st_size for name in FILES}
     for _ in range(count):
         name = choose.choices(list(sizes), list(sizes.values()))[0]
@@ -149,7 +149,7 @@ class Share:
         return f"{self.store} {self.number}"
 
     def run(self) -> Counter[str]:
-        """Try them, on a store of its own."""
+        """Try the flips, on a store of their own."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "store"
             if self.store == "larger":
@@ -162,7 +162,7 @@ class Share:
 
 
 def shares(every: int) -> Iterator[Share]:
-    """All the work, or about one flip in K of it."""
+    """All the work, or about one flip in ``every``."""
     yield from (Share("images", number) for number in range(0, SHARES, every))
     yield from (Share("larger", number) for number in range(0, RANDOM_SHARES, every))
     yield from (Share("long", number) for number in range(0, SHARES, every))

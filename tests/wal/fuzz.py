@@ -1,8 +1,7 @@
 """The decoders fuzzed: `python -m tests.wal.fuzz [--runs N]`, or with `--atheris [--seconds S]`.
 
-Inputs are mutations of sound encodings, ten millions of them; with atheris they follow coverage.  Whatever
-comes in, a decoder gives a value that can be encoded again or its own error; nothing else may come out, and
-memory may not grow beyond a bound.
+Inputs are ten million mutations of sound encodings; with atheris they are led by coverage.  Whatever the input is,
+a decoder must give a value that can be encoded again, or raise its own error, and memory must not grow beyond a bound.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ from florlog_wal.codec import checksum, decode, encode
 from tests.wal.progress import Progress
 from tests.wal.samples import commit, run_begin
 
-MEMORY = 1 << 30
-PART = 50_000
+MAX_MEMORY_BYTES = 1 << 30
+PART_INPUTS = 50_000
 SEEDS: list[bytes] = [
     encode_value([1, (2.5, "x", b"y"), {"a": {1, 2}, (1,): None}, 2**80, 1j, True]),
     encode_table({"w": PageEntry("tensor", "float32", (2, 3), 24, (b"d" * 16,))}),
@@ -64,10 +63,15 @@ def one(data: bytes) -> None:
     attempt(lambda: encode_table(decode_table(data)), CorruptValue)
     attempt(lambda: decode(7, data), CorruptRecord)
     if len(data) > 32:
-        # The same with the checksum put right, so that what lies behind it is reached.
+        # The same with a correct checksum, so that the code after the check is reached.
         sealed = checksum(data[8:], 7).to_bytes(8, "big") + data[8:]
         attempt(lambda: encode(decode(7, sealed).record, 7, 1, 1), CorruptRecord)
-    attempt(lambda: (deltas.head(data), deltas.apply(data, bytearray(b"x" * 32))), deltas.NotADelta)
+    attempt(lambda: _apply_delta(data), deltas.NotADelta)
+
+
+def _apply_delta(data: bytes) -> None:
+    deltas.head(data)
+    deltas.apply(data, bytearray(b"x" * 32))
 
 
 def attempt(work: Callable[[], object], allowed: type[Exception]) -> None:
@@ -102,27 +106,27 @@ def mutate(choose: random.Random) -> bytes:
 
 
 def part(seed: int) -> Counter[str]:
-    """Try so many mutations."""
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    """Try `PART_INPUTS` mutations."""
+    resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     choose = random.Random(seed)
-    for _ in range(PART):
+    for _ in range(PART_INPUTS):
         one(mutate(choose))
-    return Counter(tried=PART)
+    return Counter(tried=PART_INPUTS)
 
 
 def mutations(options: argparse.Namespace) -> int:
-    """Mutate sound encodings, on all processors; the first error that is not a decoder's own ends it."""
+    """Mutate sound encodings, on all processors, until the end or an error that is not a decoder's own."""
     progress = Progress(options.progress)
     seed = progress.seed(options.seed)
     print(f"mutating sound encodings, seed {seed}", flush=True)
-    numbers = range(-(-options.runs // PART))
-    done = sum(PART for number in numbers if progress.get(str(number)) is not None)
+    numbers = range(-(-options.runs // PART_INPUTS))
+    done = sum(PART_INPUTS for number in numbers if progress.get(str(number)) is not None)
     left = iter([number for number in numbers if progress.get(str(number)) is None])
     with ProcessPoolExecutor(options.jobs) as pool:
         while some := list(islice(left, options.jobs)):
             for number, counts in zip(some, pool.map(part, [seed + n for n in some]), strict=True):
                 progress.note(str(number), counts)
-                done += PART
+                done += PART_INPUTS
     print(f"{done} inputs, nothing but the defined errors")
     return 0
 
@@ -138,7 +142,7 @@ def main() -> int:
     options = parser.parse_args()
     if not options.atheris:
         return mutations(options)
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     try:
         atheris: Any = importlib.import_module("atheris")
     except ImportError:

@@ -1,8 +1,8 @@
 """Faults at system calls, by strace, in a forked child.
 
-The child waits until strace is attached, so only the workload's own calls are counted, and strace attaches
-to one thread, so the n-th call is the same call in every run: the main thread's, which opens the store, puts
-pages and closes, or the log's background thread's, which commits.
+The child waits until strace is attached, so only the workload's own calls are counted.  Strace attaches to one
+thread, so the n-th call is the same call in every run.  It is either the main thread, which opens the store, puts
+pages and closes, or the log's background thread, which commits.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def run(work: Callable[[], None], thread: Thread, *options: str) -> int:
             assert strace.stderr is not None
             line = strace.stderr.readline()
             assert b"attached" in line, line + strace.stderr.read()
-        with contextlib.suppress(BrokenPipeError):  # its first read may be the one that kills it
+        with contextlib.suppress(BrokenPipeError):  # its first read may be the call that kills it
             os.write(go_write, b"g")
         status = os.waitpid(child, 0)[1]
     finally:
@@ -96,7 +96,7 @@ def _child(work: Callable[[], None], thread: Thread, ready: int, go: int) -> Non
             wait()
             original(writer)
 
-        LogWriter._run = attached  # type: ignore[method-assign]
+        LogWriter._run = attached  # type: ignore[assignment, method-assign]
     work()
 
 
@@ -116,7 +116,7 @@ def points(work: Callable[[], None], thread: Thread) -> list[Point]:
 
 
 def inject(work: Callable[[], None], point: Point, fault: str, *options: str) -> int:
-    """Run with a fault at a point, for instance ``signal=SIGKILL`` or ``error=EIO``."""
+    """Run with a fault at a point, for instance ``signal=SIGKILL`` or ``error=EIO``; the wait status."""
     return run(
         work, point.thread, "-o", os.devnull, "-e", f"trace={point.call}",
         "-e", f"inject={point.call}:{fault}:when={point.n}", *options,

@@ -1,4 +1,4 @@
-"""What a crash may leave of the workload's recording, and what must be possible afterwards."""
+"""What a crash may leave of the workload's recording, and what must work afterwards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from florlog_wal import NotAStore, Store, verify
 
 from tests.wal import workload
 
-LOST = "lost: "  # begins what is missing although it was promised
+LOST = "lost: "  # the beginning of a complaint about something promised that is missing
 
 
 @dataclass
@@ -41,7 +41,7 @@ def read_acks(text: str) -> Acks:
 
 
 def check(path: Path, acks: Acks, steps: int, *, power_cut: bool, durability: str = "group") -> list[str]:
-    """What is wrong with a store after a crash; then the recording is finished and checked again."""
+    """What is wrong with a store after a crash; if nothing, the recording is finished and checked again."""
     expected = [step.record for step in workload.script(steps)]
     promised = acks.durable if power_cut else acks.lsn
     if power_cut and durability == "sync":
@@ -76,7 +76,7 @@ def _synced(record: object) -> bool:
 
 
 def _finish(path: Path, steps: int, done: int) -> list[str]:
-    """Resume where the crash left it; then all must be as if uninterrupted."""
+    """Resume the recording after the crash; then everything must be as if it had not been interrupted."""
     workload.record(path, path.with_name(path.name + ".more"), steps, done=done)
     with Store.open(path) as store:
         found = [entry.record for entry in store.scan()]

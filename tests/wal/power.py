@@ -1,13 +1,13 @@
 """Power cuts, replayed from a recorded trace of what was written and synced.
 
-The workload runs once under strace.  Its trace gives each write (file, offset, bytes), each sync, and each
-change of a directory.  What the log stores into mapped memory no system call shows, so the workload tells
-it after each append.  A cut after any event may leave:
+The workload runs once under strace.  The trace gives each write (file, offset, bytes), each sync, and each
+change of a directory.  No system call shows what the log stores into mapped memory, so the workload writes
+it down after each append.  A cut after any event may leave:
 
-* of a file's contents: all that was synced, and of the rest any subset, each write torn between any 512-byte
+* of a file's contents: everything that was synced, and any subset of the rest, each write torn between any 512-byte
   sectors; of mapped memory any earlier version of any sector;
-* of a directory's changes: all before its last sync, and of all directories' any prefix, since journalling
-  file systems keep their order (``specs/assumptions.md``);
+* of a directory's changes: all before its last sync, and any prefix of the later changes of all directories, because
+  journalling file systems keep their order (``specs/assumptions.md``);
 * in LMDB's lock file: garbage.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tests.wal import injection, legal, workload
 
-SECTOR = 512
+SECTOR_BYTES = 512
 _CALLS = "openat,close,write,pwrite64,writev,lseek,fsync,fdatasync,ftruncate,fallocate,rename,unlink,mkdir"
 _LINE = re.compile(r"^(\d+) +(.*)$")
 _FD = re.compile(r"^(\d+)<([^>]*)>")
@@ -32,7 +32,7 @@ _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 
 @dataclass
 class Event:
-    """Something that the disk or a directory saw."""
+    """A change of a file or directory, a sync, or an acknowledgement."""
 
     kind: str  # write, sync, extend, make, move, remove, folder, folders, ack
     path: str
@@ -43,7 +43,7 @@ class Event:
 
 @dataclass
 class File:
-    """What a file holds for sure, and what it may hold."""
+    """The contents of a file that are certain, and the writes that may be on the disk."""
 
     sure: bytearray = field(default_factory=bytearray)
     loose: list[tuple[int, bytes]] = field(default_factory=list)
@@ -57,9 +57,9 @@ def trace(steps: int, durability: workload.Durability) -> list[Event]:
 
 
 def trace_of(work: Callable[[Path], None], template: Path | None = None) -> list[Event]:
-    """Trace what is done to the store of a folder, which begins as a copy of a template, if there is one.
+    """Trace what ``work`` does to the store in a folder, which begins as a copy of ``template``, if that is given.
 
-    The template's files come first, each made, written and synced.
+    The events of the template's files come first: each file is made, written and synced.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -77,7 +77,7 @@ def trace_of(work: Callable[[Path], None], template: Path | None = None) -> list
 
 
 def _standing(root: Path) -> list[Event]:
-    """What a store holds, as events that are all durable."""
+    """The files of a store, as events that are all durable."""
     events = []
     for file in sorted((root / "store").rglob("*")):
         if file.is_dir():
@@ -89,7 +89,7 @@ def _standing(root: Path) -> list[Event]:
 
 
 def _whole(lines: list[str]) -> Iterator[str]:
-    """Calls with their results; one that another thread interrupted counts when it returned."""
+    """Calls with their results.  A call that another thread interrupted counts when it returned."""
     waiting: dict[str, str] = {}
     for line in lines:
         match = _LINE.match(line)
@@ -113,7 +113,8 @@ def _events(calls: Iterator[str], root: str) -> Iterator[Event]:
         if result.startswith("-"):
             continue
         strings = [bytes.fromhex(text.replace("\\x", "")) for text in _STRING.findall(rest)]
-        fd, path = _FD.match(rest).groups() if _FD.match(rest) else ("", "")
+        opened = _FD.match(rest)
+        fd, path = opened.groups() if opened else ("", "")
         path = bytes.fromhex(path.replace("\\x", "")).decode() if "\\x" in path else path
         names = [text.decode() for text in strings] if name in ("openat", "rename", "unlink", "mkdir") else []
         if not any(text.startswith(root) for text in [path, *names]):
@@ -135,7 +136,7 @@ def _events(calls: Iterator[str], root: str) -> Iterator[Event]:
             if name != "pwrite64":
                 position[fd] = offset + len(data)
             if path.endswith("acks"):
-                yield from _told(data.decode(), root)
+                yield from _acknowledged(data.decode(), root)
             else:
                 yield Event("write", path, "", offset, data)
                 if fd in synced_fds:
@@ -156,7 +157,7 @@ def _is_folder(path: str, root: str) -> bool:
     return path.removeprefix(root) in ("", "/store", "/store/log", "/store/pages")
 
 
-def _told(text: str, root: str) -> Iterator[Event]:
+def _acknowledged(text: str, root: str) -> Iterator[Event]:
     for line in text.splitlines(keepends=True):
         word, *rest = line.split()
         if word == "tail":
@@ -166,10 +167,10 @@ def _told(text: str, root: str) -> Iterator[Event]:
 
 
 def cut(events: list[Event], after: int, target: Path, choose: random.Random) -> str:
-    """Build what a power cut after so many events may leave; the acknowledgements given by then."""
+    """Build what a power cut after ``after`` events may leave; the acknowledgements given by then."""
     happened = events[:after]
     changes = [i for i, event in enumerate(happened) if event.kind in ("make", "move", "remove", "folder")]
-    reached = choose.choice([-1, *changes])  # by itself, what the journal had taken
+    reached = choose.choice([-1, *changes])  # the last change that the journal took by itself
     synced = {event.path: i for i, event in enumerate(happened) if event.kind == "folders"}
     contents: dict[int, File] = {}  # by the event that made the file
     live: dict[str, int] = {}  # as the running system saw it
@@ -228,9 +229,9 @@ def _write_out(disk: dict[str, int], contents: dict[int, File], target: Path, ch
         content = bytearray(file.sure)
         for offset, data in file.loose:
             if torn:
-                for at in range(0, len(data), SECTOR):
+                for at in range(0, len(data), SECTOR_BYTES):
                     if choose.random() < keep:
-                        _apply(content, offset + at, data[at : at + SECTOR])
+                        _apply(content, offset + at, data[at : at + SECTOR_BYTES])
             elif choose.random() < keep:
                 _apply(content, offset, data)
         where = target / inside

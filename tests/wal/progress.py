@@ -1,6 +1,6 @@
-"""Long work in parts, each noted in a file when it is done, so that a run cut off goes on where it was.
+"""Long work in parts.  Each part is noted in a file when it is done, so a run that was cut off can go on.
 
-Give the same file again to go on; without one nothing is kept.
+Give the same file again to go on; without a file nothing is kept.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ class Progress:
         self._path = None if path is None else Path(path)
         self._done: dict[str, dict[str, int]] = {}
         if self._path is not None and self._path.exists():
-            for line in self._path.read_text().split("\n")[:-1]:  # a last line cut off is of no part done
+            # A last line that was cut off is no part that is done.
+            for line in self._path.read_text().split("\n")[:-1]:
                 self._done.update(json.loads(line))
 
     def get(self, name: str) -> Counter[str] | None:
-        """The counts of a part that was done before."""
+        """The counts of a part that was done before, or None."""
         found = self._done.get(name)
         return None if found is None else Counter(found)
 
@@ -32,7 +33,7 @@ class Progress:
                 file.write(json.dumps({name: dict(counts)}) + "\n")
 
     def seed(self, given: int) -> int:
-        """The seed of the run that is gone on with, else the one given."""
+        """The seed of the run that is continued, otherwise the given one."""
         before = self.get("seed")
         if before is None:
             self.note("seed", Counter(seed=given))

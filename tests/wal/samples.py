@@ -1,4 +1,4 @@
-"""Records and values to test with: builders with short names, and hypothesis strategies for everything."""
+"""Records and values for tests: builders with short names, and hypothesis strategies for everything."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ values = st.recursive(
 
 
 def has_nan(value: Any) -> bool:
-    """Whether a hashable value holds a NaN, which equals nothing, not even its own copy in a set."""
+    """Whether a hashable value contains a NaN, which equals nothing, not even its own copy in a set."""
     if isinstance(value, float):
         return math.isnan(value)
     if isinstance(value, complex):
@@ -118,7 +118,7 @@ _BY_NAME = {
 
 
 def records_of(cls: type[Record]) -> st.SearchStrategy[Record]:
-    """Records of a type, each field by its annotation: a new kind of field must be added above."""
+    """Records of a type, each field by its annotation; a new kind of field must be added above."""
     return st.builds(cls, *[_BY_NAME[str(field.type)] for field in dataclasses.fields(cls)])
 
 

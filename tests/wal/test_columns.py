@@ -1,4 +1,4 @@
-"""Batches by column say what a scan says."""
+"""Batches by column have the same contents as a scan."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_many_batches_follow_each_other_without_a_gap(tmp_path: Path) -> None:
     ],
 )
 def test_a_commit_that_nobody_could_have_written_is_named(payload: bytes) -> None:
-    """Its checksum is right: it was not damaged but made so."""
+    """Its checksum is right: it was not damaged but made wrong."""
     from florlog_wal.codec import BODY_HEADER, FORMAT_VERSION, checksum
 
     good = encode(Commit(1, 0, 0, (), 0.5, b"", b"", b"", False), 7, 1, 0)

@@ -1,4 +1,4 @@
-"""Pages as differences: the same bytes back, only where it pays, and never a chain without its base."""
+"""Pages as differences: they give the same bytes back, are used only where they pay, and never lack their base."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from florlog_wal import (
     pages,
     verify,
 )
-from florlog_wal.lineage import LONGEST_PAUSE, PATIENCE
+from florlog_wal.lineage import MAX_EXCESS_MISSES, MAX_PAUSE_IMAGES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,8 +62,8 @@ def test_a_difference_gives_its_page_back(base: bytes, seed: int, itemsize: int,
         page = bytes(byte ^ (choose.random() < 0.1) for byte in base * 40)
         data = deltas.encode_planes(page, base * 40, b"b" * 16, 2, itemsize)
         if data is not None:
-            worth = deltas.WORTH_IN_PAIRS if itemsize == 2 else deltas.WORTH
-            assert len(data) <= len(page) * worth + deltas.HEADER.size
+            max_share = deltas.MAX_SHARE_OF_PAIRS if itemsize == 2 else deltas.MAX_SHARE
+            assert len(data) <= len(page) * max_share + deltas.HEADER.size
             assert deltas.head(data) == (3, b"b" * 16)
             assert applied(data, base * 40) == page
     finally:
@@ -89,7 +89,7 @@ def test_arbitrary_bytes_are_a_page_of_the_right_length_or_no_difference(data: b
 
 
 def put_images(store: Store, pages: list[bytes]) -> list[bytes]:
-    """An image of each page, each a difference from the one before where that pays."""
+    """Put an image for each page, a difference from the one before where that pays."""
     session = store.append(run_begin())
     digests: list[bytes] = []
     lineage = Lineage(itemsize=2)
@@ -176,7 +176,7 @@ def test_rows_give_their_page_back_wherever_the_page_begins(
     data = deltas.encode_rows(page, base, b"b" * 16, depth, row, lead)
     if data is None:
         touched = {(lead + k) // row for k in changed if k < size}
-        too_many = len(touched) * (row + 4) > deltas.WORTH * size
+        too_many = len(touched) * (row + 4) > deltas.MAX_SHARE * size
         assert too_many or lead >= row or row > size or depth == deltas.MAX_DEPTH
     else:
         assert deltas.head(data) == (depth + 1, b"b" * 16)
@@ -256,12 +256,12 @@ def test_dense_updates_are_soon_left_alone(tmp_path: Path, monkeypatch: pytest.M
             store.put_pages(pages, lineages=[lineage] * 8)
             per_image.append(len(tries))
             tries.clear()
-        assert max(per_image) == PATIENCE
+        assert max(per_image) == MAX_EXCESS_MISSES
         assert [number for number, count in enumerate(per_image) if count] == [1, 3, 6, 11, 20, 37]
-        # What has become sparse is found again, at the latest when the pause is over.
+        # A tensor that has become sparse is found again, at the latest when the pause is over.
         sparse = [
             store.put_pages(cut(image), lineages=[lineage] * len(cut(image))).written_bytes
-            for image in embedding(LONGEST_PAUSE + 2, rows=2048)
+            for image in embedding(MAX_PAUSE_IMAGES + 2, rows=2048)
         ]
     assert sparse[0] > 500_000
     assert min(sparse[-2:]) < 100_000

@@ -1,4 +1,4 @@
-"""Disks that fail: training goes on, what is committed stays readable, recording resumes or stops cleanly."""
+"""Failing disks: training goes on, committed records stay readable, recording resumes or stops cleanly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from florlog_wal.errors import StoreFailed
 
 from tests.wal.samples import commit, run_begin
 
-FAR = 3600.0
+LONG_WINDOW_SECONDS = 3600.0
 
 
 class Disk:
@@ -114,7 +114,7 @@ def test_a_full_tail_stops_the_log_for_good_and_a_later_open_finds_all_that_was_
 
 
 def test_closing_with_a_broken_disk_says_so_and_loses_nothing(tmp_path: Path, disk: Disk) -> None:
-    store = Store.open(tmp_path / "s", mode="w", window=FAR)
+    store = Store.open(tmp_path / "s", mode="w", window=LONG_WINDOW_SECONDS)
     store.append(run_begin())
     store.append(commit(0), session=1)
     disk.broken = True
@@ -126,7 +126,7 @@ def test_closing_with_a_broken_disk_says_so_and_loses_nothing(tmp_path: Path, di
 
 
 def test_with_durability_sync_a_commit_that_cannot_be_made_durable_raises(tmp_path: Path, disk: Disk) -> None:
-    store = Store.open(tmp_path / "s", mode="w", durability="sync", window=FAR)
+    store = Store.open(tmp_path / "s", mode="w", durability="sync", window=LONG_WINDOW_SECONDS)
     session = store.append(run_begin())
     store.append(commit(0), session=session)
     disk.broken = True
@@ -137,7 +137,7 @@ def test_with_durability_sync_a_commit_that_cannot_be_made_durable_raises(tmp_pa
 
 
 def test_an_environment_that_cannot_be_opened_again_is_tried_again(tmp_path: Path, disk: Disk) -> None:
-    """The file is missing for a moment; no descriptor is closed twice, which could be somebody else's."""
+    """The file is missing for a moment.  No descriptor is closed twice: it could meanwhile belong to somebody else."""
     store = Store.open(tmp_path / "s", mode="w", window=0.001)
     session = store.append(run_begin())
     store.sync()
@@ -151,7 +151,7 @@ def test_an_environment_that_cannot_be_opened_again_is_tried_again(tmp_path: Pat
         store.record(1)
     wait_for(lambda: disk.attempts > 6)
     for fd in others:
-        os.close(fd)  # none was closed behind our back
+        os.close(fd)  # raises if somebody else has closed it
     assert not data.exists()  # a missing file is not made anew
     hidden.rename(data)
     disk.broken = False

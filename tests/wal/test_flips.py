@@ -1,4 +1,4 @@
-"""Flipped bits: the right value or an error, never another value, never a dead interpreter."""
+"""Flipped bits give the right value or an error, never another value, never a dead interpreter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def in_child(work: Callable[[], Counter[str]]) -> Counter[str]:
         text = "nothing"
         try:
             text = repr(dict(work()))
-        except BaseException as error:  # told to the parent
+        except BaseException as error:  # the parent reports it
             text = str(error)
         finally:
             os.write(write, text.encode()[:4000])
@@ -129,7 +129,7 @@ def test_the_walk_agrees_with_lmdb(tmp_path: Path) -> None:
 def test_a_writer_refuses_a_damaged_structure_and_its_interpreter_lives(
     small: tuple[Path, list[bytes]], tmp_path: Path
 ) -> None:
-    """What the engine changes it trusts; a flip is refused, or harmless, or an error afterwards."""
+    """The engine trusts the pages that it changes; a flip is refused, or harmless, or an error afterwards."""
     path, _ = small
     with Store.open(path) as store:
         before = list(store.scan())
@@ -224,7 +224,7 @@ def test_meta_pages_that_cannot_follow_each_other_are_damage(tmp_path: Path, cha
 def test_no_flip_in_a_meta_page_hides_the_last_commit_even_after_a_power_cut(
     tmp_path: Path, commits: int
 ) -> None:
-    """Of the two meta pages one is newer by its number alone, and nothing else tells what was last."""
+    """Only its number makes one of the two meta pages the newer one; nothing else says what came last."""
     path = tmp_path / "s"
     with Store.open(path, mode="w", window=3600) as store:
         session = store.append(run_begin())
@@ -246,7 +246,7 @@ def test_no_flip_in_a_meta_page_hides_the_last_commit_even_after_a_power_cut(
 
 
 def test_an_older_tree_in_a_killed_store_is_seen_or_made_good_by_the_tail(tmp_path: Path) -> None:
-    """What a flipped bit in LMDB's meta page may do: the tree of an earlier commit, which is sound."""
+    """A flipped bit in LMDB's meta page may lead to the tree of an earlier commit, which is sound."""
     path = tmp_path / "s"
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""The written format is the format: the examples of specs/log-format.md against the code."""
+"""The code does what the specification says: the examples of specs/log-format.md against the code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from florlog_wal import (
 from florlog_wal.codec import decode, encode
 from florlog_wal.directory import seal
 from florlog_wal.sessions import Summary
-from florlog_wal.tail import FIRST_FRAME, SEGMENT_SIZE, frame_size
+from florlog_wal.tail import FIRST_FRAME_AT, SEGMENT_BYTES, frame_size
 
 from tests.wal.samples import commit, run_begin
 
@@ -30,7 +30,7 @@ SPEC = Path(__file__).parents[2] / "specs" / "log-format.md"
 
 
 def example(name: str) -> bytes:
-    """The bytes of a hex block: of each line what stands before a gap of three blanks, or all."""
+    """The bytes of a hex block: of each line the bytes before the comment."""
     block = re.search(rf"```hex {name}\n(.*?)```", SPEC.read_text("utf-8"), re.DOTALL)
     assert block is not None
     lines = [re.match(r" *((?:[0-9a-f]{2} )*[0-9a-f]{2})(?: |$)", line) for line in block[1].splitlines()]
@@ -75,9 +75,9 @@ def test_the_tail_is_laid_out_as_written(tmp_path: Path) -> None:
         store.append(commit(0), session=1)
         first, second = (encode(run_begin(), 1, 0, 0), encode(commit(0), 2, 1, 0))
         data = (tmp_path / "s" / "tail.0").read_bytes()
-    assert len(data) == SEGMENT_SIZE
-    assert data[:FIRST_FRAME] == b"FLORTAIL" + bytes([0, 0, 0, 2]) + bytes(12) + seal(data[:24])
-    at = FIRST_FRAME
+    assert len(data) == SEGMENT_BYTES
+    assert data[:FIRST_FRAME_AT] == b"FLORTAIL" + bytes([0, 0, 0, 2]) + bytes(12) + seal(data[:24])
+    at = FIRST_FRAME_AT
     for lsn, record in ((1, first), (2, second)):
         assert data[at : at + 8 + len(record)] == lsn.to_bytes(8, "big") + record
         at += frame_size(len(record))

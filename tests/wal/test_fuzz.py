@@ -1,4 +1,4 @@
-"""A short run of the fuzzer; `python -m tests.wal.fuzz` goes on for as long as it is let."""
+"""A short run of the fuzzer; `python -m tests.wal.fuzz` goes on for longer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_decoders_raise_only_their_own_errors_and_take_bounded_memory() -> None:
 
 
 def test_the_seeds_are_sound() -> None:
-    """Else the fuzzer would stop at the first check of each."""
+    """Otherwise the fuzzer would stop at the first check of each."""
     assert decode_value(fuzz.SEEDS[0])
     assert decode_table(fuzz.SEEDS[1])
     for data in fuzz.SEEDS[2:6]:

@@ -1,4 +1,4 @@
-"""Space by policy: what is kept stays whole, what nothing needs goes, and nothing else."""
+"""Space by policy: kept data stays whole, and exactly the data that nothing needs is removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store against a plain Python model, under any sequence of what users and disasters do."""
+"""A store against a plain Python model, under any sequence of users' actions and disasters."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.wal.samples import commit, run_begin
 
-FAR = 3600.0  # commits happen at sync only, so a copy of the directory is what a kill at that moment leaves
+LONG_WINDOW_SECONDS = 3600.0
+"""Commits happen only at sync, so a copy of the directory is what a kill at that moment leaves."""
 
 
 class Machine(RuleBasedStateMachine):
@@ -57,7 +58,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(recorded=st.lists(st.booleans(), max_size=2))
     def create(self, recorded: list[bool]) -> None:
-        """With up to two runs: what can be collected seldom comes about by single steps."""
+        """With up to two runs, because single steps seldom make something that can be collected."""
         self.open()
         for run, half in zip("ab", recorded, strict=False):
             self.begin_run(run, ord(run), half)
@@ -84,7 +85,9 @@ class Machine(RuleBasedStateMachine):
     @closed
     @rule()
     def open(self) -> None:
-        self.store = Store.open(self.path, mode="w", window=FAR, log_map_size=1 << 16, page_map_size=1 << 16)
+        self.store = Store.open(
+            self.path, mode="w", window=LONG_WINDOW_SECONDS, log_map_size=1 << 16, page_map_size=1 << 16
+        )
         self.durable = self.last
 
     @writing
@@ -143,7 +146,7 @@ class Machine(RuleBasedStateMachine):
         self.durable = self.last
 
     def crash(self) -> None:
-        """Go on with a copy of the directory as it is now; the process that wrote it is gone."""
+        """Go on with a copy of the directory as it is now, as if the process that wrote it were dead."""
         assert self.store is not None
         if self.reader is not None:
             self.reader.close()
@@ -163,7 +166,7 @@ class Machine(RuleBasedStateMachine):
     @writing
     @rule(seed=st.integers(0, 2**32))
     def power_cut(self, seed: int) -> None:
-        """What LMDB synced stays; of the tail any sectors, the rest being older or zero."""
+        """What LMDB synced stays; of the tail any sectors stay, the others are older or zero."""
         self.crash()
         choose = random.Random(seed)
         keep = choose.choice([0.0, 0.5, 0.95])
@@ -194,7 +197,7 @@ class Machine(RuleBasedStateMachine):
         gc(self.path, keep_last=keep, redo_bound=bound)
         with Store.open(self.path) as store:
             left = {entry.lsn for entry in store.scan()}
-        # thinning is tested elsewhere; here: only images' ends may go from the runs that stay
+        # thinning is tested elsewhere; of the runs that stay only CheckpointEnds may be removed
         for lsn, (session, record) in list(self.log.items()):
             if lsn not in left:
                 assert session in gone or (bound is not None and isinstance(record, CheckpointEnd))

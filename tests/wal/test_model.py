@@ -1,4 +1,4 @@
-"""The model of group commit, tried exhaustively; and that each of its rules is needed."""
+"""The model of group commit, explored exhaustively; and each of its rules is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store as its users see it: what is appended is read, by this process and others, after a kill too."""
+"""The store as users see it: appended records are read, by this process and others, also after a kill."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from hypothesis import strategies as st
 
 from tests.wal.samples import commit, exact, records_of, run_begin
 
-FAR = 3600.0  # a group window that no test outlasts
+LONG_WINDOW_SECONDS = 3600.0  # a group window that no test outlasts
 
 
 def fill(store: Store, count: int, run: str = "r1") -> int:
@@ -106,7 +106,7 @@ def test_records_come_back_in_order_with_their_chains(path: Path) -> None:
 
 
 def test_the_writer_reads_what_it_has_not_yet_committed(path: Path) -> None:
-    with Store.open(path, mode="w", window=FAR) as store:
+    with Store.open(path, mode="w", window=LONG_WINDOW_SECONDS) as store:
         fill(store, 3)
         assert store.durable_lsn == 0
         assert [entry.lsn for entry in store.scan()] == [1, 2, 3, 4]
@@ -116,7 +116,7 @@ def test_the_writer_reads_what_it_has_not_yet_committed(path: Path) -> None:
 
 
 def test_another_process_reads_beside_the_writer_before_the_group_commit(path: Path) -> None:
-    with Store.open(path, mode="w", window=FAR) as store:
+    with Store.open(path, mode="w", window=LONG_WINDOW_SECONDS) as store:
         fill(store, 2)
         store.sync()
         store.append(commit(2), session=1)
@@ -134,7 +134,7 @@ def test_the_group_window_bounds_what_a_power_cut_may_lose(path: Path) -> None:
 
 
 def test_with_durability_sync_a_commit_is_durable_on_return(path: Path) -> None:
-    with Store.open(path, mode="w", durability="sync", window=FAR) as store:
+    with Store.open(path, mode="w", durability="sync", window=LONG_WINDOW_SECONDS) as store:
         session = store.append(run_begin())
         assert store.durable_lsn == 0
         for index in range(5):
@@ -144,7 +144,7 @@ def test_with_durability_sync_a_commit_is_durable_on_return(path: Path) -> None:
 
 def test_after_a_kill_everything_appended_is_there(path: Path) -> None:
     def die() -> None:
-        store = Store.open(path, mode="w", window=FAR)
+        store = Store.open(path, mode="w", window=LONG_WINDOW_SECONDS)
         fill(store, 500)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -202,7 +202,7 @@ def test_many_threads_append_densely(path: Path) -> None:
 
 
 def test_append_waits_for_room_when_both_segments_are_full(path: Path) -> None:
-    with Store.open(path, mode="w", window=FAR) as store:
+    with Store.open(path, mode="w", window=LONG_WINDOW_SECONDS) as store:
         session = store.append(run_begin())
         value = b"v" * 100_000
         for index in range(200):  # 20 MB through two segments of 4
@@ -378,7 +378,7 @@ def test_a_file_truncated_under_an_open_reader_is_an_error(path: Path) -> None:
 
 
 def test_a_log_shorter_than_at_its_last_close_has_lost_records(path: Path) -> None:
-    with Store.open(path, mode="w", window=FAR) as store:
+    with Store.open(path, mode="w", window=LONG_WINDOW_SECONDS) as store:
         fill(store, 5)
         older = (path / "log" / "data.mdb").read_bytes()
     (path / "log" / "data.mdb").write_bytes(older)
@@ -437,7 +437,7 @@ def test_a_reader_of_another_process_follows_a_growing_map(path: Path) -> None:
 
 
 def test_a_slow_scan_holds_nothing_back_in_the_store(path: Path) -> None:
-    with Store.open(path, mode="w", window=FAR) as store:
+    with Store.open(path, mode="w", window=LONG_WINDOW_SECONDS) as store:
         fill(store, 3000)
         store.sync()
         slow = store.scan()
@@ -456,7 +456,7 @@ def test_the_slot_of_a_killed_reader_is_cleared_when_a_writer_opens(path: Path) 
         f"import os; from florlog_wal import Store; store = Store.open({str(path)!r})\n"
         "with store._log.read(): print(os.getpid(), flush=True); os.kill(os.getpid(), 9)"
     )
-    with Store.open(path) as store:  # LMDB forgets all slots by itself when nobody has the store open
+    with Store.open(path) as store:  # LMDB forgets all slots when nobody has the store open
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert out.returncode == -signal.SIGKILL
         assert out.stdout.strip() in store._log._env.readers()
@@ -467,7 +467,7 @@ def test_the_slot_of_a_killed_reader_is_cleared_when_a_writer_opens(path: Path) 
 def test_with_all_reader_slots_taken_a_reader_is_told_and_the_dead_make_room(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("florlog_wal.environment._READERS", 3)
+    monkeypatch.setattr("florlog_wal.environment._MAX_READERS", 3)
     with Store.open(path, mode="w") as store:
         session = store.append(run_begin())
     code = (
@@ -582,6 +582,34 @@ def test_a_forked_child_can_neither_write_nor_read_nor_harm_the_parent(path: Pat
     assert report.records == 51
 
 
+FORK_HOOKS = """
+import os
+hooks, register = [], os.register_at_fork
+def watched(**calls):
+    hooks.extend(call for call in calls.values() if call.__module__.startswith("florlog"))
+    register(**calls)
+os.register_at_fork = watched
+import florlog_recovery, florlog_wal
+print(len(hooks))
+Store = florlog_wal.Store
+Store.open(PATH, mode="w").close()
+print(len(hooks))
+store = Store.open(PATH)
+print(len(hooks), flush=True)
+if os.fork() == 0:
+    try:
+        store.last_lsn
+    except florlog_wal.Forked:
+        print("Forked", flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_fork_hooks_come_with_the_first_store_and_not_with_the_import(path: Path) -> None:
+    assert elsewhere(FORK_HOOKS, path).split() == ["0", "2", "2", "Forked"]
+
+
 def test_a_child_that_outlives_a_killed_writer_does_not_hold_the_lock(path: Path) -> None:
     read, write = os.pipe()
 
@@ -632,13 +660,13 @@ def test_a_fork_in_the_midst_of_appends_leaves_the_log_whole(path: Path) -> None
     st.sampled_from(["group", "sync"]),
     st.integers(0, 5),
 )
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)  # each makes a store
 def test_commits_given_by_their_fields_are_the_records(
     commits: list[Record], durability: Literal["group", "sync"], first: int
 ) -> None:
     with (
         tempfile.TemporaryDirectory() as path,
-        Store.open(path, mode="w", durability=durability, window=FAR) as store,
+        Store.open(path, mode="w", durability=durability, window=LONG_WINDOW_SECONDS) as store,
     ):
         session = store.append(run_begin())
         for record in commits:

@@ -1,4 +1,4 @@
-"""Stores that earlier versions wrote: each format that was ever released stays readable, or is refused."""
+"""Stores of earlier versions: every format that was ever released stays readable, or is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values as bytes: exact round trips, one encoding a value, and nothing but CorruptValue out of damage."""
+"""Values as bytes: exact round trips, one encoding for each value, and only CorruptValue for damage."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
 """A small deterministic recording, made to be killed: `python -m tests.wal.workload STORE ACKS`.
 
-It knows its whole log beforehand, so whatever a crash leaves can be compared with what it may leave.  What
-has been promised is written to the acknowledgement file, a line after each call: ``LSN`` when append has
-returned, ``durable LSN`` when sync has, ``page DIGEST`` when put_pages has, ``tail SEGMENT OFFSET HEX`` (on
-request) what append stored into mapped memory, which no system call shows, ``behind`` when sync could not
-do it, ``stopped`` when the log gave up, after which it goes on as a training would, ``refused`` when opening
-or closing the store failed, and ``end``.
+Its whole log is known beforehand, so the log after a crash can be compared with what a crash may leave.  Promises
+are written to the acknowledgement file, one line after each call: ``LSN`` when append has returned, ``durable LSN``
+when sync has, ``page DIGEST`` when put_pages has, ``tail SEGMENT OFFSET HEX`` (on request) for what append stored
+into mapped memory, which no system call shows, ``behind`` when sync failed, ``stopped`` when the log gave up, after
+which the workload goes on as a training would, ``refused`` when opening or closing the store failed, and ``end``.
 """
 
 from __future__ import annotations
@@ -123,7 +122,7 @@ def _do(store: Store, step: Step, lsn: int, acknowledge: Callable[[str], None], 
 
 
 def mapped(store: Store) -> Iterator[tuple[int, int, bytes]]:
-    """What the first bytes of the tail's segments hold now."""
+    """The first bytes of the tail's segments as they are now: segment, offset, bytes."""
     writer = store._writer
     assert writer is not None
     for segment, memory in enumerate(writer._segments):

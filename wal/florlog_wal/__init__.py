@@ -1,4 +1,4 @@
-"""The log manager: records, codec, write-ahead log and page store over LMDB."""
+"""The log manager: records, their codec, a write-ahead log and a page store over LMDB."""
 
 from florlog_wal.columns import Batch, LoggedColumn
 from florlog_wal.compact import CompactReport, compact

@@ -1,17 +1,17 @@
 """Reading LMDB's file without trusting it.
 
-LMDB believes what its pages say: a flipped bit in a page number, an offset or a length sends it outside its
-map, and the process dies by SIGSEGV; a bad sector or a file cut short under the map is SIGBUS.  A library in
-somebody's training process must not do that.  So what is read is read here, by `os.pread` and bounds-checked
+LMDB believes what its pages say: a flipped bit in a page number, an offset or a length leads it outside of its
+map, and the process dies by SIGSEGV; a bad sector, or a file cut short under the map, is SIGBUS.  A library in
+somebody's training process must not do that.  So all reading is done here, by `os.pread` and bounds-checked
 slices over LMDB 0.9's page format, which has not changed since 2011 (struct by struct in ``mdb.c``; the part
-that is used is written down in ``specs/log-format.md``).  Anything impossible raises `Damage`.
+that is used here is described in ``specs/log-format.md``).  Anything impossible raises `Damage`.
 
-The engine still does all writing, and holds the reader's slot that keeps a snapshot's pages from reuse.
+The engine still does all writing, and holds the reader's slot that keeps a snapshot's pages from being reused.
 
-LMDB's own pages carry no checksum, so a pointer may lead to another sound page, for instance an older
-version of the right one.  Each page's number, kind and level are checked, the two meta pages against each
-other, and the rest is up to the contents: a record's checksum covers its LSN, LSNs are dense, the number of
-entries is known, and a page of the page store has its digest.
+LMDB's own pages have no checksum, so a pointer may lead to another sound page, for instance an older version
+of the right one.  Each page's number, kind and level are checked, and the two meta pages against each other.
+The contents tell the rest: a record's checksum covers its LSN, LSNs are dense, the number of entries is
+known, and a page of the page store has its digest.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MAX_DEPTH: Final = 32  # LMDB's own limit
 
 
 class Damage(Exception):  # noqa: N818 - internal: it becomes a public error that knows the LSN or digest
-    """The file's structure is not possible."""
+    """The file has a structure that LMDB never writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Meta:
     """One of the two meta pages."""
 
     page_size: int
-    free: BTree  # transaction -> the pages that it has freed, and no later one has taken yet
+    free: BTree  # transaction -> the pages that it freed and that are not yet taken again
     main: BTree  # name -> tree
     last_page: int
     txn: int
@@ -120,7 +120,7 @@ class Snapshot:
         self._branches: dict[int, list[tuple[bytes, int]]] = {}
 
     def other(self) -> Snapshot:
-        """What the other meta page leads to; raises `LookupError` if it was replaced."""
+        """The snapshot of the older meta page; raises `LookupError` if it was replaced."""
         return Snapshot(self._fd, min(read_metas(self._fd), key=lambda meta: meta.txn).txn)
 
     def names(self) -> list[str]:
@@ -148,7 +148,7 @@ class Snapshot:
         return self._find(self.tree(name), key) is not None
 
     def key_leaves(self, name: str, start: bytes = b"") -> Iterator[list[bytes]]:
-        """Like `leaves`, the keys alone."""
+        """Like `leaves`, but only the keys."""
         tree = self.tree(name)
         if tree.depth:
             for page in self._walk(tree.root, tree.depth, start):
@@ -171,14 +171,14 @@ class Snapshot:
                     raise Damage(f"page {number} has a node beyond its end") from None
 
     def leaves(self, name: str, start: bytes = b"") -> Iterator[list[Item]]:
-        """The items in order of key, a leaf at a time, from the leaf where ``start`` belongs."""
+        """The items in order of key, one leaf at a time, from the leaf where ``start`` belongs."""
         tree = self.tree(name)
         if tree.depth:
             for page in self._walk(tree.root, tree.depth, start):
                 yield self._items(page)
 
     def free_pages(self) -> Iterator[tuple[int, np.ndarray[Any, np.dtype[np.uint64]]]]:
-        """For each transaction that has freed pages, its number and theirs, as far as they are still free."""
+        """For each transaction that freed pages: its number, and the numbers of those pages that are still free."""
         if not self.meta.free.depth:
             return
         for leaf in self._walk(self.meta.free.root, self.meta.free.depth, b""):
@@ -203,7 +203,7 @@ class Snapshot:
         return None if found is None else self._value(*found)
 
     def _find(self, tree: BTree, key: bytes) -> tuple[bytes, int, int, int, int] | None:
-        """Where the value of a key is: its leaf page, that page's number, offset, flags and size."""
+        """Where the value of a key is: its leaf page, the page's number, the value's offset, its flags and its size."""
         if not tree.depth:
             return None
         number = tree.root
@@ -222,7 +222,7 @@ class Snapshot:
         return page, number, at + 8 + size, flags, low | high << 16
 
     def _branch_page(self, number: int) -> tuple[bytes, tuple[int, ...]]:
-        """A branch page, read once: a few of them lie above every leaf."""
+        """A branch page, read only once: a few of them lie above all leaves."""
         found = self._branch_pages.get(number)
         if found is None:
             found = self._branch_pages[number] = self.page(number, BRANCH)
@@ -240,7 +240,7 @@ class Snapshot:
             start = b""
 
     def _children(self, number: int) -> list[tuple[bytes, int]]:
-        """The keys and children of a branch page; its first key stands for minus infinity."""
+        """The keys and children of a branch page; the first key means minus infinity."""
         known = self._branches.get(number)
         if known is not None:
             return known
@@ -283,7 +283,7 @@ class Snapshot:
         return items
 
     def _value(self, page: bytes, number: int, at: int, flags: int, size: int) -> bytes:
-        """A node's value, which may lie on pages of its own."""
+        """The value of a node; a large one lies on pages of its own."""
         if flags == _BIG:
             return self._big(int.from_bytes(page[at : at + 8], "little"), size)
         if flags not in (0, _SUBDATA):
@@ -291,7 +291,7 @@ class Snapshot:
         return page[at : at + size]
 
     def page(self, number: int, kind: int) -> tuple[bytes, tuple[int, ...]]:
-        """A page, of a branch or a leaf, and the offsets of its nodes."""
+        """A branch or leaf page, and the offsets of its nodes."""
         size = self._page_size
         page = self._read(number, size)
         found, _, flags, lower, upper = PAGE.unpack_from(page)
@@ -306,7 +306,7 @@ class Snapshot:
         return self._read(number, size, PAGE.size)
 
     def _big_head(self, number: int, size: int) -> None:
-        """Check that a value of a size begins on a page."""
+        """Raise `Damage` unless a value of ``size`` bytes begins on page ``number``."""
         found, _, flags, low, high = PAGE.unpack_from(self._read(number, PAGE.size))
         if found != number or flags != _OVERFLOW or low | high << 16 != self.pages_of(size):
             raise Damage(f"page {number} does not hold a value of {size} bytes")
@@ -328,7 +328,7 @@ class Snapshot:
 
 
 def _search(page: bytes, pointers: tuple[int, ...], key: bytes, first: int) -> int:
-    """The last node whose key is not beyond ``key``, or node 0; before node ``first`` keys do not count."""
+    """The last node whose key is not greater than ``key``, or node 0; keys before node ``first`` do not count."""
     low, high = first, len(pointers)
     while low < high:
         middle = (low + high) // 2

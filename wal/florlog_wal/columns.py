@@ -1,10 +1,9 @@
-"""The log by column: a batch of records at a time, its commits without an object for each.
+"""The log by column: batches of records, without an object for each commit.
 
-Nearly every record is the `Commit` of an innermost iteration.  Who wants a table of what was logged needs of
-it the loop, the index and the values, and those together with the next commits': so the fields of a batch are
-turned from rows into columns by ``zip``, and each column's types are checked at once.  That takes a third of
-the time of a scan.  A batch in which anything is out of the ordinary is decoded record by record, which names
-what is wrong.
+Nearly every record is the `Commit` of an innermost iteration.  A table of logged values needs only its loop, its
+index and its values, column by column.  So the fields of a batch are turned from rows into columns by ``zip``, and
+the types of a whole column are checked at once.  That takes a third of the time of a scan.  A batch with
+anything unusual in it is decoded record by record, which names the record that is wrong.
 """
 
 from __future__ import annotations
@@ -19,23 +18,28 @@ from florlog_wal.codec import HEADER_SIZE, check, decode, decode_checked
 from florlog_wal.fields import box
 from florlog_wal.records import Commit, Entry
 
-_FIELDS: Final = 9  # of a Commit
-_VALUES: Final = frozenset({type(None), bool, int, float, str, bytes, tuple})  # a tuple boxes an extension
+_COMMIT_FIELDS: Final = 9
+_VALUE_TYPES: Final = frozenset(
+    {type(None), bool, int, float, str, bytes, tuple}
+)  # a tuple boxes an extension
 
 
 @dataclass(slots=True)
 class LoggedColumn:
-    """What commits of a batch logged at one statement under one name."""
+    """What the commits of a batch logged at one statement under one name."""
 
     statement: int
     name: str
-    commits: Sequence[int]  # their positions in the batch
-    values: Sequence[Any]
+    commits: Sequence[int]  # the positions in the batch of the commits that logged it
+    values: Sequence[Any]  # one for each of these commits
 
 
 @dataclass(slots=True)
 class Batch:
-    """Records in a row: the commits by column, and the others as they are."""
+    """Consecutive records: the commits by column, the others as entries.
+
+    ``lsns``, ``loops`` and ``indices`` have one item for each commit.
+    """
 
     lsns: list[int] = field(default_factory=list)
     loops: Sequence[int] = ()
@@ -45,7 +49,7 @@ class Batch:
 
 
 def batch_of(stored: Iterable[tuple[int, bytes]], session: int | None) -> Batch:
-    """The batch of some stored records; of one session only, if one is given.  Raises `CorruptRecord`."""
+    """The batch of some stored records, of all sessions or of the one given.  Raises `CorruptRecord`."""
     batch = Batch()
     commits: list[bytes] = []
     for lsn, data in stored:
@@ -62,14 +66,14 @@ def batch_of(stored: Iterable[tuple[int, bytes]], session: int | None) -> Batch:
 
 
 def _quickly(batch: Batch, stored: list[bytes]) -> bool:
-    """Fill a batch, if every commit is of the ordinary kind."""
+    """Fill a batch, and return True, if every commit is of the usual form."""
     unpack = msgpack.unpackb
     try:
         rows = [unpack(data[HEADER_SIZE:], ext_hook=box, unicode_errors="surrogatepass") for data in stored]
         columns = list(zip(*rows, strict=True))
-    except Exception:  # msgpack raises an open set of exceptions; decoding again names this one
+    except Exception:  # msgpack raises an open set of exceptions; decoding one by one names the record
         return False
-    if set(map(type, rows)) != {list} or len(columns) != _FIELDS:
+    if set(map(type, rows)) != {list} or len(columns) != _COMMIT_FIELDS:
         return False
     kinds = [set(map(type, column)) for column in columns]
     if kinds != [{int}, {int}, {int}, {list}, {float}, {bytes}, {bytes}, {bytes}, {bool}]:
@@ -82,7 +86,7 @@ def _quickly(batch: Batch, stored: list[bytes]) -> bool:
 
 
 def _logged(flats: Sequence[list[Any]]) -> list[LoggedColumn] | None:
-    """LoggedColumn values (statement, name, value, statement, ...) by column; None for what is out of the ordinary."""
+    """The flat logged values (statement, name, value, statement, ...) of commits, by column; None if any is unusual."""
     by_length: dict[int, list[int]] = {}
     for position, flat in enumerate(flats):
         by_length.setdefault(len(flat), []).append(position)
@@ -97,7 +101,7 @@ def _logged(flats: Sequence[list[Any]]) -> list[LoggedColumn] | None:
             if set(map(type, statements)) != {int} or set(map(type, names)) != {str}:
                 return None
             kinds = set(map(type, values))
-            if not kinds <= _VALUES:
+            if not kinds <= _VALUE_TYPES:
                 return None
             if tuple in kinds:
                 values = [value[0] if type(value) is tuple else value for value in values]
@@ -115,7 +119,7 @@ def _sorted(
     names: Sequence[str],
     values: Sequence[Any],
 ) -> None:
-    """Take apart a column in which commits differ in what they logged."""
+    """Split a column in which the commits logged different statements or names."""
     parts: dict[tuple[int, str], tuple[list[int], list[Any]]] = {}
     for position, statement, name, value in zip(positions, statements, names, values, strict=True):
         part = parts.setdefault((statement, name), ([], []))
@@ -125,7 +129,7 @@ def _sorted(
 
 
 def _one_by_one(batch: Batch, stored: list[bytes]) -> None:
-    """Fill a batch by way of records."""
+    """Fill a batch from decoded records."""
     loops, indices = [], []
     parts: dict[tuple[int, int, str], tuple[list[int], list[Any]]] = {}
     for position, (lsn, data) in enumerate(zip(batch.lsns, stored, strict=True)):

@@ -1,7 +1,7 @@
-"""A copy of a store without the space that gc freed, and, on request, without what is damaged.
+"""A copy of a store without the space that gc freed, and on request without damaged records and pages.
 
-The copy keeps every LSN, so whatever names a record by LSN still does.  Session rows are made anew from the
-records.  The target becomes a store by its manifest, which is written last: a copy cut off is not a store.
+The copy keeps every LSN, so references by LSN stay valid.  The summary rows are made anew from the records.  The
+manifest, which makes the target a store, is written last: a copy that was cut off is not a store.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from florlog_wal.errors import CorruptPage, CorruptRecord, MissingPage
 from florlog_wal.records import RunBegin
 from florlog_wal.store import Store
 
-_BATCH: Final = 20_000
+_BATCH_RECORDS: Final = 20_000  # in one transaction
+_BATCH_PAGES: Final = 200
 
 
 @dataclass(slots=True)
@@ -41,7 +42,11 @@ def compact(
     salvage: bool = False,
     allow_network: bool = False,
 ) -> CompactReport:
-    """Copy a store into a new directory; raises at the first damage, or with ``salvage`` leaves it out."""
+    """Copy a store into a new directory; with ``salvage`` damaged records and pages are left out.
+
+    Raises `FileExistsError` for a target that is a store, and without ``salvage`` `CorruptRecord`, `CorruptPage` or
+    `MissingPage` at the first damage.
+    """
     report = CompactReport()
     where = Path(target).absolute()
     if not allow_network:
@@ -52,8 +57,8 @@ def compact(
         try:
             if not directory.clear_unfinished(where):
                 raise FileExistsError(f"{where} holds a store already: give a new directory")
-            to_log = log.acquire(where, log.MAP_SIZE, writable=True, create=True)
-            to_pages = pages.acquire(where, pages.MAP_SIZE, writable=True, create=True)
+            to_log = log.acquire(where, log.INITIAL_MAP_BYTES, writable=True, create=True)
+            to_pages = pages.acquire(where, pages.INITIAL_MAP_BYTES, writable=True, create=True)
             try:
                 _copy_pages(store, to_pages, report, salvage)
                 _copy_log(store, to_log, report, salvage)
@@ -71,7 +76,7 @@ def _copy_log(store: Store, to: Environment, report: CompactReport, salvage: boo
     lost: list[int] = []
     for lsn, data in _records(store, lost, salvage):
         batch[lsn] = data
-        if len(batch) == _BATCH:
+        if len(batch) == _BATCH_RECORDS:
             _put_records(to, batch)
             batch = {}
         report.records += 1
@@ -82,7 +87,7 @@ def _copy_log(store: Store, to: Environment, report: CompactReport, salvage: boo
 
 
 def _records(store: Store, lost: list[int], salvage: bool) -> Iterator[tuple[int, bytes]]:
-    """The stored records; those that are damaged, or whose session's first is, go to ``lost``."""
+    """The stored records.  LSNs of damaged ones, and of all of a session without its RunBegin, go to ``lost``."""
     at, last = store._reader.reach() if salvage else store._reader.range()
     sessions: set[int] = set()
     while at <= last:
@@ -115,10 +120,10 @@ def _put_records(to: Environment, batch: dict[int, bytes]) -> None:
 
 
 def _copy_pages(store: Store, to: Environment, report: CompactReport, salvage: bool) -> None:
-    """Full pages, then differences, as they are stored."""
+    """Copy the full pages, then the differences, in their stored form."""
     for name in (pages.FULL, pages.DELTAS):
         last = b""
-        while batch := pages.digests(store._pages, name, last, 200):
+        while batch := pages.digests(store._pages, name, last, _BATCH_PAGES):
             whole = []
             for digest in batch:
                 try:

@@ -1,21 +1,22 @@
-"""Pages stored as differences from the page they replace, where that pays.
+"""Pages stored as differences from the page that they replace, where that pays.
 
-There are two forms.  *Planes*: XOR with the base, the bytes of each item put into planes, then compressed:
-neighbouring values that changed little have equal high bytes, so the high planes become nearly all zero.
-Measured on Adam training, bfloat16 parameters at a small learning rate shrink 21 times, float32 state 1.2
-to 2 times, at a third to a half of the speed of a plain write.  *Rows*: the rows that changed, as they are
-now, with their numbers, for tensors of which a step touches few rows, as embeddings under a sparse optimizer
-(Check-N-Run, NSDI 2022, section 5.1): no compression, so it costs a comparison and a small copy.
+There are two forms.  *Planes*: the page is XORed with its base, the k-th bytes of all items are put together as a
+plane, and the planes are compressed.  Items that changed little have the same high bytes as before, so the high
+planes become nearly all zero.  Measured on Adam training, bfloat16 parameters at a small learning rate shrink 21
+times, float32 state 1.2 to 2 times, at a third to a half of the speed of a plain write.  *Rows*: the rows that
+changed, as they are now, with their numbers, for tensors of which a step changes few rows, for instance embeddings
+under a sparse optimizer (Check-N-Run, NSDI 2022, section 5.1).  Nothing is compressed, so rows cost a comparison
+and a small copy.
 
     +-------+----------+-------+---+------------+-----------+-------+
     | codec | itemsize | depth | 0 | length 4   | base 16   | body  |
     +-------+----------+-------+---+------------+-----------+-------+
 
-A difference is never faster to write than nothing, it saves space: it is taken only if it halves the page
-at least, or, of items of two bytes, saves a fifth.  Half of a bfloat16 is sign and exponent, so even where
-every item changed its planes are 0.6 to 0.7 of the page, and for the same reason so are the planes of the
-page alone: those are planes over a page of zeros.  ``depth`` counts the differences down to a full page; it
-is bounded, as reading applies them all.
+Writing a difference is never faster than writing the page; it saves space.  So it is stored only if it has at most
+half the size of the page, or for planes of items of two bytes at most four fifths.  Half of a bfloat16 is sign and
+exponent, so its planes are 0.6 to 0.7 of the page even where every item changed.  For the same reason the planes
+of such a page alone are smaller than the page; these are stored as planes over a page of zeros.  ``depth``
+counts the differences down to a full page; it is bounded, because reading applies them all.
 Which form is tried for which page is the caller's choice (see `lineage`).
 """
 
@@ -31,11 +32,11 @@ from typing import Any, Final
 import numpy as np
 
 HEADER: Final = struct.Struct(">BBBxI16s")
-ROWS_HEAD: Final = struct.Struct(">III")  # a row's bytes, of those the first's that lie before, rows here
-MAX_DEPTH: Final = 6
-WORTH: Final = 0.5
-WORTH_IN_PAIRS: Final = 0.8  # for planes of items of two bytes
-SAMPLE: Final = 16 << 10
+ROWS_HEAD: Final = struct.Struct(">III")  # bytes of a row, bytes of the first row on the page before, rows
+MAX_DEPTH: Final = 6  # differences down to a full page
+MAX_SHARE: Final = 0.5  # of the page's size that a difference may have
+MAX_SHARE_OF_PAIRS: Final = 0.8  # the same for planes of items of two bytes
+SAMPLE_BYTES: Final = 16 << 10
 ZLIB, ZSTD, ROWS = 1, 2, 3
 _NUMBER: Final = np.dtype(">u4")
 _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -49,7 +50,7 @@ def _optional(name: str) -> Any:
         return None
 
 
-zstandard: Final = _optional("zstandard")  # without it zlib does the work, more slowly
+zstandard: Final = _optional("zstandard")  # without it zlib is used, which is slower
 
 
 class NotADelta(Exception):  # noqa: N818 - internal: it becomes CorruptPage
@@ -57,39 +58,39 @@ class NotADelta(Exception):  # noqa: N818 - internal: it becomes CorruptPage
 
 
 def encode_planes(page: Any, base: Any, digest: bytes, base_depth: int, itemsize: int) -> bytes | None:
-    """A page as planes over another of the same length; None where it does not pay."""
+    """A page as planes over its base, a page of the same length; None if that does not pay."""
     if not _possible(page, base, base_depth) or not 1 <= itemsize <= 16:
         return None
     if len(page) % itemsize:
         itemsize = 1
-    worth = WORTH_IN_PAIRS if itemsize == 2 else WORTH
+    max_share = MAX_SHARE_OF_PAIRS if itemsize == 2 else MAX_SHARE
     changed = np.frombuffer(page, np.uint8) ^ np.frombuffer(base, np.uint8)
-    sample = changed[: SAMPLE - SAMPLE % itemsize]
-    if len(page) > 2 * SAMPLE and len(_compress(_planes(sample, itemsize))) > worth * len(sample):
+    sample = changed[: SAMPLE_BYTES - SAMPLE_BYTES % itemsize]
+    if len(page) > 2 * SAMPLE_BYTES and len(_compress(_planes(sample, itemsize))) > max_share * len(sample):
         return None
     compressed = _compress(_planes(changed, itemsize))
-    if len(compressed) > worth * len(page):
+    if len(compressed) > max_share * len(page):
         return None
     codec = ZLIB if zstandard is None else ZSTD
     return HEADER.pack(codec, itemsize, base_depth + 1, len(page), digest) + compressed
 
 
 def encode_rows(page: Any, base: Any, digest: bytes, base_depth: int, row: int, lead: int) -> bytes | None:
-    """A page as the rows that differ from another's; None where it does not pay.
+    """A page as the rows that differ from its base's; None if that does not pay.
 
-    ``row`` is the length of a row in bytes, ``lead`` how many bytes of the page's first row lie on the page
-    before: a page's end is seldom a row's.
+    ``row`` is the length of a row in bytes.  ``lead`` is the number of bytes of the page's first row that lie on the
+    page before: pages seldom end where rows end.
     """
     if not _possible(page, base, base_depth) or not 0 <= lead < row or row > len(page):
         return None
     unit = math.gcd(row, lead, len(page), 8)  # words of so many bytes lie in one row each
     kind = np.dtype(f"u{unit}")
     different = np.frombuffer(page, kind) != np.frombuffer(base, kind)
-    if np.count_nonzero(different) * unit > WORTH * len(page):
+    if np.count_nonzero(different) * unit > MAX_SHARE * len(page):
         return None
     rows = (np.flatnonzero(different) * unit + lead) // row
     numbers = rows[np.concatenate(([True], rows[1:] != rows[:-1]))] if len(rows) else rows
-    if len(numbers) * (row + _NUMBER.itemsize) > WORTH * len(page):
+    if len(numbers) * (row + _NUMBER.itemsize) > MAX_SHARE * len(page):
         return None
     head = HEADER.pack(ROWS, 1, base_depth + 1, len(page), digest)
     now = _Rows(np.frombuffer(page, np.uint8), row, lead)
@@ -99,7 +100,7 @@ def encode_rows(page: Any, base: Any, digest: bytes, base_depth: int, row: int, 
 
 
 def head(data: bytes) -> tuple[int, bytes]:
-    """Depth and base of a stored difference."""
+    """Depth of a stored difference, and the digest of its base.  Raises `NotADelta`."""
     if len(data) < HEADER.size:
         raise NotADelta("it is shorter than its head")
     _, _, depth, _, base = HEADER.unpack_from(data)
@@ -109,10 +110,10 @@ def head(data: bytes) -> tuple[int, bytes]:
 
 
 def apply(data: bytes, page: bytearray) -> None:
-    """Make of a difference's base, in place, the page that it stands for."""
+    """Turn ``page``, a copy of the base, into the page that the difference stands for.  Raises `NotADelta`."""
     codec, itemsize, _, length, _ = HEADER.unpack_from(data)
     if length != len(page) or not itemsize or length % itemsize:
-        raise NotADelta(f"a difference for {length} bytes, its base has {len(page)}")
+        raise NotADelta(f"a difference for {length} bytes from a base of {len(page)}")
     into = np.frombuffer(page, np.uint8)
     if codec == ROWS:
         _apply_rows(data, into)
@@ -136,11 +137,11 @@ def _apply_rows(data: bytes, page: _Bytes) -> None:
 
 
 class _Rows:
-    """A page as rows, of which the first and the last may lie partly on other pages.  Row numbers ascend."""
+    """A page as rows; the first and the last may lie partly on other pages.  Row numbers are given ascending."""
 
     def __init__(self, page: _Bytes, row: int, lead: int) -> None:
         self._page, self._row, self._lead = page, row, lead
-        self._first = 1 if lead else 0  # the first that lies on this page wholly
+        self._first = 1 if lead else 0  # the first row that lies wholly on this page
         start = self._first * row - lead
         whole = (len(page) - start) // row
         self._whole = page[start : start + whole * row].reshape(whole, row)
@@ -149,7 +150,7 @@ class _Rows:
         return -(-(self._lead + len(self._page)) // self._row)
 
     def get(self, numbers: _Numbers) -> bytes:
-        """Rows one after the other; where one lies on another page it is zero."""
+        """The rows one after the other; bytes that lie on other pages are zero."""
         rows = np.zeros((len(numbers), self._row), np.uint8)
         low, high = self._inner(numbers)
         rows[low:high] = self._whole[numbers[low:high] - self._first]
@@ -168,14 +169,14 @@ class _Rows:
             self._page[here] = rows[i, there]
 
     def _inner(self, numbers: _Numbers) -> tuple[int, int]:
-        """Between which positions lie the numbers of whole rows; at most one is outside at either end."""
+        """The range of positions in ``numbers`` whose rows are whole; at most one lies outside at each end."""
         if not len(numbers):
             return 0, 0
-        behind = numbers[-1] >= self._first + len(self._whole)
-        return int(numbers[0] < self._first), len(numbers) - int(behind)
+        beyond = numbers[-1] >= self._first + len(self._whole)
+        return int(numbers[0] < self._first), len(numbers) - int(beyond)
 
     def _edge(self, number: int) -> tuple[slice, slice]:
-        """Where a row's bytes are on the page, and which of the row's they are."""
+        """Where the bytes of a partial row are on the page, and where they are in the row."""
         start = number * self._row - self._lead
         low, high = max(start, 0), min(start + self._row, len(self._page))
         return slice(low, high), slice(low - start, high - start)
@@ -197,7 +198,7 @@ def _compress(data: bytes) -> bytes:
 
 
 def _decompress(codec: int, data: bytes, length: int) -> bytes:
-    """At most ``length`` bytes, whatever the data says."""
+    """Decompress to exactly ``length`` bytes, without reading more.  Raises `NotADelta`."""
     tools: dict[int, Callable[[], bytes]] = {ZLIB: lambda: zlib.decompressobj().decompress(data, length)}
     if zstandard is not None:
         tools[ZSTD] = lambda: zstandard.ZstdDecompressor().stream_reader(data).read(length)

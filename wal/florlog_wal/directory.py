@@ -1,6 +1,6 @@
-"""The store directory: manifest, writer lock, and what lies under it.
+"""The store directory: its manifest, the writer's lock, and the names in it.
 
-    FLORLOG     the manifest: three lines of text, the format version and LMDB's engine; written last, so a
+    FLORLOG     the manifest: three lines of text with the format version and LMDB's engine; written last, so a
                 directory with a manifest is a whole store
     lock        the writer's advisory lock; its text names the holder
     log/        LMDB environment of the records
@@ -8,9 +8,9 @@
     end         the last LSN at the last clean close: a log that ends before it has lost records
     tail.0, .1  the log tail of the last writer, until it closes
 
-The lock is an open-file-description lock: it belongs to the open file and not to the process, so two Stores
-of one process exclude each other too, and asking who holds it takes nothing.  It goes with the holder's
-death.  LMDB has a writer lock of its own, which would only hang where this one names the holder.
+The lock is an open-file-description lock.  It belongs to the open file and not to the process, so two Stores
+of one process exclude each other too, and one can ask who holds it without taking it.  It ends when the holder
+dies.  LMDB has a writer lock of its own, but a second writer would hang there; this lock names the holder.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux
 
 
 def read_manifest(path: Path) -> None:
-    """Check that a directory holds a store of a format we know."""
+    """Check that a directory is a store of a known format.  Raises `NotAStore` or `UnsupportedFormat`."""
     try:
         text = (path / MANIFEST).read_text("utf-8")
     except (FileNotFoundError, NotADirectoryError):
@@ -69,7 +69,7 @@ def read_manifest(path: Path) -> None:
 
 
 def write_manifest(path: Path) -> None:
-    """Make a directory a store, atomically and durably."""
+    """Turn a directory into a store, atomically and durably."""
     sync_directory(path / LOG)
     sync_directory(path / PAGES)
     sync_directory(path)
@@ -89,7 +89,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make the directory if it is missing; refuse one that holds other things."""
+    """Make the directory if it is missing.  Raises `NotAStore` if it has other things in it."""
     path.mkdir(parents=True, exist_ok=True)
     names = {entry.name for entry in path.iterdir()}
     if MANIFEST not in names and names - _OURS:
@@ -97,9 +97,9 @@ def make_directory(path: Path) -> None:
 
 
 def clear_unfinished(path: Path) -> bool:
-    """Remove what a writer left that died before the manifest; whether the store is still to be made.
+    """Remove what a writer left that died before it wrote the manifest; whether the store is still to be made.
 
-    Called with the writer's lock held, so that nobody is making it at this moment.
+    The caller holds the writer's lock, so nobody is making the store at this moment.
     """
     if (path / MANIFEST).exists():
         return False
@@ -109,18 +109,18 @@ def clear_unfinished(path: Path) -> bool:
 
 
 def seal(data: bytes) -> bytes:
-    """A checksum for the small things that have no record around them."""
+    """The 8-byte checksum of the small things that are not in a record."""
     return xxhash.xxh3_64_digest(data)
 
 
 def write_end(path: Path, lsn: int) -> None:
-    """Note the last LSN at a clean close."""
+    """Write down the last LSN at a clean close."""
     text = f"{lsn}\n".encode()
     _replace(path / END, text + seal(text).hex().encode() + b"\n")
 
 
 def read_end(path: Path) -> int:
-    """The last LSN at the last clean close; 0 if there was none."""
+    """The last LSN at the last clean close; 0 if there was none.  Raises `CorruptStore`."""
     try:
         text = (path / END).read_bytes()
     except FileNotFoundError:
@@ -141,9 +141,9 @@ def sync_directory(path: Path) -> None:
 
 
 def refuse_network(path: Path) -> None:
-    """Raise `NetworkFilesystem` if the path lies on one, unless the environment allows it.
+    """Raise `NetworkFilesystem` if the path lies on one, unless the variable `ALLOW_NETWORK` is "1".
 
-    The environment's word is for programs that open stores and do not pass the choice on.
+    The variable is for programs that open stores without offering the choice.
     """
     kind = filesystem(path)
     if kind in _NETWORK and os.environ.get(ALLOW_NETWORK) != "1":
@@ -151,7 +151,7 @@ def refuse_network(path: Path) -> None:
 
 
 def filesystem(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
-    """The type of the file system under a path; "" where the system does not tell."""
+    """The type of the file system that a path lies on; "" where the system does not say."""
     try:
         text = mountinfo.read_text("utf-8", "surrogateescape")
     except OSError:
@@ -172,7 +172,7 @@ class LockHolder:
 
     pid: int
     host: str
-    since: float
+    since: float  # Unix seconds
 
 
 class WriterLock:
@@ -194,14 +194,14 @@ class WriterLock:
         os.pwrite(self._fd, text.encode(), 0)
 
     def release(self) -> None:
-        """Let go; in a forked child this closes the child's copy only, and the parent keeps the lock."""
+        """Release it; in a forked child this closes only the child's copy, and the parent keeps the lock."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 def lock_holder(path: Path) -> LockHolder | None:
-    """Who holds the writer's lock now; None if nobody."""
+    """Who holds the writer's lock now; None if nobody does."""
     try:
         fd = os.open(path / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -214,6 +214,6 @@ def lock_holder(path: Path) -> LockHolder | None:
         fields = json.loads(os.pread(fd, 4096, 0))
         return LockHolder(int(fields["pid"]), str(fields["host"]), float(fields["since"]))
     except (ValueError, KeyError, TypeError):
-        return LockHolder(0, "?", 0.0)  # taken this instant, its name not yet written
+        return LockHolder(0, "?", 0.0)  # taken this instant, the name not yet written
     finally:
         os.close(fd)

@@ -1,21 +1,21 @@
-"""LMDB environments, handled by what they are known to do.
+"""LMDB environments, with LMDB's known dangers handled.
 
-* One process may open an environment once only (py-lmdb refuses more), so all Stores of a process share it
-  through a registry by real path, with a count.  If the first was opened for reading and a writer comes,
-  the environment is opened again for both.
-* A full map aborts the whole transaction.  So a write is a function: it is run again after the map has
-  doubled.  Only the store's writer grows it; readers of other processes see MapResized and adopt the size.
-  Resizing kills open transactions of the process, hence `_Gate`: it waits until none is open.  A resize that
-  fails has closed the map, so the environment is opened again.
-* A reader killed inside a transaction leaves its slot, which keeps pages from reuse: slots of the dead are
-  cleared when a writer opens, and when slots run out.
-* Reading does not go through the engine, which trusts its file (see `btree`); a reader only holds the
-  engine's slot for its snapshot, so that a writer elsewhere does not reuse the pages under it.
-* The engine trusts its file.  What could be a signal, or overwrite what is in use, is refused before (see
-  `filecheck`).
-* An environment must not cross a fork.  In the child every use raises `Forked`, and the handle is leaked on
+* A process may open an environment only once (py-lmdb refuses more), so all Stores of a process share it
+  through a registry by real path, with a count.  If it was opened for reading and a writer comes, it is opened
+  again for both.
+* A full map aborts the whole transaction.  So a write is a function, which is run again after the map has
+  doubled.  Only the store's writer grows the map; readers of other processes get MapResized and adopt the size.
+  Resizing kills open transactions of the process, so `_Gate` waits until none is open.  A resize that fails
+  has closed the map; then the environment is opened again.
+* A reader that is killed inside a transaction leaves its slot, which keeps pages from being reused.  Slots of
+  dead processes are cleared when a writer opens the environment, and when slots run out.
+* Reads bypass the engine, because it trusts its file (see `btree`).  A reader only holds the engine's slot for
+  its snapshot, so that a writer elsewhere does not reuse the snapshot's pages.
+* Because the engine trusts its file, whatever could raise a signal or overwrite pages in use is refused before
+  the engine sees it (see `filecheck`).
+* An environment must not cross a fork.  In the child every use raises `Forked`.  The handle is leaked on
   purpose, because closing it there would run LMDB's exit code on the parent's lock file.
-* Read-only media cannot hold LMDB's lock file; there nobody writes either, so no engine is needed.
+* LMDB's lock file cannot be written on read-only media.  Nobody writes there either, so no engine is needed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -36,14 +37,14 @@ from florlog_wal.filecheck import check_file, check_structure
 
 T = TypeVar("T")
 _UNREADABLE: Final = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError, lmdb.NotFoundError)
-_READERS: Final = 1024
+_MAX_READERS: Final = 1024
 
 _registry: dict[str, Environment] = {}
 _registry_lock = threading.Lock()
 
 
 class _Gate:
-    """Many pass at once, or one alone with nobody inside."""
+    """Lets many in at once, or one alone while nobody else is inside."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -121,7 +122,7 @@ class Environment:
         options: dict[str, Any] = {"lib_version": 0} if _HAS_ENGINES else {}
         try:
             env = lmdb.open(
-                str(self.path), map_size=self._map_size, max_dbs=len(self._names), max_readers=_READERS,
+                str(self.path), map_size=self._map_size, max_dbs=len(self._names), max_readers=_MAX_READERS,
                 readonly=not self._writable, create=self._writable, **options,
             )  # fmt: skip
         except _UNREADABLE as error:
@@ -142,7 +143,7 @@ class Environment:
         return env
 
     def _close(self) -> None:
-        """Close what is open; also what an `_open` that failed has left."""
+        """Close whatever is open, also after an `_open` that failed."""
         if self._env is not None:
             self._env.close()
         fd, self._fd = self._fd, -1
@@ -160,9 +161,10 @@ class Environment:
 
     @contextmanager
     def read(self) -> Iterator[Snapshot]:
-        """What is committed now.  Keep it short: it holds old pages, and a growing map waits for its end.
+        """What is committed now.  Keep it short: it keeps old pages from reuse, and a growing map waits for it.
 
-        `Damage` inside the block becomes `CorruptStore`, unless the caller makes something better of it.
+        Raises `Forked`, `TooManyReaders` or `StoreFailed`.  `Damage` inside the block becomes `CorruptStore`, unless
+        the caller turns it into an error that says more.
         """
         if self.forked:
             raise Forked(str(self.path))
@@ -202,7 +204,10 @@ class Environment:
                 self._gate.leave()
 
     def write(self, work: Callable[[Any], T]) -> T:
-        """Run ``work`` in a durable write transaction; it is run again if the map has to grow."""
+        """Run ``work`` in a durable write transaction, and again if the map has to grow.
+
+        Raises `Forked` or `StoreFailed`.
+        """
         if self.forked:
             raise Forked(str(self.path))
         while True:
@@ -243,7 +248,7 @@ class Environment:
             self._env.set_mapsize(0)
 
     def reopen(self) -> None:
-        """Open anew: after a failed meta write LMDB refuses everything until then."""
+        """Close and open again: after a failed write of the meta page LMDB refuses everything until then."""
         with self._gate.alone():
             self._close()
             self._open()
@@ -253,7 +258,7 @@ class Environment:
             self._close()
 
     def disown(self) -> None:
-        """In a forked child: never touch it, never let it be closed."""
+        """In a forked child: never use it, and never let it be closed."""
         self.forked = True
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._env))
 
@@ -267,11 +272,12 @@ def acquire(
     writable: bool,
     create: bool = False,
 ) -> Environment:
-    """The process's environment at a path; `release` it after use.
+    """The process's environment at a path, with a map of at least ``map_size`` bytes; `release` it after use.
 
-    ``growing`` is the database to which keys are added at the end only.  The environment is made only with
-    ``create``: elsewhere a missing file is a loss, not a beginning.
+    ``growing`` is the database to which keys are added only at the end.  The environment is made only with
+    ``create``: otherwise a missing file is a loss, and raises `CorruptStore`.
     """
+    _watch_forks()
     key = os.path.realpath(path)
     with _registry_lock:
         env = _registry.get(key)
@@ -315,11 +321,14 @@ def _has_engines() -> bool:
 _HAS_ENGINES: Final = _has_engines()
 
 
-def _after_fork_in_child() -> None:
+@cache
+def _watch_forks() -> None:
+    """Let forked children disown the environments: from the first use on, because importing has no side effects."""
+    os.register_at_fork(after_in_child=_disown_all)
+
+
+def _disown_all() -> None:
     global _registry_lock
     _registry_lock = threading.Lock()  # the parent's may have been held by a thread that is not here
     for env in _registry.values():
         env.disown()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

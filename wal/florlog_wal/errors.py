@@ -1,8 +1,8 @@
 """What can go wrong with a store, as classes with fields.
 
 Every message is one line: what is wrong, then what to do next.  A caller that only wants to know "is it
-the log's fault" catches `WalError`.  Nothing here is raised for a torn tail: the first invalid frame at
-the end of a log is its normal end, not an error.
+the log's fault" catches `WalError`.  Nothing here is raised for a torn tail: the first invalid tail frame is
+the normal end of a log, not an error.
 """
 
 # The names say what happened, as the standard library's StopIteration does.
@@ -16,7 +16,7 @@ class WalError(Exception):
 
 
 class NotAStore(WalError):
-    """The path does not hold a store."""
+    """There is no store at the path."""
 
     def __init__(self, path: str, detail: str) -> None:
         self.path, self.detail = path, detail
@@ -28,7 +28,9 @@ class UnsupportedFormat(WalError):
 
     def __init__(self, found: str, supported: str) -> None:
         self.found, self.supported = found, supported
-        super().__init__(f"the store has format {found}, this florlog reads {supported}: use what wrote it")
+        super().__init__(
+            f"the store has format {found}, this florlog reads {supported}: use the version that wrote it"
+        )
 
 
 class NetworkFilesystem(WalError):
@@ -52,7 +54,7 @@ class StoreLocked(WalError):
 
 
 class TooManyReaders(WalError):
-    """All of LMDB's reader slots are taken by processes that live."""
+    """All of LMDB's reader slots are taken by living processes."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -86,7 +88,7 @@ class Forked(WalError):
 
 
 class LogStopped(WalError):
-    """The log cannot be written any more; what is durable stays readable."""
+    """The log cannot be written any more; durable records stay readable."""
 
     def __init__(self, reason: str, durable_lsn: int) -> None:
         self.reason, self.durable_lsn = reason, durable_lsn
@@ -116,7 +118,7 @@ class CorruptRecord(WalError):
 
 
 class NoSuchRecord(WalError, LookupError):
-    """The log does not reach, or no longer holds, an LSN."""
+    """The log does not reach an LSN, or no longer contains it."""
 
     def __init__(self, lsn: int, first: int, last: int) -> None:
         self.lsn, self.first, self.last = lsn, first, last
@@ -132,7 +134,7 @@ class CorruptPage(WalError):
 
 
 class MissingPage(WalError, LookupError):
-    """No page has a digest."""
+    """No page has the digest."""
 
     def __init__(self, digest: bytes) -> None:
         self.digest = digest
@@ -140,7 +142,7 @@ class MissingPage(WalError, LookupError):
 
 
 class CorruptStore(WalError):
-    """A file of the store is damaged as a whole: shorter than it says, or not LMDB's."""
+    """A file of the store is damaged as a whole: shorter than it says, or not a file of LMDB."""
 
     def __init__(self, path: str, detail: str) -> None:
         self.path, self.detail = path, detail
@@ -148,15 +150,15 @@ class CorruptStore(WalError):
 
 
 class StoreFailed(WalError):
-    """The operating system refused something, as EIO or ENOSPC; what is committed is not harmed."""
+    """The operating system refused something (EIO, ENOSPC); committed records are not harmed."""
 
     def __init__(self, path: str, reason: str) -> None:
         self.path, self.reason = path, reason
-        super().__init__(f"{path}: {reason}: see to the disk, then try again")
+        super().__init__(f"{path}: {reason}: check the disk, then try again")
 
 
 class Unencodable(WalError, TypeError):
-    """A value has a type that the log does not hold."""
+    """A value has a type that the log does not take."""
 
     def __init__(self, type_name: str, where: str) -> None:
         self.type_name, self.where = type_name, where

@@ -1,10 +1,10 @@
-"""The fields of each record type: how they become msgpack objects, and how they are checked coming back.
+"""The fields of each record type: how they become msgpack objects, and how they are checked on the way back.
 
-A field kind is a pair of functions: to what msgpack packs, and back.  Both check the type exactly, so what
-is written can be read, and what is read could have been written.  A logged value that is a container comes
+A field kind is a pair of functions: to an object that msgpack packs, and back.  Both check the type exactly, so
+what is written can be read, and what is read could have been written.  A logged value that is a container comes
 as an extension object (see `values`); msgpack's own arrays are only the structure of a record.
 
-The commit, which is nearly every record, is written out by hand in both directions.
+Nearly every record is a commit, so both directions of it are written out by hand.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _lift_dict(value: Any) -> Any:
 
 
 def box(code: int, payload: bytes) -> tuple[Any]:
-    """A value that came as an extension, in a 1-tuple: so a field can tell it from msgpack's own list."""
+    """A value that came as an extension, in a 1-tuple, which distinguishes it from msgpack's own list."""
     return (lift_extension(code, payload),)
 
 
@@ -150,6 +150,7 @@ FIELDS: Final[dict[type[Record], tuple[_Field, ...]]] = {
 
 
 def encode_fields(record: Record) -> bytes:
+    """A record's payload.  Raises `Unencodable`, which names the field."""
     kinds = FIELDS.get(type(record))
     if kinds is None:
         raise Unencodable(type(record).__name__, "the place of a record")
@@ -173,11 +174,11 @@ def _decoder(cls: type[Record]) -> Callable[[Any], Record]:
     return build
 
 
-# -- the commit, which is nearly every record ----------------------------------------------------------
+# -- the commit: nearly every record is one -------------------------------------------------------------
 
 
 def encode_commit(record: Commit) -> bytes:
-    """`encode_fields` unrolled: this runs on the training thread, once an iteration."""
+    """`encode_fields` unrolled: it runs on the training thread, once an iteration."""
     try:
         flat: list[Any] = []
         for statement, name, value in record.values:
@@ -223,13 +224,14 @@ def _decode_commit(fields: Any) -> Commit:
         values: LoggedValues = ((statement, name, value),)
     else:
         values = _lift_values(flat)
-    return _CommitCodec(loop, index, segment, values, seconds, rng, data, state, left)  # type: ignore[return-value]
+    return _UnfrozenCommit(loop, index, segment, values, seconds, rng, data, state, left)  # type: ignore[return-value]
 
 
-class _CommitCodec:
-    """A frozen dataclass fills its fields through object.__setattr__, which is a third of the time of a scan.
+class _UnfrozenCommit:
+    """A `Commit` whose fields are set directly.
 
-    This has the same slots, fills them directly, and then becomes the frozen class.
+    A frozen dataclass sets them through object.__setattr__, which takes a third of the time of a scan.  This class
+    has the same slots, sets them, and then becomes the frozen class.
     """
 
     __slots__ = ("data", "index", "left", "loop", "rng", "seconds", "segment", "state", "values")

@@ -1,15 +1,15 @@
-"""Whether an LMDB file may be trusted: by its engine, which checks nothing, and as the newest there is.
+"""Whether an LMDB file can be given to the engine, which checks nothing, and whether its newest tree is the newest.
 
-* A file shorter than its meta page says would be SIGBUS when the engine maps it.
+* If a file is shorter than its meta page says, the engine maps more than there is, which is SIGBUS.
 * Trees of earlier transactions lie in the file whole until their pages are used again, so a flipped bit in
-  the root's page number may lead to one and hide commits.  But each transaction notes the pages that it
-  replaces, so the root of an earlier tree is among the free pages.  (Where a transaction's number has rotted,
+  the root's page number may lead to one and hide commits.  But each transaction lists the pages that it
+  replaces, so the root of an earlier tree is among the free pages.  (For a flipped bit in a transaction's number
   see `log.unlisted`.)
 * A flipped bit in a page that the engine changes may make it write outside of the page, or over pages that
-  are in use.  So before it may write, the pages that it will walk over are checked: every node lies in its
-  page, next to the other, every child in the file, and no page of a tree among the free ones.
+  are in use.  So before it may write, the pages that it will walk over are checked: every node lies inside its
+  page and overlaps no other, every child lies in the file, and no page of a tree is free.
 
-bbolt has the same as `bolt check`.  What the nodes hold is not looked at: that has checksums of its own.
+bbolt has the same as `bolt check`.  The contents of nodes are not checked here: they have checksums of their own.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from florlog_wal.btree import BRANCH, LEAF, BTree, Damage, Snapshot, read_metas
 
 _BIG: Final = 1
 _NODE_HEAD: Final = 8
-_FIRST_PAGE: Final = 2  # behind the meta pages
+_FIRST_PAGE: Final = 2  # after the meta pages
 
 
 def check_file(fd: int) -> None:
-    """Refuse a file that was cut off, or whose newest tree is an older one; beside a live writer too."""
+    """Raise `Damage` for a file that was cut off, or that leads to an older tree; works while a writer is at work."""
     metas = read_metas(fd)
     newest = max(metas, key=lambda meta: meta.txn)
     free: list[tuple[int, Any]] = []
@@ -37,12 +37,12 @@ def check_file(fd: int) -> None:
             raise Damage(f"the root of transaction {newest.txn} is a page that was freed")
     except (Damage, LookupError):
         if read_metas(fd) == metas:
-            raise  # else a live writer took pages away meanwhile, and it has seen the file sound
+            raise  # otherwise a live writer reused pages meanwhile; it found the file sound when it opened it
     newest = max(read_metas(fd), key=lambda meta: meta.txn)
     last, size = newest.last_page, os.fstat(fd).st_size
     if size < (last + 1) * newest.page_size:
         freed = {page for _, pages in free for page in pages}
-        while last in freed:  # taken and freed again in one transaction: LMDB never wrote it
+        while last in freed:  # taken and freed in one transaction: LMDB never wrote it
             last -= 1
     need = (last + 1) * newest.page_size
     if size < need:
@@ -52,9 +52,9 @@ def check_file(fd: int) -> None:
 def check_structure(snapshot: Snapshot, growing: str = "") -> None:
     """Raise `Damage` if the engine could go wrong on the trees of a snapshot, which must be the newest.
 
-    Of the tree ``growing``, to which keys are added at the end only, no leaf is read but the last.
+    Of the tree ``growing``, to which keys are added only at the end, only the last leaf is read.
     """
-    used: list[tuple[int, int]] = []  # the first page and the number of pages
+    used: list[tuple[int, int]] = []  # first page, number of pages
     _check_tree(snapshot, snapshot.meta.free, used)
     _check_tree(snapshot, snapshot.meta.main, used)
     for name in snapshot.names():
@@ -88,7 +88,7 @@ def _check_tree(
 
 
 def _children(snapshot: Snapshot, number: int) -> list[int]:
-    """The pages below a branch page, which is sound."""
+    """The pages below a branch page.  Raises `Damage` if it is not sound."""
     page, at = _nodes(snapshot, number, BRANCH)
     low, high, top, key = (page[at + i].astype(np.uint64) for i in range(4))
     _check_packed(page, number, at, key)
@@ -97,7 +97,7 @@ def _children(snapshot: Snapshot, number: int) -> list[int]:
 
 
 def _large_values(snapshot: Snapshot, number: int) -> list[tuple[int, int]]:
-    """The pages that the large values of a leaf page take, which is sound."""
+    """First page and number of pages of each large value of a leaf page.  Raises `Damage` if it is not sound."""
     page, at = _nodes(snapshot, number, LEAF)
     low, high, flags, key = (page[at + i].astype(np.uint64) for i in range(4))
     size = low | high << np.uint64(16)
@@ -122,7 +122,7 @@ def _nodes(snapshot: Snapshot, number: int, kind: int) -> tuple[Any, Any]:
 
 
 def _check_packed(page: Any, number: int, at: Any, contents: Any) -> None:
-    """Nodes fill a page's end without a gap: that any of them reached outside would show."""
+    """Raise `Damage` unless the nodes fill the end of the page without a gap: then none reaches outside."""
     order = np.argsort(at)
     starts = 2 * at[order].astype(np.uint64)
     ends = starts + (_NODE_HEAD + contents[order] + 1) // 2 * 2

@@ -1,15 +1,15 @@
-"""Space, by policy: whole runs go, or the images of those that stay are thinned; then pages nobody names.
+"""Space by policy: whole runs are removed, or images of the remaining ones; then pages that nothing names.
 
-What is removed goes in an order that a crash may cut anywhere.  First the records: a run with all its
-sessions, one transaction each, or an image's CheckpointEnd, which makes the image unreachable.  The LSNs
-that go are noted as removed ranges in the same transaction, so the log stays dense but for what it says is
-gone.  Then pages: marked from the records that are left, swept what is not marked.  A crash in between
-leaves pages too many, which the next gc finds; never a record that names a page too few.
+The order of removal is such that a crash may cut it off anywhere.  Records go first: a run with all its sessions,
+one transaction for each, or the CheckpointEnd of an image, which makes the image unreachable.  The same transaction
+writes the LSNs down as removed ranges, so every missing LSN is either in such a range or lost.  Then pages go:
+those that the remaining records need are marked, all others are swept.  A crash in between leaves pages too many,
+which the next gc finds, and never a record that names a missing page.
 
-A run is removed whole, its resumes and replays with it, because a resumed session continues from an image
-of an earlier one: so the log is never cut where a kept image needs it.  Thinning keeps a session's first and
-last image and those that another continues from, and drops others while the redo between neighbours, in
-recorded seconds, stays within a bound.
+A run is removed whole, with its resumes and replays, because a resumed session continues from an image of an earlier
+one.  So the log is never cut where a kept image needs it.  Thinning keeps the first and last image of a session and
+those from which another session continues, and drops others while the redo between neighbours, in recorded
+seconds, stays within a bound.
 
 LMDB's file does not shrink; freed space is used again.  `compact` makes a small copy.
 """
@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from florlog_wal import log, pages
 from florlog_wal.codec import lsn_key
@@ -30,12 +30,12 @@ from florlog_wal.store import Store
 from florlog_wal.tables import decode_table
 
 References = Callable[[Entry], Iterable[bytes]]
-_SWEEP: int = 10_000
+_SWEEP_PAGES: Final = 10_000  # in one transaction
 
 
 @dataclass(slots=True)
 class GcReport:
-    """What `gc` removed, or with ``dry_run`` would remove."""
+    """What `gc` removed, or with ``dry_run`` would remove.  The bytes are those of pages."""
 
     runs: list[str] = field(default_factory=list)
     records: int = 0
@@ -57,12 +57,16 @@ class _StoredImage:
 
 @dataclass(slots=True)
 class _Contents:
-    """What the log holds, as far as space goes."""
+    """What the log contains, as far as space is concerned."""
 
-    runs: dict[str, list[int]] = field(default_factory=dict)  # run id -> its sessions, oldest run first
-    fixed: dict[str, set[bytes]] = field(default_factory=dict)  # pages of a run that no thinning frees
+    runs: dict[str, list[int]] = field(
+        default_factory=dict
+    )  # run id -> LSNs of its sessions, oldest run first
+    fixed: dict[str, set[bytes]] = field(default_factory=dict)  # pages of a run that thinning does not free
     images: list[_StoredImage] = field(default_factory=list)
-    resumed: set[int] = field(default_factory=set)  # images that a session continues from, by their begin
+    resumed: set[int] = field(
+        default_factory=set
+    )  # CheckpointBegin LSNs of images from which a session continues
 
 
 def gc(
@@ -78,15 +82,15 @@ def gc(
     """Remove what the policy does not keep, and every page that nothing names.
 
     ``keep_last`` keeps the newest N runs.  ``redo_bound`` thins images so that re-execution from one to the
-    next takes no longer than so many seconds.  ``budget`` thins as far as needed for the pages to fit, then
-    removes runs, oldest first, but never the newest.  ``also`` names pages that a record needs beside its
-    sources and its table.  Takes the writer's lock: nothing may be recording.
+    next takes at most this many seconds.  ``budget`` (bytes) thins as far as needed for the pages to fit, then
+    removes runs, oldest first, but never the newest.  ``also`` names pages that a record needs in addition to its
+    sources and its table.  Takes the writer's lock, so it raises `StoreLocked` while something records.
     """
     if keep_last is not None and keep_last < 1:
         raise ValueError(f"keep_last is {keep_last}: at least one run stays")
     with Store.open(path, mode="w", allow_network=allow_network) as store:
         with store._log.read() as snapshot:
-            check_structure(snapshot)  # to the end: a writer has looked at the log's last leaf only
+            check_structure(snapshot)  # the whole log: opening a writer checked only its last leaf
         contents = _read(store, also)
         with store._pages.read() as snapshot:
             sizes = {**dict(snapshot.sizes(pages.FULL)), **dict(snapshot.sizes(pages.DELTAS))}
@@ -137,7 +141,7 @@ def _read(store: Store, also: References) -> _Contents:
 def _choose(
     contents: _Contents, sizes: dict[bytes, int], kept: list[str], budget: int | None, bound: float | None
 ) -> tuple[list[str], list[_StoredImage]]:
-    """The runs and images that the policy keeps."""
+    """The runs and images that the policy keeps; ``bound`` in seconds, ``budget`` in bytes."""
 
     def images(runs: list[str], seconds: float | None) -> list[_StoredImage]:
         present = [image for image in contents.images if image.run in runs]
@@ -152,7 +156,7 @@ def _choose(
 
     longest = max((image.redo for image in contents.images), default=0.0)
     seconds = bound or 0.0
-    for finer in range(12, -1, -1):  # bounds that double, up to one that keeps first and last only
+    for finer in range(12, -1, -1):  # bounds that double, up to one that keeps only the first and last
         if fits(kept, chosen):
             break
         seconds = max(seconds, 1.01 * longest / 2**finer)
@@ -164,7 +168,7 @@ def _choose(
 
 
 def _thin(images: list[_StoredImage], seconds: float, resumed: set[int]) -> list[_StoredImage]:
-    """Each session's first and last image, those resumed from, and as few more as keep the bound."""
+    """Each session's first and last image, those that were resumed from, and as few others as the bound allows."""
     kept: list[_StoredImage] = []
     images = sorted(images, key=lambda image: (image.session, image.lsn))
     for i, image in enumerate(images):
@@ -181,7 +185,7 @@ def _needed(contents: _Contents, runs: list[str], images: list[_StoredImage]) ->
 
 
 def _remove(store: Store, session: int, only: int | None) -> int:
-    """Remove a session's records, or one of them, and note it; the number removed."""
+    """Remove a session's records, or only the one at LSN ``only``, and write the range down; the number removed."""
     env = store._log
     lsns = [only] if only is not None else [entry.lsn for entry in store.scan(session, session=session)]
     before = store.scan(session, only, session=session, reverse=True) if only is not None else iter(())
@@ -209,11 +213,11 @@ def _remove(store: Store, session: int, only: int | None) -> int:
 
 
 def _sweep(store: Store, digests: list[bytes]) -> None:
-    """Delete pages, so many in a transaction that none becomes large."""
+    """Delete pages, in transactions of limited size."""
     env = store._pages
-    for at in range(0, len(digests), _SWEEP):
+    for at in range(0, len(digests), _SWEEP_PAGES):
 
-        def work(txn: Any, some: list[bytes] = digests[at : at + _SWEEP]) -> None:
+        def work(txn: Any, some: list[bytes] = digests[at : at + _SWEEP_PAGES]) -> None:
             for digest in some:
                 txn.delete(digest, db=env.dbs[pages.FULL])
                 txn.delete(digest, db=env.dbs[pages.DELTAS])

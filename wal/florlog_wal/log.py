@@ -1,11 +1,11 @@
-"""The log: what the records' LMDB environment holds, and how records get into it durably.
+"""The log: what the records' LMDB environment contains, and how records get into it durably.
 
-`write_records` is the one place where records enter LMDB: a batch, the summary rows of its sessions, one
-transaction, one sync.  It takes what LMDB lacks and ignores the rest, so it can be repeated after a failure
-whose outcome is unknown.
+Records enter LMDB in one place, `write_records`: a batch and the summary rows of its sessions, in one
+transaction with one sync.  It takes the records that LMDB lacks and ignores the others, so it can be repeated
+after a failure whose outcome is unknown.
 
-LSNs are dense.  Where `gc` has removed records, a row in the ``removed`` database covers the range, so that
-a record which is missing without one is known to be lost.
+LSNs are dense.  Where `gc` has removed records, a row in the ``removed`` database covers the range.  A record
+that is missing without such a row is lost.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from florlog_wal.sessions import Summary, add_records
 RECORDS: Final = "records"
 SESSIONS: Final = "sessions"
 REMOVED: Final = "removed"
-MAP_SIZE: Final = 1 << 28
+INITIAL_MAP_BYTES: Final = 1 << 28
 
 
 def acquire(path: Path, map_size: int, *, writable: bool, create: bool = False) -> Environment:
@@ -36,10 +36,10 @@ def acquire(path: Path, map_size: int, *, writable: bool, create: bool = False) 
 
 
 def extent(snapshot: Snapshot) -> tuple[int, bool]:
-    """The last LSN in LMDB (0 for an empty log), and whether the file is of one mind about it.
+    """The last LSN in LMDB (0 for an empty log), and whether the file agrees with itself about it.
 
-    The last key and the number of entries both tell it.  Where they differ the file is damaged, and the
-    larger is taken, so that reading on finds the record that is missing.
+    The last key and the number of entries both say it.  If they differ, the file is damaged; then the larger is
+    taken, so that reading on finds the record that is missing.
     """
     gone = removed_in(snapshot)
     counted = snapshot.tree(RECORDS).entries + sum(stop - start for start, stop in gone)
@@ -64,10 +64,10 @@ def last_durable(env: Environment) -> int:
 
 
 def unlisted(env: Environment) -> dict[int, bytes]:
-    """Records of a commit that LMDB does not count, as its meta page says that it is the older one.
+    """Records of a commit that LMDB ignores, because the commit's meta page has the lower transaction number.
 
     Either a flipped bit has changed the number of one of the two transactions, or the meta page could not be
-    written, upon which LMDB puts back an earlier number.  In both cases the commit's pages were synced before,
+    written, after which LMDB puts back an earlier number.  In both cases the commit's pages had been synced,
     so its records count as those of the tail do.
     """
     found: dict[int, bytes] = {}
@@ -84,7 +84,7 @@ def unlisted(env: Environment) -> dict[int, bytes]:
 
 
 def removed_range(item: tuple[bytes, bytes]) -> tuple[int, int]:
-    """Start and stop of a removed range; the value ends in a checksum."""
+    """Start and stop of a removed range.  The value ends in a checksum; raises `CorruptRecord` if it is wrong."""
     key, value = item
     start, stop = int.from_bytes(key, "big"), int.from_bytes(value[:8], "big")
     if len(value) != 16 or value[8:] != directory.seal(key + value[:8]) or not 0 < start < stop:
@@ -93,7 +93,7 @@ def removed_range(item: tuple[bytes, bytes]) -> tuple[int, int]:
 
 
 def removed_in(snapshot: Snapshot) -> list[tuple[int, int]]:
-    """The ranges that `gc` removed, in order, each as start and stop."""
+    """The ranges that `gc` removed, in order, each as start and stop (the first LSN after it)."""
     return [removed_range(item) for leaf in snapshot.leaves(REMOVED) for item in leaf]
 
 
@@ -140,7 +140,10 @@ def _last_of(env: Environment, txn: Any, name: str) -> tuple[bytes, bytes] | Non
 
 
 def write_records(env: Environment, records: dict[int, bytes]) -> int:
-    """Put consecutive records that LMDB lacks into it, durably; the last LSN there afterwards."""
+    """Put consecutive records that LMDB lacks into it, durably; the last LSN there afterwards.
+
+    Raises `CorruptStore` if the records do not continue the log, and `CorruptRecord` if LMDB's end is damaged.
+    """
 
     def work(txn: Any) -> int:
         found, gone = _last_of(env, txn, RECORDS), _last_of(env, txn, REMOVED)
@@ -163,21 +166,26 @@ def write_records(env: Environment, records: dict[int, bytes]) -> int:
 
 
 def recover_tail(env: Environment, path: Path) -> int:
-    """Move into LMDB what a killed writer left in the tail; the last LSN afterwards."""
+    """Move the records that a killed writer left in the tail into LMDB; the last LSN afterwards.
+
+    Raises `CorruptRecord` if the log ends before the floor of the tail.
+    """
     last = last_durable(env)
     reader = tail.TailReader(path)
-    left = tail.following({**unlisted(env), **reader.frames(last)}, last)
+    left = tail.following({**unlisted(env), **reader.records_after(last)}, last)
     if last + len(left) < reader.floor:
-        raise CorruptRecord(last + len(left) + 1, f"the log once reached {reader.floor} and ends before")
+        raise CorruptRecord(
+            last + len(left) + 1, f"the log once reached {reader.floor} and now ends before it"
+        )
     return write_records(env, left) if left else last
 
 
 def check_end(env: Environment, path: Path) -> None:
-    """Raise if the log ends before the record that its last clean close saw: then nothing may be appended.
+    """Raise `CorruptRecord` if the log ends before its end at the last clean close: then nothing may be appended.
 
-    LMDB's pages have no checksums: a damaged pointer may lead to an older, sound tree.  Between two writers
-    this is the only way to see it.
+    LMDB's pages have no checksums, so a damaged pointer may lead to an older, sound tree.  Between two writers
+    nothing else shows it.
     """
     closed_at, last = directory.read_end(path), last_durable(env)
     if last < closed_at:
-        raise CorruptRecord(last + 1, f"the log was closed at {closed_at} and ends before")
+        raise CorruptRecord(last + 1, f"the log was closed at {closed_at} and now ends before it")

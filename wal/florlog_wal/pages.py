@@ -1,14 +1,14 @@
-"""The page store: content-addressed pages in an environment of their own.
+"""The page store: content-addressed pages in an LMDB environment of their own.
 
-Its own, because an LMDB write transaction shuts out every other writer of its environment: bulk pages
-would make the log wait.  A page's key is the xxh3-128 digest of its bytes, so a page that is there already
-is not written again, across images and runs.  On return from `put` the pages are durable; only then may a
-CheckpointEnd that names them be appended, which is all that write-ahead needs here.
+A write transaction of LMDB shuts out every other writer of its environment, so in the log's environment bulk
+pages would make the log wait.  A page's key is the xxh3-128 digest of its bytes, so a page that is already
+stored is not written again, across images and runs.  When `put` returns, the pages are durable; only then may a
+CheckpointEnd that names them be appended.  Write-ahead needs nothing more here.
 
-A page may be stored as a difference from the one it replaces (see `deltas` for the forms and `lineage` for
-the choice); it is then read through its base, and its digest is still that of its own bytes.
+A page may be stored as its difference from the page that it replaces, its *base* (see `deltas` for the forms
+and `lineage` for the choice).  It is then read through its base; its digest is still that of its own bytes.
 
-The work per page is a hash and a copy, both in C without the GIL for pages of `PAGE_SIZE`.
+The work per page is a hash and a copy, both in C, and without the GIL for pages of `PAGE_SIZE`.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from florlog_wal import deltas, directory, environment
 from florlog_wal.btree import Damage, Snapshot
 from florlog_wal.environment import Environment
 from florlog_wal.errors import CorruptPage, MissingPage, StoreFailed
-from florlog_wal.lineage import ZEROS, ZEROS_DIGEST, Lineage, Turn
+from florlog_wal.lineage import ZEROS, ZEROS_DIGEST, Lineage, TensorPages
 from florlog_wal.tables import page_digest
 
 FULL: Final = "full"
 DELTAS: Final = "deltas"
-MAP_SIZE: Final = 1 << 32
-BATCH_BYTES: Final = 48 << 20
-"""A transaction's pages: LMDB copies them into malloc's memory first, and 48 MiB is less than glibc keeps
-for the next one (see `_keep_memory`), so it need not be had from the kernel, page by page, each time."""
+INITIAL_MAP_BYTES: Final = 1 << 32
+MAX_BATCH_BYTES: Final = 48 << 20
+"""Pages of one transaction.  LMDB first copies them into malloc's memory.  48 MiB is less than glibc keeps after a
+transaction (see `_keep_memory`), so the next one need not get it from the kernel again, page by page."""
 FAILURES: Final = (StoreFailed, OSError, MemoryError)
+"""What `put` raises if the pages cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
 class PutResult:
-    """What `put` did: the digests in order, and the bytes that were not there before."""
+    """What `put` did: the digests in order, and how many bytes were not stored before."""
 
     digests: list[bytes]
     written_bytes: int
@@ -54,7 +55,7 @@ def acquire(path: Path, map_size: int, *, writable: bool, create: bool = False) 
 class _Page(NamedTuple):
     digest: bytes
     view: memoryview
-    turn: Turn | None  # None: no difference is tried
+    tensor: TensorPages | None  # None: no difference is tried
     base: bytes | None  # the digest of the page that it replaces
     offset: int  # in its tensor
     previous: Any  # the base's bytes, if the caller has them
@@ -70,7 +71,7 @@ def put(
     views = [memoryview(page).cast("B") for page in pages]
     digests = [page_digest(view) for view in views]
     none = [None] * len(views)
-    turns: dict[Lineage, Turn] = {}
+    tensors: dict[Lineage, TensorPages] = {}
     items = []
     for view, digest, lineage, bytes_before in zip(
         views,
@@ -79,30 +80,30 @@ def put(
         none if previous is None else previous,
         strict=True,
     ):
-        turn, base, offset = None, None, 0
+        tensor, base, offset = None, None, 0
         if lineage is not None:
-            turn = turns.setdefault(lineage, Turn(lineage))
-            base, offset = turn.add(digest, view.nbytes)
-        items.append(_Page(digest, view, turn, base, offset, bytes_before))
+            tensor = tensors.setdefault(lineage, TensorPages(lineage))
+            base, offset = tensor.add(digest, view.nbytes)
+        items.append(_Page(digest, view, tensor, base, offset, bytes_before))
     written = 0
     for batch in _batches(items):
         written += _put_batch(env, batch)
-    for turn in turns.values():
-        turn.end()
+    for tensor in tensors.values():
+        tensor.end()
     return PutResult(digests, written)
 
 
 def _keep_memory() -> None:
-    """Free a large block, never touched, upon which glibc gives less of what is freed back to the kernel.
+    """Free a large block that was never touched; from then on glibc returns less freed memory to the kernel.
 
-    That is its dynamic threshold, which any process with large arrays raises sooner or later: up to 32 MiB
-    for a block, twice as much for what it keeps.  Writing pages took half as long again without it.
+    This raises glibc's dynamic threshold, as any process with large arrays does sooner or later: up to 32 MiB for
+    a block, and twice as much for the memory that it keeps.  Without this, writing pages took half as long again.
     """
     bytes(31 << 20)
 
 
 def recover(env: Environment) -> None:
-    """After a failed put: LMDB may refuse everything until it is opened again."""
+    """Open the environment again after a failed `put`, because LMDB may refuse everything until then."""
     with contextlib.suppress(*FAILURES):
         env.reopen()
 
@@ -139,28 +140,28 @@ def _put_batch(env: Environment, batch: list[_Page]) -> int:
 
 def _difference(snapshot: Snapshot, page: _Page) -> bytes | None:
     """The page as a difference from its base, or from zeros; None where it does not pay."""
-    turn, base = page.turn, page.base
-    if turn is None or not turn.trying:
+    tensor, base = page.tensor, page.base
+    if tensor is None or not tensor.trying:
         return None
     if base is None:
-        return turn.alone(page.view)
+        return tensor.alone(page.view)
     try:
         if page.previous is not None:
             depth = _depth(snapshot, base)
-            if depth is None or not turn.admits(depth):
-                return turn.alone(page.view)
+            if depth is None or not tensor.admits(depth):
+                return tensor.alone(page.view)
             before = memoryview(page.previous).cast("B")
-            found = turn.difference(page.view, before, base, depth, page.offset)
+            found = tensor.difference(page.view, before, base, depth, page.offset)
             # Only now: its owner may have been writing to it meanwhile.
             if found is None or page_digest(before) == base:
                 return found
         chain, whole = _chain(snapshot, base)
-        if whole is None or not turn.admits(len(chain)):
-            return turn.alone(page.view)
+        if whole is None or not tensor.admits(len(chain)):
+            return tensor.alone(page.view)
         read = _assemble(chain, whole)
         if page_digest(read) != base:
             return None
-        return turn.difference(page.view, read, base, len(chain), page.offset)
+        return tensor.difference(page.view, read, base, len(chain), page.offset)
     except (Damage, deltas.NotADelta):
         return None
 
@@ -169,7 +170,7 @@ def _batches(pages: list[_Page]) -> Iterator[list[_Page]]:
     batch: list[_Page] = []
     size = 0
     for page in pages:
-        if batch and size + page.view.nbytes > BATCH_BYTES:
+        if batch and size + page.view.nbytes > MAX_BATCH_BYTES:
             yield batch
             batch, size = [], 0
         batch.append(page)
@@ -179,7 +180,7 @@ def _batches(pages: list[_Page]) -> Iterator[list[_Page]]:
 
 
 def get(env: Environment, digest: bytes) -> bytes:
-    """The page of a digest, verified."""
+    """The page of a digest, verified.  Raises `MissingPage` or `CorruptPage`."""
     with env.read() as snapshot:
         try:
             chain, whole = _chain(snapshot, digest)
@@ -194,7 +195,7 @@ def get(env: Environment, digest: bytes) -> bytes:
 
 
 def _chain(snapshot: Snapshot, digest: bytes) -> tuple[list[bytes], bytes | None]:
-    """The differences that lead down from a page, and the full page below them; None if it is not there."""
+    """The differences from a page down to a full page, and that full page; None if it is not stored."""
     chain: list[bytes] = []
     below = deltas.MAX_DEPTH + 1
     while (difference := snapshot.get(DELTAS, digest)) is not None:
@@ -210,7 +211,7 @@ def _chain(snapshot: Snapshot, digest: bytes) -> tuple[list[bytes], bytes | None
 
 
 def _assemble(chain: list[bytes], whole: bytes) -> bytes | bytearray:
-    """The bytes, unverified, of the page that a chain leads down from."""
+    """The unverified bytes of the page at the top of a chain."""
     if not chain:
         return whole
     page = bytearray(whole)
@@ -220,7 +221,7 @@ def _assemble(chain: list[bytes], whole: bytes) -> bytes | bytearray:
 
 
 def _depth(snapshot: Snapshot, digest: bytes) -> int | None:
-    """How many differences lead down from a page; None if it is not there."""
+    """How many differences lie between a page and its full page; None if it is not stored."""
     difference = snapshot.get(DELTAS, digest)
     if difference is not None:
         return deltas.head(difference)[0]
@@ -238,7 +239,7 @@ def has(env: Environment, digest: bytes) -> bool:
 
 
 def closure(env: Environment, wanted: set[bytes]) -> set[bytes]:
-    """The pages wanted, and those that they are stored as differences from."""
+    """The pages ``wanted``, and all bases that they need."""
     found = set(wanted)
     todo = list(wanted)
     with env.read() as snapshot:
@@ -255,7 +256,7 @@ def closure(env: Environment, wanted: set[bytes]) -> set[bytes]:
 
 
 def digests(env: Environment, name: str, after: bytes, limit: int = 4096) -> list[bytes]:
-    """The digests of stored pages in order, from the first beyond ``after``."""
+    """About ``limit`` digests of stored pages, in order, from the first one after ``after``."""
     found: list[bytes] = []
     with env.read() as snapshot:
         for leaf in snapshot.key_leaves(name, after):

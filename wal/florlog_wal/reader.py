@@ -1,11 +1,12 @@
-"""Reading the log: LMDB, with the valid frames of the tail laid over its end.
+"""Reading the log: the records in LMDB, followed by the valid frames of the tail.
 
-The tail is read before LMDB.  Whatever a live writer does in between, frames LMDB has by then are dropped
-as known, and the rest must follow LMDB's last record without a gap; if the writer went round in between,
-they do not, and then LMDB has newer records than were seen at first, so the look is repeated.
+The tail is read before LMDB.  A live writer may move records from the one to the other in between.  Then records
+that LMDB has by now are dropped as known, and the rest must follow LMDB's last record without a gap.  If
+the writer has refilled a segment in between, they do not; then LMDB has newer records than at first, so both are
+read again.
 
-LSNs are dense but for the ranges that gc noted, so a record that the tree does not give is corruption and
-not absence.
+LSNs are dense except for the ranges that gc wrote down.  So a record that the tree does not give is lost, and its
+absence is corruption.
 """
 
 from __future__ import annotations
@@ -26,16 +27,17 @@ from florlog_wal.log import RECORDS, SESSIONS
 from florlog_wal.records import Entry, Record, RunBegin
 from florlog_wal.sessions import SessionInfo, Summary, add_records, info
 
-BATCH: Final = 1024
-COLUMN: Final = 170  # of two lists each: more would set off the garbage collector for every batch
+MAX_BATCH_RECORDS: Final = 1024
+MAX_COLUMN_RECORDS: Final = 170
+"""Records of one `Batch`.  Each makes two lists; more would set off the garbage collector for every batch."""
 
 
 class _View(NamedTuple):
     """What the log covers at one moment."""
 
-    last: int  # in LMDB
-    certain: bool  # whether everything agrees on that
-    over: dict[int, bytes]  # what the tail has beyond
+    last: int  # LSN in LMDB
+    certain: bool  # whether everything agrees about it
+    in_tail: dict[int, bytes]  # the records after it
     removed: list[tuple[int, int]]
 
     @property
@@ -44,7 +46,7 @@ class _View(NamedTuple):
 
     @property
     def end(self) -> int:
-        return self.last + len(self.over)
+        return self.last + len(self.in_tail)
 
     def next_present(self, lsn: int) -> int:
         """The LSN itself, or the first after the removed range that it lies in."""
@@ -66,58 +68,60 @@ class LogReader:
         try:
             self._closed_at = read_end(directory)
         except CorruptStore:
-            self._closed_at = 0  # verify tells it; all else can be read without
+            self._closed_at = 0  # `verify` reports it; everything else can be read without it
 
-    def _frames(self) -> dict[int, bytes]:
-        """What the tail holds beyond what LMDB is known to have."""
+    def _tail_records(self) -> dict[int, bytes]:
+        """The records of the tail that LMDB was not yet known to have."""
         with self._lock:
             if not self._floor:
                 with self._env.read() as snapshot:
                     self._floor = log.extent(snapshot)[0]
-            return {**self._unlisted, **self._tail.frames(self._floor)}
+            return {**self._unlisted, **self._tail.records_after(self._floor)}
 
     @property
     def _reached(self) -> int:
-        """How far the log is known to have reached."""
+        """The last LSN that the log is known to have reached."""
         return max(self._closed_at, self._tail.floor)
 
     def range(self) -> tuple[int, int]:
-        """First and last LSN; (1, 0) for an empty log."""
-        look = self._look()
-        if not look.certain:
-            raise CorruptRecord(look.end, "the log does not reach as far as it once did, or says it does")
-        return look.first, look.end
+        """First and last LSN; (1, 0) for an empty log.  Raises `CorruptRecord` if records are lost at the end."""
+        view = self._view()
+        if not view.certain:
+            raise CorruptRecord(
+                view.end, "the log is shorter than it once was, or contradicts itself about its end"
+            )
+        return view.first, view.end
 
     def reach(self) -> tuple[int, int]:
-        """Like `range`, but of a damaged log too, where the last LSN may be of a record that is lost."""
-        look = self._look()
-        return look.first, look.end
+        """Like `range`, but of a damaged log too; there the last LSN may be that of a lost record."""
+        view = self._view()
+        return view.first, view.end
 
     def removed(self) -> list[tuple[int, int]]:
         """The ranges of LSNs that gc removed."""
-        return self._look().removed
+        return self._view().removed
 
     def stored(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
         """The stored records of a range that lies within the log, unchecked."""
         while start < stop:
-            high = min(stop, start + BATCH)
+            high = min(stop, start + MAX_BATCH_RECORDS)
             yield from self._batch(start, high)
             start = high
 
-    def _look(self) -> _View:
+    def _view(self) -> _View:
         while True:
-            found = self._frames()
+            found = self._tail_records()
             with self._env.read() as snapshot:
                 (last, certain), removed = log.extent(snapshot), log.removed_in(snapshot)
-            over = tail.following(found, last)
-            if last + len(over) < self._reached:
-                last, certain, over = self._reached, False, {}
+            in_tail = tail.following(found, last)
+            if last + len(in_tail) < self._reached:
+                last, certain, in_tail = self._reached, False, {}
             self._floor = max(self._floor, last)
-            if over or not any(lsn > last for lsn in found):
-                return _View(last, certain, over, removed)
+            if in_tail or not any(lsn > last for lsn in found):
+                return _View(last, certain, in_tail, removed)
             with self._env.read() as snapshot:
                 again = log.extent(snapshot)[0]
-            if again <= last:  # no writer moved on: these lie behind a torn frame
+            if again <= last:  # no writer moved on: these come after a torn tail frame
                 return _View(last, certain, {}, removed)
 
     def record(self, lsn: int) -> Entry:
@@ -129,11 +133,11 @@ class LogReader:
             data = self._from_lmdb(lsn)
             if data is not None:
                 return data
-        look = self._look()
-        if lsn in look.over:
-            return look.over[lsn]
-        if not 0 < lsn <= look.end or look.next_present(lsn) != lsn:
-            raise NoSuchRecord(lsn, look.first, look.end)
+        view = self._view()
+        if lsn in view.in_tail:
+            return view.in_tail[lsn]
+        if not 0 < lsn <= view.end or view.next_present(lsn) != lsn:
+            raise NoSuchRecord(lsn, view.first, view.end)
         data = self._from_lmdb(lsn)  # it may have been committed since the first try
         if data is None:
             raise CorruptRecord(lsn, "it is missing from the log")
@@ -155,18 +159,18 @@ class LogReader:
         reverse: bool,
     ) -> Iterator[Entry]:
         """See `Store.scan`."""
-        look = self._look()
-        start = max(start, look.first)
-        stop = look.end + 1 if stop is None else min(stop, look.end + 1)
+        view = self._view()
+        start = max(start, view.first)
+        stop = view.end + 1 if stop is None else min(stop, view.end + 1)
         numbers = None if types is None else frozenset(cls.TYPE for cls in types)
         while start < stop:
             if reverse:
-                low = max(start, stop - BATCH)
+                low = max(start, stop - MAX_BATCH_RECORDS)
                 batch = self._batch(low, stop)
                 batch.reverse()
                 stop = low
             else:
-                high = min(stop, start + BATCH)
+                high = min(stop, start + MAX_BATCH_RECORDS)
                 batch = self._batch(start, high)
                 start = high
             for lsn, data in batch:
@@ -176,14 +180,14 @@ class LogReader:
 
     def batches(self, start: int, stop: int | None, session: int | None) -> Iterator[Batch]:
         """See `Store.batches`."""
-        look = self._look()
-        start = max(start, look.first)
-        stop = look.end + 1 if stop is None else min(stop, look.end + 1)
+        view = self._view()
+        start = max(start, view.first)
+        stop = view.end + 1 if stop is None else min(stop, view.end + 1)
         while start < stop:
-            high = min(stop, start + BATCH)
+            high = min(stop, start + MAX_BATCH_RECORDS)
             stored = self._batch(start, high)
-            for at in range(0, len(stored), COLUMN):
-                yield batch_of(stored[at : at + COLUMN], session)
+            for at in range(0, len(stored), MAX_COLUMN_RECORDS):
+                yield batch_of(stored[at : at + MAX_COLUMN_RECORDS], session)
             start = high
 
     def _batch(self, start: int, stop: int) -> list[tuple[int, bytes]]:
@@ -192,13 +196,13 @@ class LogReader:
             batch, at = _consecutive(snapshot, start, stop)
         if at >= stop:
             return batch
-        look = self._look()
+        view = self._view()
         while at < stop:
-            at = look.next_present(at)
-            if at in look.over:
-                batch.append((at, look.over[at]))
+            at = view.next_present(at)
+            if at in view.in_tail:
+                batch.append((at, view.in_tail[at]))
                 at += 1
-            elif at <= look.last and at < stop:
+            elif at <= view.last and at < stop:
                 with self._env.read() as snapshot:
                     more, reached = _consecutive(snapshot, at, stop)
                 if reached == at:
@@ -206,12 +210,12 @@ class LogReader:
                 batch += more
                 at = reached
             elif at < stop:
-                look = self._look()
+                view = self._view()
         return batch
 
     def sessions(self) -> list[SessionInfo]:
         """All sessions, oldest first."""
-        found = self._frames()
+        found = self._tail_records()
         summaries: dict[int, Summary] = {}
         with self._env.read() as snapshot:
             last, certain = log.extent(snapshot)
@@ -221,10 +225,10 @@ class LogReader:
                     summaries[lsn] = Summary.decode(lsn, value)
             entries = snapshot.tree(RECORDS).entries
         summed = sum(sum(summary.counts.values()) for summary in summaries.values())
-        over = tail.following(found, last)
-        if not certain or last + len(over) < self._reached or entries != summed:
+        in_tail = tail.following(found, last)
+        if not certain or last + len(in_tail) < self._reached or entries != summed:
             raise CorruptRecord(last, f"the sessions' summary rows do not add up to {entries} records")
-        add_records(summaries, over, lambda _: Summary())
+        add_records(summaries, in_tail, lambda _: Summary())
         result = []
         for lsn, summary in sorted(summaries.items()):
             begin = self.record(lsn).record
@@ -235,7 +239,7 @@ class LogReader:
 
 
 def _consecutive(snapshot: Snapshot, start: int, stop: int) -> tuple[list[tuple[int, bytes]], int]:
-    """Records from ``start`` on as far as LMDB has them without a gap, and the LSN after them."""
+    """The records from ``start`` on that LMDB has without a gap, and the LSN after them."""
     batch: list[tuple[int, bytes]] = []
     at = start
     try:

@@ -3,7 +3,7 @@
 A loop iteration is a transaction.  Its *logical* redo record is what re-executing it needs (the loop,
 the index, what it observed); its *physical* record is an image, the pages of the tracked state at an
 iteration boundary.  Both are ARIES terms (Mohan et al., TODS 17(1), 1992); together they make the log
-physiological: physical to the boundary, logical between two of them.
+physiological: physical at a boundary, logical between two boundaries.
 
 Records name each other by LSN.  ``loop`` in an iteration's records is the LSN of the `LoopBegin` of the
 loop execution it belongs to, or 0 for the run itself, which is the root transaction.  The k-th *boundary*
@@ -11,8 +11,8 @@ of a loop execution lies before iteration k; a loop that ran n iterations has bo
 last is the loop's end.
 
 An innermost iteration writes one record, its `Commit`; `Begin` is written only when something must reach
-the log before the commit (an inner loop, an image, a value of an outer iteration).  The binary form is
-written down in ``specs/log-format.md``; this module holds no I/O.
+the log before the commit (an inner loop, an image, a value of an outer iteration).  The binary form is in
+``specs/log-format.md``.  This module does no I/O.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Path: TypeAlias = tuple[tuple[str, int], ...]
 """An iteration's address: ``(("epoch", 3), ("step", 17))``; ``()`` is the run itself."""
 
 StackFrame: TypeAlias = tuple[str, str, int]
-"""A source position: file, qualified name of the code, line."""
+"""A stack frame as a source position: file, qualified name of the code, line."""
 
 LoggedValues: TypeAlias = tuple[tuple[int, str, Any], ...]
 """Logged values in the order of logging: statement id, name, value."""
@@ -62,7 +62,7 @@ class RunEnd:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The exception that ended a run, with its stack from the outermost frame inwards (not a record)."""
+    """The exception that ended a run, with its stack from the outermost stack frame inwards (not a record)."""
 
     exception: str
     message: str
@@ -72,7 +72,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """An entry of the statement table: a call site of ``log`` or ``loop``, written at its first use."""
+    """An entry of the statement table: a call site of ``log`` or ``loop``, written when first used."""
 
     TYPE: ClassVar[int] = 3
     id: int  # dense in a session, from 1
@@ -81,7 +81,7 @@ class Statement:
     qualname: str
     line: int
     source_hash: bytes
-    loops: tuple[str, ...]  # names of the loops open at its first use, outermost first
+    loops: tuple[str, ...]  # names of the loops open when it was first used, outermost first
     names: tuple[str, ...]  # the names logged, or the loop's name
 
 
@@ -91,7 +91,7 @@ class LoopBegin:
 
     TYPE: ClassVar[int] = 4
     path: Path
-    name: str  # unique among the parent's loop executions: "step", "step#2"
+    name: str  # unique among the loop executions of the parent iteration: "step", "step#2"
     parent: int  # LSN of the parent's LoopBegin; 0: the run
     statement: int
     form: str  # "for": run.loop; "with": run.iteration
@@ -104,7 +104,7 @@ class LoopBegin:
 
 @dataclass(frozen=True, slots=True)
 class LoopEnd:
-    """A loop execution ended; ``left`` tells that its body left it early (break, return, exception)."""
+    """A loop execution ended; ``left``: its body left it early (break, return, exception)."""
 
     TYPE: ClassVar[int] = 5
     loop: int
@@ -114,7 +114,7 @@ class LoopEnd:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """An iteration began; written only before something else of it must be in the log."""
+    """An iteration began; written only if another record of it must come before its Commit."""
 
     TYPE: ClassVar[int] = 6
     loop: int
@@ -123,7 +123,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """Values logged by an open iteration that has inner loops; ``segment`` counts those begun before."""
+    """Values logged by an open iteration that has inner loops; ``segment`` counts those that began before."""
 
     TYPE: ClassVar[int] = 7
     loop: int
@@ -142,10 +142,10 @@ class Commit:
     segment: int  # inner loop executions of the iteration
     values: LoggedValues
     seconds: float  # of the iteration itself, inner loops included, florlog's own work excluded
-    rng: bytes  # fingerprints, 8 bytes each, b"" when not taken
+    rng: bytes  # this and the next two: fingerprints of 8 bytes each, b"" if not taken
     data: bytes
     state: bytes
-    left: bool
+    left: bool  # its body left the loop early
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointBegin:
-    """The state at boundary ``index`` of ``loop`` was copied; its pages are still on their way."""
+    """The state at boundary ``index`` of ``loop`` was copied; its pages are not yet stored."""
 
     TYPE: ClassVar[int] = 10
     loop: int
@@ -169,7 +169,7 @@ class CheckpointBegin:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointEnd:
-    """An image is complete: every page it names is durable.  Only now can recovery reach it."""
+    """An image is complete: every page it names is durable.  Only from now on can recovery reach it."""
 
     TYPE: ClassVar[int] = 11
     begin: int  # LSN of the CheckpointBegin
@@ -193,7 +193,7 @@ class Hindsight:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something florlog wants remembered beside the run: a warning, a decision."""
+    """Anything else to be remembered of a run: a warning, a decision."""
 
     TYPE: ClassVar[int] = 13
     kind: str
@@ -241,10 +241,10 @@ PageTable: TypeAlias = dict[str, PageEntry]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record as it stands in the log."""
+    """A record in the log, with its place there."""
 
     lsn: int
     session: int  # LSN of the session's RunBegin
     prev_lsn: int  # the previous record of the same transaction, 0 for its first
-    nbytes: int
+    nbytes: int  # as stored, header included
     record: Record

@@ -1,8 +1,8 @@
 """The summary row of each session, so that listing runs does not read the log.
 
-A row is written in the same LMDB transaction as the records it counts, hence always agrees with them; what
-the tail holds beyond LMDB is added on reading.  It can be rebuilt from the log alone, which `verify` does
-to check it.
+A row is written in the same LMDB transaction as the records it counts, so it always agrees with them.  Records
+that are only in the tail are added on reading.  A row can be rebuilt from the log alone; `verify` does so to
+check it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from florlog_wal.records import RECORD_TYPES, Record, RunBegin
 
 @dataclass(slots=True)
 class Summary:
-    """What is known of a session without reading its records."""
+    """What is known of a session without reading its records: its last LSN, its bytes, its records by type."""
 
     last_lsn: int = 0
     nbytes: int = 0
@@ -59,7 +59,7 @@ class SessionInfo:
 
 
 def add_records(summaries: dict[int, Summary], records: dict[int, bytes], load: Any) -> None:
-    """Count stored records in the summaries of their sessions; ``load`` gives one not yet there."""
+    """Count stored records in the summaries of their sessions; ``load`` gives a summary that is not there yet."""
     for lsn, data in records.items():
         kind, session, _ = check(lsn, data)
         session = session or lsn

@@ -1,8 +1,8 @@
-"""A store: one directory that holds the logs and pages of many runs.
+"""A store: a directory with the logs and pages of many runs.
 
-Opened for writing it holds the store's lock, has moved a killed writer's tail into the log, and appends;
-opened for reading it changes nothing, and lays the valid frames of the tail over what LMDB has.  Reading
-works in both modes, beside a live writer, after a kill, and on read-only media.
+A store that is open for writing holds the store's lock, has moved a killed writer's tail into the log, and can
+append.  One that is open for reading changes nothing; it reads LMDB, then the valid frames of the tail.  Reading
+works in both modes, while a writer is at work, after a kill, and on read-only media.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Collection, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
@@ -68,8 +69,9 @@ class Store:
             if self._lock is not None:
                 self._lock.release()
             raise
-        # A store that is dropped, or still open when the interpreter ends, is closed all the same.
+        # Closes a store that is dropped, or still open when the interpreter ends.
         self._finalizer = weakref.finalize(self, _close, self._writer, tuple(held), self._lock)
+        _watch_forks()
         _stores.add(self)
 
     @staticmethod
@@ -80,14 +82,17 @@ class Store:
         durability: Literal["group", "sync"] = "group",
         window: float = 0.020,
         allow_network: bool = False,
-        log_map_size: int = log.MAP_SIZE,
-        page_map_size: int = pages.MAP_SIZE,
+        log_map_size: int = log.INITIAL_MAP_BYTES,
+        page_map_size: int = pages.INITIAL_MAP_BYTES,
     ) -> Store:
         """Open a store; mode "w" makes it if it is missing.
 
-        With durability "group" a record survives kill -9 on return of `append`, and a power cut once the
-        group commit has taken it, ``window`` seconds later; with "sync", `append` of a Commit, CheckpointEnd
-        or RunEnd returns when it would survive a power cut.
+        With durability "group" a record survives kill -9 when `append` has returned, and a power cut after the
+        group commit, ``window`` seconds later.  With "sync", `append` of a Commit, CheckpointEnd or RunEnd returns
+        when the record would survive a power cut.  The map sizes are bytes to begin with; maps grow as needed.
+
+        Raises `NotAStore`, `UnsupportedFormat`, `CorruptStore`, `CorruptRecord`, `NetworkFilesystem`,
+        `TooManyReaders`, `Forked`, and with mode "w" `StoreLocked`.
         """
         if mode not in ("r", "w"):
             raise ValueError(f'mode is {mode!r}: give "r" or "w"')
@@ -107,20 +112,23 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Commit what is left and let go of everything.  Raises `LogStopped` if records stay in the tail."""
+        """Commit what is left and release everything.  Raises `LogStopped` if records stay in the tail."""
         self._closed = True
         error = self._finalizer()
         if error is not None:
             raise error
 
     def writer(self) -> LockHolder | None:
-        """Who writes to the store now, this process included; None if nobody."""
+        """Who writes to the store now (this process counts too); None if nobody does."""
         return directory.lock_holder(self.path)
 
     # -- writing -----------------------------------------------------------------------------------
 
     def append(self, record: Record, *, session: int = 0, prev: int = 0) -> int:
-        """Append a record and return its LSN; session 0 is for a RunBegin, which starts its own."""
+        """Append a record and return its LSN; session 0 is for a RunBegin, which starts its own.
+
+        Raises `Unencodable` (then no LSN is used), `LogStopped`, `ReadOnlyStore`, `StoreClosed` or `Forked`.
+        """
         writer = self._writer
         if writer is None or self._closed:
             raise self._unusable()
@@ -130,10 +138,10 @@ class Store:
         return lsn
 
     def commit(self, session: int, held: list[CommitFields | None], count: int | None = None) -> None:
-        """`append` of commits that are the first records of their iterations, given their fields.
+        """`append` of commits, given by their fields, that are the first records of their iterations.
 
-        The first ``count`` (default: all) are taken out of the list.  After an exception, also one that a signal
-        handler raised, those that were appended are None in it, and calling again appends the others.
+        The first ``count`` (default: all) are removed from the list.  After an exception, also one that a signal
+        handler raised, the items of appended commits are None, and calling again appends the others.
         """
         writer = self._writer
         if writer is None or self._closed:
@@ -143,14 +151,14 @@ class Store:
             writer.sync()
 
     def sync(self) -> int:
-        """Wait until everything appended is durable; the last durable LSN."""
+        """Wait until everything appended is durable; the last durable LSN.  Raises `LogStopped` if a commit fails."""
         if self._writer is None or self._closed:
             raise self._unusable()
         return self._writer.sync()
 
     @property
     def failure(self) -> str | None:
-        """Why the last group commit failed, while it is being tried again; None when all is well."""
+        """Why the last group commit failed, while it is being tried again; otherwise None."""
         return None if self._writer is None else self._writer.failure
 
     def put_pages(
@@ -162,13 +170,12 @@ class Store:
     ) -> PutResult:
         """Store pages (objects with a contiguous buffer), durable on return; equal pages are stored once.
 
-        ``lineages`` has for each page the `Lineage` of its tensor, or None.  A tensor's pages are given
-        together, all of them and in order; where it saves half the space at least, a page is stored as a
-        difference from the one that it replaces.  ``previous`` has the bytes of the pages replaced, as far as
-        the caller still holds them, so that they need not be read; they may change meanwhile.
+        ``lineages`` has for each page the `Lineage` of its tensor, or None.  Give all pages of a tensor together
+        and in order.  A page is stored as its difference from the page that it replaces if that saves enough (see
+        `deltas`).  ``previous`` has the bytes of the replaced pages, where the caller still holds them (elsewhere
+        None), so that they need not be read.  These bytes may change during the call.
 
-        Raises `PagesFailed` when the disk refuses them.  The log goes on: leave the image out, and try the
-        next.
+        Raises `PagesFailed` if the disk refuses the pages.  The log goes on: leave the image out, and try the next.
         """
         if self._writer is None or self._closed:
             raise self._unusable()
@@ -189,12 +196,12 @@ class Store:
 
     @property
     def durable_lsn(self) -> int:
-        """The last LSN that a power cut would leave."""
+        """The last LSN that would survive a power cut."""
         self._check()
         return log.last_durable(self._log) if self._writer is None else self._writer.durable_lsn
 
     def record(self, lsn: int) -> Entry:
-        """The record at an LSN."""
+        """The record at an LSN.  Raises `NoSuchRecord` or `CorruptRecord`."""
         self._check()
         return self._reader.record(lsn)
 
@@ -207,9 +214,10 @@ class Store:
         session: int | None = None,
         reverse: bool = False,
     ) -> Iterator[Entry]:
-        """The records with start <= LSN < stop (default: to the end as it is now), in order of LSN.
+        """The records with start <= LSN < stop (default: up to the present end), in order of LSN.
 
-        Works in batches of short transactions, so a slow consumer holds nothing back in the store.
+        Reads batches in short transactions, so a slow consumer does not keep pages from being reused.  Raises
+        `CorruptRecord` when it comes to a damaged record.
         """
         self._check()
         return self._reader.scan(start, stop, types, session, reverse)
@@ -217,7 +225,7 @@ class Store:
     def batches(
         self, start: int = 1, stop: int | None = None, *, session: int | None = None
     ) -> Iterator[Batch]:
-        """The same records as `scan` gives, with the commits of each batch by column: for tables of values."""
+        """The records that `scan` gives, with the commits of each batch by column: for tables of values."""
         self._check()
         return self._reader.batches(start, stop, session)
 
@@ -227,7 +235,7 @@ class Store:
         return self._reader.sessions()
 
     def get_page(self, digest: bytes) -> bytes:
-        """The page of a digest, verified."""
+        """The page of a digest, verified.  Raises `MissingPage` or `CorruptPage`."""
         self._check()
         return pages.get(self._pages, digest)
 
@@ -250,7 +258,7 @@ class Store:
         return ReadOnlyStore(str(self.path))
 
     def _disown(self) -> None:
-        """In a forked child: the parent's store is not ours."""
+        """In a forked child: the store belongs to the parent."""
         self._forked = True
         self._finalizer.detach()
         self._writer = None
@@ -261,7 +269,7 @@ class Store:
 def _close(
     writer: LogWriter | None, held: tuple[environment.Environment, ...], lock: WriterLock | None
 ) -> LogStopped | None:
-    """Close a store's parts, once; what went wrong is returned, since at exit nobody could catch it."""
+    """Close a store's parts, once.  An error is returned, because at exit nobody could catch it."""
     error = None
     try:
         if writer is not None:
@@ -276,9 +284,12 @@ def _close(
     return error
 
 
-def _after_fork_in_child() -> None:
+@cache
+def _watch_forks() -> None:
+    """Let forked children disown the stores, from the first store that is opened on."""
+    os.register_at_fork(after_in_child=_disown_all)
+
+
+def _disown_all() -> None:
     for store in _stores:
         store._disown()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,12 +1,12 @@
 """Page tables and page digests: how a state is named.
 
 A state at an iteration boundary is a page table: tracked name -> dtype, shape and the digests of its pages.
-Its encoding sorts the names and has one form for each table, so the digest of these bytes identifies the
-state: equal digests are equal states.  A page itself is plain bytes; its dtype stands in the table, hence
-equal bytes are stored once whatever they mean.
+A table has exactly one encoding, in which the names are sorted.  So the digest of the encoding identifies the
+state: equal digests mean equal states.  A page itself is plain bytes, and its dtype is in the table.  So equal
+bytes are stored once, whatever they mean.
 
-`PAGE_SIZE` is a multiple of 4096 less 16, because LMDB puts a 16-byte header before a large value: a round
-size would waste a block of each page.
+`PAGE_SIZE` is 16 less than a multiple of 4096, because LMDB puts a 16-byte header before a large value: a round
+size would waste a block for each page.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from florlog_wal.errors import CorruptValue, Unencodable
 from florlog_wal.records import PageEntry, PageTable
 from florlog_wal.values import INT_MAX, pack
 
-PAGE_SIZE: Final = 64 * 4096 - 16
-DIGEST_SIZE: Final = 16
+PAGE_SIZE: Final = 64 * 4096 - 16  # bytes, at most
+DIGEST_SIZE: Final = 16  # bytes
 _TABLE_VERSION: Final = 1
 _KINDS: Final = ("tensor", "host")
 
@@ -32,7 +32,7 @@ def page_digest(buffer: Any) -> bytes:
 
 
 def encode_table(table: PageTable) -> bytes:
-    """The one encoding of a page table."""
+    """The one encoding of a page table.  Raises `Unencodable` for an entry with fields of wrong types."""
     parts: list[Any] = [_TABLE_VERSION]
     for name in sorted(table):
         entry = table[name]
@@ -44,7 +44,7 @@ def encode_table(table: PageTable) -> bytes:
 
 
 def decode_table(data: bytes) -> PageTable:
-    """The page table of some bytes; raises `CorruptValue` and nothing else."""
+    """The page table that the bytes encode; raises `CorruptValue` and nothing else."""
     try:
         unpacker = msgpack.Unpacker(
             max_buffer_size=len(data) or 1, max_array_len=0, max_map_len=0, max_ext_len=0,

@@ -1,27 +1,29 @@
-"""The log tail: frames in memory-mapped files, which a killed process leaves behind whole.
+"""The log tail: records in memory-mapped files, which survive the death of the process.
 
 LMDB's durable commit takes a millisecond, too long for a training step; LMDB without sync can be corrupted
-by a power cut.  So a record first goes into the tail, a copy into mapped memory that the kernel keeps
-whatever happens to the process, and a background thread moves it into LMDB with a real sync.
+by a power cut.  So a record first goes into the tail: it is copied into mapped memory that the kernel keeps
+whatever happens to the process.  A background thread then moves it into LMDB with a real sync.
 
-There are two segments.  One is filled while the other is drained; a segment is filled again only after all
-it held is durable in LMDB.  A frame is the LSN and the stored record, whose checksum covers the LSN:
+There are two segments.  One is filled while the other is drained, and a segment is filled again only after all
+its records are durable in LMDB.  A *tail frame* (in this module: a frame) is the LSN and the stored record,
+whose checksum covers the LSN:
 
     +--------+-----------------------+---------+
     | LSN  8 | record: header 32 + n | pad  <8 |
     +--------+-----------------------+---------+
 
-A segment has no length field to tear: it is read until the first frame that is not valid or not the next
-LSN.  What an earlier filling left further on has lower LSNs, so it is never taken for new.
+A segment has no length field that could be torn: it is read up to the first frame that is invalid or does not
+have the next LSN.  Frames of an earlier filling, further on in the segment, have lower LSNs, so they are never
+taken for new ones.
 
-A segment's head also has a *floor*, the last LSN that was durable in LMDB when the floor was written, under a
-checksum.  LMDB's pages have none, so a flipped bit in a killed writer's store may lead to an older, sound
-tree: an LMDB that ends before a floor has lost records.  One that misses only the last commit is made good,
-since its frames are still in the segment.
+The head of a segment also has a *floor*: the last LSN that was durable in LMDB when the floor was written, under
+a checksum.  LMDB's pages have none, so in a killed writer's store a flipped bit may lead to an older, sound
+tree.  An LMDB that ends before a floor has lost records.  One that lacks only the last commit is repaired,
+because the frames of that commit are still in the segment.
 
 Blocks are allocated before use, because a store into a mapped hole on a full disk is SIGBUS.  Each writer
-makes new files (and syncs the directory) before its first append: else frames that an earlier writer's
-power cut had torn away could come back from the disk beside newer records of the same LSN.
+makes new files, and syncs the directory, before its first append.  Otherwise frames that a power cut had torn
+away from an earlier writer could come back from the disk next to newer records of the same LSN.
 """
 
 from __future__ import annotations
@@ -41,22 +43,22 @@ NAME: Final = b"FLORTAIL"
 VERSION: Final = 2
 MAGIC: Final = NAME + VERSION.to_bytes(4, "big") + bytes(4)
 _FLOOR_AT: Final = len(MAGIC)
-FIRST_FRAME: Final = _FLOOR_AT + 16
-FRAME_HEAD: Final = 8 + HEADER_SIZE
-SEGMENT_SIZE: Final = 4 << 20
+FIRST_FRAME_AT: Final = _FLOOR_AT + 16  # offset in a segment
+FRAME_HEAD_SIZE: Final = 8 + HEADER_SIZE
+SEGMENT_BYTES: Final = 4 << 20  # unless a record needs more
 _FRAME: Final = struct.Struct(">Q" + HEADER.format.removeprefix(">"))
 _LENGTH: Final = struct.Struct(">Q12xI")  # LSN and length of a frame
-_CHUNK: Final = 1 << 16
+_CHUNK_BYTES: Final = 1 << 16  # of one read
 
 
 def frame_size(record_size: int) -> int:
-    """Bytes that a record takes in the tail."""
+    """Bytes of the frame of a record of ``record_size`` bytes."""
     return (8 + record_size + 7) & ~7
 
 
 def write_floor(segment: mmap.mmap, lsn: int) -> None:
-    """Note that everything up to an LSN is durable in LMDB."""
-    segment[_FLOOR_AT:FIRST_FRAME] = _floor(lsn)
+    """Write into a segment's head that everything up to an LSN is durable in LMDB."""
+    segment[_FLOOR_AT:FIRST_FRAME_AT] = _floor(lsn)
 
 
 def _floor(lsn: int) -> bytes:
@@ -64,13 +66,13 @@ def _floor(lsn: int) -> bytes:
 
 
 def _read_floor(head: bytes) -> int:
-    """The floor in a segment's head; 0 if it is not whole, as while it is written."""
+    """The floor in a segment's head; 0 if its checksum is wrong, as while it is being written."""
     lsn = int.from_bytes(head[_FLOOR_AT : _FLOOR_AT + 8], "big")
-    return lsn if head[_FLOOR_AT:FIRST_FRAME] == _floor(lsn) else 0
+    return lsn if head[_FLOOR_AT:FIRST_FRAME_AT] == _floor(lsn) else 0
 
 
-def create(directory: Path, size: int = SEGMENT_SIZE, floor: int = 0) -> list[mmap.mmap]:
-    """Two empty segments in place of whatever was there, durable as names before they are used."""
+def create(directory: Path, size: int = SEGMENT_BYTES, floor: int = 0) -> list[mmap.mmap]:
+    """Two empty segments of ``size`` bytes in place of whatever was there; their names are durable on return."""
     maps = []
     for name in TAILS:
         new = directory / f"{name}.new"
@@ -88,9 +90,9 @@ def create(directory: Path, size: int = SEGMENT_SIZE, floor: int = 0) -> list[mm
 
 
 def records(segment: mmap.mmap, stop: int) -> dict[int, bytes]:
-    """The records that a writer has put into a segment before an offset."""
+    """The records in a segment before the offset ``stop``, unchecked, by LSN."""
     found: dict[int, bytes] = {}
-    at = FIRST_FRAME
+    at = FIRST_FRAME_AT
     while at < stop:
         lsn, length = _LENGTH.unpack_from(segment, at)
         size = HEADER_SIZE + length
@@ -106,7 +108,7 @@ def remove(directory: Path) -> None:
 
 
 def following(found: dict[int, bytes], last: int) -> dict[int, bytes]:
-    """Those records that follow ``last`` without a gap."""
+    """Those of the records ``found`` that follow the LSN ``last`` without a gap."""
     run: dict[int, bytes] = {}
     while (record := found.get(last + 1)) is not None:
         last += 1
@@ -118,16 +120,16 @@ def following(found: dict[int, bytes], last: int) -> dict[int, bytes]:
 class _TailFile:
     """How far one filling of a segment has been read."""
 
-    filling: tuple[int, bytes]  # the file, and the head of its first frame: what tells fillings apart
-    at: int = FIRST_FRAME
+    filling: tuple[int, bytes]  # the file, and the head of its first frame: they distinguish fillings
+    at: int = FIRST_FRAME_AT
     expected: int = 0  # the next frame's LSN; 0: any
     held: dict[int, bytes] = field(default_factory=dict)
 
 
 class TailReader:
-    """Reads the segments, also while a writer fills them; what it has read it does not read again.
+    """Reads the segments, also while a writer fills them, and no frame twice.
 
-    It reads by `os.pread` and not by mapping, since a file that shrinks under a map is SIGBUS.
+    It reads by `os.pread` and not by mapping, because a file that shrinks under a map is SIGBUS.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -135,8 +137,11 @@ class TailReader:
         self._segments: dict[str, _TailFile] = {}
         self.floor = 0  # LMDB must reach at least so far
 
-    def frames(self, floor: int) -> dict[int, bytes]:
-        """The records beyond ``floor`` that the segments hold; LMDB may have some of them too."""
+    def records_after(self, floor: int) -> dict[int, bytes]:
+        """The segments' valid records after the LSN ``floor``; LMDB may have some of them too.
+
+        Raises `UnsupportedFormat` for a segment of another version.
+        """
         found: dict[int, bytes] = {}
         for name in TAILS:
             try:
@@ -151,7 +156,7 @@ class TailReader:
         return found
 
     def _read(self, name: str, fd: int, floor: int) -> dict[int, bytes]:
-        head = os.pread(fd, FIRST_FRAME + FRAME_HEAD, 0)
+        head = os.pread(fd, FIRST_FRAME_AT + FRAME_HEAD_SIZE, 0)
         status = os.fstat(fd)
         if not head.startswith(MAGIC):
             version = int.from_bytes(head[8:12], "big")
@@ -159,7 +164,7 @@ class TailReader:
                 raise UnsupportedFormat(f"{version} in its log tail", str(VERSION))
             return {}
         self.floor = max(self.floor, _read_floor(head))
-        filling = (status.st_ino, head[FIRST_FRAME:])
+        filling = (status.st_ino, head[FIRST_FRAME_AT:])
         segment = self._segments.get(name)
         if segment is None or segment.filling != filling:
             segment = self._segments[name] = _TailFile(filling)
@@ -169,21 +174,21 @@ class TailReader:
 
 
 def _read_on(segment: _TailFile, fd: int, limit: int, floor: int) -> None:
-    """Take the valid frames that follow what was read before."""
+    """Take the valid frames after those that were read before."""
     at = start = segment.at
     buffer = b""
-    while at + FRAME_HEAD <= limit:
-        if at - start + FRAME_HEAD > len(buffer):
-            buffer, start = os.pread(fd, _CHUNK, at), at
-            if len(buffer) < FRAME_HEAD:
+    while at + FRAME_HEAD_SIZE <= limit:
+        if at - start + FRAME_HEAD_SIZE > len(buffer):
+            buffer, start = os.pread(fd, _CHUNK_BYTES, at), at
+            if len(buffer) < FRAME_HEAD_SIZE:
                 return
         lsn, _, _, _, _, length, _, _ = _FRAME.unpack_from(buffer, at - start)
         size = HEADER_SIZE + length
         if lsn == 0 or (segment.expected and lsn != segment.expected) or at + 8 + size > limit:
-            return  # most often a frame of an earlier filling, so reading stops where the new ones do
+            return  # most often a frame of an earlier filling: the new ones end here
         if lsn > floor:
             if at - start + 8 + size > len(buffer):
-                buffer, start = os.pread(fd, max(_CHUNK, 8 + size), at), at
+                buffer, start = os.pread(fd, max(_CHUNK_BYTES, 8 + size), at), at
             record = buffer[at - start + 8 : at - start + 8 + size]
             try:
                 check(lsn, record)

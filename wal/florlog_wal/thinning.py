@@ -1,8 +1,8 @@
 """Images of a run thinned while its writer goes on, so that they fit a budget.
 
-The order is gc's: first the CheckpointEnd of each image that goes, after those that stay are durable; then the
-pages that only it needed.  A crash in between leaves pages too many, which gc finds.  The caller sees to it that
-nothing puts pages meanwhile: a page that is put and not yet named would look as if nobody needed it.
+The order is that of gc: first the CheckpointEnd of each dropped image, after the remaining images are durable; then
+the pages that only dropped images needed.  A crash in between leaves pages too many, which gc finds.  The caller makes
+sure that nothing puts pages meanwhile: a page that was put and is not yet named would look as if nobody needed it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ class Thinned:
     dropped: int
     images: int
     bytes: int  # of the pages that only these images need
-    apart: float  # recorded seconds between neighbours, at least, but for the first and the last
+    apart: float  # least recorded seconds between neighbours, except the first and the last
 
 
 def thin(store: Store, run: str, budget: float) -> Thinned:
-    """Drop images of a run until the pages that they alone need fit ``budget`` bytes, evenly over its time.
+    """Drop images of a run, evenly over its time, until the pages that only its images need fit ``budget`` bytes.
 
-    The last image stays, and those that a session continues from, whether they fit or not; the first goes last.
+    The last image stays, and so do those from which a session continues, whether they fit or not.  The first is the
+    last to be dropped.
     """
     store.sync()
     contents = _read(store, lambda entry: ())
@@ -48,7 +49,7 @@ def thin(store: Store, run: str, budget: float) -> Thinned:
 
     kept, seconds = mine, 0.0
     longest = max(image.redo for image in mine)
-    for finer in range(12, -1, -1):  # bounds that double, up to one that keeps first and last only
+    for finer in range(12, -1, -1):  # bounds that double, up to one that keeps only the first and last
         if size(alone(kept)) <= budget:
             break
         seconds = 1.01 * longest / 2**finer

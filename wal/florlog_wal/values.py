@@ -1,14 +1,14 @@
-"""Values as bytes and back: the part of the format that holds what users log and what host state is.
+"""Values to bytes and back: the part of the format for logged values and host state.
 
 A scalar is one msgpack object.  A container is one msgpack *extension* object, whose payload is the plain
-concatenation of its items.  So each container carries its length in bytes, which must fit into what is
+concatenation of its items.  So each container has its length in bytes, which must fit into the bytes that are
 there: a damaged count can never ask for memory, and a reader can skip what it does not need.  msgpack's
 own arrays and maps do not occur in a value, and the decoder refuses them.
 
 Types are exact: a tuple comes back as a tuple, True as True and not as 1, a NaN with its payload.  A type
-that is not in the table is refused by name and place (`Unencodable`), never approximated, because a replay
-compares what it computes with what the log gives back.  The encoding is deterministic: a set's items are
-sorted by their bytes, a dict keeps its insertion order, which is part of its value here.
+that is not in the table is refused with its name and place (`Unencodable`) and never approximated, because a replay
+compares its values with those of the log.  The encoding is deterministic: the items of a set are sorted by
+their bytes, and a dict keeps its insertion order, which is part of its value here.
 
 There is no pickle: decoding runs no code that the bytes name.
 """
@@ -26,7 +26,7 @@ from florlog_wal.errors import CorruptValue, Unencodable
 from florlog_wal.records import Array
 
 MAX_DEPTH: Final = 100
-"""Containers nest no deeper; both directions refuse more, so that neither can exhaust the stack."""
+"""How deep containers may nest.  Both directions refuse more, so that neither can exhaust the stack."""
 
 EXT_TUPLE: Final = 1
 EXT_LIST: Final = 2
@@ -53,12 +53,12 @@ pack: Final[Callable[[Any], bytes]] = _packer.pack
 
 
 def encode_value(obj: object) -> bytes:
-    """The bytes of a value; raises `Unencodable` for a type the log does not hold."""
+    """The bytes of a value; raises `Unencodable` for a type that the log does not take."""
     return pack(lower(obj, "", 0))
 
 
 def decode_value(data: bytes | memoryview) -> Any:
-    """The value of some bytes; raises `CorruptValue` and nothing else."""
+    """The value that the bytes encode; raises `CorruptValue` and nothing else."""
     try:
         value = msgpack.unpackb(
             data, ext_hook=_HOOKS[0], unicode_errors="surrogatepass", max_array_len=0, max_map_len=0
@@ -73,7 +73,10 @@ def decode_value(data: bytes | memoryview) -> Any:
 
 
 def lower(obj: Any, where: str, depth: int) -> Any:
-    """An object that msgpack packs exactly: the scalar itself, or an extension with its items inside."""
+    """An object that msgpack packs exactly: a scalar itself, or an extension with the items of a container.
+
+    ``where`` is the place that `Unencodable` names, ``depth`` the number of containers around ``obj``.
+    """
     kind = type(obj)
     if kind in SCALARS:
         return obj
@@ -180,10 +183,10 @@ def _lift_array(items: list[Any]) -> Array:
 
 
 def _hook(depth: int) -> Callable[[int, bytes], Any]:
-    """msgpack's extension hook for objects that lie at ``depth``."""
+    """msgpack's extension hook for objects inside ``depth`` containers."""
     return lambda code, payload: _lift(code, bytes(payload), depth)
 
 
 _HOOKS: Final = [_hook(depth) for depth in range(MAX_DEPTH + 1)]
 lift_extension: Final = _HOOKS[0]
-"""For the record codec, whose fields may be values."""
+"""For the codec of records, whose fields may be values."""

@@ -1,6 +1,6 @@
 """A full check of a store: every checksum, every reference, every promise the format makes.
 
-It reads, and never repairs: what is damaged stays as evidence, and `compact` copies what is whole.
+It only reads and never repairs: damaged data stays as evidence, and `compact` copies what is whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from florlog_wal.tables import decode_table, page_digest
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is not as written: at an LSN, at a page's digest, or (where "") of the whole store."""
+    """Something that is not as it was written: at an LSN, at a page's digest, or ("") in the whole store."""
 
     where: int | str
     text: str
@@ -35,7 +35,7 @@ class Problem:
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What `verify` found; ``ok`` when there is no problem."""
+    """What `verify` found; ``ok`` if there is no problem."""
 
     problems: list[Problem] = field(default_factory=list)
     records: int = 0
@@ -67,7 +67,7 @@ class VerifyReport:
 
 
 def verify(path: str | os.PathLike[str], *, allow_network: bool = False) -> VerifyReport:
-    """Check a store, beside a live writer too; raises only where there is no store to check."""
+    """Check a store, also while a writer is at work.  Raises only if there is no store to check (`NotAStore`, ...)."""
     report = VerifyReport()
     try:
         store = Store.open(path, allow_network=allow_network)
@@ -83,7 +83,7 @@ class _Check:
     def __init__(self, store: Store, report: VerifyReport) -> None:
         self._store, self._report = store, report
         self._summaries: dict[int, Summary] = {}
-        self._sessions: dict[int, int] = {}  # LSN -> session of the records that others name
+        self._sessions: dict[int, int] = {}  # LSN -> session, of every record
         self._begins: set[int] = set()
         self._pages: set[bytes] = set()
         self._removed = store._reader.removed()
@@ -146,7 +146,7 @@ class _Check:
                 report.add(entry.lsn, "a RunBegin inside another session")
         elif entry.session not in self._sessions:
             report.add(entry.lsn, f"its session {entry.session} does not exist")
-        # What gc removed may still be named: an image's end by the record after it.
+        # A record that gc removed may still be named: the end of an image by the record after it.
         gone = entry.session if self._was_removed(entry.prev_lsn) else None
         if entry.prev_lsn >= entry.lsn:
             report.add(entry.lsn, f"its previous record {entry.prev_lsn} is not before it")

@@ -1,19 +1,19 @@
-"""The log's writer: append on any thread in microseconds, group commit behind it.
+"""The log's writer: appends on any thread take microseconds, a background thread commits in groups.
 
-`append` encodes without the lock, then takes the next LSN, completes the checksum and copies the frame into
-the active tail segment; when it returns, the record survives the death of the process.  Once in a group
-window the background thread turns the segments round and commits what the other one holds in one LMDB
-transaction.  So a power cut costs at most the window and the commit on its way.  After a window without
-records it sleeps until an append wakes it; while records come none has to, as each waking makes the
-training thread wait for the GIL.
+`append` encodes without the lock, then takes the next LSN, completes the checksum and copies the tail frame into
+the active segment.  When it returns, the record survives the death of the process.  Once per group window
+the background thread swaps the segments and commits the records of the filled one in one LMDB transaction.  So
+a power cut costs at most the window and the commit under way.  After a window without records the thread
+sleeps until an append wakes it.  While records come it needs no waking, which would make the training
+thread wait for the GIL.
 
-Nobody spins.  An append waits only if both segments are full, that is, if the disk is megabytes behind.
+Nothing spins.  An append waits only if both segments are full, that is, if the disk is megabytes behind.
 
-When a commit fails (disk full, I/O error) its records stay in their segment and are tried again, since the
-room may come back, while appends go on in the other.  When that is full as well the log stops for good:
-from then on every call raises `LogStopped`, and a later open finds both segments and continues from them.
-Trying again is safe: LMDB rewrites all pages of the transaction, and `write_records` skips what an attempt
-of unknown outcome did commit.
+When a commit fails (disk full, I/O error), its records stay in their segment and are tried again, because there
+may be room later; appends go on in the other segment.  When that is full as well, the log stops for good: from then
+on every call raises `LogStopped`, and a later open finds both segments and continues from them.  Trying again is
+safe: LMDB rewrites all pages of the transaction, and `write_records` skips the records that an attempt of
+unknown outcome did commit.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from florlog_wal.directory import write_end
 from florlog_wal.environment import Environment
 from florlog_wal.errors import LogStopped, StoreFailed
 
-FIRST_RETRY: Final = 0.05
-LAST_RETRY: Final = 2.0
+FIRST_RETRY_SECONDS: Final = 0.05
+MAX_RETRY_SECONDS: Final = 2.0
 _FRAME_HEAD: Final = struct.Struct(">QQ").pack  # LSN, checksum
 
 CommitFields: TypeAlias = tuple[
     int, int, int, Sequence[tuple[int, str, Any]], float, bytes, bytes, bytes, bool
 ]
-"""Those of a `Commit` in order.  Whoever gives them answers for the types; values are such as `encode_value` takes."""
+"""The fields of a `Commit`, in order.  The caller guarantees their types; values are such as `encode_value` takes."""
 
 
 class LogWriter:
     """Appends records to a store's log; the store's writer lock is held by its owner."""
 
     def __init__(
-        self, env: Environment, directory: Path, window: float, segment_size: int = tail.SEGMENT_SIZE
+        self, env: Environment, directory: Path, window: float, segment_size: int = tail.SEGMENT_BYTES
     ) -> None:
         self._env, self._directory, self._window = env, directory, window
         self._lock = threading.Lock()
@@ -57,9 +57,9 @@ class LogWriter:
         self._segments = tail.create(directory, segment_size, self._durable)
         self._active = 0
         self._segment = self._segments[0]  # the active one
-        self._at = tail.FIRST_FRAME  # where its next frame goes
+        self._at = tail.FIRST_FRAME_AT  # where its next tail frame goes
         self._capacity = segment_size
-        self._draining = False  # whether the other one holds something
+        self._draining = False  # whether the other one has records that are not yet durable
         self._attempts = 0
         self._failure: str | None = None  # of the last attempt
         self._stopped: str | None = None  # for good
@@ -78,13 +78,13 @@ class LogWriter:
 
     @property
     def failure(self) -> str | None:
-        """Why the log stopped or lags; None when all is well."""
+        """Why the log stopped or its commits fail; otherwise None."""
         return self._stopped or self._failure
 
     def append(self, body: bytes, source: list[CommitFields | None] | None = None, place: int = 0) -> int:
-        """Give an encoded body the next LSN; on return it survives the death of the process.
+        """Give an encoded body the next LSN; on return the record survives the death of the process.
 
-        ``source``: a list whose item at ``place`` becomes None in the same instant.
+        ``source``: a list whose item at ``place`` becomes None in the same instant.  Raises `LogStopped`.
         """
         size = len(body) + 16
         hashed = body_hash(body)
@@ -109,9 +109,9 @@ class LogWriter:
             return lsn
 
     def commit(self, session: int, held: list[CommitFields | None], count: int) -> None:
-        """Append the first ``count`` of some commits and take them out of the list.
+        """Append the first ``count`` commits of the list and remove them from it.
 
-        After an exception, a signal handler's too, calling again appends the rest, each commit once.
+        After an exception, also one of a signal handler, calling again appends the rest, each commit once.
         """
         for place in range(count):
             fields = held[place]
@@ -120,7 +120,10 @@ class LogWriter:
         del held[:count]
 
     def sync(self, lsn: int | None = None) -> int:
-        """Wait until everything up to ``lsn`` (default: everything appended) is durable."""
+        """Wait until everything up to ``lsn`` (default: everything appended) is durable; the last durable LSN.
+
+        Raises `LogStopped` if a commit fails meanwhile.
+        """
         with self._lock:
             target = self._next - 1 if lsn is None else lsn
             seen = self._attempts
@@ -150,7 +153,7 @@ class LogWriter:
                 segment.close()
             if not whole:
                 raise LogStopped(self._stopped, self._durable)
-            with contextlib.suppress(OSError):  # both only help the next to open
+            with contextlib.suppress(OSError):  # both only help the next open
                 write_end(self._directory, self._durable)
                 tail.remove(self._directory)
 
@@ -161,12 +164,12 @@ class LogWriter:
         while self._at + size > self._capacity:
             if self._stopped is not None:
                 raise LogStopped(self._stopped, self._durable)
-            if self._failure is not None and self._at > tail.FIRST_FRAME:
+            if self._failure is not None and self._at > tail.FIRST_FRAME_AT:
                 self._stopped = f"{self._failure}, and the log tail is full"
                 self._changed.notify_all()
                 self._urgent.set()
                 raise LogStopped(self._stopped, self._durable)
-            if self._at == tail.FIRST_FRAME and not self._draining:
+            if self._at == tail.FIRST_FRAME_AT and not self._draining:
                 self._enlarge(size)
                 return
             self._armed.set()
@@ -174,9 +177,9 @@ class LogWriter:
             self._changed.wait()
 
     def _enlarge(self, size: int) -> None:
-        """New segments that hold a record larger than the present ones; both are empty."""
+        """Replace both segments, which are empty, by larger ones that a record of ``size`` bytes fits."""
         capacity = self._capacity
-        while tail.FIRST_FRAME + size > capacity:
+        while tail.FIRST_FRAME_AT + size > capacity:
             capacity *= 2
         try:
             segments = tail.create(self._directory, capacity, self._durable)
@@ -185,12 +188,12 @@ class LogWriter:
         for segment in self._segments:
             segment.close()
         self._segments, self._capacity = segments, capacity
-        self._active, self._segment, self._at = 0, segments[0], tail.FIRST_FRAME
+        self._active, self._segment, self._at = 0, segments[0], tail.FIRST_FRAME_AT
 
     # -- the background thread -----------------------------------------------------------------------
 
     def _run(self) -> None:
-        delay = FIRST_RETRY
+        delay = FIRST_RETRY_SECONDS
         while True:
             if self._idle:
                 self._armed.wait()
@@ -199,11 +202,11 @@ class LogWriter:
                 self._urgent.clear()
                 self._armed.clear()
                 drained, end = self._segment, self._at
-                self._idle = end == tail.FIRST_FRAME
+                self._idle = end == tail.FIRST_FRAME_AT
                 if not self._idle:
                     self._draining = True
                     self._active ^= 1
-                    self._segment, self._at = self._segments[self._active], tail.FIRST_FRAME
+                    self._segment, self._at = self._segments[self._active], tail.FIRST_FRAME_AT
             batch = tail.records(drained, end)
             while batch:
                 failure = self._attempt(batch)
@@ -216,24 +219,24 @@ class LogWriter:
                             tail.write_floor(segment, self._durable)
                         batch.clear()
                         self._draining = False
-                        delay = FIRST_RETRY
+                        delay = FIRST_RETRY_SECONDS
                     self._changed.notify_all()
                     if failure is not None and (self._closing or self._stopped is not None):
                         return
                 if failure is not None:
                     if self._urgent.wait(delay):
                         self._urgent.clear()
-                    delay = min(delay * 2, LAST_RETRY)
+                    delay = min(delay * 2, MAX_RETRY_SECONDS)
             with self._lock:
                 self._changed.notify_all()
-                if self._closing and self._at == tail.FIRST_FRAME:
+                if self._closing and self._at == tail.FIRST_FRAME_AT:
                     return
 
     def _attempt(self, batch: dict[int, bytes]) -> str | None:
-        """Commit a batch; None, or why it failed."""
+        """Commit a batch; why it failed, or None."""
         try:
             log.write_records(self._env, batch)
-        except Exception as error:  # nothing may end this thread: appends would wait for ever
+        except Exception as error:  # nothing may end this thread: appends would wait forever
             try:
                 self._env.reopen()  # a failed write of the meta page makes LMDB refuse all others
             except Exception as second:

@@ -9,8 +9,8 @@
     # %% In [5], recorded
     for epoch in range(9): ...
 
-So all that reads, compares and places source has a script like any other, which says of itself where its cells begin
-and how they ended.  A session only appends to it: a cell keeps its lines in every later program of the session.
+So everything that reads, compares and places source gets a script like any other, and the script itself says where its
+cells begin and how they ended.  A session only appends to it: a cell keeps its lines in every later program.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellPart:
-    """A cell's place in a program: its lines."""
+    """Where a cell is in a program: ``lines``, from 1; the last part of a program is the recorded cell."""
 
     number: int
     raised: str
@@ -48,7 +48,10 @@ class CellPart:
 
 
 def joined(cells: Iterable[Cell], last: Cell, future: Iterable[str] = ()) -> str:
-    """The program of cells; ``future``: the names that cells import from ``__future__``."""
+    """The program of cells, ``last`` being the recorded one; ``future``: what cells import from ``__future__``.
+
+    Raises `FlorlogError` where a cell has a line that looks like the head of one.
+    """
     names = ", ".join(sorted(set(future)))
     text = [HEAD, f"from __future__ import {names}" if names else _NO_FUTURE]
     for cell in cells:
@@ -62,12 +65,14 @@ def _lines(text: str) -> list[str]:
     lines = text.rstrip("\n").split("\n")
     for line in lines:
         if _SEPARATOR.match(line):
-            raise FlorlogError(f"a cell has the line {line!r}, by which florlog tells cells apart: change it")
+            raise FlorlogError(
+                f"a cell contains the line {line!r}, which florlog uses to separate cells: change it"
+            )
     return lines
 
 
 def is_program(text: str) -> bool:
-    """Whether a text is a notebook's program."""
+    """Whether a text is a program that `joined` made."""
     return text.startswith(HEAD + "\n")
 
 
@@ -83,15 +88,15 @@ def parts(text: str) -> list[CellPart]:
 
 
 def with_recorded(text: str, cell: str) -> str:
-    """A program with another text in the place of its recorded cell."""
+    """A program with another text for its recorded cell."""
     last = parts(text)[-1]
     return "\n".join([*text.split("\n")[: last.lines.start - 1], *_lines(cell)]) + "\n"
 
 
 def executed(text: str) -> str:
-    """A program without what ran before its recorded cell and was not a definition; lines stay; another text as it is.
+    """A program without the statements before its recorded cell, except definitions; any other text as it is.
 
-    Those statements are no part of the run: their loops and what they print are not recorded.
+    Those statements are no part of the run: their loops and what they print are not recorded.  No line moves.
     """
     if not is_program(text):
         return text
@@ -105,5 +110,5 @@ def executed(text: str) -> str:
 
 
 def statements_in(tree: ast.Module, lines: range) -> Iterator[ast.stmt]:
-    """The statements of a program's tree that stand on lines."""
+    """The statements of a program's tree that begin on ``lines``."""
     return (node for node in tree.body if node.lineno in lines)

@@ -2,14 +2,15 @@
 
 A loop is taken when a pass of it may train: something below its body calls ``backward``, ``step``,
 ``partial_fit``, ..., directly or through functions of the program, which are followed by name.  So are loops
-over something named as a loader.  A program without any of these has the loops taken that tell values
-(`reading.spoken`).
+over something that is named like a loader.  In a program without any of these, the loops are taken that print or log
+values (`florlog.source.edit.rewrite.shows_values`).
 
 The choice is a function of the recorded text alone, so a replay makes it again from the recording and carries
 it to the present text by line.  A loop is called after its target: ``for epoch in ...`` is ``epoch``, a target
 that is unpacked is ``step``, a ``while`` is ``pass``.
 
-Not taken, and said so: a loop that yields (its body is left to a consumer), ``async for``, ``while ... else``.
+Not taken, with the reason in `Choice.not_taken`: a loop that yields (its consumer runs part of each pass),
+``async for``, ``while ... else``.
 """
 
 from __future__ import annotations
@@ -18,65 +19,68 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from florlog.source.edit.cell_text import executed
-from florlog.source.edit.rewrite import spoken
+from florlog.source.edit.rewrite import shows_values
 from florlog.source.names.syntax import FUNCTIONS, LOOPS, own_nodes, parse
 
-_TRAINS = {"backward", "step", "partial_fit", "train_on_batch", "zero_grad"}
-_DATA = re.compile(r"loader|batches|\bdl\b|_dl\b", re.IGNORECASE)
+_TRAINING_CALLS = {"backward", "step", "partial_fit", "train_on_batch", "zero_grad"}
+_LOADER_NAMES = re.compile(r"loader|batches|\bdl\b|_dl\b", re.IGNORECASE)
+
+
+LoopStatement: TypeAlias = ast.For | ast.AsyncFor | ast.While
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The loops taken, file -> line -> name, and what was not understood, a line each."""
+    """``loops``: file -> line -> name; ``not_taken``: a line for each training loop that cannot be taken."""
 
     loops: dict[str, dict[int, str]]
-    left: tuple[str, ...]
+    not_taken: tuple[str, ...]
 
 
 def choose(texts: Mapping[str, str]) -> Choice:
-    """The loops of the training in a program's files."""
+    """The loops of the training in a program's files; ``texts``: path -> text.  Raises `SourceError`."""
     trees = {file: parse(executed(text), file) for file, text in texts.items()}
     training = _training_functions(trees.values())
-    taken: dict[str, dict[int, str]] = {}
-    left: list[str] = []
-    for wanted in (_Trains(training), _Tells()):
+    chosen: dict[str, dict[int, str]] = {}
+    not_taken: list[str] = []
+    for is_wanted in (partial(_trains, training=training), _shows):
         for file, tree in trees.items():
             for loop in _loops(tree):
-                if not wanted(loop):
+                if not is_wanted(loop):
                     continue
                 if why := _obstacle(loop):
-                    left.append(f"{Path(file).name}:{loop.lineno} {why}")
+                    not_taken.append(f"{Path(file).name}:{loop.lineno} {why}")
                 else:
-                    taken.setdefault(file, {})[loop.lineno] = _name(loop)
-        if taken:
+                    chosen.setdefault(file, {})[loop.lineno] = _name(loop)
+        if chosen:
             break
-    return Choice(taken, tuple(dict.fromkeys(left)))
+    return Choice(chosen, tuple(dict.fromkeys(not_taken)))
 
 
-class _Trains:
-    def __init__(self, functions: set[str]) -> None:
-        self._functions = functions
-
-    def __call__(self, loop: ast.For | ast.AsyncFor | ast.While) -> bool:
-        if any(name in _TRAINS or name in self._functions for name in _called(loop.body)):
-            return True
-        return not isinstance(loop, ast.While) and bool(_DATA.search(ast.unparse(loop.iter)))
+def _trains(loop: LoopStatement, training: set[str]) -> bool:
+    """Whether a pass of a loop may train; ``training``: the functions in which something trains."""
+    if any(name in _TRAINING_CALLS or name in training for name in _called(loop.body)):
+        return True
+    return not isinstance(loop, ast.While) and bool(_LOADER_NAMES.search(ast.unparse(loop.iter)))
 
 
-class _Tells:
-    def __call__(self, loop: ast.For | ast.AsyncFor | ast.While) -> bool:
-        nodes = (node for statement in loop.body for node in ast.walk(statement))
-        return any(isinstance(node, ast.Call) and spoken(node) for node in nodes)
+def _shows(loop: LoopStatement) -> bool:
+    """Whether a pass of a loop may print or log values."""
+    nodes = (node for statement in loop.body for node in ast.walk(statement))
+    return any(isinstance(node, ast.Call) and shows_values(node) for node in nodes)
 
 
-def _loops(tree: ast.AST) -> Iterator[ast.For | ast.AsyncFor | ast.While]:
+def _loops(tree: ast.AST) -> Iterator[LoopStatement]:
     return (node for node in ast.walk(tree) if isinstance(node, LOOPS))
 
 
 def _called(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """The last names of what is called below nodes."""
     for root in nodes:
         for node in ast.walk(root):
             if isinstance(node, ast.Call):
@@ -87,7 +91,7 @@ def _called(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _training_functions(trees: Iterable[ast.AST]) -> set[str]:
-    """The names of functions of the program below which something trains."""
+    """The names of the program's functions that call something that trains, directly or not."""
     calls: dict[str, set[str]] = {}
     for tree in trees:
         for node in ast.walk(tree):
@@ -99,23 +103,24 @@ def _training_functions(trees: Iterable[ast.AST]) -> set[str]:
                         calls.setdefault(node.name, set()).update(_called(inner.body))
     found: set[str] = set()
     while True:
-        more = {name for name, called in calls.items() if called & (_TRAINS | found)} - found
+        more = {name for name, called in calls.items() if called & (_TRAINING_CALLS | found)} - found
         if not more:
             return found
         found |= more
 
 
-def _obstacle(loop: ast.For | ast.AsyncFor | ast.While) -> str:
+def _obstacle(loop: LoopStatement) -> str:
+    """Why a loop cannot be taken, "" if it can."""
     if isinstance(loop, ast.AsyncFor):
         return "is asynchronous"
     if isinstance(loop, ast.While) and loop.orelse:
         return "is a while with an else"
     if any(isinstance(node, (ast.Yield, ast.YieldFrom, ast.Await)) for node in own_nodes(loop.body)):
-        return "yields to what consumes it"
+        return "yields to its consumer"
     return ""
 
 
-def _name(loop: ast.For | ast.AsyncFor | ast.While) -> str:
+def _name(loop: LoopStatement) -> str:
     if isinstance(loop, ast.While):
         return "pass"
     target = loop.target

@@ -1,4 +1,4 @@
-"""The tree that is run in the place of a script's own, and compared in its place.
+"""The tree that is run, and compared, in the place of an unmodified script's own.
 
     for epoch in range(9): ...      for epoch in __florlog__.loop("epoch", range(9)): ...
     while not done: ...             for _ in __florlog__.loop("pass", __florlog__.passes()):
@@ -7,11 +7,12 @@
     print("loss", loss)             __florlog__.said(__florlog__.begin(),
                                         print("loss", __florlog__.see("loss", loss)))
 
-Everything is evaluated once, in its order, and every node keeps its line; ``written`` is what stood in the place of a
-call of the runtime.  What is seen: arguments of
-``print``, of a logger's methods and of a progress bar's ``set_postfix`` and ``set_description``, and the values
-inside their f-strings, ``%`` and ``.format``.  Values that come from a clock are not seen: no re-execution
-repeats them.
+Everything is evaluated once, in its order, and every node keeps its line.  On a call of the runtime
+(`florlog.bridges.plain_loops`), the attribute ``written`` is what the script has in its place.
+
+Recorded values are the arguments of ``print``, of a logger's methods and of a progress bar's ``set_postfix`` and
+``set_description``, and the values inside their f-strings, ``%`` and ``.format``.  Values that come from a clock are
+left out: no re-execution repeats them.
 """
 
 from __future__ import annotations
@@ -21,43 +22,48 @@ import re
 from collections.abc import Callable, Mapping
 
 RUNTIME = "__florlog__"
-_LEVELS = {"debug", "info", "warning", "error", "critical", "log"}
-_BAR = {"set_postfix", "set_postfix_str", "set_description", "set_description_str"}
-_CLOCKS = {"time", "perf_counter", "monotonic", "process_time", "now", "utcnow", "strftime", "perf_counter_ns",
+_LOGGER_METHODS = {"debug", "info", "warning", "error", "critical", "log"}
+_PROGRESS_BAR_METHODS = {"set_postfix", "set_postfix_str", "set_description", "set_description_str"}
+_CLOCK_FUNCTIONS = {"time", "perf_counter", "monotonic", "process_time", "now", "utcnow", "strftime", "perf_counter_ns",
            "time_ns", "ctime", "asctime", "elapsed_time"}  # fmt: skip
-_ASIDE = {"sep", "end", "file", "flush", "exc_info", "extra", "stack_info", "stacklevel", "refresh"}
+_OPTIONS = {"sep", "end", "file", "flush", "exc_info", "extra", "stack_info", "stacklevel", "refresh"}
 
 Rewrite = Callable[[ast.Module, str], ast.Module]
 
 
 def reading(loops: Mapping[str, Mapping[int, str]]) -> Rewrite:
-    """How to read a file: its statements are seen, and its loops at the given lines are florlog's."""
+    """How a hands-free program is rewritten: its statements record values, and ``loops`` are florlog's.
 
-    def read(tree: ast.Module, file: str) -> ast.Module:
-        turned = _Rewriter(loops.get(file, {}), _clock_names(tree)).visit(tree)
-        assert isinstance(turned, ast.Module)
-        return turned
+    ``loops``: file -> line -> the loop's name.
+    """
 
-    return read
+    def rewrite(tree: ast.Module, file: str) -> ast.Module:
+        rewritten = _Rewriter(loops.get(file, {}), _clock_names(tree)).visit(tree)
+        assert isinstance(rewritten, ast.Module)
+        return rewritten
+
+    return rewrite
 
 
 def statements(tree: ast.Module, file: str) -> ast.Module:
-    """The reading in which only statements are turned: two texts are compared in it."""
+    """Rewrites statements only, no loops: in this form two texts are compared."""
     return reading({})(tree, file)
 
 
-def spoken(call: ast.Call) -> bool:
-    """Whether a call tells values to a person."""
+def shows_values(call: ast.Call) -> bool:
+    """Whether a call prints values, logs them or puts them on a progress bar."""
     if isinstance(call.func, ast.Name):
         return call.func.id == "print"
     if not isinstance(call.func, ast.Attribute):
         return False
-    if call.func.attr in _BAR:
+    if call.func.attr in _PROGRESS_BAR_METHODS:
         return True
     owner = ast.unparse(call.func.value)
     if call.func.attr == "write":
         return owner.rpartition(".")[2] == "tqdm"
-    return call.func.attr in _LEVELS and re.search(r"(^|[._])log(ger|ging)?s?$", owner, re.I) is not None
+    return (
+        call.func.attr in _LOGGER_METHODS and re.search(r"(^|[._])log(ger|ging)?s?$", owner, re.I) is not None
+    )
 
 
 class _Rewriter(ast.NodeTransformer):
@@ -88,16 +94,16 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
-        if not spoken(node):
+        if not shows_values(node):
             return node
         seen: set[str] = set()
-        logger = isinstance(node.func, ast.Attribute) and node.func.attr in _LEVELS
+        logger = isinstance(node.func, ast.Attribute) and node.func.attr in _LOGGER_METHODS
         for index, argument in enumerate(node.args):
             if logger and index == 0 and isinstance(argument, ast.Name | ast.Attribute):
-                continue  # a level or a ready text
+                continue  # a level, or a text made before
             node.args[index] = self._argument(argument, "", seen)
         for keyword in node.keywords:
-            if keyword.arg is not None and keyword.arg not in _ASIDE:
+            if keyword.arg is not None and keyword.arg not in _OPTIONS:
                 keyword.value = self._argument(keyword.value, keyword.arg, seen)
         return _call("said", [_call("begin", [], node), node], node, node) if seen else node
 
@@ -108,24 +114,24 @@ class _Rewriter(ast.NodeTransformer):
             before = ""
             for part in node.values:
                 if isinstance(part, ast.FormattedValue):
-                    part.value = self._see(part.value, _label(before), seen)
+                    part.value = self._recorded(part.value, _last_word(before), seen)
                 elif isinstance(part, ast.Constant):
                     before = str(part.value)
             return node
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod) and _is_text(node.left):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod) and _is_string(node.left):
             if isinstance(node.right, ast.Tuple):
-                node.right.elts = [self._see(item, "", seen) for item in node.right.elts]
+                node.right.elts = [self._recorded(item, "", seen) for item in node.right.elts]
             else:
-                node.right = self._see(node.right, "", seen)
+                node.right = self._recorded(node.right, "", seen)
             return node
         if isinstance(node, ast.Call) and _is_format(node.func):
-            node.args = [self._see(item, "", seen) for item in node.args]
+            node.args = [self._recorded(item, "", seen) for item in node.args]
             for keyword in node.keywords:
-                keyword.value = self._see(keyword.value, keyword.arg or "", seen)
+                keyword.value = self._recorded(keyword.value, keyword.arg or "", seen)
             return node
-        return self._see(node, name, seen)
+        return self._recorded(node, name, seen)
 
-    def _see(self, node: ast.expr, label: str, seen: set[str]) -> ast.expr:
+    def _recorded(self, node: ast.expr, label: str, seen: set[str]) -> ast.expr:
         if isinstance(node, (ast.Constant, ast.Starred)) or _reads_clock(node, self._clocks):
             return node
         name = base = _value_name(node, label)
@@ -153,21 +159,21 @@ def _constant(text: str, place: ast.expr) -> ast.Constant:
     return ast.copy_location(ast.Constant(text), place)
 
 
-def _is_text(node: ast.expr) -> bool:
+def _is_string(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def _is_format(function: ast.expr) -> bool:
-    return isinstance(function, ast.Attribute) and function.attr == "format" and _is_text(function.value)
+    return isinstance(function, ast.Attribute) and function.attr == "format" and _is_string(function.value)
 
 
-def _label(before: str) -> str:
+def _last_word(before: str) -> str:
     words = re.findall(r"[A-Za-z_]\w*", before)
     return words[-1].lower() if words else ""
 
 
 def _value_name(node: ast.expr, label: str) -> str:
-    """``loss`` of ``loss.item()``; else the word that stands before the value; else its code."""
+    """The name of a value: ``loss`` of ``loss.item()``; else ``label``, the word before the value; else its code."""
     inner = node
     while isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute) and not inner.args:
         inner = inner.func.value
@@ -182,21 +188,21 @@ def _reads_clock(node: ast.AST, clocks: set[str]) -> bool:
     for part in ast.walk(node):
         if isinstance(part, ast.Call):
             name = part.func.attr if isinstance(part.func, ast.Attribute) else getattr(part.func, "id", "")
-            if name in _CLOCKS:
+            if name in _CLOCK_FUNCTIONS:
                 return True
-        if _last(part) in clocks:
+        if _name_of(part) in clocks:
             return True
     return False
 
 
-def _last(node: ast.AST) -> str:
+def _name_of(node: ast.AST) -> str:
     if isinstance(node, ast.Name):
         return node.id
     return node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def _clock_names(tree: ast.AST) -> set[str]:
-    """Variables that hold something computed from a clock."""
+    """The variables that are computed from a clock."""
     found: set[str] = set()
     assignments = [
         (node.targets if isinstance(node, ast.Assign) else [node.target], node.value)
@@ -205,7 +211,7 @@ def _clock_names(tree: ast.AST) -> set[str]:
     ]
     while True:
         more = {
-            _last(target)
+            _name_of(target)
             for targets, value in assignments
             if _reads_clock(value, found)
             for target in targets

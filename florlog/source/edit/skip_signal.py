@@ -6,8 +6,8 @@ around each pass of its body and goes on with its next planned iteration, and ``
 it on leaving its ``with`` block.
 
 It derives from BaseException so that a training script's ``except Exception`` does not stop it.  A bare
-``except:`` or ``except BaseException`` that does not raise again does; the replayed loops notice that
-through the iteration that was not left, it is not this class's business.
+``except:`` or ``except BaseException`` that does not raise again does stop it; the replayed loops notice that, because
+the iteration was not left.
 """
 
 from __future__ import annotations

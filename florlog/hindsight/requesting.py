@@ -1,0 +1,183 @@
+"""How a request is made: the script is compared with the recorded source, and source analysis is asked.
+
+The log statements that were added are found, and then in which segments of which iterations they may run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from florlog_recovery import Condition, RunTree, WhereError
+from florlog_wal import Store
+
+from florlog.errors import FlorlogError, RanksError, SourceChangedError
+from florlog.hindsight.added_code import AddedCode
+from florlog.hindsight.changed_code import ChangedCode
+from florlog.hindsight.compared_files import Compared, compared, read_in
+from florlog.hindsight.known_answers import known_values, statement_keys
+from florlog.hindsight.left_out import skippable_code
+from florlog.hindsight.request import (
+    AddedLog,
+    Earlier,
+    PresentFile,
+    PresentProgram,
+    Remarks,
+    Request,
+    Skippable,
+)
+from florlog.hindsight.select import IterationSelection
+from florlog.hindsight.usable_images import unusable_images
+from florlog.hindsight.wanted_atoms import answered, chosen_iterations, wanted
+from florlog.program.measured_costs import costs_of
+from florlog.source.diff.observation import changing
+from florlog.source.edit.loop_choice import choose
+from florlog.source.reach.regions import ProgramAnalysis
+
+
+def request_of(
+    store: Store,
+    tree: RunTree,
+    script: str,
+    where: str | None = None,
+    first: int | None = None,
+    last: int | None = None,
+    *,
+    force: bool = False,
+    shown: Mapping[str, str] | None = None,
+) -> Request:
+    """The request that ``script`` makes of a recorded run.
+
+    ``where`` is a condition on iterations; ``first`` and ``last`` leave only so many of those for which it
+    holds and in which an added statement may run.  ``shown``: what to call files that lie elsewhere.
+
+    Raises `SourceChangedError` when the script differs in more than added statements and that is not forced,
+    `RanksError` for a run of several ranks, and `FlorlogError` when nothing was added, or nothing of it runs in the
+    iterations asked for.
+    """
+    if tree.begin.world_size > 1:
+        raise RanksError(tree.begin.world_size)
+    files = compared(store, tree, script)
+    added = tuple(
+        AddedLog(file.present, call.line, call.qualname, call.names)
+        for file in files
+        for new in file.diff.added
+        for call in new.log_calls
+    )
+    if not added and not any(file.diff.changed for file in files):
+        raise FlorlogError(
+            f"no log statement was added to {Path(script).name} since {tree.run} was recorded: "
+            "add one, such as run.log(norm=...), where the value exists"
+        )
+    hands_free = bool(tree.begin.environment.get("hands_free"))
+    program = _present_program(files, script, shown or {}, hands_free=hands_free)
+    analysis = _analysis(files, program)
+    changed = ChangedCode(tree, files, script, analysis, hands_free=hands_free)
+    changes = tuple(changed.described())
+    if changed and not force:
+        raise _refused(tree, changes)
+    if not added:
+        raise FlorlogError(
+            f"no log statement was added to {Path(script).name}: what was changed asks for nothing"
+        )
+    diffs = {file.present: file.diff for file in files}
+    recorded = {file.present: file.recorded for file in files}
+    keys = statement_keys(diffs, recorded)
+    code = AddedCode(analysis, added, diffs, recorded)
+    found = known_values(store, tree, keys)
+    known = {site: found[site.file, site.line] for site in code.names}
+    try:
+        selection = IterationSelection(store, tree, _condition(tree, where))
+        chosen = chosen_iterations(tree, code, selection, first, last)
+    except WhereError as error:
+        raise FlorlogError(str(error)) from None
+    asked = wanted(tree, code, chosen, known)
+    values = tuple(answered(tree, chosen, known))
+    if not asked.atoms and not values:
+        listed = "; ".join(str(item) for item in added)
+        raise FlorlogError(f"no recorded iteration that was asked for reaches the added statement: {listed}")
+    plain = not hands_free and not changed
+    unusable = unusable_images(tree, files)
+    return Request(
+        tree,
+        program,
+        added,
+        asked,
+        skippable_code(tree, analysis, code, diffs) if plain else Skippable(),
+        unusable.images,
+        Earlier(keys, values),
+        costs_of(store, tree),
+        Remarks(unusable.reasons, tuple(_altering(files)), changes),
+        changed.doubts() if changed else None,
+    )
+
+
+@lru_cache(maxsize=4)
+def program_of(texts: tuple[tuple[str, str], ...], script: str) -> ProgramAnalysis:
+    """The analysis of a program, kept by its content: the next request in this process has it."""
+    return ProgramAnalysis(dict(texts), script)
+
+
+def _present_program(
+    files: Sequence[Compared], script: str, shown: Mapping[str, str], *, hands_free: bool
+) -> PresentProgram:
+    present = {
+        file.present: PresentFile(
+            file.recorded,
+            file.module,
+            file.diff.line_map,
+            frozenset(new.place for new in file.diff.added if new.alone),
+        )
+        for file in files
+    }
+    return PresentProgram(script, present, _recorded_loops(files) if hands_free else None, shown)
+
+
+def _recorded_loops(files: Sequence[Compared]) -> dict[str, dict[int, str]]:
+    """The recorded choice of loops, in the present text."""
+    new_lines = {file.present: file.diff.old_to_new for file in files}
+    chosen = choose({file.present: file.old for file in files}).loops
+    return {
+        file: {new_lines[file].get(line, line): name for line, name in lines.items()}
+        for file, lines in chosen.items()
+    }
+
+
+def _analysis(files: Sequence[Compared], program: PresentProgram) -> ProgramAnalysis:
+    texts = {file.present: file.new for file in files}
+    reading = program.reading
+    if reading is None:
+        return program_of(tuple(texts.items()), program.script)
+    with read_in(reading):
+        return ProgramAnalysis(texts, program.script)
+
+
+def _altering(files: Sequence[Compared]) -> list[str]:
+    return [
+        f"{Path(file.present).name}, line {line}: {what}"
+        for file in files
+        for line, what in changing(file.old, file.diff, file.present)
+    ]
+
+
+def _refused(tree: RunTree, changes: tuple[str, ...]) -> SourceChangedError:
+    more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
+    return SourceChangedError(
+        f"the script differs from the recording of {tree.run} in more than added statements: "
+        f"{changes[0]}{more}. Undo that, record the new script, or take --force, with which no value is PROVEN",
+        changes,
+    )
+
+
+def _condition(tree: RunTree, where: str | None) -> Condition | None:
+    if where is None:
+        return None
+    logged = {
+        name
+        for table in tree.statements.values()
+        for statement in table.values()
+        if statement.kind == "log"
+        for name in statement.names
+    }
+    return Condition(where, {loop.name for loop in tree.loops()}, logged)

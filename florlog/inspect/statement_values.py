@@ -1,0 +1,61 @@
+"""The values of each log statement in one iteration; of what is inside the iteration, the last ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from florlog_recovery import Loop, Node, RunTree
+from florlog_wal import Commit, Path, Store, Values
+
+from florlog.program.recorded_sources import StatementPlace
+from florlog.reading.reader import LoggedValue
+
+
+def values_by_statement(
+    store: Store, tree: RunTree, path: Path, found: Iterable[LoggedValue] = ()
+) -> dict[StatementPlace, dict[str, Any]]:
+    """By statement, the values of an iteration by name; ``()`` is the run, so the last of everything.
+
+    Only the few records that contain them are read.  ``found``: what replays found.
+    """
+    by_statement: dict[StatementPlace, dict[str, Any]] = {}
+    if not path:
+        _node(store, tree, tree.root, by_statement)
+    elif (place := tree.locate(path)) is not None:
+        _iteration(store, tree, *place, by_statement)
+    for value in found:
+        if value.path[: len(path)] == path:
+            by_statement.setdefault((value.statement.file, value.statement.line), {})[value.name] = (
+                value.value
+            )
+    return by_statement
+
+
+def _node(
+    store: Store, tree: RunTree, node: Node, by_statement: dict[StatementPlace, dict[str, Any]]
+) -> None:
+    for lsn in node.values:
+        _record(store, tree, lsn, by_statement)
+    for loop in node.loops:
+        if loop.count:
+            _iteration(store, tree, loop, loop.count - 1, by_statement)
+
+
+def _iteration(
+    store: Store, tree: RunTree, loop: Loop, index: int, by_statement: dict[StatementPlace, dict[str, Any]]
+) -> None:
+    if (node := loop.nodes.get(index)) is not None:
+        _node(store, tree, node, by_statement)
+    if index < loop.count:
+        _record(store, tree, loop.commits[index], by_statement)
+
+
+def _record(
+    store: Store, tree: RunTree, lsn: int, by_statement: dict[StatementPlace, dict[str, Any]]
+) -> None:
+    entry = store.record(lsn)
+    assert isinstance(entry.record, Commit | Values)
+    for number, name, value in entry.record.values:
+        if (statement := tree.statements[entry.session].get(number)) is not None:
+            by_statement.setdefault((statement.file, statement.line), {})[name] = value

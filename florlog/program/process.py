@@ -1,0 +1,80 @@
+"""What this process does with the program that it runs: one object, `this_process`.
+
+A script is the same in a recording, a resume and a replay, and it calls florlog without saying in which of them it
+is.  So the process holds these few facts.  Whoever starts a program sets one of them for a ``with`` block, after
+which it is as it was, also when the block raises; all other modules read them here.
+"""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from florlog.program.cells import NO_NOTEBOOK, NotebookProgram
+
+
+@dataclass(slots=True)
+class Role:
+    """What the process does with a run that the script opens, if it is more than to record it.
+
+    The kinds of role are in `florlog.recording.session`.
+    """
+
+    taken: bool = False
+    """Whether the script has opened the run that is meant; later ones do not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandsFree:
+    """An unmodified program that is recorded."""
+
+    facts: Mapping[str, Any]
+    """What its run's environment contains in addition."""
+    files: Mapping[str, str]
+    """The local files that it will import, with their modules' names."""
+
+
+class Process:
+    """The facts of one process."""
+
+    def __init__(self) -> None:
+        self.role: Role | None = None
+        """None: the runs that the script opens are recorded."""
+        self.notebook: NotebookProgram = NO_NOTEBOOK
+        """The program that stands for the script."""
+        self.hands_free: HandsFree | None = None
+        self.run: Any = None
+        """The open `florlog.recording.run.Run`, whose room lies above this one; None while no run is open."""
+
+    def in_role(self, role: Role) -> AbstractContextManager[None]:
+        """Within, ``role`` says what becomes of the run that the script opens."""
+        return self._set("role", role)
+
+    def standing_for_script(self, program: NotebookProgram) -> AbstractContextManager[None]:
+        """Within, ``program`` stands for the script; `linecache` keeps its text for later tracebacks."""
+        lines = program.text.splitlines(keepends=True)
+        linecache.cache[program.file] = (len(program.text), None, lines, program.file)
+        return self._set("notebook", program)
+
+    def recording_hands_free(self, program: HandsFree) -> AbstractContextManager[None]:
+        """Within, what is recorded is ``program``, which does not open its run itself."""
+        return self._set("hands_free", program)
+
+    def running(self, run: Any) -> AbstractContextManager[None]:
+        """Within, ``run`` is the open run."""
+        return self._set("run", run)
+
+    @contextmanager
+    def _set(self, fact: str, value: Any) -> Iterator[None]:
+        before = getattr(self, fact)
+        setattr(self, fact, value)
+        try:
+            yield
+        finally:
+            setattr(self, fact, before)
+
+
+this_process = Process()

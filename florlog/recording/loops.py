@@ -1,0 +1,334 @@
+"""The loops of a run: one state machine, which each `run.loop` and `run.iteration` goes through.
+
+    ENTERED  the script asks for the loop's first item, or enters its first ``with run.iteration``
+             logged: the Begin records of the iterations around it, LoopBegin
+    BOUNDARY before an iteration: an image is taken if one is due; a run that follows a recording compares its state,
+             restores, and learns from its guide which iteration is next
+             logged: CheckpointBegin
+             to OPEN, or to ENDED where the guide has no other iteration
+    OPEN     the iteration is the innermost transaction, and a for loop draws its item
+             to BODY, or to ENDED where there is no other item; the iteration has not been then
+    BODY     the script has the item; what it logs is kept with the iteration
+             to COMMITTED, or, by a break, a return or an exception, to LEFT
+    COMMITTED the body ran to its end
+             logged: Commit, at once or held by the journal (`florlog.recording.journal`)
+             to BOUNDARY
+    LEFT     logged: Commit and LoopEnd, which say so; for a with block nothing
+             to the end of the loop
+    ENDED    logged: LoopEnd; an image is taken if one is due
+
+A for loop ends with its last item.  A while loop with `run.iteration` ends when something else comes in its place:
+another loop beside it, or the end of the iteration around it (`Loops.settle`).  An exception that ends the run leaves
+Abort records (`florlog.recording.ending`).
+
+`Loops.iterations` is that machine, for every kind of run.  In a loop that is *only recorded* (no guide knows it) it
+does the work of a step in its own body, because that is what recording costs.  Between two steps the caches hold the
+training's data, so what a step costs is how many different functions, objects and lines of memory are touched, ten
+times what a loop by itself would show.  So nothing is called there but what a step needs: images are looked for when
+their time has come, fingerprints are taken of the iterations that the overhead pays for, commits are handed over in
+batches.  Any other loop asks `Guided` at its boundaries, and each of its iterations is opened and committed by methods
+that may take their time; so is an iteration in which there were loops.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from florlog_wal import CommitFields, LoopEnd
+
+from florlog.errors import LoopError
+from florlog.following.guide import Guide
+from florlog.following.stack import OpenIteration, OpenLoop, Site
+from florlog.recording.fingerprints import Pace, item_fingerprint, paid, rng_fingerprint
+from florlog.recording.guided import Guided
+from florlog.recording.journal import MAX_HOLD_SECONDS
+from florlog.recording.transactions import Transactions
+from florlog.state.cpython import frame_of
+from florlog.state.cursors import Cursor
+from florlog.state.iterables import length_of, needs_entry_state
+from florlog.state.same_data import identity
+from florlog.state.variables import call_stack
+
+_MAX_BOOKKEEPING_SECONDS = 5e-4
+"""Of one step: what took longer was interrupted."""
+
+Steps = Generator[Any, None, None]
+
+
+@dataclass(slots=True, eq=False)
+class LoopCall:
+    """What the script asks for."""
+
+    name: str
+    form: Literal["for", "with"]
+    iterable: Iterable[Any] | None
+    site: Site
+    steps: weakref.ref[Steps] | None = None
+    """The generator that carries it out; it may not keep itself alive, so that a break ends it at once."""
+
+
+class Loops:
+    """The loops of one run."""
+
+    def __init__(self, transactions: Transactions, guide: Guide | None, pace: Pace) -> None:
+        self._transactions = transactions
+        self._guided = None if guide is None else Guided(guide, transactions)
+        self._pace = pace
+
+    def disown(self) -> None:
+        """In a forked child: no plan is followed."""
+        self._guided = None
+
+    def start(self, name: str, iterable: Iterable[Any] | None, site: Site) -> Steps:
+        """The iterations of a new loop, which begins when the first one is asked for.
+
+        Yields the items of ``iterable``.  Without one, for `run.iteration`, yields twice for each iteration: at the
+        start of its body, and when it is committed.
+        """
+        call = LoopCall(name, "with" if iterable is None else "for", iterable, site)
+        steps = self.iterations(call)
+        call.steps = weakref.ref(steps)
+        return steps
+
+    def continued(self, name: str, index: int, site: Site) -> Steps:
+        """The iterations of the `run.iteration` loop of that name that is open here, else of a new one.
+
+        Raises `LoopError` where ``index`` is not the open loop's next one.
+        """
+        loop = self._transactions.stack[-1].with_loop
+        if loop is None or loop.name.split("#")[0] != name:
+            return self.start(name, None, site)
+        if index != loop.count:
+            raise LoopError(
+                f"iterations of {name!r} are numbered 0, 1, 2, ...: got {index} where {loop.count} is due"
+            )
+        assert loop.steps is not None
+        return loop.steps
+
+    def settle(self, iteration: OpenIteration) -> None:
+        """End the run.iteration loop that the iteration's body was in."""
+        loop, iteration.with_loop = iteration.with_loop, None
+        if loop is not None:
+            if loop.steps is not None:
+                loop.steps.close()
+            self._end(loop, left=False)
+
+    def iterations(self, call: LoopCall) -> Steps:
+        """The state machine; the module's docstring says what it does."""
+        cursor = None if call.iterable is None else Cursor(call.iterable)
+        loop = self._enter(call, cursor)
+        transactions, pace = self._transactions, self._pace
+        journal, checkpointer = transactions.journal, transactions.checkpointer
+        clock, stack, just_left, wake, awaited = (
+            time.perf_counter, transactions.stack, transactions.just_left, checkpointer.wake, checkpointer.awaited,
+        )  # fmt: skip
+        held: list[CommitFields | None] = []
+        brief_seconds = 0.0
+        only_recorded = transactions.recording and loop.recorded is None
+        if only_recorded:
+            assert journal is not None
+            journal.attend()
+            held, brief_seconds = journal.held, journal.brief_seconds
+        lsn, outermost, last = loop.lsn, loop.depth == 1, loop.length - 1
+        add_undisturbed = checkpointer.policy.undisturbed(loop.name)
+        input_credit, state_credit, input_share, state_share = (
+            pace.input_credit, pace.state_credit, pace.input_share, pace.state_share,
+        )  # fmt: skip
+        index, item, data = 0, None, b""
+        items: Iterator[Any] | None = None
+        persisting, bookkeeping, hold_until = True, 0.0, 0.0
+        iteration = OpenIteration(loop, 0, 0.0, checkpointer.own_seconds)
+        now = clock()
+        try:
+            while True:
+                # BOUNDARY, then OPEN
+                if only_recorded:
+                    if now >= wake[outermost] or index == 0:
+                        checkpointer.bookkeeping += bookkeeping
+                        bookkeeping, loop.count = 0.0, index
+                        # After the last item is the loop's end, a boundary of its own.
+                        if index != loop.length and (
+                            index == 0 or checkpointer.due(now, outermost=outermost)
+                        ):
+                            checkpointer.boundary(loop, index, end=False)
+                        persisting = checkpointer.persisting
+                        iteration.own_seconds = checkpointer.own_seconds
+                        now = clock()
+                    iteration.index, iteration.started = index, now
+                    stack.append(iteration)
+                    printed = input_credit >= 0.0
+                elif (opened := self._open_next(loop)) is not None:
+                    iteration, index, printed = opened, opened.index, True
+                else:
+                    break
+                if cursor is not None:
+                    if only_recorded and items is None:
+                        items = cursor.items()
+                    try:
+                        item = cursor.next() if items is None else next(items)
+                    except StopIteration:
+                        stack.pop()
+                        if self._guided is not None:
+                            self._guided.ran_out(loop)
+                        break
+                    data = b""
+                    if printed:
+                        started = clock()
+                        data = item_fingerprint(item)
+                        input_credit = paid(input_credit, clock() - started)
+                    iteration.data = data
+                # BODY
+                try:
+                    yield item
+                except GeneratorExit:
+                    if cursor is not None:
+                        self._commit(iteration, left=True)
+                        self._end(loop, left=True)
+                    raise
+                # COMMITTED
+                if only_recorded and not iteration.names:
+                    ended = clock()
+                    stack.pop()
+                    if just_left:
+                        just_left.clear()
+                    if awaited:
+                        checkpointer.tracked_or_raise()
+                    seconds = ended - now
+                    if persisting:
+                        checkpointer.step(loop.name, seconds)
+                    else:
+                        add_undisturbed(seconds)
+                    rng = state = b""
+                    if state_credit >= 0.0 or index == last:
+                        state = checkpointer.sampled()
+                        state_credit = paid(state_credit, clock() - ended)
+                    if printed or index == last:
+                        started = clock()
+                        rng = rng_fingerprint()
+                        input_credit = paid(input_credit, clock() - started)
+                    input_credit += input_share * seconds
+                    state_credit += state_share * seconds
+                    if not held:
+                        hold_until = ended + MAX_HOLD_SECONDS
+                    held.append((lsn, index, 0, iteration.values, seconds, rng, data, state, False))
+                    iteration.values = []
+                    if seconds >= brief_seconds or ended >= hold_until:
+                        assert journal is not None
+                        journal.settle()
+                    index += 1
+                    now = clock()
+                    own = now - ended
+                    bookkeeping += own if own < _MAX_BOOKKEEPING_SECONDS else _MAX_BOOKKEEPING_SECONDS
+                else:
+                    self._commit(iteration, left=False)
+                    index += 1
+                    if only_recorded:
+                        # The loops in it have used some.
+                        input_credit, state_credit = pace.input_credit, pace.state_credit
+                        iteration = OpenIteration(loop, 0, 0.0, checkpointer.own_seconds)
+                        now = clock()
+                if cursor is None:
+                    loop.count = index
+                    yield None
+                    now = clock()
+        finally:
+            if only_recorded:
+                pace.input_credit, pace.state_credit = input_credit, state_credit
+                checkpointer.bookkeeping += bookkeeping
+        # ENDED
+        if only_recorded:
+            loop.count = index
+        if cursor is not None:
+            self._end(loop, left=False)
+
+    def _enter(self, call: LoopCall, cursor: Cursor | None) -> OpenLoop:
+        name, iterable, transactions = call.name, call.iterable, self._transactions
+        if not isinstance(name, str) or not name or set(name) & set("#=,/") or not name.isprintable():
+            raise LoopError(f"{name!r} cannot name a loop: use a word without # = , /")
+        transactions.just_left.clear()
+        parent = transactions.stack[-1]
+        self.settle(parent)
+        if any(name == outer.split("#")[0] for outer, _ in parent.path):
+            raise LoopError(
+                f"loop {name!r} is already open around this place: give the inner loop another name"
+            )
+        number = parent.names[name] = parent.names.get(name, 0) + 1
+        frame = frame_of(call.site[0])
+        outer = parent.loop.site[0] if parent.loop is not None else None
+        loop = OpenLoop(
+            name=name if number == 1 else f"{name}#{number}",
+            form=call.form,
+            parent=parent,
+            site=call.site,
+            stack=call_stack(frame, outer) if frame is not None else (),
+            length=-1 if iterable is None else length_of(iterable),
+            data={} if iterable is None else identity(iterable),
+            cursor=cursor,
+        )
+        if self._guided is not None:
+            self._guided.enter(loop)
+        if iterable is not None and needs_entry_state(iterable):
+            loop.entry = transactions.checkpointer.entry(iterable)
+        if transactions.recording:
+            transactions.log_begins()
+            transactions.log_loop(loop)
+        if call.form == "for":
+            loop.iterator = call.steps
+        elif call.steps is not None:
+            parent.with_loop, loop.steps = loop, call.steps()
+        return loop
+
+    def _open_next(self, loop: OpenLoop) -> OpenIteration | None:
+        """The next iteration of a loop that is not only recorded, open; None at the planned end."""
+        transactions = self._transactions
+        transactions.just_left.clear()
+        if self._guided is not None:
+            return self._guided.open_next(loop)
+        iteration = OpenIteration(
+            loop, loop.count, time.perf_counter(), transactions.checkpointer.own_seconds
+        )
+        transactions.stack.append(iteration)
+        return iteration
+
+    def _commit(self, iteration: OpenIteration, *, left: bool) -> None:
+        """The iteration's body is done; ``left``: by a break, a return or an exception."""
+        transactions, checkpointer, loop = self._transactions, self._transactions.checkpointer, iteration.loop
+        assert loop is not None
+        while transactions.stack[-1] is not iteration:  # loops inside that nobody exhausted
+            transactions.stack.pop()
+        self.settle(iteration)
+        if not left:
+            transactions.just_left.clear()
+            if not iteration.abandoned:
+                checkpointer.tracked_or_raise()
+        own = checkpointer.own_seconds - iteration.own_seconds
+        seconds = max(0.0, time.perf_counter() - iteration.started - own)
+        transactions.stack.pop()
+        loop.count = iteration.index + 1
+        if transactions.journal is not None and not iteration.names:
+            checkpointer.step(loop.name, seconds)
+        if not iteration.abandoned:
+            prints = (rng_fingerprint(), iteration.data, checkpointer.sampled())
+            transactions.commit(iteration, seconds, prints, left=left)
+            if self._guided is not None:
+                self._guided.finish(iteration, prints)
+        if left:
+            transactions.just_left.append(iteration)
+
+    def _end(self, loop: OpenLoop, *, left: bool) -> None:
+        """A loop has ended; ``left``: by a break, a return or an exception."""
+        transactions, parent = self._transactions, loop.parent
+        parent.segment += 1
+        if self._guided is not None and not transactions.recording:
+            self._guided.end(loop, left=left)
+        if transactions.recording and transactions.journal is not None and loop.lsn:
+            end = LoopEnd(loop.lsn, loop.count, left)
+            parent.prev = transactions.journal.append(end, parent.prev)
+            if loop.form == "for":
+                transactions.checkpointer.boundary(loop, loop.count, end=True)
+        parent.segment_started = time.perf_counter()
+        parent.segment_own_seconds = transactions.checkpointer.own_seconds

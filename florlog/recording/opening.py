@@ -1,0 +1,152 @@
+"""Opening a run that is recorded: a new one, or an earlier one that goes on."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from florlog_recovery import Plan, plan_redo, resume_atoms
+from florlog_recovery.costs import KIND, fitted
+from florlog_wal import Note, RunBegin, Store
+
+from florlog.errors import FlorlogError
+from florlog.following.guide import Guide, last_restore
+from florlog.images.budget import Room
+from florlog.images.policy import Policy
+from florlog.program.environment import environment, main_script, rank
+from florlog.program.loading import seconds_since_import
+from florlog.program.measured_costs import costs_of
+from florlog.program.process import this_process
+from florlog.program.stores import newest_run, sessions_of, tree_of
+from florlog.program.terminal import report
+from florlog.recording.checkpointer import Tell
+from florlog.recording.journal import Journal
+from florlog.recording.roles import Resume
+from florlog.recording.run import Run
+
+_MAX_SESSIONS_READ = 16
+"""How many of a store's newest sessions are read for what restores cost."""
+_MAX_RECORDS_READ = 200
+"""How many of the last records of each."""
+
+
+def recorded_run(
+    store: Store,
+    name: str,
+    params: dict[str, Any],
+    *,
+    resume: str,
+    overhead: float,
+    max_redo: float,
+    budget: int | None,
+    closing: ExitStack,
+) -> Run:
+    """A run that writes into ``store``; ``closing`` is what happens when it closes.  Arguments as of `session.run`."""
+    script = main_script()
+    resumed = _resumed_run(store, name, resume)
+    tree = plan = guide = None
+    if resumed is not None:
+        tree = tree_of(store, resumed)
+        if tree.status == "complete":
+            raise FlorlogError(f"run {resumed!r} is complete: there is nothing to resume")
+        request, node, place = resume_atoms(tree)
+        plan = plan_redo(tree, request, costs_of(store, tree))
+        guide = Guide(store, tree, plan, None, frontier=(node, place))
+        closing.callback(_report_differences, guide)
+    number, size = rank()
+    begin = RunBegin(
+        run=resumed or _new_id(name),
+        name=name,
+        kind="resume" if resumed else "record",
+        script=script,
+        argv=tuple(sys.argv[1:]),
+        cwd=str(Path.cwd()),
+        params=params,
+        environment=environment(),
+        sources=(),
+        started=time.time(),
+        rank=number,
+        world_size=size,
+        resumed_from=_resumed_from(plan),
+    )
+    journal = Journal(store, begin, overhead)
+    if resumed is None:  # what a replay has to do before the run begins, with florlog imported
+        notebook = this_process.notebook
+        setup = notebook.seconds if notebook.file else seconds_since_import()
+        journal.append(Note(KIND, "", {"setup": setup}), journal.session)
+
+    restore = restore_costs(store)
+
+    def room_of(tell: Tell) -> Room:
+        assert budget is not None
+        return Room(store, begin.run, budget, fresh=resumed is None, tell=tell)
+
+    return Run(
+        run_id=begin.run,
+        name=name,
+        script=script,
+        journal=journal,
+        guide=guide,
+        policy=Policy(overhead, max_redo, restore),
+        room=None if budget is None else room_of,
+        close=closing.close,
+    )
+
+
+def _report_differences(guide: Guide) -> None:
+    if guide.checks.differences:
+        report(f"the resumed run differs from what was recorded before: {guide.checks.differences[0]}")
+
+
+def restore_costs(store: Store) -> Callable[[int], float] | None:
+    """What restores have cost in this store, in seconds by the bytes of the state; None if none was measured."""
+    notes = []
+    for session in store.sessions()[-_MAX_SESSIONS_READ:]:
+        last = session.last_lsn
+        records = store.scan(
+            max(session.lsn, last - _MAX_RECORDS_READ),
+            last + 1,
+            types=[Note],
+            session=session.lsn,
+            reverse=True,
+        )
+        notes += [e.record.data for e in records if isinstance(e.record, Note) and e.record.kind == KIND]
+    measured = any(note.get("restores", [0.0])[0] for note in notes)
+    return fitted(reversed(notes)).seconds if measured else None
+
+
+def _resumed_run(store: Store, name: str, resume: str) -> str | None:
+    """The id of the run that goes on; None for a new one."""
+    role = this_process.role
+    if isinstance(role, Resume) and not role.taken:
+        sessions = sessions_of(store, role.run)
+        if sessions[0].begin.name != name:
+            return None
+        role.taken = True
+        return role.run
+    if resume == "never":
+        return None
+    if resume != "auto":
+        sessions_of(store, resume)
+        return resume
+    newest = newest_run(store, lambda begin: begin.name == name)
+    return newest if newest is not None and tree_of(store, newest).status != "complete" else None
+
+
+def _resumed_from(plan: Plan | None) -> int:
+    place = last_restore(plan.root) if plan is not None else None
+    if place is None:
+        return 0
+    loop, index = place
+    return loop.images[index].lsn
+
+
+def _new_id(name: str) -> str:
+    slug = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-") or "run"
+    return f"{slug}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"

@@ -1,0 +1,147 @@
+"""Running a recorded program to boundaries, in a process of its own that is killed there.
+
+Nothing after the last boundary is executed: no ``finally`` of the script and nothing that it registered for its exit.
+What it writes lies in a directory that the asking side removes.
+
+Both sides are here: `answers` starts the process and reads its messages; `visit` is what the process does.  Besides
+the messages of the one who looks, there may come ``["differs", text]``, ``["unusable", why images cannot be
+restored]`` or ``["error", text]``.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from florlog_recovery import Loop, RunTree, WhereError, boundary_atoms, plan_redo
+from florlog_wal import Store
+
+from florlog.errors import FlorlogError, ImageError
+from florlog.following.trust import where
+from florlog.hindsight.request import Boundary
+from florlog.program.environment import VARIABLES, changes, environment
+from florlog.program.measured_costs import costs_of
+from florlog.program.stores import open_store, tree_of
+from florlog.program.terminal import report
+from florlog.programs.recorded_program import RecordedProgram
+from florlog.redo.boundary_guide import BoundaryGuide, States
+from florlog.redo.spawner import Child, Order, Stderr
+from florlog.redo.wire import Wire
+
+# -- the side that asks ----------------------------------------------------------------------------
+
+
+def order_of(store: Store, tree: RunTree, **more: Any) -> Order:
+    """An order for `visit`, with what else its module needs."""
+    return {"store": str(store.path), "run": tree.run, **more}
+
+
+def answers(tree: RunTree, module: str, order: Order) -> Iterator[list[Any]]:
+    """The messages of a process that visits boundaries; it is killed when no more of them are asked for.
+
+    Raises `FlorlogError` where it fails, `DivergedError` where the recorded program does not do what it did.
+    """
+    cwd = tree.begin.cwd if Path(tree.begin.cwd).is_dir() else None
+    for images in (True, False):
+        with (
+            tempfile.TemporaryDirectory(prefix="florlog-state-") as scratch,
+            Child(
+                module,
+                {**order, "images": images},
+                cwd=cwd,
+                environment=_recorded_variables(tree) | {"TMPDIR": scratch},
+                stderr=Stderr.KEPT,
+            ) as child,
+        ):
+            for message in child.messages():
+                if message[0] == "unusable":
+                    report(f"the images cannot be used, all is redone from the run's start: {message[1]}")
+                    break
+                yield message
+            else:
+                said = child.said().strip().splitlines() or ["it said nothing"]
+                raise FlorlogError(f"the process that re-executed the script ended early: {said[-1]}")
+
+
+def _recorded_variables(tree: RunTree) -> dict[str, str]:
+    """The environment, with the recorded values of those variables that decide numbers."""
+    held = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    return held | dict(tree.begin.environment.get("variables", {}))
+
+
+# -- the side that executes ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Execution stands at a boundary; ``changed``: what of the environment is not as it was recorded."""
+
+    loop: Loop
+    index: int
+    trees: dict[str, Any]
+    guide: BoundaryGuide
+    changed: tuple[str, ...]
+
+    @property
+    def redone(self) -> int:
+        """The innermost iterations executed so far."""
+        return self.guide.redone
+
+    def trust(self) -> tuple[str, str]:
+        """How far the state is proven, and what is against more."""
+        return self.guide.trust(self.loop, self.index, self.changed)
+
+
+Look = Callable[[Arrival], Sequence[Any] | None]
+"""What is done at a boundary; the message with which to end there, or None to go on."""
+
+
+def visit(order: Order, wire: Wire, goal: Callable[[RunTree], tuple[Sequence[Boundary], Look]]) -> None:
+    """Run the program of an order's run to boundaries and look at each.
+
+    ``goal`` gives the boundaries, in the order of the run, and what is done there.  Raises `FlorlogError` where the
+    program fails or does not come to the last one.
+    """
+
+    def finish(*message: Any) -> NoReturn:
+        wire.send(*message)
+        os._exit(0)
+
+    with open_store(Path(order["store"]), "r") as store:
+        tree = tree_of(store, order["run"])
+        wanted, look = goal(tree)
+        program = RecordedProgram(store, tree)
+        changed = tuple(changes(tree.begin.environment, environment()))
+
+        def arrived(loop: Loop, index: int, trees: States) -> None:
+            try:  # here: the script must not catch it
+                last = look(Arrival(loop, index, trees(), guide, changed))
+            except (FlorlogError, WhereError) as error:
+                finish("error", str(error))
+            if last is not None:
+                finish(*last)
+
+        atoms = boundary_atoms(wanted)
+        unusable = [
+            (loop, index)
+            for loop in tree.loops()
+            for index in loop.images
+            if not order["images"] and (index or loop.depth > 1)
+        ]
+        plan = plan_redo(tree, atoms, costs_of(store, tree), frozenset(unusable))
+        guide = BoundaryGuide(
+            store, tree, plan, atoms, arrived, lambda text: finish("differs", text), program.steady_before
+        )
+        try:
+            program.run(guide)
+        except ImageError as error:
+            if not order["images"]:
+                raise
+            finish("unusable", str(error))
+    loop, index = wanted[-1]
+    place = where(loop.path(index))
+    raise FlorlogError(f"the script ended and did not come to {place}, where it was when recorded")

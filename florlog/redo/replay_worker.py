@@ -1,0 +1,33 @@
+"""A whole replay in a process: ``python -m florlog.redo.replay_worker``.
+
+Its order is a question as data (`florlog.redo.replaying`).  It answers ``["plan", view]``, then ``["progress", N]``,
+and at last ``["done", run, answer]``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from florlog.hindsight.plan_view import PlanView
+from florlog.program.stores import open_store, tree_of
+from florlog.redo.answer import Progress
+from florlog.redo.replaying import Question, answer_data, replay_here
+from florlog.redo.spawner import Order, serve
+from florlog.redo.wire import Wire
+
+
+def replay(order: Order, wire: Wire) -> None:
+    """Answer the question of an order."""
+
+    def announce(view: PlanView) -> Progress:
+        wire.send("plan", view)
+        return lambda redone: wire.send("progress", redone)
+
+    question = Question(**order)
+    with open_store(Path(question.store), "r") as store:
+        replayed = replay_here(store, tree_of(store, question.run), question, announce)
+    wire.send("done", replayed.run, answer_data(replayed.answer))
+
+
+if __name__ == "__main__":
+    serve(replay)

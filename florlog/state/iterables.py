@@ -1,0 +1,62 @@
+"""What a loop runs over, seen from outside: what is wrapped in it, how long it is, what going over it costs.
+
+Looked through are ``enumerate``, ``zip`` and progress bars as tqdm's.  Any other wrapper counts as the iterable itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from florlog.state.cpython import inner_iterators
+
+
+def wrapped_in(iterable: Any) -> list[Any]:
+    """What an ``enumerate``, a ``zip`` or a progress bar draws from."""
+    if isinstance(iterable, (enumerate, zip)):
+        return inner_iterators(iterable)
+    if not isinstance(iterable, DataLoader) and is_progress_bar(iterable):
+        return [iterable.iterable]
+    return []
+
+
+def is_progress_bar(iterable: Any) -> bool:
+    """Whether it is a progress bar, as tqdm's: it yields what its attribute ``iterable`` does."""
+    return hasattr(iterable, "iterable") and any(kind.__name__ == "tqdm" for kind in type(iterable).__mro__)
+
+
+def innermost(iterable: Any) -> Iterator[Any]:
+    """The iterables inside all wrappers."""
+    inner = wrapped_in(iterable)
+    if not inner:
+        yield iterable
+    for part in inner:
+        yield from innermost(part)
+
+
+def is_indexed(iterable: Any) -> bool:
+    """Whether any item can be had by its number, now and later: a range, list, tuple, text or bytes."""
+    return isinstance(iterable, (range, list, tuple, str, bytes))
+
+
+def needs_entry_state(iterable: Any) -> bool:
+    """Whether starting in the middle needs the RNGs as they were at the loop's start."""
+    return not is_indexed(iterable)
+
+
+def holds_still(iterable: Any) -> bool:
+    """Whether going over it draws nothing and takes nothing out of it."""
+    kinds = (dict, set, frozenset, int, float, torch.Tensor, np.ndarray)
+    return is_indexed(iterable) or isinstance(iterable, kinds)
+
+
+def length_of(iterable: Any) -> int:
+    """The number of items, or -1 where the iterable does not say it."""
+    try:
+        return len(iterable)
+    except (TypeError, NotImplementedError):
+        return -1

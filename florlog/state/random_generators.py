@@ -1,0 +1,110 @@
+"""The state of random generators: Python's, NumPy's and torch's, given or of the whole process.
+
+Captured is what the next draw depends on, a normal number kept for later included.  A generator of the operating
+system (``random.SystemRandom``) has no state, and asking for it raises.  Those in other processes are not seen.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from florlog.state.tree import StateTree
+
+
+class TorchGeneratorAdapter:
+    """A torch generator, on its device."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def capture(self) -> StateTree:
+        return self.generator.get_state()
+
+    def restore(self, tree: StateTree) -> None:
+        self.generator.set_state(tree)
+
+
+class PythonRandomAdapter:
+    """A ``random.Random``; attributes of a subclass are not captured."""
+
+    def __init__(self, generator: random.Random) -> None:
+        self.generator = generator
+
+    def capture(self) -> StateTree:
+        version, words, gauss = self.generator.getstate()
+        return (version, np.array(words, dtype=np.uint32), gauss)
+
+    def restore(self, tree: StateTree) -> None:
+        version, words, gauss = tree
+        self.generator.setstate((version, tuple(int(word) for word in words), gauss))
+
+
+class NumpyGeneratorAdapter:
+    """A NumPy generator, by its bit generator: two generators over one share its state.  Its seed sequence is not
+    captured, so what ``spawn`` gives next is not either.
+    """
+
+    def __init__(self, generator: np.random.Generator | np.random.BitGenerator) -> None:
+        self.bits: Any = generator
+        if isinstance(generator, np.random.Generator):
+            self.bits = generator.bit_generator
+
+    def capture(self) -> StateTree:
+        return dict(self.bits.state)
+
+    def restore(self, tree: StateTree) -> None:
+        self.bits.state = tree
+
+
+class NumpyLegacyAdapter:
+    """A ``numpy.random.RandomState``, with any bit generator."""
+
+    def __init__(self, state: np.random.RandomState) -> None:
+        self.state = state
+
+    def capture(self) -> StateTree:
+        return self.state.get_state(legacy=False)
+
+    def restore(self, tree: StateTree) -> None:
+        self.state.set_state(tree)
+
+
+ADAPTERS: dict[type, Callable[[Any], Any]] = {
+    torch.Generator: TorchGeneratorAdapter,
+    random.Random: PythonRandomAdapter,
+    np.random.Generator: NumpyGeneratorAdapter,
+    np.random.BitGenerator: NumpyGeneratorAdapter,
+    np.random.RandomState: NumpyLegacyAdapter,
+}
+"""The types of random generators, their subclasses included, and what captures them."""
+
+
+class Randomness:
+    """The RNGs that are tracked without asking: Python's, NumPy's, torch's on the CPU and each CUDA device."""
+
+    def __init__(self) -> None:
+        self._python = PythonRandomAdapter(random._inst)
+        self._numpy = NumpyLegacyAdapter(np.random.mtrand._rand)
+
+    def capture(self) -> StateTree:
+        """The states of all of them, as one tree."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {
+            "python": self._python.capture(),
+            "numpy": self._numpy.capture(),
+            "torch": torch.get_rng_state(),
+            "cuda": list(cuda),
+        }
+
+    def restore(self, tree: StateTree) -> None:
+        """Set all of them to a state that `capture` gave."""
+        self._python.restore(tree["python"])
+        self._numpy.restore(tree["numpy"])
+        torch.set_rng_state(tree["torch"])
+        if tree["cuda"]:
+            torch.cuda.set_rng_state_all(tree["cuda"])

@@ -1,0 +1,53 @@
+"""Tensors as bytes and back, and the part of one that has memory of its own."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """A torch dtype's name: ``"float32"``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def tensor_from(dtype: str, shape: tuple[int, ...], data: bytes | bytearray) -> torch.Tensor:
+    """A tensor on the CPU from its bytes; raises ValueError for a dtype that this torch does not have.
+
+    A bytearray becomes the tensor's memory.
+    """
+    kind = getattr(torch, dtype, None)
+    if not isinstance(kind, torch.dtype):
+        raise ValueError(f"this torch has no dtype {dtype!r}")
+    if not data:
+        return torch.empty(shape, dtype=kind)
+    flat = torch.frombuffer(data if isinstance(data, bytearray) else bytearray(data), dtype=torch.uint8)
+    return flat.view(kind).reshape(shape)
+
+
+def tensor_bytes(tensor: torch.Tensor) -> memoryview:
+    """The bytes of a contiguous CPU tensor, without a copy unless it is a lazy conjugate or negative."""
+    if tensor.numel() == 0:
+        return memoryview(b"")
+    return tensor.resolve_conj().resolve_neg().reshape(-1).view(torch.uint8).numpy().data
+
+
+def dense_part(tensor: torch.Tensor) -> torch.Tensor:
+    """The part of an expanded tensor that has memory of its own; any other tensor as it is."""
+    for dim, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            tensor = tensor.narrow(dim, 0, 1)
+    return tensor
+
+
+@functools.cache
+def is_viewable(dtype: torch.dtype) -> bool:
+    """Whether torch can copy tensors of a dtype and view their bytes."""
+    if dtype in (torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4):
+        return False
+    try:
+        torch.empty(1, dtype=dtype).copy_(torch.empty(1, dtype=dtype)).view(torch.uint8)
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
