@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from florlog_recovery import Loop, RunTree
 from florlog_wal import Commit, StackFrame, Store, Values, decode_value, encode_value
 
-from florlog.following.local_variables import Variables, local_difference, variables_of
 from florlog.following.stack import Expected, OpenIteration, OpenLoop
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, FoundValue, where
 from florlog.images.imager import SavedState, differing, digests_only, page_table, state_digest
 from florlog.images.snapshot import snapshot
+from florlog.state.boundary_trees import HEAP, Trees
+from florlog.state.heap.compare import difference
+from florlog.state.heap.image import graph_of
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
     from florlog.source.skip.skipping import Skipped
@@ -198,21 +200,22 @@ class Checks:
 
     # -- boundaries --------------------------------------------------------------------------------
 
-    def arrive(self, loop: OpenLoop, index: int, trees: Callable[[Variables | None], dict[str, Any]]) -> None:
+    def arrive(self, loop: OpenLoop, index: int, trees: Callable[[], Trees]) -> None:
         """Execution reached a boundary: where there is an image, compare the whole state.
 
-        ``trees`` gives the state now, with certain variables of each frame or with all.
+        ``trees`` gives the state now.
         """
         if loop.recorded is None or (image := loop.recorded.images.get(index)) is None:
             return
-        live = page_table(snapshot(trees(None)), digests_only)
+        now = trees()
+        live = page_table(snapshot(now, flat=now.flat), digests_only)
         self._compared += 1
         self._closed += 1
         self._unread = False
         shared: list[str] = []
         if state_digest(live) != image.table:
             saved = SavedState(self._store, image.table)
-            names = [name for name in differing(saved.table, live) if not name.startswith("/locals")]
+            names = [name for name in differing(saved.table, live) if name.split(".")[0] != HEAP]
             shared = [name for name in names if name.split(".")[0] in saved.table]
             here = where(loop.path(index))
             if self._base == "start" and shared and all(name.startswith("/rng.") for name in shared):
@@ -223,8 +226,8 @@ class Checks:
                 shared = []
             elif shared:
                 self._differ(f"state differs at {here}: {', '.join(shared[:4])}")
-            elif local := local_difference(saved, trees(variables_of(saved)), self._stale):
-                self._local = f"variable {local} differs at {here}"
+            elif local := difference(graph_of(saved.tree(HEAP)), now[HEAP], _scopes(self._stale)):
+                self._local = f"{local} differs at {here}"
                 self._suspect(self._local)
         if not shared and not self._local:
             self._skips, self.undrawn = [], False
@@ -316,6 +319,11 @@ _UNREAD = (
     "its iteration was too short for a fingerprint of the item that it received, and nothing that was recorded after "
     "it was reached"
 )
+
+
+def _scopes(stale: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Variables by code and name, as a graph's scopes and names."""
+    return {("module __main__" if code == "<module>" else f"frame {code}", name) for code, name in stale}
 
 
 def _present(loop: OpenLoop) -> StackFrame:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, NodePlan, Plan, RunTree
 from florlog_wal import Commit, StackFrame, Store
@@ -22,6 +22,7 @@ from florlog.following.checks import Checks
 from florlog.following.stack import OpenIteration, OpenLoop
 from florlog.following.trust import where
 from florlog.source.edit.skip_signal import SkipRest
+from florlog.state.boundary_trees import Trees
 from florlog.state.same_data import check
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
@@ -316,7 +317,7 @@ class Guide:
             if ended and not self._runs_on(loop, plan):
                 self.abandon(loop.parent)
 
-    def stands(self, loop: OpenLoop, index: int, trees: Callable[[], dict[str, Any]]) -> None:
+    def stands(self, loop: OpenLoop, index: int, trees: Callable[[], Trees]) -> None:
         """Execution came to a boundary by itself; ``trees`` gives the state as an image there would have it."""
 
     def end(self) -> None:

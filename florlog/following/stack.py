@@ -80,3 +80,16 @@ class OpenIteration:
     def path(self) -> Path:
         """Its address."""
         return () if self.loop is None else self.loop.path(self.index)
+
+
+def places_of(loop: OpenLoop) -> dict[CodeType, int | None]:
+    """The code objects that run loops now, innermost first.
+
+    The innermost is at its loop's line, the others are at the call that led inwards (None).
+    """
+    places: dict[CodeType, int | None] = {loop.site[0]: loop.site[1]}
+    outer = loop.parent.loop
+    while outer is not None:
+        places.setdefault(outer.site[0], None)
+        outer = outer.parent.loop
+    return places

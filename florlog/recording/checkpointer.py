@@ -10,32 +10,32 @@ import math
 import re
 import time
 import warnings
-from collections.abc import Callable, Container
-from pathlib import Path
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
 from florlog_recovery import Image
 from florlog_wal import CheckpointBegin, Note, Store
 
-from florlog.errors import ChangedError, TrackError
-from florlog.following.local_variables import Variables
-from florlog.following.stack import OpenLoop, Site
+from florlog.errors import ChangedError, ImageError, TrackError
+from florlog.following.stack import OpenLoop, Site, places_of
 from florlog.images.budget import Room
 from florlog.images.imager import Imager, SavedState
 from florlog.images.policy import Policy
 from florlog.images.snapshot import StateSnapshot
-from florlog.recording.boundary_state import Storages, Trees, places_of
 from florlog.recording.entry_state import EntryState, entry_state, restore_entry
 from florlog.recording.fingerprints import StateFingerprint
 from florlog.recording.journal import Journal
 from florlog.recording.passing_over import PassingOver
 from florlog.state.adapters import Adapter, adapter
+from florlog.state.boundary_trees import HEAP, Trees
 from florlog.state.cursors import passed_over
 from florlog.state.derived import Derived
+from florlog.state.heap.image import flattened, graph_of
 from florlog.state.loaders import start_workers
 from florlog.state.random_generators import Randomness
-from florlog.state.variables import Carried, binding
+from florlog.state.tree import flatten
+from florlog.state.variables import Carried
 from florlog.state.wrappers import advance, bare, counters, obstacle
 
 Tell = Callable[[str, dict[str, Any]], None]
@@ -118,8 +118,8 @@ class Checkpointer:
         """The random generators from which a loop draws its order when it starts."""
         return entry_state(iterable, self._random)
 
-    def trees(self, loop: OpenLoop, only: Variables | None = None, *, without: Container[str] = ()) -> Trees:
-        """The state now, a tree for each name; ``only``: with certain variables of each frame."""
+    def trees(self, loop: OpenLoop, *, without: Collection[str] = ()) -> Trees:
+        """The state now, a tree for each name."""
         trees: dict[str, Any] = {
             name: made.capture() for name, made in self._tracked.items() if name not in without
         }
@@ -128,12 +128,17 @@ class Checkpointer:
             trees["/entry"] = loop.entry
             if loop.cursor is not None and (position := loop.cursor.position()) is not None:
                 trees["/position"] = position
-        storages = Storages(trees, list(trees))
+        flat = {name: flatten(tree, name) for name, tree in trees.items()}
         fresh = loop.depth == 1 and loop.count == 0 and loop.parent.segment == 0
-        captured = self._carried.capture(places_of(loop), self._objects, storages, fresh=fresh, only=only)
-        for name, held in captured.items():
-            trees[f"/{name}"] = held
-        return Trees(trees, storages.flat)
+        graph = self._carried.capture(
+            places_of(loop),
+            {name: target for name, target in self._objects.items() if name not in without},
+            (tensor for _, tensors in flat.values() for _, tensor in tensors),
+            left={id(self._objects[name]) for name in without if name in self._objects},
+            fresh=fresh,
+        )
+        trees[HEAP], flat[HEAP] = graph, flattened(graph, HEAP)
+        return Trees(trees, flat)
 
     def imaged(self, loop: OpenLoop) -> Trees:
         """The state now, as an image holds it: without what is derived from the rest."""
@@ -224,24 +229,24 @@ class Checkpointer:
         try:
             self._derived.check(self._tracked)
             trees = self.imaged(loop)
-            self._report_untaken()
+            if self._carried.missing:
+                self._report_missing()
+                return None
             return self._imager.snapshot(trees, trees.flat)
         except Exception as error:  # whatever an object's state_dict() raises: the training goes on
             self._warn(f"no image could be taken, later replays must start earlier: {error}")
             return None
 
-    def _report_untaken(self) -> None:
-        """Report, once each, what may change and cannot be captured."""
-        for place, (kind, file, first) in self._carried.untaken.items():
+    def _report_missing(self) -> None:
+        """Report, once each, what cannot be captured, and what follows from it."""
+        for place, what in self._carried.missing.items():
             variable = re.sub(r"\[\d+\]", "[...]", place)  # once for all items of a list
-            if variable in self._untaken:
-                continue
-            self._untaken.add(variable)
-            where = f" ({Path(file).name}:{binding(file, first, place)})" if file else ""
-            self._warn(
-                f"images leave out {variable}, a {kind}{where}: if the loop changes it, a replay or resume that starts "
-                "from an image differs; give it state_dict()/load_state_dict(), or florlog.register its type"
-            )
+            if variable not in self._untaken:
+                self._untaken.add(variable)
+                self._warn(
+                    f"no images are taken while there is {variable}, {what}{self._carried.line_of(place)}: a replay or "
+                    "resume starts earlier; give it state_dict()/load_state_dict(), or florlog.register its type"
+                )
 
     def restore(self, store: Store, loop: OpenLoop, index: int, image: Image) -> None:
         """Put back the state at a boundary, and the loop's data position with it."""
@@ -272,11 +277,10 @@ class Checkpointer:
                 loop.counters = [] if bare(loop.site) else counters(loop.iterator())
             for counter in loop.counters:
                 advance(counter, index - loop.count)
+        self._carried.restore(places_of(loop), graph_of(saved.tree(HEAP)), self._objects)
         for name, made in self._tracked.items():
             if name in names:
-                made.restore(saved.tree(name))
-        held = {name[1:]: saved.tree(name) for name in names if name.startswith("/locals")}
-        self._carried.restore(places_of(loop), held, self._objects, ())
+                _put_back(name, made, saved.tree(name))
         self._derived.regenerate(self._tracked, names)
         self._random.restore(saved.tree("/rng"))
         if index == 0 and loop.entry is not None:
@@ -305,6 +309,15 @@ class Checkpointer:
             self._warned.add(text)
             warning = f"{text}: {why}" if why else text
             warnings.warn(f"florlog: {warning}", RuntimeWarning, stacklevel=2)
+
+
+def _put_back(name: str, adapter: Adapter, tree: Any) -> None:
+    try:
+        adapter.restore(tree)
+    except ChangedError:
+        raise
+    except Exception as error:  # whatever an object's load_state_dict() raises
+        raise ImageError(f"{name} does not take its state back: {error}") from None
 
 
 def _tracked_or_raise(missing: set[str]) -> None:

@@ -120,7 +120,7 @@ class Guided:
 
     def _compare(self, loop: OpenLoop, index: int) -> None:
         """Compare the state at a boundary with the image there, if there is one."""
-        self._guide.checks.arrive(loop, index, lambda only: self._checkpointer.trees(loop, only))
+        self._guide.checks.arrive(loop, index, lambda: self._checkpointer.trees(loop))
 
     def _stands(self, loop: OpenLoop) -> None:
         self._guide.stands(loop, loop.count, lambda: self._checkpointer.imaged(loop))

@@ -7,15 +7,15 @@ begun.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
 
 from florlog_recovery import Atoms, Loop, Plan, RunTree
 from florlog_wal import Store
 
 from florlog.following.guide import Guide, Restore, SkipLoop
 from florlog.following.stack import OpenLoop
+from florlog.state.boundary_trees import Trees
 
-States = Callable[[], dict[str, Any]]
+States = Callable[[], Trees]
 """Gives the trees of the tracked names, and of what else an image has, as they are now."""
 
 

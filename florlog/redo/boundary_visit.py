@@ -31,6 +31,7 @@ from florlog.programs.recorded_program import RecordedProgram
 from florlog.redo.boundary_guide import BoundaryGuide, States
 from florlog.redo.spawner import Child, Order, Stderr
 from florlog.redo.wire import Wire
+from florlog.state.boundary_trees import Trees
 
 # -- the side that asks ----------------------------------------------------------------------------
 
@@ -82,7 +83,7 @@ class Arrival:
 
     loop: Loop
     index: int
-    trees: dict[str, Any]
+    trees: Trees
     guide: BoundaryGuide
     changed: tuple[str, ...]
 

@@ -14,17 +14,23 @@ import ast
 import linecache
 import re
 import sys
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import Any
+
+import torch
 
 from florlog.errors import ImageError
 from florlog.program.environment import is_own, main_script
 from florlog.program.process import this_process
 from florlog.source.carry.liveness import carried_names, shared_names
+from florlog.source.carry.loop_bindings import bound_in_loop
 from florlog.state.cpython import can_write_variables, frame_of, writable_variables
-from florlog.state.object_capture import ObjectCapture
-from florlog.state.object_restore import MISSING, ObjectRestore
+from florlog.state.heap.capture import Graph, capture
+from florlog.state.heap.memory import Constants
+from florlog.state.heap.restore import restore
+from florlog.state.heap.rules import ATOMS, is_constant
 from florlog.state.user_code import is_user_file
 
 
@@ -51,8 +57,11 @@ class Carried:
         self._names: dict[tuple[CodeType, int], frozenset[str]] = {}
         self._modules: dict[str, tuple[ModuleType, frozenset[str], frozenset[str]]] = {}
         self._imported: set[str] = set()  # the modules that there were when the user's were looked up
-        self.untaken: dict[str, tuple[str, str, int]] = {}
-        """What the last capture had to leave out: place -> type, file, first line of the code that binds the name."""
+        self._in_loop: dict[tuple[CodeType, int], frozenset[str]] = {}
+        self._seen: dict[str, set[str]] = {}  # names that earlier captures have met, by scope
+        self._constants = Constants()
+        self.missing: Mapping[str, str] = {}
+        """What the last capture could not take: place -> what it is and why."""
 
     def _carried(self, code: CodeType, line: int) -> frozenset[str]:
         key = (code, line)
@@ -75,8 +84,7 @@ class Carried:
                     continue
                 if all(module is not known for known, _, _ in self._modules.values()):
                     names = shared_names("".join(linecache.getlines(file)))
-                    if names[0]:
-                        self._modules[name] = (module, *names)
+                    self._modules[name] = (module, *names)
             self._imported = set(sys.modules)
         return list(self._modules.values())
 
@@ -84,71 +92,149 @@ class Carried:
         self,
         places: Mapping[CodeType, int | None],
         objects: Mapping[str, Any],
-        storages: Container[int],
+        tracked: Iterable[torch.Tensor],
         *,
+        left: Collection[int] = (),
         fresh: bool = False,
-        only: Mapping[str, Collection[str]] | None = None,
-    ) -> dict[str, dict[str, Any]]:
-        """The carried variables by frame; ``places`` are code objects and the lines at which they are.
+    ) -> Graph:
+        """The graph of what the running frames, the program's modules and the tracked objects reach.
 
-        None stands for the line that the frame executes.  ``objects`` are tracked elsewhere, as are tensors that
-        share memory with ``storages``; ``fresh``: no loop has run yet.
-        ``only`` gives the names to capture by frame, instead of those that analysis finds.
+        ``places`` are code objects and the lines at which they are; None stands for the line that the frame executes.
+        ``objects`` are tracked, and the bytes of the tensors ``tracked`` are kept elsewhere; ``left``: ids of objects that
+        are left out; ``fresh``: no loop has run yet, so whatever cannot be captured is as the set-up makes it.
+        Raises `florlog.state.pending.Pending`.
         """
-        walk = ObjectCapture({id(target): name for name, target in objects.items()}, storages, fresh=fresh)
-        found: dict[str, dict[str, Any]] = {}
-        held = {name: walk.capture(target, f"tracked {name}") for name, target in objects.items()}
-        found["locals tracked"] = {name: tree for name, tree in held.items() if tree[-1] is not None}
-        self.untaken = {place: (kind, "", 0) for place, kind in walk.untaken.items()}
-        at_module_level: set[str] = set()
+        roots = self._roots(places, objects)
+        graph = capture(roots, tracked, left=left, constants=self._constants)
+        self._constants.close()
+        for scope, names in roots.items():
+            seen = self._seen.setdefault(scope, set())
+            graph.gone[scope] = sorted(seen - names.keys())
+            seen |= names.keys()
+        if fresh:
+            graph.missing.clear()
+        self.missing = graph.missing
+        return graph
+
+    def _roots(
+        self, places: Mapping[CodeType, int | None], objects: Mapping[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        """The names from which state is reached, by scope."""
+        roots: dict[str, dict[str, Any]] = {"tracked": dict(objects)}
+        bound: dict[str, set[str]] = {}
+        carried: dict[str, set[str]] = {}
         for code, line in places.items():
             frame = frame_of(code)
             if frame is None:
                 continue
-            names = self._carried(code, frame.f_lineno if line is None else line)
-            if code.co_qualname == "<module>":
-                at_module_level |= names
-            key = f"locals {code.co_qualname}"
-            found[key] = _captured(walk, frame.f_locals, names if only is None else only.get(key, ()))
-            self._note(walk, code.co_filename, code.co_firstlineno)
-        for module, names, bound in self._shared():
-            left = names - at_module_level if module.__name__ == "__main__" else names
-            key = f"locals module {module.__name__}"
-            if only is not None:
-                left = frozenset(only.get(key, ()))
-            found[key] = _captured(walk, vars(module), left & bound)
-            self._note(walk, getattr(module, "__file__", None) or main_script(), 1)
-            found[key] |= _captured(walk, vars(module), left - bound, data=True)
-        return found
+            at = frame.f_lineno if line is None else line
+            scope, variables = _scope(code), frame.f_locals
+            carried.setdefault(scope, set()).update(self._carried(code, at))
+            bound.setdefault(scope, set()).update(self._bound(code, at) - carried[scope])
+            roots[scope] = _of_program({
+                name: value
+                for name, value in variables.items()
+                if name in carried[scope] or (name not in bound[scope] and not _is_value(value))
+            })  # fmt: skip
+        for module, used, _ in self._shared():
+            scope = f"module {module.__name__}"
+            wanted, unwanted = used | carried.get(scope, set()), bound.get(scope, set())
+            whole = module.__name__ != "__main__"
+            roots[scope] = _of_program({
+                name: value
+                for name, value in vars(module).items()
+                if name in wanted or (name not in unwanted and (whole or not _is_value(value)))
+            })  # fmt: skip
+        return roots
 
-    def _note(self, walk: ObjectCapture, file: str, first: int) -> None:
-        """Note what the walk has left out since the last call: names bound in a file from line ``first`` on."""
-        for place in walk.untaken.keys() - self.untaken.keys():
-            self.untaken[place] = (walk.untaken[place], file, first)
+    def _bound(self, code: CodeType, line: int) -> frozenset[str]:
+        """The names that the loop at a line binds in its body: what is not carried there is not needed again."""
+        key = (code, line)
+        if key not in self._in_loop:
+            file, at = this_process.notebook.placed(code.co_filename, line)
+            self._in_loop[key] = bound_in_loop("".join(linecache.getlines(file)), at)
+        return self._in_loop[key]
+
+    def line_of(self, place: str) -> str:
+        """Where the name with which a place begins is first bound, as text: `` (train.py:12)``."""
+        for module, _, _ in self._shared():
+            file = getattr(module, "__file__", None) or main_script()
+            if (line := binding(file, 1, place)) > 1:
+                return f" ({Path(file).name}:{line})"
+        return ""
 
     def restore(
-        self,
-        places: Iterable[CodeType],
-        saved: Mapping[str, dict[str, Any]],
-        objects: Mapping[str, Any],
-        storages: Container[int],
+        self, places: Mapping[CodeType, int | None], graph: Graph, objects: Mapping[str, Any]
     ) -> None:
-        """Put captured variables back into the running frames.  Raises `ImageError` where that is impossible."""
-        walk = ObjectRestore(objects)
-        for name, tree in saved.get("locals tracked", {}).items():
-            walk.restore(objects.get(name), tree, f"tracked {name}")
-        for code in places:
-            frame = frame_of(code)
-            values = saved.get(f"locals {code.co_qualname}")
-            if frame is not None and values:
-                if not can_write_variables():
-                    raise ImageError("this Python does not let the variables of a running function be set")
-                with writable_variables(frame) as variables:
-                    _put(walk, variables, values)
-        for module, _, _ in self._shared():
-            values = saved.get(f"locals module {module.__name__}")
-            if values:
-                _put(walk, vars(module), values)
+        """Put a graph back into the running frames, modules and objects.  Raises `ImageError` where that is impossible."""
+        frames = {_scope(code): frame for code in places if (frame := frame_of(code)) is not None}
+        if frames and not can_write_variables():
+            raise ImageError("this Python does not let the variables of a running function be set")
+        modules = {f"module {module.__name__}": module for module, _, _ in self._shared()}
+        live: dict[str, Mapping[str, Any]] = {"tracked": objects}
+        live |= {scope: frame.f_locals for scope, frame in frames.items()}
+        live |= {scope: vars(module) for scope, module in modules.items()}
+        codes = [
+            (str(frame.f_globals.get("__name__")), code)
+            for frame in frames.values()
+            for code in _codes_around(frame)
+        ]
+        found = restore(graph, live, [*codes, *_codes_of_modules(modules.values())])
+        for scope, names in found.items():
+            gone = graph.gone.get(scope, ())
+            if scope in modules:
+                _bind(vars(modules[scope]), names, gone)
+            elif scope in frames:
+                with writable_variables(frames[scope]) as variables:
+                    _bind(variables, names, gone)
+
+
+def _bind(variables: Any, names: Mapping[str, Any], gone: Iterable[str]) -> None:
+    variables.update(names)
+    for name in gone:
+        variables.pop(name, None)
+
+
+def _scope(code: CodeType) -> str:
+    """The name of the scope of a running frame."""
+    if code.co_qualname == "<module>":
+        return "module __main__"
+    return f"frame {code.co_qualname}"
+
+
+def _is_value(value: Any) -> bool:
+    """Whether a value is one that a name has to be bound to anew in order to change."""
+    return type(value) in ATOMS or isinstance(value, torch.Tensor)
+
+
+def _of_program(held: Mapping[str, Any]) -> dict[str, Any]:
+    """Names without those of the interpreter and those of libraries' own code."""
+    return {
+        name: value
+        for name, value in sorted(held.items())
+        if not (name.startswith("__") and name.endswith("__")) and not is_constant(value)
+    }
+
+
+def _codes_around(frame: FrameType) -> Iterator[CodeType]:
+    """The code of a frame and of those that called it, up to its module."""
+    current: FrameType | None = frame
+    while current is not None:
+        yield current.f_code
+        if current.f_code.co_qualname == "<module>":
+            return
+        current = current.f_back
+
+
+def _codes_of_modules(modules: Iterable[ModuleType]) -> Iterator[tuple[str, CodeType]]:
+    """The code of the functions and methods of modules."""
+    for module in modules:
+        for value in vars(module).values():
+            members = vars(value).values() if isinstance(value, type) else (value,)
+            for member in members:
+                code = getattr(getattr(member, "__func__", member), "__code__", None)
+                if isinstance(code, CodeType):
+                    yield module.__name__, code
 
 
 def binding(file: str, first: int, place: str) -> int:
@@ -165,19 +251,3 @@ def binding(file: str, first: int, place: str) -> int:
         or (isinstance(node, ast.arg) and node.arg == name)
     ]
     return min((line for line in lines if line >= first), default=first)
-
-
-def _captured(
-    walk: ObjectCapture, variables: Mapping[str, Any], names: Iterable[str], *, data: bool = False
-) -> dict[str, Any]:
-    found = {
-        name: walk.capture(variables[name], name, data=data) for name in sorted(names) if name in variables
-    }
-    return {name: tree for name, tree in found.items() if tree is not None}
-
-
-def _put(walk: ObjectRestore, variables: Any, values: Mapping[str, Any]) -> None:
-    for name, tree in values.items():
-        made = walk.restore(variables.get(name, MISSING), tree, name)
-        if made is not MISSING:
-            variables[name] = made

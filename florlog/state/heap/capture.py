@@ -11,15 +11,17 @@ import threading
 import types
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, Dataset
+from xxhash import xxh3_64_hexdigest
 
 from florlog.state.adapters import adapter
-from florlog.state.heap.memory import Memory
+from florlog.state.heap.memory import Constants, Memory
 from florlog.state.heap.rules import (
     ATOMS,
     constant_name,
@@ -33,6 +35,7 @@ from florlog.state.heap.rules import (
     is_tool,
     slots_of,
 )
+from florlog.state.loaders import keeps_workers
 from florlog.state.tree import flatten
 
 Ref: TypeAlias = Any
@@ -62,36 +65,53 @@ _CLASS_MACHINERY = frozenset(
     }
 )
 RESOURCES = (type(threading.Lock()), type(threading.RLock()))
+WORKERS = "its persistent workers run"
+"""An attribute that no loader has: its workers have to be started again."""
 WEAK_MAPPINGS = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 
 
 @dataclass(slots=True)
 class Graph:
-    """A captured graph.  ``roots``: scope -> name -> reference; ``missing``: place -> what could not be captured."""
+    """A captured graph.  ``roots``: scope -> name -> reference; ``missing``: place -> what could not be captured;
+    ``gone``: scope -> names that there were and are no more.
+    """
 
     roots: dict[str, dict[str, Ref]]
     nodes: list[list[Any]]
     regions: list[Any]
     missing: dict[str, str] = field(default_factory=dict)
+    gone: dict[str, list[str]] = field(default_factory=dict)
 
 
-def capture(roots: Mapping[str, Mapping[str, Any]], tracked: Iterable[torch.Tensor] = ()) -> Graph:
-    """The graph of all that is reachable from names; ``tracked``: tensors whose bytes are kept elsewhere.
+def capture(
+    roots: Mapping[str, Mapping[str, Any]],
+    tracked: Iterable[torch.Tensor] = (),
+    *,
+    left: Collection[int] = (),
+    constants: Constants | None = None,
+) -> Graph:
+    """The graph of all that is reachable from names.
+
+    ``tracked``: tensors whose bytes are kept elsewhere; ``left``: ids of objects that are left as they are;
+    ``constants``: what is known of large memory from earlier captures of the same process.
 
     Raises `florlog.state.tree.Pending` where a tensor still waits for its backward pass.
     """
-    return _Capture(tracked).run(roots)
+    return _Capture(tracked, left, constants).run(roots)
 
 
 class _Capture:
-    def __init__(self, tracked: Iterable[torch.Tensor]) -> None:
+    def __init__(
+        self, tracked: Iterable[torch.Tensor], left: Collection[int], constants: Constants | None
+    ) -> None:
         self._nodes: list[list[Any]] = []
         self._numbers: dict[int, int] = {}
         self._objects: list[Any] = []  # kept, so that no id is used twice
         self._found: list[
             tuple[int, str]
         ] = []  # the node from which each was first reached, and by which step
-        self._memory = Memory(tracked)
+        self._memory = Memory(tracked, constants)
+        self._left = left
         self.missing: dict[str, str] = {}
         self._at = -1
 
@@ -123,8 +143,6 @@ class _Capture:
         if number is None:
             if is_constant(value):
                 return ("=", constant_name(value))
-            if is_own_object(value):
-                return ("own", kind.__name__)
             if is_immutable(value):
                 return ("is", flatten(value, "")[0])
             number = self._numbers[id(value)] = len(self._objects)
@@ -161,6 +179,10 @@ class _Capture:
                 held[slot] = object.__getattribute__(value, slot)
             except AttributeError:
                 continue
+        if isinstance(value, DataLoader):
+            held.pop("_iterator", None)
+            if keeps_workers(value):
+                held[WORKERS] = True
         if isinstance(value, torch.nn.Module):
             held = {name: part for name, part in held.items() if part or name not in EMPTY_MODULE_PARTS}
         return self._named(held)
@@ -174,6 +196,8 @@ class _Capture:
 
     def _parts(self, value: Any) -> list[Any]:
         kind = type(value)
+        if id(value) in self._left or is_own_object(value):
+            return ["left", constant_name(kind)]
         for fits, take in _KINDS:
             if isinstance(value, fits):
                 return take(self, value, kind)
@@ -213,7 +237,7 @@ class _Capture:
         return ["tuple", *self._head(value, tuple), self._refs(tuple.__iter__(value))]
 
     def _dict(self, value: Any, kind: type) -> list[Any]:
-        base = defaultdict if isinstance(value, defaultdict) else next(filter(_is_mapping, kind.__mro__))
+        base: Any = defaultdict if isinstance(value, defaultdict) else next(filter(_is_mapping, kind.__mro__))
         if not has_plain_layout(kind, base):
             return self._described(value)
         factory = self.ref(value.default_factory, ".default_factory") if base is defaultdict else None
@@ -233,8 +257,9 @@ class _Capture:
             name: self.ref(cell, f".{name}") for name, cell in zip(code.co_freevars, value.__closure__, strict=True)
         }  # fmt: skip
         name = function_name(value)
+        line = code.co_firstlineno
         if not is_program_function(value):  # of a library: what it closes over may be the program's
-            return ["function", name, cells, None, None, {}]
+            return ["function", name, cells, None, None, None, line]
         return [
             "function",
             name,
@@ -242,6 +267,7 @@ class _Capture:
             self.ref(value.__defaults__, ".__defaults__"),
             self.ref(value.__kwdefaults__, ".__kwdefaults__"),
             self._named(value.__dict__),
+            line,
         ]
 
     def _cell(self, value: types.CellType, kind: type) -> list[Any]:
@@ -380,16 +406,37 @@ class _Capture:
             return ["ended", type(value).__name__]
         return self._opaque(value, "the position of a generator cannot be taken")
 
+    def _is_data(self) -> bool:
+        """Whether the present node is reached through a data set: what it reads is no state of the training."""
+        number = self._at
+        while number >= 0:
+            if isinstance(self._objects[number], Dataset):
+                return True
+            number = self._found[number][0]
+        return False
+
     def _opaque(self, value: Any, why: str) -> list[Any]:
         name = constant_name(type(value))
+        if self._is_data():
+            return ["tool", name]
         self.missing[self.place(self._at)] = f"{name}: {why}"
         return ["opaque", name]
 
 
 def function_name(value: types.FunctionType) -> str:
-    """``module:qualified name:first line`` of a function's code."""
-    code = value.__code__
-    return f"{value.__module__}:{code.co_qualname}:{code.co_firstlineno}"
+    """``module:qualified name`` of a function's code; see `code_name`."""
+    return f"{value.__module__}:{code_name(value.__code__)}"
+
+
+def code_name(code: types.CodeType) -> str:
+    """The qualified name of code; that of a lambda has a digest of what it does, as there are several of one name.
+
+    The line is no part of it: lines move when statements are added.
+    """
+    if code.co_name != "<lambda>":
+        return code.co_qualname
+    constants = [c.co_code if isinstance(c, types.CodeType) else c for c in code.co_consts]
+    return f"{code.co_qualname}@{xxh3_64_hexdigest(repr((code.co_code, code.co_names, constants)).encode())}"
 
 
 def class_attributes(kind: type) -> dict[str, Any]:

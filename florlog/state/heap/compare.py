@@ -111,6 +111,6 @@ def _same_bytes(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
     if one[0] != other[0]:
         return False
     if one[0] != "bytes":
-        return one == other
+        return bool(one == other)
     mine, theirs = one[1].reshape(-1).view(torch.uint8), other[1].reshape(-1).view(torch.uint8)
     return mine.shape == theirs.shape and bool(torch.equal(mine.cpu(), theirs.cpu()))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import xxhash
 
-from florlog.state.tree import Pending, awaits_gradient
+from florlog.state.pending import Pending, awaits_gradient
 
 LARGE_BYTES = 1 << 20
 """Regions of more bytes are not stored while they are what the set-up made: their digest is."""
@@ -92,7 +92,7 @@ class Memory:
                 return view
             storage = plain.untyped_storage()
             start = storage.data_ptr()
-            first = plain.storage_offset() * plain.element_size()
+            first = int(plain.storage_offset()) * plain.element_size()
             self.extents.append(_Extent(start, start + storage.nbytes(), plain, view, first))
             return view
         except (RuntimeError, NotImplementedError, TypeError, ValueError):
@@ -159,7 +159,7 @@ class Memory:
         first = extents[min(range(len(extents)), key=lambda n: extents[n].start)]
         data = _flat(first.owner, start, size)
         if self._constants is not None and size > LARGE_BYTES and data.device.type == "cpu":
-            view = memoryview(data.view(torch.uint8).numpy())
+            view = data.view(torch.uint8).numpy().data
             if (digest := self._constants.unchanged(start, stop, view)) is not None:
                 return ("constant", size, digest)
         return ("bytes", data)

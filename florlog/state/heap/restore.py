@@ -24,9 +24,18 @@ import xxhash
 
 from florlog.errors import ImageError
 from florlog.state.adapters import adapter
-from florlog.state.heap.capture import EMPTY_MODULE_PARTS, Graph, Ref, class_attributes, function_name
+from florlog.state.heap.capture import (
+    EMPTY_MODULE_PARTS,
+    WORKERS,
+    Graph,
+    Ref,
+    class_attributes,
+    code_name,
+    function_name,
+)
 from florlog.state.heap.memory import flat_memory
 from florlog.state.heap.rules import ATOMS, constant_name, described, slots_of
+from florlog.state.loaders import start_workers
 from florlog.state.tree import unflatten
 
 _MISSING: Any = object()
@@ -39,6 +48,7 @@ _NEVER_MADE = {
     "proxy": "a view",
     "named": "an object",
     "cache": "a cache",
+    "left": "an object of florlog's",
 }
 
 
@@ -85,6 +95,9 @@ class _Restore:
         for number, node in enumerate(self._nodes):
             if (fill := getattr(self, f"_fill_{node[0].replace(' ', '_')}", None)) is not None:
                 fill(node, self._held[number])
+        for number, node in enumerate(self._nodes):
+            if node[0] == "object" and WORKERS in node[2]:
+                start_workers(self._held[number])
         return found
 
     # -- matching ----------------------------------------------------------------------------------
@@ -185,9 +198,9 @@ class _Restore:
             device = node[2][6] if node[0] == "tensor" else "cpu"
             size = held.nbytes if kind == "bytes" else held
             self._memory[region] = torch.zeros(size, dtype=torch.uint8, device=device)
-        for region, memory in self._memory.items():
+        for region, found in self._memory.items():
             what = self._graph.regions[region]
-            if what[0] == "constant" and xxhash.xxh3_128_digest(memory.numpy().data) != what[2]:
+            if what[0] == "constant" and xxhash.xxh3_128_digest(found.numpy().data) != what[2]:
                 number = next(
                     n
                     for n, node in enumerate(self._nodes)
@@ -214,7 +227,7 @@ class _Restore:
             return unflatten(ref[1], _no_tensor)
         if ref[0] == "=":
             return self._constant(ref[1])
-        raise ImageError(f"an object of florlog's ({ref[1]}) is part of the state")
+        raise AssertionError(ref)
 
     def _constant(self, name: str) -> Any:
         if (known := self._constants.get(name, _MISSING)) is not _MISSING:
@@ -286,9 +299,11 @@ class _Restore:
     def _make_function(self, node: list[Any], live: Any) -> Any:
         if live is not _MISSING:
             return live
-        code = self._codes.get(node[1])
-        if code is None:
-            raise ImageError(f"the function {node[1]} is not to be found")
+        known = self._codes.get(node[1], [])
+        codes = [code for code in known if code.co_firstlineno == node[6]] or known
+        if len(codes) != 1:
+            raise ImageError(f"which function {node[1]} was is not to be found")
+        code = codes[0]
         module = sys.modules[node[1].partition(":")[0]]
         cells = tuple(self.value(node[2][name]) for name in code.co_freevars)
         return types.FunctionType(code, vars(module), code.co_name, None, cells)
@@ -416,7 +431,8 @@ class _Restore:
         return function(*(self.value(ref) for ref in node[3]))
 
     def _make_ended(self, node: list[Any], live: Any) -> Any:
-        made = (item for item in ())
+        nothing: tuple[None, ...] = ()
+        made = (item for item in nothing)
         next(made, None)
         return made
 
@@ -499,7 +515,7 @@ class _Restore:
         self._put(held, {**node[2]}, kept=frozenset(vars(held)))
 
     def _fill_function(self, node: list[Any], held: Any) -> None:
-        if node[3] is None and node[4] is None and node[5] is None:
+        if node[5] is None:
             return
         held.__defaults__ = self.value(node[3])
         held.__kwdefaults__ = self.value(node[4])
@@ -545,7 +561,7 @@ class _Restore:
         if region < 0:
             return True
         memory = self._memory[region]
-        return list(held.stride()) == strides and held.data_ptr() == memory.data_ptr() + first
+        return bool(list(held.stride()) == strides and held.data_ptr() == memory.data_ptr() + first)
 
     def _fill_array(self, node: list[Any], held: Any) -> None:
         if node[3]:
@@ -612,7 +628,8 @@ class _Restore:
 
 
 _IMMUTABLE = {
-    "array", "builtin", "described", "frozenset", "function", "method", "partial", "property", "tuple", "weak", "wrapper",
+    "array", "builtin", "described", "frozenset", "function", "method", "partial", "property", "tuple", "weak",
+    "wrapper",
 }  # fmt: skip
 """Kinds whose live object is kept only where it is what would be made."""
 
@@ -718,7 +735,7 @@ def _attributes(node: list[Any]) -> Mapping[str, Ref] | None:
     """The attributes of a node by name, None for a kind that has none."""
     place = {"list": 2, "deque": 2, "set": 2, "frozenset": 2, "tuple": 2, "dict": 2, "object": 2, "local": 2, "enum": 2,
              "function": 5, "partial": 3, "cache": 3, "tensor": 4, "array": 3, "random": 3}.get(node[0])  # fmt: skip
-    return None if place is None else node[place]
+    return None if place is None else (node[place] or {})
 
 
 def steps(node: list[Any]) -> Iterator[tuple[Ref, str]]:
@@ -786,12 +803,14 @@ def _with_tensors(tree: Any) -> Any:
     return tree
 
 
-def _by_name(codes: Iterable[tuple[str, types.CodeType]]) -> dict[str, types.CodeType]:
-    found: dict[str, types.CodeType] = {}
+def _by_name(codes: Iterable[tuple[str, types.CodeType]]) -> dict[str, list[types.CodeType]]:
+    found: dict[str, list[types.CodeType]] = {}
     for module, code in codes:
         ahead = [code]
         while ahead:
             inner = ahead.pop()
-            found[f"{module}:{inner.co_qualname}:{inner.co_firstlineno}"] = inner
+            known = found.setdefault(f"{module}:{code_name(inner)}", [])
+            if inner not in known:
+                known.append(inner)
             ahead += [constant for constant in inner.co_consts if isinstance(constant, types.CodeType)]
     return found

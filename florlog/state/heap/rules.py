@@ -15,13 +15,13 @@ import torch
 
 from florlog.program.environment import is_own
 from florlog.state.codecs import codec_of
-from florlog.state.objects import is_user_class, is_user_file
+from florlog.state.user_code import is_user_class, is_user_file
 
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 TOOLS = frozenset({
     "IPython", "_pytest", "argparse", "ast", "asyncio", "concurrent", "ctypes", "gettext", "http", "importlib",
-    "inspect", "ipykernel", "logging", "matplotlib", "mlflow", "multiprocessing", "rich", "select", "selectors", "socket",
-    "sqlite3", "ssl", "subprocess", "tempfile", "tensorboard", "tokenize", "tqdm", "traceback", "traitlets", "unittest",
+    "inspect", "ipykernel", "logging", "matplotlib", "mlflow", "multiprocessing", "rich", "select", "selectors",
+    "socket", "sqlite3", "ssl", "subprocess", "tempfile", "tensorboard", "tokenize", "tqdm", "traceback", "traitlets", "unittest",
     "urllib", "wandb", "warnings", "zipfile",
 })  # fmt: skip
 """Top-level modules of libraries whose objects are tools of a script: they show, write or talk, and compute nothing."""
@@ -86,7 +86,7 @@ def is_tool(kind: type) -> bool:
 
 
 @functools.cache
-def slots_of(kind: type) -> tuple[str, ...]:
+def slots_of(kind: Any) -> tuple[str, ...]:
     """The names of all slots of a class and its bases, as the instances have them."""
     found: list[str] = []
     for base in kind.__mro__:
@@ -100,7 +100,7 @@ def slots_of(kind: type) -> tuple[str, ...]:
 
 
 @functools.cache
-def has_plain_layout(kind: type, base: type) -> bool:
+def has_plain_layout(kind: Any, base: Any) -> bool:
     """Whether instances hold nothing but what ``base`` holds, attributes and slots.
 
     As `object.__reduce_ex__` decides it (CPython, Objects/typeobject.c, object_getstate_default): a class written in C

@@ -1,0 +1,21 @@
+"""The state at a boundary as trees, before it is copied or compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from florlog.state.heap.image import Flattened
+
+HEAP = "/heap"
+"""The name of the graph of all mutable state that the program's names reach."""
+
+
+class Trees(dict[str, Any]):
+    """The trees of a boundary by name, and ``flat``, what `florlog.state.tree.flatten` makes of each.
+
+    `HEAP` has a `florlog.state.heap.capture.Graph` and no tree.
+    """
+
+    def __init__(self, trees: dict[str, Any], flat: dict[str, Flattened]) -> None:
+        super().__init__(trees)
+        self.flat = flat
