@@ -228,8 +228,18 @@ class _Capture:
             return self._described(value)
         atoms = [item for item in base.__iter__(value) if type(item) in ATOMS]
         others = [item for item in base.__iter__(value) if type(item) not in ATOMS]
+        others.sort(key=self._order)
         atoms.sort(key=lambda item: (type(item).__name__, repr(item)))
         return [base.__name__, *self._head(value, base), atoms + self._refs(others)]
+
+    def _order(self, item: Any) -> tuple[int, str, str]:
+        """A key that orders objects of a set as another process would: where they were met, else by what they hold."""
+        held = {name: part for name, part in getattr(item, "__dict__", {}).items() if type(part) in ATOMS}
+        return (
+            self._numbers.get(id(item), len(self._nodes)),
+            constant_name(type(item)),
+            repr(sorted(held.items())),
+        )
 
     def _tuple(self, value: Any, kind: type) -> list[Any]:
         if not has_plain_layout(kind, tuple) and not hasattr(kind, "_fields"):
@@ -357,7 +367,7 @@ class _Capture:
         return ["weak mapping", constant_name(kind), self._pairs(list(value.items()))]
 
     def _weak_set(self, value: Any, kind: type) -> list[Any]:
-        return ["weak set", constant_name(kind), self._refs(list(value))]
+        return ["weak set", constant_name(kind), self._refs(sorted(value, key=self._order))]
 
     def _local(self, value: threading.local, kind: type) -> list[Any]:
         return ["local", self._class(value), self._named(value.__dict__)]

@@ -86,7 +86,7 @@ class _Comparison:
         if one[0] == -2:
             return bits(_wholes(self._then)[one[1]]) == bits(_wholes(self._now)[other[1]])
         if one[0] in self._regions:
-            return self._regions[one[0]] == other[0]
+            return bool(self._regions[one[0]] == other[0])
         self._regions[one[0]] = other[0]
         return _same_bytes(self._then.regions[one[0]], self._now.regions[other[0]])
 

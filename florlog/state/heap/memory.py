@@ -121,8 +121,9 @@ class Memory:
         while isinstance(owner.base, np.ndarray):
             owner = owner.base
         address = value.__array_interface__["data"][0]
-        if isinstance(owner.base, torch.Tensor):
-            storage = owner.base.untyped_storage()
+        base: Any = owner.base
+        if isinstance(base, torch.Tensor):
+            storage = base.untyped_storage()
             low, high = storage.data_ptr(), storage.data_ptr() + storage.nbytes()
         else:
             low, high = np.lib.array_utils.byte_bounds(owner)

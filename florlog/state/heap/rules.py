@@ -114,7 +114,7 @@ def has_plain_layout(kind: Any, base: Any) -> bool:
     if kind.__weakrefoffset__ > 0 and not base.__weakrefoffset__:
         size += 8
     size += 8 * len(slots_of(kind))
-    return kind.__basicsize__ <= size and kind.__itemsize__ == base.__itemsize__
+    return bool(kind.__basicsize__ <= size and kind.__itemsize__ == base.__itemsize__)
 
 
 def described(value: Any) -> Any:
