@@ -67,6 +67,8 @@ _CLASS_MACHINERY = frozenset(
 RESOURCES = (type(threading.Lock()), type(threading.RLock()))
 WORKERS = "its persistent workers run"
 """An attribute that no loader has: its workers have to be started again."""
+TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+"""Attributes of a tensor that are in no ``__dict__``."""
 WEAK_MAPPINGS = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 
 
@@ -297,9 +299,7 @@ class _Capture:
         return ["partial", self._class(value), self._refs(parts), self._named(value.__dict__)]
 
     def _cache(self, value: Any, kind: type) -> list[Any]:
-        """What `functools.lru_cache` made: it does not give out what it holds."""
-        if any(value.cache_info()[:2]):
-            self.missing[self.place(self._at)] = f"{constant_name(kind)}: what it holds cannot be taken"
+        """What `functools.lru_cache` made: it does not give out what it holds, and is emptied by a restore."""
         held = {name: item for name, item in value.__dict__.items() if name != "__wrapped__"}
         return ["cache", constant_name(kind), self.ref(value.__wrapped__, ""), self._named(held)]
 
@@ -329,6 +329,7 @@ class _Capture:
             return self._opaque(value, "tensor")
         grad = self.ref(value.grad, ".grad") if value.is_leaf else None
         held = {name: item for name, item in getattr(value, "__dict__", {}).items() if name != "grad"}
+        held |= {name: hooks for name in TENSOR_HOOKS if (hooks := getattr(value, name, None))}
         return ["tensor", self._class(value), view, grad, self._named(held)]
 
     def _array(self, value: np.ndarray[Any, Any], kind: type) -> list[Any]:

@@ -26,6 +26,7 @@ from florlog.errors import ImageError
 from florlog.state.adapters import adapter
 from florlog.state.heap.capture import (
     EMPTY_MODULE_PARTS,
+    TENSOR_HOOKS,
     WORKERS,
     Graph,
     Ref,
@@ -550,8 +551,22 @@ class _Restore:
             held.requires_grad_(requires_grad)
         if held.is_leaf:
             held.grad = self.value(node[3])
-        if node[4] or getattr(held, "__dict__", None):
-            self._put(held, node[4])
+        attributes = {name: ref for name, ref in node[4].items() if name not in TENSOR_HOOKS}
+        if attributes or getattr(held, "__dict__", None):
+            self._put(held, attributes)
+        for name in TENSOR_HOOKS:
+            hooks = self.value(node[4].get(name))
+            if hooks is None:
+                for key in list(getattr(held, name, None) or ()):
+                    del getattr(held, name)[key]
+            elif getattr(held, name) is not hooks:
+                register = (
+                    held.register_hook if name == TENSOR_HOOKS[0] else held.register_post_accumulate_grad_hook
+                )
+                for key, function in hooks.items():
+                    handle = register(function)
+                    if handle.id != key:
+                        raise ImageError(f"a hook of a tensor had the number {key} and has {handle.id}")
 
     def _stands(self, held: torch.Tensor, node: list[Any]) -> bool:
         """Whether a tensor is the view that the node describes."""
