@@ -3,7 +3,7 @@
 Tracked objects are only a part of the state; ``best = max(best, accuracy)`` lives in a local variable.
 When an image is taken, the names that source analysis finds to be carried at that place
 (`florlog.source.carried_names`) are captured, and so are the globals that functions of the user's modules use
-(`florlog.source.carry.liveness.shared_names`) and the plain attributes of tracked modules; `_objects` tells what of
+(`florlog.source.carry.carried.shared_names`) and the plain attributes of tracked modules; `_objects` tells what of
 their values is state.  When the image is restored they are put back into the running frame, as a debugger would.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 
 from florlog.program import cells as _cells
 from florlog.program.environment import is_own, main_script
-from florlog.source.carry.liveness import carried_names, shared_names
+from florlog.source.carry.carried import carried_names, shared_names
 from florlog.state.objects import MISSING, ObjectWalk, is_user_file
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from florlog.source.names.calls import log_calls
-from florlog.source.reach.regions import Location, LoopSite, ProgramAnalysis, Stack
+from florlog.source.reach.positions import LoopSite, Stack
+from florlog.source.reach.regions import Location, ProgramAnalysis
 
 FILE = "train.py"
 
