@@ -90,9 +90,9 @@ class Program:
                 continue
             for user in chain.users():
                 use = user.node
-                pair = Pair(chain.name(), chain.node, use)
                 if use not in self._parents or chain.node not in self._parents:
                     continue  # beniget parses annotations that are strings
+                pair = Pair(chain.name(), chain.node, use)
                 if (
                     isinstance(use, ast.Name)
                     and self.frame(chain.node) is frame
@@ -233,6 +233,8 @@ def _in_text_order(node: ast.AST) -> Iterator[ast.AST]:
             yield from _in_text_order(node.value)
         for target in targets:
             yield from _in_text_order(target)
+        if isinstance(node, ast.AnnAssign):
+            yield from _in_text_order(node.annotation)
         yield node
         return
     yield node

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 
 from florlog.source.names.scopes import INLINED, Scope, Scopes
 from tests.source.random_modules import MODULES
@@ -227,6 +227,13 @@ def test_the_standard_library_binds_its_names_where_cpython_does(module: str) ->
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@example("def f():\n    a = 0\n    def g():\n        global a\n        a = 1\n        return [a for b in c]")
+@example("class C:\n    global a\n    a = 1\n    def f(self):\n        return a")
+@example("def f():\n    a: int\n    def g():\n        return a")
+@example("def f():\n    def g():\n        return a\n    del a")
+@example("a = [0 for b[c] in d]")
+@example("f = [(lambda: [x for x in y]) for y in z]")
+@example("def f():\n    global g\n    def g(): pass")
 @given(MODULES)
 def test_random_modules_bind_their_names_where_cpython_does(text: str) -> None:
     try:
@@ -235,3 +242,10 @@ def test_random_modules_bind_their_names_where_cpython_does(text: str) -> None:
         assume(False)
     assert_names_are_bound_where_cpython_binds_them(text)
     assert_qualified_names_are_those_of_the_code_objects(text)
+
+
+def test_a_nonlocal_assignment_counts_for_a_name_that_is_bound_further_down() -> None:
+    text = "def f():\n    def g():\n        nonlocal a\n        a = len\n    a = 1\n    a()\n"
+    tree = ast.parse(text)
+    call = next(n for n in ast.walk(tree) if isinstance(n, ast.Call))
+    assert Scopes(tree).origins(call.func) == {"other", "builtin"}
