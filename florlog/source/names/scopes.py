@@ -36,9 +36,8 @@ class Scope:
     kind: str  # "module", "function", "class", "comprehension"
     qualname: str
     parent: Scope | None
-    bound: dict[str, list[str | ast.expr]] = field(
-        default_factory=dict
-    )  # name -> origins, or expressions given to it
+    # For each name its origins, or the expressions that were assigned to it.
+    bound: dict[str, list[str | ast.expr]] = field(default_factory=dict)
     outer: dict[str, str] = field(default_factory=dict)  # name -> "global" or "nonlocal"
 
     def qualname_of(self, name: str) -> str:

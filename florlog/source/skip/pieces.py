@@ -105,9 +105,9 @@ class _Search:
         """What to do instead of a piece, and what is stale after it.  Raises `Needed` if it must be run."""
         skipping = self._skipping
         reached = skipping.check_called([statement])
-        flow = Flow(told=self._log_statements([statement], function.file))
+        flow = Flow(logged=self._log_statements([statement], function.file))
         for called in reached:
-            flow.told |= self._log_statements(called.block, called.file)
+            flow.logged |= self._log_statements(called.block, called.file)
         if isinstance(statement, ast.For):
             written, given = skipping.written(statement, function), frozenset()
             if statement.orelse:
@@ -129,7 +129,7 @@ class _Search:
             raise Needed
         skipping.follow(function, statement, written, given, flow, set())
         own = function.file, statement.lineno, statement.col_offset
-        left = Skipped(frozenset(flow.told), frozenset(flow.stale), frozenset(flow.may_fail - {own}))
+        left = Skipped(frozenset(flow.logged), frozenset(flow.stale), frozenset(flow.may_fail - {own}))
         return tuple(remains.acts), left
 
     def _log_statements(self, block: list[ast.AST], file: str) -> set[tuple[str, int]]:

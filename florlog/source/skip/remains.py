@@ -37,14 +37,7 @@ from florlog.source.skip.naming import Context, Naming, callee
 from florlog.source.skip.staleness import Needed
 
 EAGER_BUILTINS = {"all", "any", "dict", "list", "max", "min", "set", "sorted", "sum", "tuple"}
-LAZY_BUILTINS = {
-    "enumerate",
-    "filter",
-    "iter",
-    "map",
-    "reversed",
-    "zip",
-}  # read their argument when they are iterated
+LAZY_BUILTINS = {"enumerate", "filter", "iter", "map", "reversed", "zip"}  # they read when they are iterated
 ONE_BY_ONE = {"enumerate", "tqdm"}
 REPORTING_METHODS = {
     "add_image", "add_scalar", "add_scalars", "add_text", "critical", "debug", "error", "info", "set_description",
@@ -61,14 +54,11 @@ class Remains:
     graph: CallGraph
     bound: Names
     acts: list[Act] = field(default_factory=list)
-    touched: set[str] = field(
-        default_factory=set
-    )  # named objects that are called, or given to what is called
+    touched: set[str] = field(default_factory=set)  # named objects that are called or given to a call
     mode_calls: set[ast.Call] = field(default_factory=set)  # the calls that set a mode
     _names: Naming = field(init=False)
-    _saved_modes: dict[tuple[Context, str], str] = field(
-        default_factory=dict
-    )  # variable -> object whose mode it has
+    # For each variable that has a mode of an object: the object's name.
+    _saved_modes: dict[tuple[Context, str], str] = field(default_factory=dict)
     _open_calls: list[Function] = field(default_factory=list)
     _model_called: bool = False  # or something that may call one
     _in_training: bool = False

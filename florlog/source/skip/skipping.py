@@ -62,7 +62,7 @@ class Skipped:
 class Flow:
     """Where values flow: the fields of `Skipped` while they are being collected."""
 
-    told: set[tuple[str, int]] = field(default_factory=set)
+    logged: set[tuple[str, int]] = field(default_factory=set)
     may_fail: set[tuple[str, int, int]] = field(default_factory=set)
     stale: set[tuple[str, str]] = field(default_factory=set)
 
@@ -91,7 +91,7 @@ class Skipping:
             self.follow(loop.function, statement, written, frozenset(), flow, set())
         except Needed:
             return None
-        return Skipped(frozenset(flow.told), frozenset(flow.stale), frozenset(flow.may_fail))
+        return Skipped(frozenset(flow.logged), frozenset(flow.stale), frozenset(flow.may_fail))
 
     # -- what a body writes ------------------------------------------------------------------------
 
@@ -248,7 +248,7 @@ class Skipping:
         stale.block(function.block, frozenset())
         if stale.everything & frame.captured:
             raise Needed
-        flow.told |= stale.told
+        flow.logged |= stale.logged
         flow.may_fail.update((function.file, *place) for place in stale.may_fail)
         flow.stale.update((function.qualname, name) for name in stale.everything)
         if stale.returned:

@@ -60,7 +60,7 @@ class Staleness:
         self._written, self._exposed = written, exposed
         self._open: list[set[str]] = []  # for each loop and try around: names that were stale anywhere in it
         self.everything: Names = frozenset()
-        self.told: set[tuple[str, int]] = set()
+        self.logged: set[tuple[str, int]] = set()
         self.may_fail: set[tuple[int, int]] = set()  # statements, by line and column
         self.returned = False
 
@@ -120,7 +120,7 @@ class Staleness:
                 self._check_value(argument, stale)
             if self._logs(call):
                 lines = range(call.lineno, (call.end_lineno or call.lineno) + 1)
-                self.told.update((self._file, line) for line in lines)
+                self.logged.update((self._file, line) for line in lines)
             return stale
         if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)) and node.value is not None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
