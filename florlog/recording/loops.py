@@ -1,33 +1,31 @@
-"""The loops of a run: one state machine, which each `run.loop` and `run.iteration` goes through.
+"""The loops of a run: one state machine, through which each `run.loop` and `run.iteration` goes.
 
-    ENTERED  the script asks for the loop's first item, or enters its first ``with run.iteration``
-             logged: the Begin records of the iterations around it, LoopBegin
-    BOUNDARY before an iteration: an image is taken if one is due; a run that follows a recording compares its state,
-             restores, and learns from its guide which iteration is next
-             logged: CheckpointBegin
-             to OPEN, or to ENDED where the guide has no other iteration
-    OPEN     the iteration is the innermost transaction, and a for loop draws its item
-             to BODY, or to ENDED where there is no other item; the iteration has not been then
-    BODY     the script has the item; what it logs is kept with the iteration
-             to COMMITTED, or, by a break, a return or an exception, to LEFT
-    COMMITTED the body ran to its end
-             logged: Commit, at once or held by the journal (`florlog.recording.journal`)
-             to BOUNDARY
-    LEFT     logged: Commit and LoopEnd, which say so; for a with block nothing
-             to the end of the loop
-    ENDED    logged: LoopEnd; an image is taken if one is due
+    ENTERED    The script asks for the loop's first item, or for the first ``with run.iteration``.
+               Logged: Begin of the iterations around the loop that have none, LoopBegin.  Next: BOUNDARY.
+    BOUNDARY   Before an iteration.  An image is taken if one is due.  A run that follows a recording compares its
+               state, restores, and its guide says which iteration is next.
+               Logged: CheckpointBegin.  Next: OPEN; ENDED where no other iteration is planned; or the guide leaves
+               the loop and what is around it (`SkipRest`).
+    OPEN       The iteration is the innermost transaction, and a for loop draws its item.
+               Logged: nothing.  Next: BODY; ENDED where there is no other item, and the iteration is forgotten.
+    BODY       The script has the item.  What it logs is kept with the iteration.
+               Next: COMMITTED; LEFT by a break, a return or an exception.
+    COMMITTED  The body ran to its end.
+               Logged: Commit, at once or with later ones (`florlog.recording.journal`).  Next: BOUNDARY.
+    LEFT       Logged: Commit and LoopEnd, both with ``left``; of a with block nothing, its iteration stays open.
+    ENDED      Logged: LoopEnd.  An image is taken if one is due.
 
-A for loop ends with its last item.  A while loop with `run.iteration` ends when something else comes in its place:
-another loop beside it, or the end of the iteration around it (`Loops.settle`).  An exception that ends the run leaves
-Abort records (`florlog.recording.ending`).
+A for loop ends with its last item.  A while loop with `run.iteration` ends when another loop begins in its place, or
+with the iteration around it (`Loops.settle`).  An exception that ends the run leaves Abort records
+(`florlog.recording.ending`).  A resume logs nothing of all that before its frontier (`florlog.recording.guided`).
 
 `Loops.iterations` is that machine, for every kind of run.  In a loop that is *only recorded* (no guide knows it) it
 does the work of a step in its own body, because that is what recording costs.  Between two steps the caches hold the
 training's data, so what a step costs is how many different functions, objects and lines of memory are touched, ten
 times what a loop by itself would show.  So nothing is called there but what a step needs: images are looked for when
 their time has come, fingerprints are taken of the iterations that the overhead pays for, commits are handed over in
-batches.  Any other loop asks `Guided` at its boundaries, and each of its iterations is opened and committed by methods
-that may take their time; so is an iteration in which there were loops.
+batches.  Any other loop asks `Guided` at its boundaries, and its iterations are opened and committed by methods that
+may take their time.  An iteration in which there were loops is committed by the same method.
 """
 
 from __future__ import annotations

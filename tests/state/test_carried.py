@@ -8,7 +8,6 @@ import pytest
 from florlog_wal import CheckpointEnd, Store
 
 import florlog
-from florlog.state.object_capture import ObjectCapture
 
 from ..end_to_end.harness import python
 

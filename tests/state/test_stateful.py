@@ -10,6 +10,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
+from florlog.state.object_capture import ObjectCapture
 from florlog_wal import Unencodable
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -19,7 +20,6 @@ from florlog.bridges.plain_loops import _has_state
 from florlog.state import adapters
 from florlog.state.adapters import adapter
 from florlog.state.cursors import Cursor
-from florlog.state.object_capture import ObjectCapture
 from florlog.state.random_generators import ADAPTERS
 from florlog.state.stateful import class_has_state_dict, has_state_dict, is_stateful
 
