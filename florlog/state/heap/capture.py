@@ -200,9 +200,8 @@ class _Capture:
         kind = type(value)
         if id(value) in self._left or is_own_object(value):
             return ["left", constant_name(kind)]
-        for fits, take in _KINDS:
-            if isinstance(value, fits):
-                return take(self, value, kind)
+        if (take := _take_of(kind)) is not None:
+            return take(self, value, kind)
         if isinstance(value, type):
             return self._type(value)
         if is_tool(kind):
@@ -508,3 +507,9 @@ _KINDS: tuple[tuple[Any, _Take], ...] = (
     (queue.SimpleQueue, _Capture._queue),
     (types.MappingProxyType, _Capture._proxy),
 )
+
+
+@functools.cache
+def _take_of(kind: Any) -> _Take | None:
+    """What captures the instances of a class; None for those of the general kinds."""
+    return next((take for fits, take in _KINDS if issubclass(kind, fits)), None)

@@ -8,6 +8,8 @@ and a flat buffer of gradients come back as what they were.
 from __future__ import annotations
 
 import ctypes
+import sys
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +73,7 @@ class Memory:
             if tensor.layout is torch.strided and tensor.device.type != "meta" and tensor.numel():
                 low, high = _span(tensor)
                 spans.add((tensor.data_ptr() + low, tensor.data_ptr() + high))
-        self._elsewhere = sorted(spans)
+        self._elsewhere = _merged(sorted(spans))
 
     def tensor(self, value: torch.Tensor, place: str) -> list[Any] | None:
         """The view of a tensor; None where its data cannot be taken."""
@@ -167,11 +169,8 @@ class Memory:
 
     def _is_elsewhere(self, start: int, stop: int) -> bool:
         """Whether tracked tensors cover a region."""
-        reached = start
-        for low, high in self._elsewhere:
-            if low <= reached < high:
-                reached = high
-        return reached >= stop
+        at = bisect_right(self._elsewhere, (start, sys.maxsize)) - 1
+        return at >= 0 and self._elsewhere[at][1] >= stop
 
 
 def flat_memory(live: Any) -> tuple[int, torch.Tensor, int] | None:
@@ -183,6 +182,17 @@ def flat_memory(live: Any) -> tuple[int, torch.Tensor, int] | None:
     (extent,) = memory.extents
     data = _flat(extent.owner, extent.start, extent.stop - extent.start)
     return extent.start, data.view(torch.uint8), extent.first
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans of memory in order, with those that meet put together."""
+    found: list[tuple[int, int]] = []
+    for low, high in spans:
+        if found and low <= found[-1][1]:
+            found[-1] = found[-1][0], max(high, found[-1][1])
+        else:
+            found.append((low, high))
+    return found
 
 
 def _span(tensor: torch.Tensor) -> tuple[int, int]:
