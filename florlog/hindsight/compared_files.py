@@ -11,6 +11,7 @@ from florlog_recovery import RunTree
 from florlog_wal import Store
 
 from florlog.errors import SourceChangedError
+from florlog.program.environment import is_hands_free
 from florlog.program.recorded_sources import recorded_sources
 from florlog.source.diff.source_diff import SourceDiff, compare
 from florlog.source.edit.rewrite import Rewrite, statements
@@ -35,7 +36,7 @@ def compared(store: Store, tree: RunTree, script: str) -> list[Compared]:
     Raises `SourceChangedError` where a recorded file is gone.
     """
     found = []
-    hands_free = bool(tree.begin.environment.get("hands_free"))
+    hands_free = is_hands_free(tree.begin.environment)
     for source in recorded_sources(store, tree):
         path = script if source.module == "__main__" else present_path(source.path, tree.begin.script, script)
         try:

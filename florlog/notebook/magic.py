@@ -35,7 +35,7 @@ from florlog.hindsight.compared_files import read_in
 from florlog.hindsight.plan_view import PlanView, plan_text, view_of
 from florlog.program import units
 from florlog.program.cell_history import ASKING, History, Understood, understood
-from florlog.program.environment import CELLS
+from florlog.program.environment import CELLS, is_hands_free
 from florlog.program.recorded_sources import recorded_sources
 from florlog.program.stores import newest_run, open_store, sessions_of, store_path, tree_of
 from florlog.program.terminal import report
@@ -124,7 +124,7 @@ class Magic:
             facts = tree.begin.environment[CELLS]
             recorded = next(s.text for s in recorded_sources(store, tree) if s.module == "__main__")
         report(f"asking run {', '.join(runs) or tree.run}")
-        hands_free = bool(tree.begin.environment.get("hands_free"))
+        hands_free = is_hands_free(tree.begin.environment)
         text = with_recorded(self._revised(recorded, facts["ids"], hands_free=hands_free), found.text)
         with tempfile.TemporaryDirectory(prefix="florlog-cells-") as directory:
             script = Path(directory).resolve() / Path(tree.begin.script).name

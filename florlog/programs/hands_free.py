@@ -10,6 +10,7 @@ from pathlib import Path
 from florlog_wal import RunBegin
 
 from florlog.bridges.plain_loops import Runtime
+from florlog.program.environment import HANDS_FREE
 from florlog.program.process import HandsFree, this_process
 from florlog.programs.announcement import Announcement
 from florlog.programs.finders import LocalModuleFinder
@@ -20,9 +21,6 @@ from florlog.source.edit.instrument import Instrumenter
 from florlog.source.edit.loop_choice import choose
 from florlog.source.edit.rewrite import Rewrite, reading
 from florlog.source.names.syntax import read_as
-
-KEY = "hands_free"
-"""The key under which the environment of a hands-free run says that it is one."""
 
 
 def record_script(
@@ -36,7 +34,7 @@ def record_script(
     files = program_files(script, root)
     texts = {file: Path(file).read_text(encoding="utf-8") for file in files}
     choice = choose(texts)
-    program = HandsFree({KEY: True, "module": module or ""}, files)
+    program = HandsFree({HANDS_FREE: True, "module": module or ""}, files)
     instrumenter = Instrumenter()
     with (
         this_process.recording_hands_free(program),
