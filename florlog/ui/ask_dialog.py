@@ -125,7 +125,7 @@ class Ask(ModalScreen[None]):
         text = Text(
             f"{len(found['values'])} values from {plan['iterations_redone']} of {plan['iterations_total']} "
             f"iterations (predicted {duration_text(plan['predicted_seconds'])}, "
-            f"a full rerun {duration_text(plan['full_rerun_seconds'])}); stored beside the run\n"
+            f"a full rerun {duration_text(plan['full_rerun_seconds'])}); stored next to the run\n"
         )
         for value in found["values"][:2000]:
             path = tuple(value["path"].items())
