@@ -205,7 +205,7 @@ class Journal:
             try:
                 tree = ast.parse("".join(linecache.getlines(file)))
                 self._hashes[file] = {call.line: call.source_hash for call in log_calls(tree)}
-            except (SyntaxError, SourceError):
+            except (SyntaxError, SourceError, ValueError, RecursionError, MemoryError):
                 self._hashes[file] = {}
         return self._hashes[file].get(line, b"")
 

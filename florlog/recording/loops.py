@@ -283,8 +283,7 @@ class Loops:
             if iterable is not None and transactions.journal is not None and needs_entry_state(iterable):
                 loop.entry = transactions.checkpointer.entry(iterable)
         if transactions.recording:
-            transactions.log_begins()
-            transactions.log_loop(loop)
+            transactions.log_start(loop)
         if call.form == "for":
             loop.iterator = call.steps
         elif call.steps is not None:
@@ -321,7 +320,7 @@ class Loops:
         except Exception as error:
             self._transactions.checkpointer.withhold()
             text = f"what loop {loop.name!r} runs over cannot be looked at: {reason(error)}"
-            self._refuse(text, "no more images are taken")
+            self._refuse(text, "no more images are taken", once=f"{loop.name.split('#')[0]} looked at")
 
     def _open_next(self, loop: OpenLoop) -> OpenIteration | None:
         """The next iteration of a loop that is not only recorded, open; None at the planned end."""

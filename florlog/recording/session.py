@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Literal
 
 from florlog_wal import Store, encode_value
@@ -169,11 +169,9 @@ def run(
 
 
 def _close(store: Store) -> None:
-    """Close a store whose run was not opened; an open one is closed by its journal."""
-    try:
+    """Close a store whose run was not opened, for which there is an error already; its journal closes any other."""
+    with suppress(Exception):
         store.close()
-    except Exception as error:
-        warn(reason(error))
 
 
 def _kept(params: Mapping[Any, Any], *, strict: bool) -> dict[str, Any]:

@@ -171,6 +171,19 @@ class Transactions:
 
     # -- records -----------------------------------------------------------------------------------
 
+    def log_start(self, loop: OpenLoop) -> None:
+        """Write that a loop begins, after the Begin records of what is around it; a failure ends the recording."""
+        journal = self.journal
+        assert journal is not None
+        try:
+            self.log_begins()
+            self.log_loop(loop)
+        except StoreError:  # of a strict run
+            raise
+        except Exception as error:
+            journal.stop(error)
+            journal.complain()
+
     def log_begins(self) -> None:
         """Write the Begin records of the open iterations that have none yet."""
         assert self.journal is not None
