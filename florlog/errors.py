@@ -57,6 +57,15 @@ class SourceChangedError(FlorlogError):
         self.changes = changes
 
 
+class OwnRunError(FlorlogError):
+    """A program opens a run itself, and florlog has opened one around it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the program opens run {name!r} itself: it is recorded as it is, without florlog record or %%florlog"
+        )
+
+
 class RanksError(FlorlogError):
     """A question is about what several processes computed together, and a log has rank 0 alone."""
 
