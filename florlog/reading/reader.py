@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from florlog_recovery import Loop, RunTree
-from florlog_wal import Commit, Entry, Hindsight, LoopBegin, RunEnd, Statement, Store, Values
+from florlog_wal import Commit, Entry, Hindsight, LoopBegin, RunEnd, SessionInfo, Statement, Store, Values
 from florlog_wal import Path as IterationPath
 
 from florlog.errors import NoSuchRunError
-from florlog.program.stores import newest_run, open_store, sessions_of, store_path, tree_of
+from florlog.program.stores import all_trees, newest_run, open_store, sessions_of, store_path, tree_of
 from florlog.reading.arrow import arrow, sql
 from florlog.reading.columns import RECORDED, Columns
 from florlog.reading.frame import frame
@@ -185,18 +185,7 @@ class RunView:
 
     def summary(self) -> dict[str, Any]:
         """What ``florlog runs`` shows."""
-        sessions = sessions_of(self._store, self.id)
-        tree = self.tree()
-        first = sessions[0].begin
-        return {
-            "run": self.id,
-            "name": first.name,
-            "script": first.script,
-            "status": tree.status,
-            "started": dt.datetime.fromtimestamp(first.started, dt.UTC).isoformat(timespec="seconds"),
-            "iterations": tree.innermost_iterations(),
-            "bytes": sum(session.nbytes for session in sessions),
-        }
+        return _summary(sessions_of(self._store, self.id), self.tree())
 
 
 class Log:
@@ -245,12 +234,12 @@ class Log:
         Tables: ``runs`` as ``florlog runs`` lists them; ``params`` (run, name, value as JSON); ``iterations``,
         the rows of `RunView.values` of every run, with the run.
         """
-        return sql(self, query)
+        return sql(self, summaries(self.store), query)
 
     def _repr_html_(self) -> str:
         import pandas as pd
 
-        return str(pd.DataFrame([view.summary() for view in self.runs]).to_html(index=False))
+        return str(pd.DataFrame(list(summaries(self.store))).to_html(index=False))
 
     def close(self) -> None:
         """Close the store."""
@@ -271,6 +260,25 @@ def open_log(store: str | os.PathLike[str] | None = None) -> Log:
     Raises `StoreError` when there is no store at that place.
     """
     return Log(open_store(Path(store_path(store)), "r"))
+
+
+def summaries(store: Store) -> Iterator[dict[str, Any]]:
+    """`RunView.summary` of every run, oldest first."""
+    for sessions, tree in all_trees(store):
+        yield _summary(sessions, tree)
+
+
+def _summary(sessions: list[SessionInfo], tree: RunTree) -> dict[str, Any]:
+    first = sessions[0].begin
+    return {
+        "run": tree.run,
+        "name": first.name,
+        "script": first.script,
+        "status": tree.status,
+        "started": dt.datetime.fromtimestamp(first.started, dt.UTC).isoformat(timespec="seconds"),
+        "iterations": tree.innermost_iterations(),
+        "bytes": sum(session.nbytes for session in sessions),
+    }
 
 
 def _counts(loop: Loop | None, index: int, lsn: int) -> bool:
