@@ -15,6 +15,7 @@ from florlog_wal import Store
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.program import units
 from florlog.program.stores import newest_run, sessions_of, tree_of
+from florlog.programs.permission import Trust
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,22 @@ def add_script(parser: argparse.ArgumentParser, text: str = "the script") -> Non
     """SCRIPT and ``--run``."""
     parser.add_argument("script", metavar="SCRIPT", help=text)
     parser.add_argument("--run", metavar="ID", help="the run (default: the newest recorded from SCRIPT)")
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """``--trust RUN``."""
+    parser.add_argument(
+        "--trust",
+        metavar="RUN",
+        action="append",
+        default=[],
+        help="execute the code of this run, though it was not recorded on this machine by you; may be repeated",
+    )
+
+
+def trust_of(options: argparse.Namespace, *, ask: bool = True) -> Trust:
+    """Whose code may be executed; ``ask``: on a terminal the user is asked."""
+    return Trust(options.trust, ask=ask)
 
 
 def number_of(what: str) -> Callable[[str], int]:

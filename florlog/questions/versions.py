@@ -28,6 +28,7 @@ from florlog.hindsight.plan_view import PlanView, plan_text
 from florlog.program.recorded_sources import recorded_sources
 from florlog.program.stores import tree_of
 from florlog.program.terminal import report
+from florlog.programs.permission import Permit, Trust, permit
 from florlog.programs.source_mirror import SourceMirror
 from florlog.redo.answer import Progress
 from florlog.redo.progress import progress_line
@@ -59,11 +60,12 @@ def replay_versions(
     store: Store,
     runs: Sequence[str],
     question: Question,
+    trust: Trust,
     *,
     cwd: str | None = None,
     heard: Callable[[str], object] | None = None,
 ) -> list[Version]:
-    """Answer a script's question for each of some runs.
+    """Answer a script's question for each of some runs whose code may be executed.
 
     The run and the script of ``question`` are replaced by each run and its own source; ``cwd`` and ``heard`` are as in
     `replay_elsewhere`.  Raises `NoSuchRunError` where there is no such run, and `FlorlogError` where the script asks
@@ -84,7 +86,7 @@ def replay_versions(
         if not texts:
             return Version(run, refused=NOTHING_NEW)
         try:
-            return Version(run, _replayed(tree, texts, question, cwd, heard))
+            return Version(run, _replayed(permit(store, tree, trust), tree, texts, question, cwd, heard))
         except FlorlogError as reason:
             return Version(run, refused=str(reason))
 
@@ -159,13 +161,14 @@ def _placed(store: Store, tree: RunTree, script: str, asked: dict[str, _File]) -
 
 
 def _replayed(
+    allowed: Permit,
     tree: RunTree,
     texts: dict[str, str],
     question: Question,
     cwd: str | None,
     heard: Callable[[str], object] | None,
 ) -> Replayed:
-    with SourceMirror(tree.begin.script, texts) as mirror, ExitStack() as line:
+    with SourceMirror(allowed, tree.begin.script, texts) as mirror, ExitStack() as line:
 
         def announce(view: PlanView) -> Progress | None:
             print(plan_text(view), file=sys.stderr)

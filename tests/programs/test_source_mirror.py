@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from florlog.programs.finders import LocalModuleFinder
+from florlog.programs.permission import Permit
 from florlog.programs.scripts import run_as_main
 from florlog.programs.source_mirror import SourceMirror
 from florlog.source.edit.instrument import Instrumenter
 
+PERMIT = Permit("run")
 SCRIPT = """\
 from pathlib import Path
 import package.part
@@ -46,7 +48,7 @@ def recorded(project: Path) -> dict[str, str]:
 
 def test_the_recorded_files_run_and_find_the_present_data(project: Path) -> None:
     before = sorted(project.parent.rglob("*"))
-    with SourceMirror(str(project / "train.py"), recorded(project)) as mirror:
+    with SourceMirror(PERMIT, str(project / "train.py"), recorded(project)) as mirror:
         files = {mirror.path(file) for file in recorded(project)}
         try:
             with LocalModuleFinder(files, Instrumenter()):
@@ -71,13 +73,13 @@ def test_a_recorded_file_that_is_gone_is_there(project: Path) -> None:
     texts = recorded(project)
     for file in texts:
         os.remove(file)  # noqa: PTH107
-    with SourceMirror(str(project / "train.py"), texts) as mirror:
+    with SourceMirror(PERMIT, str(project / "train.py"), texts) as mirror:
         assert Path(mirror.path(str(project / "package" / "part.py"))).read_text() == "NAME = 'recorded'\n"
 
 
 def test_a_module_is_taken_from_its_place_wherever_the_path_leads(project: Path) -> None:
     texts = recorded(project)
-    with SourceMirror(str(project / "train.py"), texts) as mirror:
+    with SourceMirror(PERMIT, str(project / "train.py"), texts) as mirror:
         place = mirror.path(str(project / "package" / "part.py"))
         sys.path.insert(0, str(project))
         try:

@@ -64,7 +64,9 @@ class LogReader:
         self._tail = tail.TailReader(directory)
         self._floor = 0  # LMDB has everything up to here
         self._lock = threading.Lock()
-        self._begins: dict[int, RunBegin] = {}  # by LSN: a record never changes, and an LSN is never used again
+        self._begins: dict[
+            int, RunBegin
+        ] = {}  # by LSN: a record never changes, and an LSN is never used again
         self._unlisted = log.unlisted(env)
         try:
             self._closed_at = read_end(directory)
