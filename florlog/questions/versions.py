@@ -23,7 +23,7 @@ from florlog_recovery import RunTree
 from florlog_wal import Store
 
 from florlog.errors import FlorlogError, NoSuchRunError
-from florlog.hindsight.compared_files import Compared, compared, present_path
+from florlog.hindsight.compared_files import Compared, compared, present_paths
 from florlog.hindsight.plan_view import PlanView, plan_text
 from florlog.program.recorded_sources import recorded_sources
 from florlog.program.stores import tree_of
@@ -145,10 +145,8 @@ def _placed(store: Store, tree: RunTree, script: str, asked: dict[str, _File]) -
         asked = _asked_of(compared(store, tree, script))
         if not asked:
             return {}
-    present = {
-        script if s.module == "__main__" else present_path(s.path, tree.begin.script, script): s
-        for s in sources
-    }
+    places = present_paths(store, tree, sources, script)
+    present = {places[source.path]: source for source in sources}
     texts = {source.path: source.text for source in sources}
     for file, what in asked.items():
         if file not in present:

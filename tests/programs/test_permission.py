@@ -54,6 +54,7 @@ def recorded(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     script = home / "train.py"
     script.write_text(SCRIPT.format(marker=str(home / "marker"), store=str(home / "store")))
     monkeypatch.setattr(sys, "argv", [str(script)])
+    monkeypatch.chdir(home)
     from florlog.programs.scripts import run_as_main
 
     run_as_main(str(script))
@@ -389,3 +390,31 @@ def functions(tree: ast.AST, outer: str = "") -> Iterator[tuple[str, ast.Functio
             yield name, node
         inner = isinstance(node, ast.FunctionDef | ast.ClassDef)
         yield from functions(node, f"{name}." if inner else outer)
+
+
+def test_a_module_of_a_stranger_is_the_one_that_the_script_imports(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from florlog.hindsight.compared_files import compared
+
+    project, dropped = home / "project", home / "dropped"
+    for folder in (project, dropped):
+        folder.mkdir()
+        (folder / "helper.py").write_text(f"X = {folder.name!r}\n")
+    script = project / "train.py"
+    script.write_text("import helper\n")
+    with Store.open(home / "store", mode="w") as store:
+        pages = store.put_pages([b"import helper\n", b"X = 1\n"]).digests
+        session = store.append(
+            RunBegin(
+                "run", "name", "record", str(script), (), str(home), {}, {},
+                ((str(script), "__main__", pages[0]), (str(dropped / "helper.py"), "helper", pages[1])),
+                0.0, 0, 1, 0,
+            )
+        )  # fmt: skip
+        tree = tree_of(store, "run")
+        assert session == tree.sessions[0]
+        found = compared(store, tree, str(script))
+        assert [file.present for file in found] == [str(script), str(project / "helper.py")]
+        monkeypatch.setattr("florlog.hindsight.compared_files.is_own", lambda store, tree: True)
+        assert compared(store, tree, str(script))[1].present == str(dropped / "helper.py")

@@ -100,9 +100,11 @@ LONG = "n" * 400
 @pytest.mark.parametrize(
     "path",
     [
-        "/../../../{victim}", "{victim}", "/tmp/../../{victim}", "relative/../../{victim}", "..", "/..", "/", "", "//", "/.",
+        "/../../../{victim}", "{victim}", "/tmp/../../{victim}", "relative/../../{victim}", "..",
+        "/..", "/", "", "//", "/.",
         "/a//b.py", "/a/./b.py", f"/{LONG}/{LONG}.py", "/" + "deep/" * 900 + "x.py", "/nul\0byte.py", "/bytes\udcff.py",
-        "/half\ud800.py", "/control\x1b[31m.py", "/florlog-source-0/0.py", "C:\\evil.py", "/dev/null/x.py", "/proc/self/mem",
+        "/half\ud800.py", "/control\x1b[31m.py", "/florlog-source-0/0.py", "C:\\evil.py", "/dev/null/x.py",
+        "/proc/self/mem",
     ],
 )  # fmt: skip
 def test_a_recorded_path_is_never_used_as_one(tmp_path: Path, path: str) -> None:
@@ -128,7 +130,8 @@ def test_recorded_paths_do_not_get_in_each_others_way(tmp_path: Path) -> None:
     texts = {
         path: f"VALUE = {number}\n"
         for number, path in enumerate(
-            ["/p/train.py", "/p/Train.py", "/P/train.py", "/p/train.py/inside.py", "/p", "/p/x/../train.py", "/p/x/y.py", "/p/x"]
+            ["/p/train.py", "/p/Train.py", "/P/train.py", "/p/train.py/inside.py", "/p", "/p/x/../train.py",
+             "/p/x/y.py", "/p/x"]
         )
     }  # fmt: skip
     with SourceMirror(PERMIT, "/p/train.py", texts) as mirror:
