@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from florlog_wal import Store
 
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.program import units
-from florlog.program.stores import newest_run, sessions_of, tree_of
+from florlog.program.stores import is_recorded_from, newest_run, sessions_of, tree_of
 from florlog.programs.permission import Trust
 
 
@@ -82,7 +81,7 @@ def run_of_script(store: Store, options: argparse.Namespace) -> RunTree:
     if options.run is not None:
         sessions_of(store, options.run)
         return tree_of(store, options.run)
-    run = newest_run(store, lambda begin: os.path.realpath(begin.script) == os.path.realpath(script))
+    run = newest_run(store, lambda begin: is_recorded_from(begin, script))
     if run is None:
         raise NoSuchRunError(
             f"no run in {store.path} was recorded from {script}: choose one with --run (`florlog runs` lists them)"

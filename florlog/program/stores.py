@@ -69,6 +69,14 @@ def _tree(store: Store, sessions: list[SessionInfo], written: str | None) -> Run
     return analyse(store, sessions, running=sessions[0].begin.run == written)
 
 
+def is_recorded_from(begin: RunBegin, script: str | os.PathLike[str]) -> bool:
+    """Whether a run's script is this file, whatever links lead to it."""
+    try:
+        return os.path.realpath(begin.script) == os.path.realpath(script)
+    except ValueError:  # no file can have such a name
+        return False
+
+
 def newest_run(store: Store, fits: Callable[[RunBegin], bool]) -> str | None:
     """The id of the newest run whose first record fits."""
     runs = [s.begin.run for s in store.sessions() if s.begin.kind != "replay" and fits(s.begin)]

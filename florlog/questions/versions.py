@@ -12,7 +12,6 @@ lacks.  What else was added comes along only where a placed statement reads what
 from __future__ import annotations
 
 import ast
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -26,7 +25,7 @@ from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.hindsight.compared_files import Compared, compared, present_paths
 from florlog.hindsight.plan_view import PlanView, plan_text
 from florlog.program.recorded_sources import recorded_sources
-from florlog.program.stores import tree_of
+from florlog.program.stores import is_recorded_from, tree_of
 from florlog.program.terminal import report
 from florlog.programs.permission import Permit, Trust, permit
 from florlog.programs.source_mirror import SourceMirror
@@ -51,7 +50,7 @@ def runs_of(store: Store, script: str) -> list[str]:
     found = [
         s.begin.run
         for s in store.sessions()
-        if s.begin.kind != "replay" and os.path.realpath(s.begin.script) == os.path.realpath(script)
+        if s.begin.kind != "replay" and is_recorded_from(s.begin, script)
     ]
     return list(dict.fromkeys(found))
 

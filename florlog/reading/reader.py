@@ -20,6 +20,7 @@ from florlog_wal import Path as IterationPath
 
 from florlog.errors import NoSuchRunError
 from florlog.program.stores import all_trees, newest_run, open_store, sessions_of, store_path, tree_of
+from florlog.program.units import moment
 from florlog.programs.permission import Trust
 from florlog.reading.arrow import arrow, sql
 from florlog.reading.columns import RECORDED, Columns
@@ -276,12 +277,13 @@ def summaries(store: Store) -> Iterator[dict[str, Any]]:
 
 def _summary(sessions: list[SessionInfo], tree: RunTree) -> dict[str, Any]:
     first = sessions[0].begin
+    started = moment(first.started, dt.UTC)
     return {
         "run": tree.run,
         "name": first.name,
         "script": first.script,
         "status": tree.status,
-        "started": dt.datetime.fromtimestamp(first.started, dt.UTC).isoformat(timespec="seconds"),
+        "started": started.isoformat(timespec="seconds") if started else "",
         "iterations": tree.innermost_iterations(),
         "bytes": sum(session.nbytes for session in sessions),
     }
