@@ -67,6 +67,8 @@ class LogReader:
         self._begins: dict[
             int, RunBegin
         ] = {}  # by LSN: a record never changes, and an LSN is never used again
+        self._listed: tuple[tuple[int, int], list[SessionInfo]] = ((-1, 0), [])
+        """The sessions as of a transaction and the last LSN in the tail."""
         self._unlisted = log.unlisted(env)
         try:
             self._closed_at = read_end(directory)
@@ -221,6 +223,10 @@ class LogReader:
         found = self._tail_records()
         summaries: dict[int, Summary] = {}
         with self._env.read() as snapshot:
+            state = snapshot.meta.txn, max(found, default=0)
+            listed_at, listed = self._listed
+            if state == listed_at:
+                return list(listed)
             last, certain = log.extent(snapshot)
             for leaf in snapshot.leaves(SESSIONS):
                 for key, value in leaf:
@@ -239,7 +245,9 @@ class LogReader:
                 raise CorruptRecord(lsn, "a session does not start with RunBegin")
             begins[lsn] = begin
         self._begins = begins
-        return [info(lsn, begin, summaries[lsn]) for lsn, begin in begins.items()]
+        listed = [info(lsn, begin, summaries[lsn]) for lsn, begin in begins.items()]
+        self._listed = state, listed
+        return list(listed)
 
 
 def _consecutive(snapshot: Snapshot, start: int, stop: int) -> tuple[list[tuple[int, bytes]], int]:
