@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 
 class FlorlogError(Exception):
     """Base of all errors that florlog raises for wrong use."""
@@ -43,6 +45,19 @@ class StoreError(FlorlogError):
 
 class NoSuchRunError(FlorlogError):
     """No recorded run fits what was asked for."""
+
+
+class UntrustedRunError(FlorlogError):
+    """Recorded code would be executed of a run that somebody else may have made."""
+
+    def __init__(self, run: str) -> None:
+        named = shlex.quote(run) if run.isprintable() else ascii(run)
+        super().__init__(
+            f"run {named} was not recorded on this machine by you, and this executes the code that lies in the store: "
+            f"read that with `florlog inspect source`, then give --trust {named} (in Python, florlog.open(..., "
+            f"trust={run!a}))"
+        )
+        self.run = run
 
 
 class DivergedError(FlorlogError):

@@ -59,7 +59,8 @@ def request_of(
     """
     if tree.begin.world_size > 1:
         raise RanksError(tree.begin.world_size)
-    files = compared(store, tree, script)
+    shown = shown or {}
+    files = compared(store, tree, script, {recorded: present for present, recorded in shown.items()})
     added = tuple(
         AddedLog(file.present, call.line, call.qualname, call.names)
         for file in files
@@ -72,7 +73,7 @@ def request_of(
             "add one, such as run.log(norm=...), where the value exists"
         )
     hands_free = is_hands_free(tree.begin.environment)
-    program = _present_program(files, script, shown or {}, hands_free=hands_free)
+    program = _present_program(files, script, shown, hands_free=hands_free)
     analysis = _analysis(files, program)
     changed = ChangedCode(tree, files, script, analysis, hands_free=hands_free)
     changes = tuple(changed.described())

@@ -21,7 +21,7 @@ _MAX_REASON_CHARACTERS = 300
 def report(text: str) -> None:
     """A line for the person at the terminal."""
     with contextlib.suppress(OSError, ValueError):  # stderr was closed, or its pipe has no reader
-        print(f"florlog: {text}", file=sys.stderr, flush=True)
+        print(f"florlog: {harmless(text)}", file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
@@ -51,3 +51,8 @@ def _user_line() -> tuple[str, int]:
     if frame.f_code.co_filename in (threading.__file__, __file__):
         return "florlog", 1
     return frame.f_code.co_filename, frame.f_lineno
+
+
+def harmless(text: str) -> str:
+    """Lines without control characters, of which a log may contain any."""
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)

@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from dataclasses import replace
+from typing import NamedTuple
 
 from florlog_wal import (
     Commit,
@@ -34,6 +35,7 @@ from florlog.errors import StoreError
 from florlog.following.stack import Site
 from florlog.program.environment import local_sources
 from florlog.program.process import this_process
+from florlog.program.signing import SIGNATURE, later_signature, signed
 from florlog.program.terminal import reason, warn
 from florlog.recording.gpu_values import arrived, receive
 from florlog.source.names.calls import log_calls
@@ -47,6 +49,13 @@ _LOOKS_BEFORE_REPORT = 3
 """At so many looks in a row the disk has refused what is written before that is reported."""
 _LONE_COMMIT_SECONDS = 4e-5  # what a commit by itself takes between two steps of training
 _COMMIT_SHARE = 0.25  # of the overhead
+
+
+class _StoredSource(NamedTuple):
+    path: str
+    module: str
+    page: bytes
+    text: bytes
 
 
 class Journal:
@@ -78,8 +87,10 @@ class Journal:
         self._hashes: dict[str, dict[int, bytes]] = {}
         self._sources: set[str] = set()
         self.session = 0
-        begin = replace(begin, sources=self._store_sources(begin.script))
-        self.session = store.append(begin)
+        stored = self._store_sources(begin.script)
+        sources = tuple((source.path, source.module, source.page) for source in stored)
+        self._begin = signed(replace(begin, sources=sources), [source.text for source in stored])
+        self.session = store.append(self._begin)
 
     def append(self, record: Record, prev: int = 0) -> int:
         """Append a record; its LSN, or 0 once the log has stopped."""
@@ -209,27 +220,32 @@ class Journal:
                 self._hashes[file] = {}
         return self._hashes[file].get(line, b"")
 
-    def _store_sources(self, script: str) -> tuple[tuple[str, str, bytes], ...]:
+    def _store_sources(self, script: str) -> list[_StoredSource]:
         if self.stopped:
-            return ()
+            return []
         try:
             sources = [source for source in local_sources(script) if source[0] not in self._sources]
-            digests = self.store.put_pages([text.encode() for _, _, text in sources]).digests
+            texts = [text.encode() for _, _, text in sources]
+            digests = self.store.put_pages(texts).digests
         except Exception as error:
             text = "could not store the script's source, the run can be read but not replayed"
             if self._strict:
                 raise StoreError(f"{text}: {reason(error)}") from error
             warn(f"{text}: {reason(error)}")
-            return ()
+            return []
         self._sources.update(path for path, _, _ in sources)
-        return tuple((path, name, digest) for (path, name, _), digest in zip(sources, digests, strict=True))
+        return [
+            _StoredSource(path, name, digest, text)
+            for (path, name, _), digest, text in zip(sources, digests, texts, strict=True)
+        ]
 
     def end(self, script: str, started: float, status: str, failure: Failure | None) -> None:
         """Write the session's last records."""
-        for path, name, digest in self._store_sources(script):
-            self.append(
-                Note("source", f"imported later: {name}", {"path": path, "page": digest}), self.session
-            )
+        for path, name, page, text in self._store_sources(script):
+            said = f"imported later: {name}"
+            signature = later_signature(self._begin, said, path, text)
+            held = {"path": path, "page": page} | ({} if signature is None else {SIGNATURE: signature})
+            self.append(Note("source", said, held), self.session)
         self.append(RunEnd(status, time.perf_counter() - started, failure), prev=self.session)
         self._closed.set()
 

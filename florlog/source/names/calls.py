@@ -2,8 +2,8 @@
 
 A *log call* is ``X.log(...)``, or a call of a bare name that is bound to florlog's log.  It has keyword arguments
 only, and at least one.  If the origin of the object is unknown (a parameter, an attribute of ``self``), the form of
-the call decides.  An object known to be something else (``math``, ``wandb``, ``logging``) never counts.  With a mapping,
-as in ``X.log({"train/loss": loss})``, it is one only if the origin is known: other libraries log so too.
+the call decides.  An object known to be something else (``math``, ``wandb``, ``logging``) never counts.  With a
+mapping, as in ``X.log({"train/loss": loss})``, it is one only if the origin is known: other libraries log so too.
 
 A *loop call* is ``X.loop(name, iterable)`` or ``X.iteration(name, index)``.  It is *certain* if the binding shows that
 it is florlog's, or if the object is unknown and the name is a string literal.  Other calls of this form may be
