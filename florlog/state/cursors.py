@@ -42,8 +42,9 @@ _INNER = "/inner"  # the key of what the iterable itself gave
 _VIEWS: tuple[Any, ...] = (dict.keys, dict.values, dict.items)
 _REFILLED = (dict, OrderedDict, defaultdict, Counter, deque, *(type(view({})) for view in _VIEWS))
 """Not gone over by position, and they do not change in size meanwhile; a restore fills them again."""
-_REFILLED_ITERATORS: dict[type, Any] = {type(iter(deque())): iter} | {
-    type(iter(view({}))): view for view in _VIEWS
+_REFILLED_ITERATORS: dict[type, Any] = {
+    type(iter(deque())): lambda held: held,
+    **{type(iter(view({}))): view for view in _VIEWS},
 }
 """Their iterators, and what they run over of such a container."""
 
@@ -219,7 +220,11 @@ def _continued(iterable: Any, index: int, position: Any = None) -> Iterator[Any]
         return _later(iterable, index)
     if type(iterable) in (set, frozenset):
         return iter(list(iterable)[index:])  # one that is filled again may have another order
-    if isinstance(iterable, LIST_ITERATOR) and move_list_iterator(iterable, index):
+    if (
+        isinstance(iterable, Iterator)
+        and type(iterable) is LIST_ITERATOR
+        and move_list_iterator(iterable, index)
+    ):
         return iterable
     if type(iterable) in _REFILLED_ITERATORS:
         container = next(held for held in gc.get_referents(iterable) if hasattr(held, "__len__"))

@@ -17,8 +17,8 @@ import inspect
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from types import CodeType, FunctionType, GeneratorType
+from collections.abc import Iterator
+from types import CodeType, FunctionType, GeneratorType, MethodType
 from typing import Any
 
 import torch
@@ -232,33 +232,30 @@ def _is_watched(leaf: Any) -> bool:
 
 def _parts(iterator: Any, place: str, depth: int) -> Iterator[tuple[str, Any]]:
     """What an iterator's items depend on: a generator's variables, a user's attributes, what the others draw from."""
-    held: Iterable[tuple[str, Any]]
-    names = _names_of(iterator)
+    code, held = None, {}
     if isinstance(iterator, GeneratorType):
-        if not is_user_generator(iterator) or iterator.gi_frame is None:
+        if iterator.gi_frame is None or not is_user_generator(iterator):
             return
-        names = _names_read(object, iterator.gi_code)
+        code, held = iterator.gi_code, iterator.gi_frame.f_locals
         yield f"{place}.at", iterator.gi_frame.f_lasti
-        held = iterator.gi_frame.f_locals.items()
     elif _is_iterated_by_user(iterator):
-        held = _attributes_read(iterator, names).items()
+        held = _attributes_read(iterator, _names_of(iterator))
     else:
-        held = ((str(i), part) for i, part in enumerate(gc.get_referents(iterator)))
+        parts = gc.get_referents(iterator)
+        for part in [part for part in parts if type(part) is tuple]:
+            parts += part[:_MAX_DEPTH]
+        held = {str(i): part for i, part in enumerate(parts) if type(part) is not tuple}
         if isinstance(iterator, map):  # the function makes the items, and not their number
-            held = ((name, part) for name, part in held if isinstance(part, (tuple, Iterator)))
-    for name, part in held:
-        inner = f"{place}.{name}"
+            held = {name: part for name, part in held.items() if isinstance(part, Iterator)}
+    for name, part in held.items():
+        inner, reading = f"{place}.{name}", code
+        if isinstance(part, MethodType):
+            part, reading = part.__self__, getattr(part.__func__, "__code__", None)
         if isinstance(part, Iterator):
             if depth and part is not iterator:
                 yield from _parts(part, inner, depth - 1)
-        elif isinstance(part, tuple) and not isinstance(iterator, GeneratorType):
-            for i, item in enumerate(part[:_MAX_DEPTH]):
-                if depth and isinstance(item, Iterator):
-                    yield from _parts(item, f"{inner}.{i}", depth - 1)
         elif is_user_object(part) and not has_state_dict(part):
-            if isinstance(iterator, GeneratorType):
-                names = _names_of(part, iterator.gi_code)
-            for attribute, value in _attributes_read(part, names).items():
+            for attribute, value in _attributes_read(part, _names_of(part, reading)).items():
                 if not isinstance(value, Iterator):
                     yield f"{inner}.{attribute}", value
         elif not isinstance(part, (type, torch.nn.Module, type(sys), CodeType)):

@@ -109,12 +109,19 @@ class Execution:
 
 
 CHANGES = st.lists(
-    st.tuples(st.sampled_from(["", "append", "append", "insert", "pop", "set", "clear"]), st.integers(0, 5)), max_size=12
+    st.tuples(st.sampled_from(["", "append", "append", "insert", "pop", "set", "clear"]), st.integers(0, 5)),
+    max_size=12,
 )
 
 
 def goes_on_everywhere(
-    data: st.DataObject, initial: list[int], changes: list[tuple[str, int]], wrap: Any, *, nested: bool, seen: bool
+    data: st.DataObject,
+    initial: list[int],
+    changes: list[tuple[str, int]],
+    wrap: Any,
+    *,
+    nested: bool,
+    seen: bool,
 ) -> None:
     def execute(restores: dict[tuple[str, int], tuple[int, Any]]) -> Execution:
         return Execution(initial, changes, wrap=wrap, nested=nested, seen=seen, restores=restores)
@@ -160,7 +167,12 @@ def python(initial: list[int], changes: list[tuple[str, int]], wrap: Any, *, nes
     seen=st.booleans(),
 )
 def test_a_list_that_changes_is_gone_over_by_position_from_any_boundary(
-    data: st.DataObject, initial: list[int], changes: list[tuple[str, int]], kind: str, nested: bool, seen: bool
+    data: st.DataObject,
+    initial: list[int],
+    changes: list[tuple[str, int]],
+    kind: str,
+    nested: bool,
+    seen: bool,
 ) -> None:
     # Where images do not have the list, it is what the innermost loop goes over that is put back.
     goes_on_everywhere(data, initial, changes, ITERATIONS[kind], nested=nested, seen=seen)
@@ -170,7 +182,9 @@ def test_a_list_that_changes_is_gone_over_by_position_from_any_boundary(
 @given(
     data=st.data(),
     initial=st.lists(st.integers(0, 9), max_size=5, unique=True),
-    changes=st.lists(st.tuples(st.sampled_from(["", "append", "pop", "rebind"]), st.integers(0, 5)), max_size=8),
+    changes=st.lists(
+        st.tuples(st.sampled_from(["", "append", "pop", "rebind"]), st.integers(0, 5)), max_size=8
+    ),
 )
 def test_a_name_that_is_given_another_list_leaves_the_loop_its_own(
     data: st.DataObject, initial: list[int], changes: list[tuple[str, int]]
@@ -184,10 +198,19 @@ def test_a_name_that_is_given_another_list_leaves_the_loop_its_own(
 @pytest.mark.parametrize("wrap", [lambda held: held, enumerate, lambda held: zip(held, held, strict=False)])
 @pytest.mark.parametrize(
     "held",
-    [{3: 1, 1: 2, 2: 3}, deque([3, 1, 2]), {3, 1, 2}, {3: 1, 1: 2}.keys(), {3: 1, 1: 2}.items(), {3: 1, 1: 2}.values()],
+    [
+        {3: 1, 1: 2, 2: 3},
+        deque([3, 1, 2]),
+        {3, 1, 2},
+        {3: 1, 1: 2}.keys(),
+        {3: 1, 1: 2}.items(),
+        {3: 1, 1: 2}.values(),
+    ],
     ids=lambda held: type(held).__name__,
 )
-def test_a_container_that_a_restore_fills_again_goes_on_in_its_order(held: Any, wrap: Callable[[Any], Any]) -> None:
+def test_a_container_that_a_restore_fills_again_goes_on_in_its_order(
+    held: Any, wrap: Callable[[Any], Any]
+) -> None:
     expected = list(wrap(held))
     cursor = Cursor(wrap(held))
     cursor.seek(1, cursor.position())
@@ -228,7 +251,11 @@ class Ordered(Sampler[int]):
 
 @pytest.mark.parametrize(
     "make",
-    [Order, lambda: Order(lambda: np.random.default_rng(3)), lambda: DataLoader(torch.arange(8), 2, sampler=Ordered())],
+    [
+        Order,
+        lambda: Order(lambda: np.random.default_rng(3)),
+        lambda: DataLoader(torch.arange(8), 2, sampler=Ordered()),
+    ],
     ids=["python", "numpy", "sampler"],
 )
 def test_an_iterable_with_a_generator_of_its_own_is_gone_over_from_its_state_at_the_loops_start(
