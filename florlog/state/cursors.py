@@ -129,7 +129,7 @@ class Cursor:
         """Why the loop could not go on from where it is, "" if it can."""
         found = [held.obstacle() for held in self._lists or ()]
         if self._watch is not None:
-            self._watch.digest()
+            self._watch.look()
             found.append(self._watch.why)
         return next(filter(None, found), "")
 

@@ -177,7 +177,8 @@ class Watch:
         self.needed = bool(self._own or self._iterators)
         """Whether there is anything to watch."""
         self.why = ""
-        """Why no image may be taken inside the loop, "" if one may."""
+        """Why no image may be taken inside the loop, "" if one may, as far as `look` has seen."""
+        self._before: bytes | None = None  # the digest before the present body, if that is watched
 
     def over(self, items: Iterator[Any]) -> Iterator[Any]:
         """The same items; the bodies of the first two are watched, and then as many as the time allows."""
@@ -187,13 +188,19 @@ class Watch:
             if self.why or (number > 1 and spent > _MAX_WATCHED_SHARE * (started - began)):
                 yield item
                 continue
-            before = self.digest()
+            self._before = self.digest()
             spent += time.perf_counter() - started
             yield item
             started = time.perf_counter()
-            if self.digest() != before and not self.why:
-                self.why = f"the loop's body changes what the items of {name_of(self._iterable)} depend on"
+            self.look()
+            self._before = None
             spent += time.perf_counter() - started
+
+    def look(self) -> None:
+        """The present body is over: has it changed anything?"""
+        now = self.digest()
+        if self._before is not None and now != self._before and not self.why:
+            self.why = f"the loop's body changes what the items of {name_of(self._iterable)} depend on"
 
     def digest(self, *, lasting: bool = False) -> bytes:
         """Of what the items depend on; ``lasting``: without what may be a time, which another process would not have.
@@ -232,7 +239,8 @@ def _is_watched(leaf: Any) -> bool:
 
 def _parts(iterator: Any, place: str, depth: int) -> Iterator[tuple[str, Any]]:
     """What an iterator's items depend on: a generator's variables, a user's attributes, what the others draw from."""
-    code, held = None, {}
+    code: CodeType | None = None
+    held: Any = {}
     if isinstance(iterator, GeneratorType):
         if iterator.gi_frame is None or not is_user_generator(iterator):
             return
@@ -241,7 +249,7 @@ def _parts(iterator: Any, place: str, depth: int) -> Iterator[tuple[str, Any]]:
     elif _is_iterated_by_user(iterator):
         held = _attributes_read(iterator, _names_of(iterator))
     else:
-        parts = gc.get_referents(iterator)
+        parts: list[Any] = gc.get_referents(iterator)
         for part in [part for part in parts if type(part) is tuple]:
             parts += part[:_MAX_DEPTH]
         held = {str(i): part for i, part in enumerate(parts) if type(part) is not tuple}

@@ -43,8 +43,8 @@ def stored(tree: Any) -> Any:
 class Execution:
     """Two nested loops over one list that is changed meanwhile, in one go or from images.
 
-    ``seen``: the list is in a variable that images have.  ``restores``: by loop and index of the outer loop, where to go
-    on and what the image there has.
+    ``seen``: the list is in a variable that images have.  ``restores``: by loop and index of the outer loop, where to
+    go on and what the image there has.
     """
 
     def __init__(
