@@ -362,3 +362,11 @@ def test_iterators_of_the_loop_itself_go_on(kind: str) -> None:
     cursor = Cursor(make[kind]())
     cursor.seek(4, position)
     assert [cursor.next() for _ in range(2)] == expected
+
+
+def test_an_enumerate_that_is_restored_twice_in_one_pass_counts_on() -> None:
+    cursor = Cursor(enumerate("abcdefgh", 10))
+    cursor.seek(2)
+    assert cursor.next() == (12, "c")
+    cursor.seek(5)
+    assert [cursor.next(), cursor.next()] == [(15, "f"), (16, "g")]
