@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from florlog.errors import ImageError
 from florlog.following.stack import OpenLoop
 from florlog.state.tree import flatten
 
@@ -36,6 +38,13 @@ class Storages(Container[int]):
                 for _, tensor in tensors
             }
         return address in self._addresses
+
+
+def check_can_go_on(loop: OpenLoop) -> None:
+    """Raise `ImageError`, by the loop's name and line, where its data could not go on from here."""
+    if loop.cursor is not None and loop.count and (why := loop.cursor.obstacle()):
+        code, line = loop.site
+        raise ImageError(f"loop {loop.name.split('#')[0]!r} ({Path(code.co_filename).name}:{line}): {why}")
 
 
 def places_of(loop: OpenLoop) -> dict[CodeType, int | None]:

@@ -25,7 +25,7 @@ from florlog.images.imager import Imager, SavedState
 from florlog.images.policy import Policy
 from florlog.images.snapshot import StateSnapshot
 from florlog.program.terminal import reason, warn
-from florlog.recording.boundary_state import Storages, Trees, places_of
+from florlog.recording.boundary_state import Storages, Trees, check_can_go_on, places_of
 from florlog.recording.entry_state import EntryState, entry_state, restore_entry
 from florlog.recording.fingerprints import StateFingerprint
 from florlog.recording.journal import Journal
@@ -232,6 +232,8 @@ class Checkpointer:
                 )
                 return None
         try:
+            if not end:
+                check_can_go_on(loop)
             self._derived.check(self._tracked)
             trees = self.imaged(loop)
             self._report_untaken()

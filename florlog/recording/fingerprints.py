@@ -1,6 +1,6 @@
 """Fingerprints: what an iteration received and what it made of the state, in microseconds.
 
-Three digests of 8 bytes go with a commit: of torch's CPU RNG, of words sampled from the tensors of the item, and of the
+Three digests of 8 bytes go with a commit: of torch's CPU RNG, of the item (of its tensors' words a sample), and of the
 last values of each tracked module.  Redo compares them.  They are a check, not a proof of the whole state, which is
 what the page table's digest at an image is for.  What cannot be taken, as of tensors without data, is b"": the training
 goes on.
@@ -15,6 +15,7 @@ passed over.
 
 from __future__ import annotations
 
+import marshal
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ import xxhash
 
 _WORDS = 32  # of each tensor of an item
 _MAX_ARRAYS = 4  # of an item
+_PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
+_MAX_PLAIN_ITEMS = 8  # of a tuple of plain values
+_MAX_PLAIN_LENGTH = 256  # of text or bytes, from its start
 _SAMPLED_BYTES = 256  # of a module, hashed at each commit
 _MAX_SECONDS = 2e-4  # of one fingerprint: what took longer was interrupted
 _INPUT_SHARE, _STATE_SHARE = 0.05, 0.1  # of the overhead
@@ -60,15 +64,25 @@ def rng_fingerprint() -> bytes:
 
 
 def item_fingerprint(item: Any) -> bytes:
-    """Digest of sampled words of the item's first CPU tensors and arrays, b"" without one."""
-    if isinstance(item, (int, str)):
-        return b""
+    """Digest of sampled words of the item's first CPU tensors and arrays, or of a small plain item; b"" for others."""
+    kind = type(item)
+    if kind in _PLAIN:
+        return _plain(item)
+    if kind is tuple and len(item) <= _MAX_PLAIN_ITEMS and _PLAIN.issuperset(map(type, item)):
+        return _digest(b"".join(map(_plain, item)))
     found: list[bytes] = []
     try:
         _sample(item, 3, found)
     except Exception:  # a container of the user's may fail to be gone through
         return b""
     return _digest(b"".join(found)) if found else b""
+
+
+def _plain(item: Any) -> bytes:
+    # Version 0 writes equal values as equal bytes: it has no references, and does not say what is interned.
+    if isinstance(item, (str, bytes)):
+        return _digest(marshal.dumps((len(item), item[:_MAX_PLAIN_LENGTH]), 0))
+    return _digest(marshal.dumps(item, 0))
 
 
 def _sample(item: Any, depth: int, found: list[bytes]) -> None:

@@ -147,6 +147,7 @@ class Loops:
             pace.input_credit, pace.state_credit, pace.input_share, pace.state_share,
         )  # fmt: skip
         index, item, data = 0, None, b""
+        counted = isinstance(call.iterable, range)  # its items cannot differ
         items: Iterator[Any] | None = None
         persisting, bookkeeping, hold_until = True, 0.0, 0.0
         iteration = OpenIteration(loop, 0, 0.0, checkpointer.own_seconds)
@@ -184,7 +185,7 @@ class Loops:
                             self._guided.ran_out(loop)
                         break
                     data = b""
-                    if printed:
+                    if printed and not counted:
                         started = clock()
                         data = item_fingerprint(item)
                         input_credit = paid(input_credit, clock() - started)

@@ -172,5 +172,44 @@ def can_count() -> bool:
     ]
 
 
-CHECKS: tuple[Callable[[], bool], ...] = (can_write_variables, can_name_modules, can_see_iterators, can_count)
+# -- the place of a list's iterator -------------------------------------------------------------------
+
+
+def list_under(iterator: Any) -> list[Any] | None:
+    """The list that a list's iterator runs over, as pickling it gives it; None for an iterator that has ended."""
+    _, arguments, *place = iterator.__reduce__()
+    return arguments[0] if place else None
+
+
+def move_list_iterator(iterator: Any, by: int) -> bool:
+    """Let a list's iterator go on ``by`` items further on, also beyond the list's present end.  False if impossible.
+
+    ``__setstate__`` would end an iterator that is put beyond the end, and a list that is about to be restored is short.
+    """
+    if list_under(iterator) is None:
+        return False
+    memory = ctypes.c_ssize_t.from_address(id(iterator) + object.__basicsize__)
+    if memory.value != iterator.__reduce__()[2]:
+        return False
+    memory.value += by
+    return True
+
+
+@functools.cache
+def can_place() -> bool:
+    """Check: whether a list's iterator goes on from where it was moved to, in a list that grows only afterwards."""
+    held = [1]
+    iterator = iter(held)
+    moved = list_under(iterator) is held and next(iterator) == 1 and move_list_iterator(iterator, 2)
+    held += [2, 3, 4, 5]
+    return moved and list(iterator) == [4, 5] and list_under(iterator) is None
+
+
+CHECKS: tuple[Callable[[], bool], ...] = (
+    can_write_variables,
+    can_name_modules,
+    can_see_iterators,
+    can_count,
+    can_place,
+)
 """What shows that an interpreter is as this module takes it to be."""
