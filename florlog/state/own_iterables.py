@@ -258,7 +258,8 @@ def _parts(iterator: Any, place: str, depth: int) -> Iterator[tuple[str, Any]]:
     for name, part in held.items():
         inner, reading = f"{place}.{name}", code
         if isinstance(part, MethodType):
-            part, reading = part.__self__, getattr(part.__func__, "__code__", None)
+            reading = getattr(part.__func__, "__code__", None)
+            part = part.__self__
         if isinstance(part, Iterator):
             if depth and part is not iterator:
                 yield from _parts(part, inner, depth - 1)

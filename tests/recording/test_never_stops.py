@@ -227,7 +227,9 @@ def test_a_store_that_another_writer_has(store: Path) -> None:
 
 def test_functions_of_the_current_run_work_in_a_run_that_is_not_recorded(tmp_path: Path) -> None:
     tmp_path.joinpath("store").write_text("")
-    with pytest.warns(RuntimeWarning, match="not recorded"), florlog.run("r", store=tmp_path / "store"):
+    with pytest.warns(RuntimeWarning, match="not recorded"):
+        run = florlog.run("r", store=tmp_path / "store")
+    with run:
         florlog.track(model=torch.nn.Linear(1, 1), thing=object())
         for _ in florlog.loop("epoch", range(2)):
             for index in range(3):
@@ -570,14 +572,14 @@ def test_an_iterable_that_fails_when_it_is_looked_at(store: Path) -> None:
 
 
 def test_errors_of_the_trainings_own_are_passed_on(store: Path) -> None:
-    class Own(Exception):
+    class OwnError(Exception):
         def __str__(self) -> str:
             raise ValueError("no text")
 
     def use(run: Any, step: int, loss: torch.Tensor) -> None:
-        raise Own
+        raise OwnError
 
-    with pytest.raises(Own):
+    with pytest.raises(OwnError):
         recorded(store, use=use)
     with florlog.open(store) as opened:
         assert opened.run().summary()["status"] == "failed"
