@@ -250,8 +250,8 @@ def _parts(iterator: Any, place: str, depth: int) -> Iterator[tuple[str, Any]]:
         held = _attributes_read(iterator, _names_of(iterator))
     else:
         parts: list[Any] = gc.get_referents(iterator)
-        for part in [part for part in parts if type(part) is tuple]:
-            parts += part[:_MAX_DEPTH]
+        for several in [part for part in parts if type(part) is tuple]:
+            parts += several[:_MAX_DEPTH]
         held = {str(i): part for i, part in enumerate(parts) if type(part) is not tuple}
         if isinstance(iterator, map):  # the function makes the items, and not their number
             held = {name: part for name, part in held.items() if isinstance(part, Iterator)}

@@ -82,7 +82,25 @@ def test_the_states_fingerprint_follows_the_last_parameter_that_is_trained() -> 
     assert prints.digest() not in (before, changed)
 
 
-PLAIN = [0, 1, -1, 1 << 80, 1.0, -0.0, "", "1", "a" * 500, "a" * 501, b"1", True, None, (), (1,), (1, "1"), ("1", 1)]
+PLAIN = [
+    0,
+    1,
+    -1,
+    1 << 80,
+    1.0,
+    -0.0,
+    "",
+    "1",
+    "a" * 500,
+    "a" * 501,
+    b"1",
+    True,
+    None,
+    (),
+    (1,),
+    (1, "1"),
+    ("1", 1),
+]
 
 
 def test_small_plain_items_have_fingerprints_and_different_ones_different_prints() -> None:
