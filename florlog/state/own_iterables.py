@@ -241,6 +241,7 @@ def _parts(iterator: Any, place: str, depth: int) -> Iterator[tuple[str, Any]]:
     """What an iterator's items depend on: a generator's variables, a user's attributes, what the others draw from."""
     code: CodeType | None = None
     held: Any = {}
+    part: Any
     if isinstance(iterator, GeneratorType):
         if iterator.gi_frame is None or not is_user_generator(iterator):
             return
