@@ -21,7 +21,8 @@ from florlog.hindsight.request import Doubts
 from florlog.source.diff.source_diff import Change
 from florlog.source.edit.loop_choice import choose
 from florlog.source.edit.rewrite import reading
-from florlog.source.reach.regions import Location, LoopSite, ProgramAnalysis
+from florlog.source.reach.positions import LoopSite
+from florlog.source.reach.regions import Location, ProgramAnalysis
 
 
 @dataclass(frozen=True)

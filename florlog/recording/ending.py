@@ -74,7 +74,14 @@ def _failure(error: BaseException, path: Path) -> Failure:
         file, line = this_process.notebook.placed(code.co_filename, trace.tb_lineno)
         frames.append((file, code.co_qualname, line, _source_line(trace)))
         trace = trace.tb_next
-    return Failure(type(error).__name__, str(error), path, tuple(frames))
+    return Failure(type(error).__name__, _said(error), path, tuple(frames))
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # an exception of the user's may fail to say what it is
+        return ""
 
 
 def _source_line(trace: TracebackType) -> str:

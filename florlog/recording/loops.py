@@ -1,33 +1,31 @@
-"""The loops of a run: one state machine, which each `run.loop` and `run.iteration` goes through.
+"""The loops of a run: one state machine, through which each `run.loop` and `run.iteration` goes.
 
-    ENTERED  the script asks for the loop's first item, or enters its first ``with run.iteration``
-             logged: the Begin records of the iterations around it, LoopBegin
-    BOUNDARY before an iteration: an image is taken if one is due; a run that follows a recording compares its state,
-             restores, and learns from its guide which iteration is next
-             logged: CheckpointBegin
-             to OPEN, or to ENDED where the guide has no other iteration
-    OPEN     the iteration is the innermost transaction, and a for loop draws its item
-             to BODY, or to ENDED where there is no other item; the iteration has not been then
-    BODY     the script has the item; what it logs is kept with the iteration
-             to COMMITTED, or, by a break, a return or an exception, to LEFT
-    COMMITTED the body ran to its end
-             logged: Commit, at once or held by the journal (`florlog.recording.journal`)
-             to BOUNDARY
-    LEFT     logged: Commit and LoopEnd, which say so; for a with block nothing
-             to the end of the loop
-    ENDED    logged: LoopEnd; an image is taken if one is due
+    ENTERED    The script asks for the loop's first item, or for the first ``with run.iteration``.
+               Logged: Begin of the iterations around the loop that have none, LoopBegin.  Next: BOUNDARY.
+    BOUNDARY   Before an iteration.  An image is taken if one is due.  A run that follows a recording compares its
+               state, restores, and its guide says which iteration is next.
+               Logged: CheckpointBegin.  Next: OPEN; ENDED where no other iteration is planned; or the guide leaves
+               the loop and what is around it (`SkipRest`).
+    OPEN       The iteration is the innermost transaction, and a for loop draws its item.
+               Logged: nothing.  Next: BODY; ENDED where there is no other item, and the iteration is forgotten.
+    BODY       The script has the item.  What it logs is kept with the iteration.
+               Next: COMMITTED; LEFT by a break, a return or an exception.
+    COMMITTED  The body ran to its end.
+               Logged: Commit, at once or with later ones (`florlog.recording.journal`).  Next: BOUNDARY.
+    LEFT       Logged: Commit and LoopEnd, both with ``left``; of a with block nothing, its iteration stays open.
+    ENDED      Logged: LoopEnd.  An image is taken if one is due.
 
-A for loop ends with its last item.  A while loop with `run.iteration` ends when something else comes in its place:
-another loop beside it, or the end of the iteration around it (`Loops.settle`).  An exception that ends the run leaves
-Abort records (`florlog.recording.ending`).
+A for loop ends with its last item.  A while loop with `run.iteration` ends when another loop begins in its place, or
+with the iteration around it (`Loops.settle`).  An exception that ends the run leaves Abort records
+(`florlog.recording.ending`).  A resume logs nothing of all that before its frontier (`florlog.recording.guided`).
 
 `Loops.iterations` is that machine, for every kind of run.  In a loop that is *only recorded* (no guide knows it) it
 does the work of a step in its own body, because that is what recording costs.  Between two steps the caches hold the
 training's data, so what a step costs is how many different functions, objects and lines of memory are touched, ten
 times what a loop by itself would show.  So nothing is called there but what a step needs: images are looked for when
 their time has come, fingerprints are taken of the iterations that the overhead pays for, commits are handed over in
-batches.  Any other loop asks `Guided` at its boundaries, and each of its iterations is opened and committed by methods
-that may take their time; so is an iteration in which there were loops.
+batches.  Any other loop asks `Guided` at its boundaries, and its iterations are opened and committed by methods that
+may take their time.  An iteration in which there were loops is committed by the same method.
 """
 
 from __future__ import annotations
@@ -35,6 +33,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,6 +42,7 @@ from florlog_wal import CommitFields, LoopEnd
 from florlog.errors import LoopError
 from florlog.following.guide import Guide
 from florlog.following.stack import OpenIteration, OpenLoop, Site
+from florlog.program.terminal import reason, warn
 from florlog.recording.fingerprints import Pace, item_fingerprint, paid, rng_fingerprint
 from florlog.recording.guided import Guided
 from florlog.recording.journal import MAX_HOLD_SECONDS
@@ -74,8 +74,12 @@ class LoopCall:
 class Loops:
     """The loops of one run."""
 
-    def __init__(self, transactions: Transactions, guide: Guide | None, pace: Pace) -> None:
+    def __init__(
+        self, transactions: Transactions, guide: Guide | None, pace: Pace, *, strict: bool = False
+    ) -> None:
         self._transactions = transactions
+        self._strict = strict
+        self._refused: set[str] = set()
         self._guided = None if guide is None else Guided(guide, transactions)
         self._pace = pace
 
@@ -97,14 +101,19 @@ class Loops:
     def continued(self, name: str, index: int, site: Site) -> Steps:
         """The iterations of the `run.iteration` loop of that name that is open here, else of a new one.
 
-        Raises `LoopError` where ``index`` is not the open loop's next one.
+        An ``index`` that is not the open loop's next one is a `LoopError` in a strict run, and in one that follows a
+        recording, where it shows a state that was not restored; else a warning.
         """
-        loop = self._transactions.stack[-1].with_loop
+        parent = self._transactions.stack[-1]
+        loop, name = parent.with_loop, self._usable(name, parent)
         if loop is None or loop.name.split("#")[0] != name:
             return self.start(name, None, site)
         if index != loop.count:
-            raise LoopError(
-                f"iterations of {name!r} are numbered 0, 1, 2, ...: got {index} where {loop.count} is due"
+            self._refuse(
+                f"iterations of {name!r} are numbered 0, 1, 2, ...: got {index} where {loop.count} is due",
+                "it is recorded as that, and can be neither replayed nor resumed",
+                once=f"{name} numbered",
+                follows=self._guided is not None,
             )
         assert loop.steps is not None
         return loop.steps
@@ -131,7 +140,6 @@ class Loops:
         only_recorded = transactions.recording and loop.recorded is None
         if only_recorded:
             assert journal is not None
-            journal.attend()
             held, brief_seconds = journal.held, journal.brief_seconds
         lsn, outermost, last = loop.lsn, loop.depth == 1, loop.length - 1
         add_undisturbed = checkpointer.policy.undisturbed(loop.name)
@@ -247,16 +255,11 @@ class Loops:
             self._end(loop, left=False)
 
     def _enter(self, call: LoopCall, cursor: Cursor | None) -> OpenLoop:
-        name, iterable, transactions = call.name, call.iterable, self._transactions
-        if not isinstance(name, str) or not name or set(name) & set("#=,/") or not name.isprintable():
-            raise LoopError(f"{name!r} cannot name a loop: use a word without # = , /")
+        iterable, transactions = call.iterable, self._transactions
         transactions.just_left.clear()
         parent = transactions.stack[-1]
         self.settle(parent)
-        if any(name == outer.split("#")[0] for outer, _ in parent.path):
-            raise LoopError(
-                f"loop {name!r} is already open around this place: give the inner loop another name"
-            )
+        name = self._usable(call.name, parent)
         number = parent.names[name] = parent.names.get(name, 0) + 1
         frame = frame_of(call.site[0])
         outer = parent.loop.site[0] if parent.loop is not None else None
@@ -266,22 +269,57 @@ class Loops:
             parent=parent,
             site=call.site,
             stack=call_stack(frame, outer) if frame is not None else (),
-            length=-1 if iterable is None else length_of(iterable),
-            data={} if iterable is None else identity(iterable),
+            length=-1,
+            data={},
             cursor=cursor,
         )
+        with self._looking_at(loop):
+            if iterable is not None and (transactions.recording or self._guided is not None):
+                loop.length, loop.data = length_of(iterable), identity(iterable)
         if self._guided is not None:
             self._guided.enter(loop)
-        if iterable is not None and needs_entry_state(iterable):
-            loop.entry = transactions.checkpointer.entry(iterable)
+        with self._looking_at(loop):
+            if iterable is not None and transactions.journal is not None and needs_entry_state(iterable):
+                loop.entry = transactions.checkpointer.entry(iterable)
         if transactions.recording:
-            transactions.log_begins()
-            transactions.log_loop(loop)
+            transactions.log_start(loop)
         if call.form == "for":
             loop.iterator = call.steps
         elif call.steps is not None:
             parent.with_loop, loop.steps = loop, call.steps()
         return loop
+
+    def _usable(self, name: str, parent: OpenIteration) -> str:
+        """The name of a loop, or one in its place where it cannot be used; that is a `LoopError` in a strict run."""
+        made = "".join("_" if c in "#=,/" or not c.isprintable() else c for c in str(name)) or "loop"
+        if made != name:
+            self._refuse(f"{name!r} cannot name a loop: use a word without # = , /", f"it is called {made!r}")
+        around = {outer.split("#")[0] for outer, _ in parent.path}
+        while made in around:
+            self._refuse(
+                f"loop {made!r} is already open around this place: give the inner loop another name",
+                f"it is called '{made}_'",
+            )
+            made += "_"
+        return made
+
+    def _refuse(self, problem: str, instead: str, *, once: str = "", follows: bool = False) -> None:
+        """The script asks for what cannot be recorded so: raise that in a strict run, else say once what is done."""
+        if self._strict or follows:
+            raise LoopError(problem)
+        if self._transactions.journal is not None and (once or problem) not in self._refused:
+            self._refused.add(once or problem)
+            warn(f"{problem}; {instead}")
+
+    @contextmanager
+    def _looking_at(self, loop: OpenLoop) -> Iterator[None]:
+        """Within, what a loop runs over is looked at; where that fails no more images are taken."""
+        try:
+            yield
+        except Exception as error:
+            self._transactions.checkpointer.withhold()
+            text = f"what loop {loop.name!r} runs over cannot be looked at: {reason(error)}"
+            self._refuse(text, "no more images are taken", once=f"{loop.name.split('#')[0]} looked at")
 
     def _open_next(self, loop: OpenLoop) -> OpenIteration | None:
         """The next iteration of a loop that is not only recorded, open; None at the planned end."""
@@ -312,7 +350,7 @@ class Loops:
         loop.count = iteration.index + 1
         if transactions.journal is not None and not iteration.names:
             checkpointer.step(loop.name, seconds)
-        if not iteration.abandoned:
+        if not iteration.abandoned and (transactions.recording or self._guided is not None):
             prints = (rng_fingerprint(), iteration.data, checkpointer.sampled())
             transactions.commit(iteration, seconds, prints, left=left)
             if self._guided is not None:

@@ -46,6 +46,7 @@ def recorded_run(
     max_redo: float,
     budget: int | None,
     closing: ExitStack,
+    strict: bool,
 ) -> Run:
     """A run that writes into ``store``; ``closing`` is what happens when it closes.  Arguments as of `session.run`."""
     script = main_script()
@@ -75,7 +76,9 @@ def recorded_run(
         world_size=size,
         resumed_from=_resumed_from(plan),
     )
-    journal = Journal(store, begin, overhead)
+    journal = Journal(store, begin, overhead, strict=strict)
+    closing.callback(journal.close)
+    journal.watch()
     if resumed is None:  # what a replay has to do before the run begins, with florlog imported
         notebook = this_process.notebook
         setup = notebook.seconds if notebook.file else seconds_since_import()
@@ -96,6 +99,7 @@ def recorded_run(
         policy=Policy(overhead, max_redo, restore),
         room=None if budget is None else room_of,
         close=closing.close,
+        strict=strict,
     )
 
 

@@ -2,7 +2,7 @@
 
 Tracked objects are only a part of the state; ``best = max(best, accuracy)`` lives in a local variable.
 When an image is taken, the names that source analysis finds to be carried at that place
-(`florlog.source.carry.liveness.carried_names`) are captured, and so are the globals that functions of the user's
+(`florlog.source.carry.carried.carried_names`) are captured, and so are the globals that functions of the user's
 modules use (`shared_names` there) and the plain attributes of tracked modules.  `florlog.state.object_capture` decides
 what of their values is state.  When the image is restored they are put back into the running frame, as a debugger
 would.
@@ -21,7 +21,7 @@ from typing import Any
 from florlog.errors import ImageError
 from florlog.program.environment import is_own, main_script
 from florlog.program.process import this_process
-from florlog.source.carry.liveness import carried_names, shared_names
+from florlog.source.carry.carried import carried_names, shared_names
 from florlog.state.cpython import can_write_variables, frame_of, writable_variables
 from florlog.state.object_capture import ObjectCapture
 from florlog.state.object_restore import MISSING, ObjectRestore

@@ -72,7 +72,9 @@ def test_each_run_is_answered_from_its_own_source_and_the_work_tree_stays(
     assert untouched(directory) == before
     assert [version["run"] for version in answer["runs"]] == runs
     assert "train_step" in answer["runs"][2]["refused"]
-    assert f"florlog: run {runs[2]} has no values: what it stands in has no counterpart in train.py" in output
+    assert (
+        f"florlog: run {runs[2]} has no values: the code around it has no counterpart in train.py" in output
+    )
     for number, text in ((0, FIRST), (1, SECOND), (3, PRESENT)):
         found: dict[tuple[str, tuple[Any, ...]], list[Any]] = {}
         for value in answer["runs"][number]["values"]:

@@ -216,7 +216,7 @@ def test_what_cannot_be_known_is_named_by_statement_and_line() -> None:
     (found,) = loop_effects({"train.py": TRAINING})
     assert [(e.line, e.text) for e in found.unknown] == [(20, "callback(model)"), (21, "exec('x = 1')")]
     text = "\n".join(report(found, TRAINING))
-    assert "not known: line 20: `callback(model)`: callback is called for its effect" in text
+    assert "unknown: line 20: `callback(model)`: callback is called for its effect" in text
 
 
 @pytest.mark.parametrize("name", ["class_fit.py", "callbacks.py"])

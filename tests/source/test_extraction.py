@@ -188,7 +188,7 @@ def run(program: str) -> list[Any]:
     def f(*values: int) -> int:
         done.append(values)
         o.n += len(done)
-        return (3 * len(done) + sum(values) + o.n) % 5
+        return (3 * len(done) + sum(values) + int(o.n)) % 5
 
     o.f = f
     variables: dict[str, Any] = {"o": o, "f": f, "a": 0, "b": 1, "c": 2}

@@ -55,7 +55,7 @@ def test_every_change_is_named_with_its_line_and_its_reach_and_nothing_runs(
 def test_removed_code_is_placed_by_the_recorded_program(recorded: Path, nursery: Nursery) -> None:
     script = changed(recorded, "    optimizer.zero_grad()\n", "")
     nursery.run(recorded, "florlog", "explain", script, code=2)
-    assert "`optimizer.zero_grad()` is gone; it may run in step" in output(nursery)
+    assert "`optimizer.zero_grad()` was removed; it may run in step" in output(nursery)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from florlog.source.carry.liveness import carried_names
+from florlog.source.carry.carried import carried_names
+from tests.source.random_modules import BLOCKS, LEAVES, indented
 
 
 def carried(source: str, marker: str = "HERE", qualname: str = "<module>", first: int = 1) -> set[str]:
@@ -189,65 +190,6 @@ def test_code_without_statements_carries_nothing() -> None:
 
 
 # -- by execution ----------------------------------------------------------------------------------
-
-NAMES = st.sampled_from("abcd")
-NUMBERS = st.integers(0, 3)
-SIMPLE = st.one_of(
-    st.builds("{} = {}".format, NAMES, NUMBERS),
-    st.builds("{} = {}".format, NAMES, NAMES),
-    st.builds("{} = [{}]".format, NAMES, NAMES),
-    st.builds("{} = num({}) + num({})".format, NAMES, NAMES, NAMES),
-    st.builds("{} += {}".format, NAMES, st.sampled_from(["1", "[2]"])),
-    st.builds("{}.append({})".format, NAMES, NUMBERS),
-    st.builds("{}[0] = {}".format, NAMES, NUMBERS),
-    st.builds("{}, {} = {}, {}".format, NAMES, NAMES, NAMES, NUMBERS),
-    st.builds("emit({})".format, NAMES),
-    st.builds("touch({})".format, NAMES),
-    st.builds("{} = keep({})".format, NAMES, NAMES),
-    st.builds("del {}".format, NAMES),
-    st.builds("if num({}) > 1: {}".format, NAMES, st.sampled_from(["break", "continue", "raise ValueError"])),
-    st.builds("{} = [i for {} in range(2) for i in [{}]]".format, NAMES, NAMES, NAMES),
-    st.builds("emit(({} := {}))".format, NAMES, NUMBERS),
-)
-HEADERS = st.one_of(
-    st.builds("if num({}) > {}:".format, NAMES, NUMBERS),
-    st.builds("for {} in range({}):".format, NAMES, NUMBERS),
-    st.builds("for {} in list(items({})):".format, NAMES, NAMES),
-    st.just("while tick():"),
-    st.just("try:"),
-    st.just("with quiet():"),
-    st.builds("match {}:".format, NAMES),
-)
-CLOSERS = st.sampled_from(["else:", "finally:", "except ValueError:", "except Exception:"])
-
-
-def indented(lines: list[str]) -> list[str]:
-    return ["    " + line for line in lines]
-
-
-def compound(header: str, body: list[str], closer: str, other: list[str]) -> list[str]:
-    if header == "try:":
-        closer = "except Exception:" if closer == "else:" else closer
-        return [header, *indented(body), closer, *indented(other)]
-    if header.startswith("match"):
-        return [header, *indented([f"case {'0'}:", *indented(body), "case a:", *indented(other)])]
-    if closer == "else:" and not header.startswith("with"):
-        return [header, *indented(body), closer, *indented(other)]
-    return [header, *indented(body)]
-
-
-def join(parts: list[list[str]]) -> list[str]:
-    return [line for part in parts for line in part]
-
-
-LEAVES = st.lists(SIMPLE, min_size=1, max_size=4)
-BLOCKS = st.recursive(
-    LEAVES,
-    lambda inner: st.lists(
-        st.one_of(LEAVES, st.builds(compound, HEADERS, inner, CLOSERS, inner)), min_size=1, max_size=4
-    ).map(join),
-    max_leaves=6,
-)
 
 
 class Stop(BaseException):

@@ -25,14 +25,14 @@ OLD = "import torch\nmodel = make()\nhistory = []\nfor x in data:\n    loss = mo
 @pytest.mark.parametrize(
     ("statement", "found"),
     [
-        ("loss.backward()", "changes loss by .backward()"),
-        ("history.append(1)", "changes history by .append()"),
-        ("log(a=history.pop())", "changes history by .pop()"),
-        ("model.weight.data.mul_(2)", "changes model by .mul_()"),
-        ("torch.manual_seed(1)", "changes torch by .manual_seed()"),
+        ("loss.backward()", "changes loss with .backward()"),
+        ("history.append(1)", "changes history with .append()"),
+        ("log(a=history.pop())", "changes history with .pop()"),
+        ("model.weight.data.mul_(2)", "changes model with .mul_()"),
+        ("torch.manual_seed(1)", "changes torch with .manual_seed()"),
         ("model.rate = 3", "stores into model"),
         ("history[0] = 3", "stores into history"),
-        ("loss = loss * 2", "binds loss, which the recorded code binds"),
+        ("loss = loss * 2", "assigns loss, a name of the recorded code"),
         ("mine = [loss]\n    mine.append(2)", ""),
         ("log(norm=loss.clone().mul_(2).norm())", ""),
         ("log(norm=sum(p.norm() for p in model.parameters()))", ""),
@@ -55,12 +55,12 @@ def recorded(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.mark.parametrize(
     ("place", "statement", "said"),
     [
-        ("IN FUNCTION", "florlog.log(twice=model(x).sum().backward())", "changes model by .backward()"),
-        ("INSIDE INNER", "run.log(more=seen.append(0.0))", "changes seen by .append()"),
+        ("IN FUNCTION", "florlog.log(twice=model(x).sum().backward())", "changes model with .backward()"),
+        ("INSIDE INNER", "run.log(more=seen.append(0.0))", "changes seen with .append()"),
         (
             "INSIDE INNER",
             "run.log(mixed=model.first.weight.data.mul_(0.5).sum())",
-            "changes model by .mul_()",
+            "changes model with .mul_()",
         ),
     ],
 )

@@ -72,11 +72,11 @@ def test_before_what_has_a_counterpart_where_nothing_before_it_has_one() -> None
 @pytest.mark.parametrize(
     ("statement", "mark", "reason"),
     [
-        ("run.log(best=best)", "# END", "it reads `best`, which train.py does not have there"),
+        ("run.log(best=best)", "# END", "it reads `best`, which train.py does not bind there"),
         (
             "run.log(best=1)",
             "return 1",
-            "what it stands in has no counterpart in train.py: `def clip(model):`",
+            "the code around it has no counterpart in train.py: `def clip(model):`",
         ),
     ],
 )
@@ -88,9 +88,9 @@ def test_what_has_no_place_is_refused_with_the_reason(statement: str, mark: str,
 
 def test_lines_with_several_statements_are_refused() -> None:
     new = "a = 1\nlog(a=a)\nb = 2\n"
-    with pytest.raises(CannotPlaceError, match=r"line 2 of train\.py holds more than one statement"):
+    with pytest.raises(CannotPlaceError, match=r"line 2 of train\.py has more than one statement"):
         put("log(a=a)", "log(a=a)", "import log\na = 1; b = 2\n", new)
-    with pytest.raises(CannotPlaceError, match=r"line 2 of train\.py holds more than one statement"):
+    with pytest.raises(CannotPlaceError, match=r"line 2 of train\.py has more than one statement"):
         put("log(i=i)", "log(i=i)", "import log\nfor i in x: f(i)\n", "for i in x:\n    f(i)\n    log(i=i)\n")
 
 

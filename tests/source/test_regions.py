@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from florlog.source.names.calls import log_calls
-from florlog.source.reach.regions import Location, LoopSite, ProgramAnalysis, Stack
+from florlog.source.reach.positions import LoopSite, Stack
+from florlog.source.reach.regions import Location, ProgramAnalysis
 
 FILE = "train.py"
 
@@ -168,7 +169,7 @@ def test_the_run_itself_is_cut_by_its_loops() -> None:
     assert found["in_step"][""] == [set()]
 
 
-CASES = {
+CASES: dict[str, tuple[str, dict[str, set[int]]]] = {
     "plain loop around the child": ('''
         for r in range(2):
             run.log(a=1)                               # a

@@ -1,34 +1,36 @@
 """The changeset of a loop: what one of its iterations may change, statement by statement.
 
 Flor's side-effect rules (Garcia et al., PVLDB 14(4), 2020, section 3.3) read a statement's changes off its form: an
-assignment changes its targets, ``obj.method(...)`` changes ``obj``, and a function called for its effect alone makes
-an estimate impossible.  Here the rules take less on trust: what is given to a call may be changed by it, and so may
-every name that may share a part with something changed (`florlog.source.carry.liveness`, which is also what recording
-captures by).  What remains unknown is code that is neither in the program nor of a known library: a function kept
-in a variable or handed in, ``exec`` and the like, names looked up at run time.  Such a statement is named with its
-line; at run time its effects are compared by digests, not foreseen.
+assignment changes its targets, ``obj.method(...)`` changes ``obj``, and a function that is called only for its effect
+makes an estimate impossible.  The rules here trust less: a call may change what it is given, and every name that may
+share a part with something changed may change too (`florlog.source.carry.frame_names`, which recording also uses to
+decide what to capture).  Code that is neither in the program nor in a known library remains unknown: a function that is
+kept in a variable or passed in, ``exec`` and the like, names that are looked up at run time.  Such a statement is
+reported with its line.  At run time its effects are not predicted but found by comparing digests.
 
-Added to names is what the libraries are known to do out of sight (`HIDDEN`): ``backward`` writes gradients, an
-optimizer's ``step`` the parameters it was made from and its moments, a scheduler's the learning rate; a module in
-training may update buffers and draws random numbers for dropout; a loader draws its order.
+In addition to the names there are the hidden effects of known libraries (`HIDDEN`): ``backward`` writes gradients, an
+optimizer's ``step`` writes its parameters and moments, a scheduler's ``step`` the learning rate.  A module in training
+mode may update buffers and draws random numbers for dropout.  A loader draws its order.
 
-A name is *scoped* if nothing before the next binding reads it, neither in the next iteration nor behind the loop; the
-others are the changeset proper, what a memo of the loop has to hold.
+A name is *scoped* if it is always bound again before it is read, in the next iteration and after the loop.  The other
+names are the changeset proper: what a memo of the loop would have to contain.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from florlog.source.carry.liveness import _FrameNames
-from florlog.source.graph.callgraph import CallGraph, GraphNode
+from florlog.source.carry.frame_names import FrameNames, own_statements
+from florlog.source.graph.callees import GraphNode
+from florlog.source.graph.callgraph import CallGraph
 from florlog.source.graph.functions import Code, Function
 from florlog.source.names.calls import is_log_call, loop_call
-from florlog.source.names.scopes import Scope, Scopes, root_module
-from florlog.source.names.syntax import FUNCTIONS, LOOPS, blocks, header_nodes, one_line
+from florlog.source.names.origins import root_module
+from florlog.source.names.scopes import Scope, Scopes
+from florlog.source.names.syntax import FUNCTIONS, LOOPS, header_nodes, one_line
 
 HIDDEN = {
     "backward": "gradients",
@@ -42,17 +44,17 @@ HIDDEN = {
     "manual_seed": "random numbers",
     "seed": "random numbers",
 }
-RANDOM = re.compile(
+RANDOM_FUNCTION = re.compile(
     r"(^|\.)(rand|randn|randint|randperm|random|normal|uniform|shuffle|choice|sample|bernoulli|multinomial|dropout)"
     r"(_like|s|_)?$"
 )
-LOOKED_UP = {"exec", "eval", "globals", "locals", "vars", "setattr", "delattr", "__import__"}
+DYNAMIC_CALLS = {"exec", "eval", "globals", "locals", "vars", "setattr", "delattr", "__import__"}
 RANDOM_MODULES = {"random"}
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What a statement may change: own names, what is out of sight, and why more cannot be known ("" if it can)."""
+    """What a statement may change: names, hidden effects, and why its effects are unknown ("" if they are known)."""
 
     line: int
     text: str
@@ -63,11 +65,11 @@ class Effect:
 
 @dataclass(frozen=True)
 class LoopEffects:
-    """The effects of a loop: of its statements, and their sum, the names that are carried apart from scoped ones."""
+    """The effects of a loop's statements, and their sum: changed names that are read later, and scoped names."""
 
     file: str
     line: int
-    recorded: bool  # whether it is a loop of florlog
+    recorded: bool  # whether it is a florlog loop
     changeset: tuple[str, ...]
     scoped: tuple[str, ...]
     hidden: tuple[str, ...]
@@ -75,39 +77,39 @@ class LoopEffects:
 
     @property
     def unknown(self) -> tuple[Effect, ...]:
-        """The statements of which more cannot be known."""
+        """The statements whose effects are unknown."""
         return tuple(effect for effect in self.effects if effect.unknown)
 
 
 def loop_effects(files: Mapping[str, str]) -> list[LoopEffects]:
-    """The effects of every loop of a program's florlog loops; of all its loops where it has none."""
-    reader = _Reader(Code(files))
+    """The effects of each florlog loop of a program; of each loop if it has no florlog loops."""
+    reader = _EffectReader(Code(files))
     return [reader.loop(loop, function) for loop, function in reader.loops()]
 
 
-class _Reader:
+class _EffectReader:
     def __init__(self, code: Code) -> None:
         self._code = code
         self._graph = CallGraph(code)
-        self._frames: dict[Scope, _FrameNames] = {}
-        self._out_of_sight: dict[Function, set[str]] = {}
-        self._below: dict[frozenset[GraphNode], set[str]] = {}
-        self._runs: dict[Function, set[str]] = {}
+        self._frames: dict[Scope, FrameNames] = {}
+        self._hidden_effects: dict[Function, set[str]] = {}
+        self._hidden_below_calls: dict[frozenset[GraphNode], set[str]] = {}
+        self._run_names: dict[Function, set[str]] = {}
 
     def loops(self) -> Iterator[tuple[ast.stmt, Function]]:
-        """The loops to tell of, in the order of the text, the script first."""
-        every = [(s, f) for s, f in self._code.function_of.items() if isinstance(s, LOOPS)]
-        chosen = [(s, f) for s, f in every if s in self._code.looping] or every
+        """The loops to report, in the order of the text, the script's first."""
+        loops = [(s, f) for s, f in self._code.function_of.items() if isinstance(s, LOOPS)]
+        chosen = [(s, f) for s, f in loops if s in self._code.looping] or loops
         files = list(self._code.trees)
         chosen.sort(key=lambda item: (files.index(item[1].file), item[0].lineno))
         yield from ((s, f) for s, f in chosen if isinstance(s, ast.stmt))
 
     def loop(self, loop: ast.stmt, function: Function) -> LoopEffects:
-        """What an iteration of a loop may change."""
+        """What one iteration of a loop may change."""
         frame = self._frame(function)
-        changed = frame.changed_by(loop) - self._ours(function)
+        changed = frame.changed_by(loop) - self._names_of_runs(function)
         kept = changed & frame.live_around(loop)
-        inside = [loop, *_statements(loop.body)]  # type: ignore[attr-defined]
+        inside = [loop, *own_statements(loop.body)]  # type: ignore[attr-defined]
         effects = tuple(self._effect(statement, function) for statement in inside)
         hidden = dict.fromkeys(text for effect in effects for text in effect.hidden)
         return LoopEffects(
@@ -120,11 +122,11 @@ class _Reader:
             effects,
         )
 
-    def _frame(self, function: Function) -> _FrameNames:
+    def _frame(self, function: Function) -> FrameNames:
         scopes = self._code.scopes[function.file]
         scope = scopes.inner.get(function.node, scopes.root)
         if scope not in self._frames:
-            self._frames[scope] = _FrameNames(scopes, scope)
+            self._frames[scope] = FrameNames(scopes, scope)
         return self._frames[scope]
 
     def _effect(self, statement: ast.stmt, function: Function) -> Effect:
@@ -133,10 +135,12 @@ class _Reader:
         if isinstance(statement, (*FUNCTIONS, ast.ClassDef)):
             return Effect(statement.lineno, one_line(statement), (statement.name,), (), "")
         names: set[str] = set()
-        told = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
-        if not (told and is_log_call(statement.value, scopes)):  # type: ignore[attr-defined]
+        is_call = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
+        if not (is_call and is_log_call(statement.value, scopes)):  # type: ignore[attr-defined]
             for node in header_nodes(statement):
-                names |= {_precisely(node, name) for name in frame.changes(node) - self._ours(function)}
+                names |= {
+                    _changed_part(node, name) for name in frame.changes(node) - self._names_of_runs(function)
+                }
         hidden = set(self._hidden(statement, scopes))
         if hidden or self._calls(statement):
             hidden |= self._hidden_below(statement)
@@ -148,41 +152,41 @@ class _Reader:
             self._unknown(statement, scopes),
         )
 
-    def _ours(self, function: Function) -> set[str]:
-        """Names of florlog's own objects: a run is no state of the script."""
-        if function in self._runs:
-            return self._runs[function]
+    def _names_of_runs(self, function: Function) -> set[str]:
+        """The names of florlog's runs, which are no state of the script."""
+        if function in self._run_names:
+            return self._run_names[function]
         scopes = self._code.scopes[function.file]
         scope = scopes.inner.get(function.node, scopes.root)
-        self._runs[function] = {
+        self._run_names[function] = {
             name
             for name, bindings in scope.bound.items()
             if bindings
             and all(isinstance(b, ast.expr) and scopes.origins(b) == {"run"} for b in bindings)
         }  # fmt: skip
-        return self._runs[function]
+        return self._run_names[function]
 
     @staticmethod
     def _calls(statement: ast.stmt) -> bool:
         return any(isinstance(node, ast.Call) for node in header_nodes(statement))
 
     def _hidden_below(self, statement: ast.stmt) -> set[str]:
-        """What the functions do out of sight that a statement may run."""
+        """The hidden effects of the functions that a statement may call."""
         called = self._graph.callees(statement)
-        if called not in self._below:
+        if called not in self._hidden_below_calls:
             reached = self._graph.reached_from([statement], set())
-            self._below[called] = set().union(*map(self._hidden_in, reached))
-        return self._below[called]
+            self._hidden_below_calls[called] = set().union(*map(self._hidden_in, reached))
+        return self._hidden_below_calls[called]
 
     def _hidden_in(self, function: Function) -> set[str]:
-        if function not in self._out_of_sight:
+        if function not in self._hidden_effects:
             scopes = self._code.scopes[function.file]
-            self._out_of_sight[function] = {
+            self._hidden_effects[function] = {
                 text
                 for statement in self._code.statements_below(function.block)
                 for text in self._hidden(statement, scopes)
             }
-        return self._out_of_sight[function]
+        return self._hidden_effects[function]
 
     def _hidden(self, statement: ast.AST, scopes: Scopes) -> Iterator[str]:
         if isinstance(statement, (ast.For, ast.AsyncFor)) and _is_data(statement.iter, scopes):
@@ -195,7 +199,8 @@ class _Reader:
                 yield HIDDEN[name]
             origins = scopes.origins(node.func)
             if any(root_module(origin) in ("torch", "numpy", "random") for origin in origins) and (
-                RANDOM.search(name) or any(root_module(origin) in RANDOM_MODULES for origin in origins)
+                RANDOM_FUNCTION.search(name)
+                or any(root_module(origin) in RANDOM_MODULES for origin in origins)
             ):
                 yield "random numbers"
             if _is_module_call(node, scopes):
@@ -211,34 +216,25 @@ class _Reader:
             function = node.func
             if isinstance(function, ast.Name):
                 origins = scopes.origins(function)
-                if origins == {"builtin"} and function.id in LOOKED_UP:
+                if origins == {"builtin"} and function.id in DYNAMIC_CALLS:
                     return f"{function.id} may change anything"
                 if "other" in origins and isinstance(statement, ast.Expr) and statement.value is node:
-                    return f"{function.id} is called for its effect, and what it is cannot be told"
+                    return f"{function.id} is called for its effect, but the source does not show which function it is"
             elif not isinstance(function, (ast.Attribute, ast.Lambda)):
-                return f"what {ast.unparse(function)} is cannot be told"
+                return f"the source does not show what {ast.unparse(function)} is"
         return ""
 
 
-def _precisely(node: ast.AST, name: str) -> str:
-    """A changed name, or the part of it that a store names."""
+def _changed_part(node: ast.AST, name: str) -> str:
+    """A changed name, or the part of it that a store changes, such as ``model.rate``."""
     if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del)):
         text = ast.unparse(node)
         return text if text.startswith(name) else name
     return name
 
 
-def _statements(block: Iterable[ast.AST]) -> Iterator[ast.stmt]:
-    for node in block:
-        if isinstance(node, ast.stmt):
-            yield node
-        if not isinstance(node, (*FUNCTIONS, ast.ClassDef)):
-            for _, inner in blocks(node):
-                yield from _statements(inner)
-
-
 def _is_data(expr: ast.expr, scopes: Scopes) -> bool:
-    """Whether what is iterated may be a loader: anything but a literal or ``range``."""
+    """Whether an iterable may be a data loader: anything except a literal or ``range``."""
     if (
         isinstance(expr, ast.Call)
         and (call := loop_call(expr, scopes)) is not None
@@ -251,7 +247,7 @@ def _is_data(expr: ast.expr, scopes: Scopes) -> bool:
 
 
 def _is_module_call(call: ast.Call, scopes: Scopes) -> bool:
-    """Whether the called object is of unknown kind, as a model is."""
+    """Whether the called object is of an unknown kind.  A model is one."""
     if not isinstance(call.func, ast.Name):
         return False
     holder = scopes.of[call].holder(call.func.id)
@@ -266,26 +262,26 @@ def _last_name(node: ast.AST) -> str:
 
 
 def report(loop: LoopEffects, text: str) -> Iterator[str]:
-    """A loop's source with what each line may change beside it."""
+    """The lines of a loop's source, each with what it may change next to it, and a summary."""
     lines = text.expandtabs().splitlines()
-    beside: dict[int, list[str]] = {}
+    notes: dict[int, list[str]] = {}
     for effect in loop.effects:
-        said = [", ".join(effect.names)] if effect.names else []
-        said += [f"[{', '.join(effect.hidden)}]"] if effect.hidden else []
-        said += [f"not known: {effect.unknown}"] if effect.unknown else []
-        beside.setdefault(effect.line, []).append(" ".join(said))
-    last = max(beside)
+        parts = [", ".join(effect.names)] if effect.names else []
+        parts += [f"[{', '.join(effect.hidden)}]"] if effect.hidden else []
+        parts += [f"unknown: {effect.unknown}"] if effect.unknown else []
+        notes.setdefault(effect.line, []).append(" ".join(parts))
+    last = max(notes)
     shown = lines[loop.line - 1 : last]
     indent = min((len(line) - len(line.lstrip()) for line in shown if line.strip()), default=0)
     width = min(70, max(len(line) - indent for line in shown))
     for number, line in enumerate(shown, loop.line):
-        said_here = "; ".join(filter(None, beside.get(number, ())))
+        note = "; ".join(filter(None, notes.get(number, ())))
         row = f"{number:>5}  {line[indent:]:<{width}}"
-        yield f"{row}  | {said_here}" if said_here else row.rstrip()
+        yield f"{row}  | {note}" if note else row.rstrip()
     yield f"       changes: {', '.join(loop.changeset) or 'nothing that is read later'}"
     if loop.hidden:
-        yield f"       out of sight: {', '.join(loop.hidden)}"
+        yield f"       hidden effects: {', '.join(loop.hidden)}"
     if loop.scoped:
         yield f"       scoped: {', '.join(loop.scoped)}"
     for effect in loop.unknown:
-        yield f"       not known: line {effect.line}: `{effect.text}`: {effect.unknown}"
+        yield f"       unknown: line {effect.line}: `{effect.text}`: {effect.unknown}"

@@ -1,16 +1,17 @@
 """The cheapest alignment of two trees whose edits are whole statements.
 
-Statement lists are aligned by dynamic programming over a cost of two parts, compared in this order: the
-statements of the old side that are gone or altered, and the statements that only the new side has.
-Compound statements of the same kind may be paired, at the cost of a differing header plus the cost of
-their blocks; definitions only if they bear one name.  If the new tree can be had from the old by insertions
-alone, that reading costs no change and is found; two readings of equal cost (which of two equal lines is the
-new one) are interchangeable.  Zhang and Shasha (SIAM J. Comput. 18(6), 1989) allow more kinds of edits;
-this restriction keeps the work quadratic in the length of a block.
+Statement lists are aligned by dynamic programming.  The cost has two parts, compared in this order: the number of
+statements of the old side that were removed or altered, and the number of statements that only the new side has.
+Compound statements of the same kind may be paired.  That costs a differing header plus the cost of their blocks.
+Definitions are paired only if they have the same name.
 
-Costs nothing: a ``pass`` or a bare constant (a docstring) that goes.  Blocks longer than some hundred
-statements on both sides, after their common ends are cut, are first split at statements that occur once on
-each side (patience diff); there an exotic edit may be read as more changes than necessary.
+If insertions alone turn the old tree into the new one, that alignment costs no change and is found.  Two alignments of
+equal cost (which of two equal lines is the new one?) are interchangeable.  Zhang and Shasha (SIAM J. Comput. 18(6),
+1989) allow more kinds of edits; this restriction keeps the work quadratic in the length of a block.
+
+A ``pass`` or a bare constant (a docstring) is removed at no cost.  If both blocks have more than some hundred
+statements after their common ends are cut off, they are first split at statements that occur once on each side
+(patience diff). Then an unusual edit may be read as more changes than necessary.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from florlog.source.names.calls import is_log_call, tells_more
+from florlog.source.names.calls import is_log_call, shows_more
 from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import BLOCK_FIELDS, FUNCTIONS, blocks, dump_header
 
 Cost: TypeAlias = tuple[int, int]  # changes, additions
 StatementPair: TypeAlias = tuple[ast.AST | None, ast.AST | None]
 
-EXACT_CELLS = 250_000
+MAX_EXACT_CELLS = 250_000  # of the table of an exact alignment: old statements times new ones
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
 
 
@@ -46,15 +47,15 @@ class Alignment:
         self._pair_costs: dict[tuple[ast.AST, ast.AST], Cost | None] = {}
 
     def equal(self, old: ast.AST, new: ast.AST) -> bool:
-        """Whether two statements are equal, their blocks included."""
+        """Whether two statements are equal, including their blocks."""
         return self._keys[old] == self._keys[new]
 
     def same_header(self, old: ast.AST, new: ast.AST) -> bool:
-        """Whether two statements are equal up to their blocks."""
+        """Whether two statements are equal except for their blocks."""
         return self._headers[old] == self._headers[new]
 
     def _index(self, node: ast.AST, numbers: dict[tuple[object, ...], int]) -> None:
-        """Gives structurally equal statements equal keys, from the leaves up, each node dumped once."""
+        """Give structurally equal statements equal keys, from the leaves up; each node is dumped once."""
         header = dump_header(node)
         inner: list[object] = [header]
         size = 1
@@ -69,7 +70,7 @@ class Alignment:
         self._sizes[node] = 0 if is_idle(node) else size
 
     def pair_cost(self, old: ast.AST, new: ast.AST) -> Cost | None:
-        """What pairing two statements costs, None where they are no pair."""
+        """The cost of pairing two statements; None if they cannot be paired."""
         if self._keys[old] == self._keys[new]:
             return (0, 0)
         if type(old) is not type(new):
@@ -91,7 +92,7 @@ class Alignment:
         return None if is_idle(old) else (changes, added)
 
     def align(self, old: Sequence[ast.AST], new: Sequence[ast.AST]) -> tuple[Cost, list[StatementPair]]:
-        """The cheapest alignment of two blocks: statements paired, only old, or only new."""
+        """The cheapest alignment of two blocks, and its cost; a pair has None on the side that lacks the statement."""
         keys = self._keys
         start = 0
         while start < min(len(old), len(new)) and keys[old[start]] == keys[new[start]]:
@@ -102,7 +103,7 @@ class Alignment:
         head: list[StatementPair] = list(zip(old[:start], new[:start], strict=True))
         tail: list[StatementPair] = list(zip(old[len(old) - stop :], new[len(new) - stop :], strict=True))
         old, new = old[start : len(old) - stop], new[start : len(new) - stop]
-        anchors = self._anchors(old, new) if len(old) * len(new) > EXACT_CELLS else []
+        anchors = self._anchors(old, new) if len(old) * len(new) > MAX_EXACT_CELLS else []
         if not anchors:
             cost, middle = self._align_exactly(old, new)
             return cost, head + middle + tail
@@ -157,35 +158,39 @@ class Alignment:
         return rows[-1][-1], pairs[::-1]
 
     def _anchors(self, old: Sequence[ast.AST], new: Sequence[ast.AST]) -> list[tuple[int, int]]:
-        """Places of equal statements that occur once on each side, the longest increasing row of them."""
+        """The indices of equal statements that occur once on each side: the longest increasing sequence of them."""
         old_counts, new_counts = (Counter(self._keys[n] for n in side) for side in (old, new))
-        places = {self._keys[n]: j for j, n in enumerate(new) if new_counts[self._keys[n]] == 1}
+        index_of = {self._keys[n]: j for j, n in enumerate(new) if new_counts[self._keys[n]] == 1}
         points = [
-            (i, places[self._keys[n]])
+            (i, index_of[self._keys[n]])
             for i, n in enumerate(old)
-            if self._keys[n] in places and old_counts[self._keys[n]] == 1
+            if self._keys[n] in index_of and old_counts[self._keys[n]] == 1
         ]
         ends: list[int] = []
-        links: list[tuple[int, int]] = []  # length of the best row ending at a point, its predecessor's index
+        links: list[
+            tuple[int, int]
+        ] = []  # length of the best sequence that ends at a point, its predecessor's index
         last: list[int] = []
         for index, (_, j) in enumerate(points):
             length = bisect_left(ends, j)
             links.append((length, last[length - 1] if length else -1))
             ends[length : length + 1] = [j]
             last[length : length + 1] = [index]
-        row: list[tuple[int, int]] = []
+        anchors: list[tuple[int, int]] = []
         index = last[-1] if last else -1
         while index >= 0:
-            row.append(points[index])
+            anchors.append(points[index])
             index = links[index][1]
-        return row[::-1]
+        return anchors[::-1]
 
     def is_extended(self, old: ast.AST, new: ast.AST) -> bool:
-        """Whether a log call only got more keywords, or what tells a person something tells more."""
-        before, after = called(old), called(new)
-        if before is not None and after is not None and tells_more(before, after):
+        """Whether ``new`` is the log call ``old`` with more keywords, or a rewritten one that shows more values."""
+        before, after = call_of(old), call_of(new)
+        if before is not None and after is not None and shows_more(before, after):
             return True
-        if before is None or after is None or not is_log_call(after, self._scopes) or before.args:
+        if before is None or after is None or not is_log_call(after, self._scopes):
+            return False
+        if before.args or after.args:
             return False
         if ast.dump(before.func) != ast.dump(after.func):
             return False
@@ -194,6 +199,7 @@ class Alignment:
 
 
 def paired_blocks(old: ast.AST, new: ast.AST) -> Iterator[tuple[list[ast.AST], list[ast.AST]]]:
+    """The blocks of two nodes by field; empty on the side that lacks the field."""
     before, after = dict(blocks(old)), dict(blocks(new))
     for field in BLOCK_FIELDS:
         if field in before or field in after:
@@ -201,10 +207,11 @@ def paired_blocks(old: ast.AST, new: ast.AST) -> Iterator[tuple[list[ast.AST], l
 
 
 def is_idle(node: ast.AST) -> bool:
-    """A statement whose absence changes nothing."""
+    """Whether a statement does nothing: ``pass`` or a bare constant."""
     return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
 
 
-def called(statement: ast.AST) -> ast.Call | None:
+def call_of(statement: ast.AST) -> ast.Call | None:
+    """The call that a statement consists of; None for any other statement."""
     is_call = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
     return statement.value if is_call else None  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Values that recorded code computes and an edit gave a name, put back where they were.
+"""Undoes edits that only gave a name to a value that recorded code computes.
 
 To log what a recorded statement computes and drops, people first give it a name:
 
@@ -9,13 +9,13 @@ To log what a recorded statement computes and drops, people first give it a name
                                              loss = cross_entropy(logits, y)
 
 This is *extract variable* (Fowler, "Refactoring", 2nd ed., section 6.3): the program computes the same in the same
-order, so it is no change.  `put_back` undoes it in the new tree where the old one has the statement that results; the
-comparison then finds nothing but the added log statements.
+order, so it is no change.  `put_back` undoes it in the new tree if the resulting statement is in the old tree.  The
+comparison then finds only the added log statements.
 
-A name is such a one if the old file has it nowhere, so that no recorded code can see it.  The order is kept if
-whatever is computed before the value in the recorded statement is named as well, and in the same order, or is no
-more than a look at a variable or at the function that is called; and if the value is computed whenever the
-statement is.  Nothing recorded may stand between the name and its use.
+The name must not occur in the old file, so that no recorded code can see it.  The order of computation must stay the
+same: whatever the recorded statement computes before the value must be named as well, and in the same order, or must
+only read a variable or the function that is called.  The value must be computed whenever the statement is.  No
+recorded statement may stand between the name and its use.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from dataclasses import dataclass
 
 from florlog.source.names.syntax import blocks, children, walk
 
-_SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Return)
+_SIMPLE_STATEMENTS = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Return)
 
 
 @dataclass(frozen=True)
 class Named:
-    """A recorded value that has a name now, and the line that gives it.
+    """A recorded value that has a name now, and the line that gives the name.
 
-    ``statement`` is what is compared in the place of the statement that uses the name, or, where none does, of the
-    one that gives it.
+    ``statement`` is compared in place of the statement that uses the name.  If no statement uses it, it is compared in
+    place of the one that gives it.
     """
 
     name: str
@@ -57,9 +57,9 @@ def names_in(tree: ast.AST) -> set[str]:
 
 
 def put_back(old: ast.Module, new: ast.Module, left: Container[int] = ()) -> list[Named]:
-    """Undo in ``new``, in place, what only gave names to values of ``old``; what was named.
+    """Change ``new`` in place so that values of ``old`` that were given names have none again; returns the names.
 
-    Names that are given at the lines ``left`` are left alone.
+    Names that are given at the lines ``left`` stay.
     """
     fresh = names_in(new) - names_in(old)
     if not fresh:
@@ -68,7 +68,7 @@ def put_back(old: ast.Module, new: ast.Module, left: Container[int] = ()) -> lis
     return [
         named
         for owner in list(ast.walk(new))
-        if not isinstance(owner, ast.ClassDef)  # there a name is an attribute, which others see
+        if not isinstance(owner, ast.ClassDef)  # there a name is an attribute, which other code sees
         for _, block in blocks(owner)
         for named in _Block(block, fresh, recorded, left).undone()
     ]
@@ -84,7 +84,7 @@ class _Block:
         self._fresh = fresh
         self._recorded = recorded
         self._left = left
-        self._ahead: dict[str, ast.Assign] = {}  # what was named since the last recorded statement
+        self._pending: dict[str, ast.Assign] = {}  # names given since the last recorded statement
 
     def undone(self) -> Iterator[Named]:
         for statement in self._statements[:]:
@@ -92,28 +92,28 @@ class _Block:
             if name in self._fresh and isinstance(statement, ast.Assign):
                 dropped = ast.copy_location(ast.Expr(statement.value), statement)
                 if statement.lineno in self._left:
-                    self._ahead.clear()
+                    self._pending.clear()
                 elif (found := self._original(dropped)) is not None:
                     yield Named(name, statement.lineno, found[0])
                     yield from self._take(statement, *found)
                 else:
-                    self._ahead.pop(name, None)
-                    self._ahead[name] = statement
+                    self._pending.pop(name, None)
+                    self._pending[name] = statement
             elif self._is_recorded(statement):
-                self._ahead.clear()
+                self._pending.clear()
             elif (found := self._original(statement)) is not None:
                 yield from self._take(statement, *found)
 
     def _is_recorded(self, statement: ast.AST) -> bool:
-        """Whether the old file has the statement, or one of those in it."""
+        """Whether the old file has the statement or one of those inside it."""
         parts = (node for node in ast.walk(statement) if isinstance(node, ast.stmt))
         return any(ast.dump(node) in self._recorded for node in parts)
 
     def _original(self, statement: ast.AST) -> tuple[ast.stmt, list[str]] | None:
-        """The recorded statement of which this one was made, and the names of its values."""
-        if not isinstance(statement, _SIMPLE):
+        """The recorded statement that this one was made from, and the names of its values."""
+        if not isinstance(statement, _SIMPLE_STATEMENTS):
             return None
-        filling = _Filling(self._ahead)
+        filling = _Filling(self._pending)
         filled = filling.visit(copy.deepcopy(statement))
         if ast.dump(filled) not in self._recorded or not filling.in_order(filled):
             return None
@@ -122,13 +122,13 @@ class _Block:
     def _take(self, statement: ast.AST, original: ast.stmt, used: list[str]) -> Iterator[Named]:
         self._statements[self._statements.index(statement)] = original
         for name in used:
-            self._statements.remove(self._ahead[name])
-            yield Named(name, self._ahead[name].lineno, original)
-        self._ahead.clear()
+            self._statements.remove(self._pending[name])
+            yield Named(name, self._pending[name].lineno, original)
+        self._pending.clear()
 
 
 def _naming(statement: ast.AST) -> str:
-    """The one name that a statement gives to a value, "" if it does not do that alone."""
+    """The name, if a statement does nothing except give one name to a value; else ""."""
     if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
         target = statement.targets[0]
         return target.id if isinstance(target, ast.Name) else ""
@@ -136,12 +136,12 @@ def _naming(statement: ast.AST) -> str:
 
 
 class _Filling(ast.NodeTransformer):
-    """Puts the values of names in their places."""
+    """Replaces names by the values that they were given."""
 
     def __init__(self, named: Mapping[str, ast.Assign]) -> None:
         self._named = named
         self._order = list(named)
-        self._before = len(named)  # how many of them have their values where the visited node stands
+        self._before = len(named)  # how many of them have a value where the visited node stands
         self._owners: dict[ast.AST, int] = {}  # the number of the value that a node was part of
         self.used: list[str] = []
 
@@ -151,7 +151,7 @@ class _Filling(ast.NodeTransformer):
             or not isinstance(node.ctx, ast.Load)
             or node.id in self.used
         ):
-            return node  # used twice: computed once now, and more than once before
+            return node  # used twice: the value is computed once now, but was computed more often before
         self.used.append(node.id)
         before, self._before = self._before, self._order.index(node.id)
         made: ast.AST = self.visit(copy.deepcopy(self._named[node.id].value))
@@ -161,12 +161,12 @@ class _Filling(ast.NodeTransformer):
         return made
 
     def in_order(self, statement: ast.stmt) -> bool:
-        """Whether the values come first and in the order of their naming, and are always computed."""
+        """Whether the values are computed first, in the order in which they were named, and always."""
         rest = len(self._order)
         last = 0
         for node in walk(statement):
             own = self._owners.get(node, rest)
-            for part in _not_always(node):
+            for part in _conditional_parts(node):
                 if any(self._owners.get(inner, rest) != own for inner in walk(part)):
                     return False
         for node in _computed(statement):
@@ -177,8 +177,8 @@ class _Filling(ast.NodeTransformer):
         return True
 
 
-def _not_always(node: ast.AST) -> list[ast.AST]:
-    """The parts of an expression that it may evaluate never, later, or more than once."""
+def _conditional_parts(node: ast.AST) -> list[ast.AST]:
+    """The parts of an expression that may be evaluated never, later, or more than once."""
     match node:
         case ast.IfExp():
             return [node.body, node.orelse]
@@ -192,9 +192,9 @@ def _not_always(node: ast.AST) -> list[ast.AST]:
 
 
 def _computed(node: ast.AST, called: bool = False) -> Iterator[ast.AST]:
-    """What a statement or expression does beside looking at variables, in the order in which it is done.
+    """What a statement or expression does except read variables, in the order in which it is done.
 
-    The order is the language reference's (section 6.16); ``called``: the node is what a call calls.
+    The order is that of the language reference (section 6.16).  ``called``: the node is the function of a call.
     """
     match node:
         case ast.Name() | ast.Constant():

@@ -1,9 +1,9 @@
-"""Whether added code only observes: what it does that the recorded code may notice.
+"""Whether added code only observes, or does something that the recorded code may notice.
 
-Found by form: a call of a method that is known to change its object (`CHANGING`, and in-place operations of tensors,
-whose names end in ``_``), a store into an object, and an assignment to a name, where the object or name is the
-recorded code's own.  What is not seen here (a called function that changes its argument) shows in the fingerprints, as
-does everything that is.
+The form of the code decides.  Three forms change an object or a name of the recorded code: a call of a method that is
+known to change its object (`CHANGING_METHODS`, and in-place operations of tensors, whose names end in ``_``), a store
+into an object, and an assignment to a name.  Other changes, such as a called function that changes its argument, are
+not seen here, but they show in the fingerprints, as all changes do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from florlog.source.diff.source_diff import SourceDiff
 from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import FUNCTIONS, one_line, own_nodes, parse
 
-CHANGING = {
+CHANGING_METHODS = {
     "add", "append", "appendleft", "backward", "clear", "discard", "eval", "extend", "insert", "load_state_dict",
     "manual_seed", "partial_fit", "pop", "popitem", "remove", "reverse", "seed", "setdefault", "shuffle", "sort",
     "step", "train", "update", "zero_grad",
@@ -23,13 +23,13 @@ CHANGING = {
 
 
 def changing(old: str, diff: SourceDiff, file: str) -> Iterator[tuple[int, str]]:
-    """Added statements that may change what the recorded code has, with the line and what they do."""
-    known = _bound(Scopes(parse(old, file)))
+    """The added statements that may change something of the recorded code: line, and what they do."""
+    recorded = _bound(Scopes(parse(old, file)))
     for added in diff.added:
         for node in own_nodes([added.node]):
             if isinstance(added.node, (*FUNCTIONS, ast.ClassDef)):
                 break
-            if what := _change(node, known):
+            if what := _change(node, recorded):
                 yield getattr(node, "lineno", added.line), f"`{one_line(added.node)}` {what}"
                 break
 
@@ -39,17 +39,17 @@ def _bound(scopes: Scopes) -> set[str]:
     return {name for scope in every for name in scope.bound}
 
 
-def _change(node: ast.AST, known: set[str]) -> str:
+def _change(node: ast.AST, recorded: set[str]) -> str:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         name, base = node.func.attr, _base(node.func.value)
         in_place = name.endswith("_") and not name.startswith("_") and name != "requires_grad_"
-        if base in known and (name in CHANGING or in_place) and not _is_fresh(node.func.value):
-            return f"changes {base} by .{name}()"
+        if base in recorded and (name in CHANGING_METHODS or in_place) and not _is_copy(node.func.value):
+            return f"changes {base} with .{name}()"
     elif isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del)):
-        if (base := _base(node)) in known:
+        if (base := _base(node)) in recorded:
             return f"stores into {base}"
-    elif isinstance(node, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del)) and node.id in known:
-        return f"binds {node.id}, which the recorded code binds"
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del)) and node.id in recorded:
+        return f"assigns {node.id}, a name of the recorded code"
     return ""
 
 
@@ -60,8 +60,8 @@ def _base(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _is_fresh(node: ast.AST) -> bool:
-    """``x.clone().mul_(2)`` changes a copy."""
+def _is_copy(node: ast.AST) -> bool:
+    """Whether an expression makes a new object: ``x.clone().mul_(2)`` changes a copy."""
     return isinstance(node, ast.Call) and getattr(node.func, "attr", "") in (
         "clone",
         "copy",

@@ -1,14 +1,15 @@
-"""Statements of one version of a file, put into another version of it.
+"""Puts statements of one version of a file into another version of it.
 
-The versions are aligned as trees (`florlog.source.diff.alignment`).  A statement goes where its neighbour went:
-behind the
-counterpart of the statement before it, or, where that has none, before the counterpart of the one behind it; in the
-block whose owner is the counterpart of its own.  What stands beside it without a counterpart does not matter.  It
-is refused where its block has no counterpart, where none of its neighbours has one, and where it reads a name that
+The versions are aligned as trees (`florlog.source.diff.alignment`).  A statement follows its neighbours: it goes after
+the counterpart of the statement before it or, if that has none, before the counterpart of the statement after it.  It
+goes into the block whose owner is the counterpart of its own block's owner.  Neighbours without a counterpart do not
+matter.
+
+A statement is refused if its block has no counterpart, if none of its neighbours has one, and if it reads a name that
 the other version binds nowhere.  FlorDB (Garcia et al., "Multiversion Hindsight Logging for Continuous Training",
-2023) does the same with GumTree's matching; here the matching is the one that finds what was added.
+2023) does the same with GumTree's matching; here the matching is the one that also finds the added statements.
 
-The other version's text is kept, line by line; what is put in is printed from its tree.
+The text of the other version is kept line by line.  The new statements are printed from their trees.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from florlog.source.names.syntax import blocks, one_line, own_nodes
 
 
 class CannotPlaceError(Exception):
-    """A statement has no place in a version; the text is the reason."""
+    """A statement has no place in a version.  The message is the reason."""
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A version with statements put into it, and the lines where they begin, in the order given."""
+    """A version with statements put into it, and the line on which each of them begins, in the given order."""
 
     text: str
     lines: tuple[int, ...]
@@ -37,14 +38,14 @@ class Placed:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A statement to put in: where it stands in its own version; ``names``: only these keywords of a log call."""
+    """A statement to put in, by its line in its own version.  ``names``: put in only these keywords of a log call."""
 
     line: int
     names: tuple[str, ...] = ()
 
 
 def needed(tree: ast.Module, wanted: set[ast.stmt], others: set[ast.stmt]) -> set[ast.stmt]:
-    """Those of some other statements that bind what the wanted ones read, and what these read in turn."""
+    """Those of ``others`` that bind names which the wanted statements read, directly or through each other."""
     taken = set(wanted)
     while True:
         reads = {n.id for s in taken for n in ast.walk(s) if isinstance(n, ast.Name)}
@@ -61,7 +62,7 @@ def place(old: ast.Module, text: str, new: ast.Module, wanted: Iterable[Wanted],
 
 
 def statement_at(tree: ast.Module, line: int) -> ast.stmt:
-    """The outermost statement that begins at a line."""
+    """The outermost statement that begins on a line."""
     found = [n for n in ast.walk(tree) if isinstance(n, ast.stmt) and n.lineno == line]
     return min(found, key=lambda node: node.col_offset)
 
@@ -97,26 +98,27 @@ class _Placement:
                     self._pair(there, here)
 
     def insertion(self, wanted: Wanted) -> _Insertion:
-        """Where a statement goes."""
+        """Where a statement goes.  Raises `CannotPlaceError`."""
         node = statement_at(self._new, wanted.line)
         if wanted.names:
-            return self._beside(self._only(node, wanted.names), node)
+            return self._after_counterpart(self._only(node, wanted.names), node)
         owner, block = self._block[node]
         if owner not in self._counterpart:
             raise CannotPlaceError(
-                f"what it stands in has no counterpart in {self._file}: `{one_line(owner)}`"
+                f"the code around it has no counterpart in {self._file}: `{one_line(owner)}`"
             )
         place = block.index(node)
         home = self._counterpart[owner]
+        # (neighbour, whether the statement goes after it), the nearest first on each side
         near = [*((n, True) for n in block[:place][::-1]), *((n, False) for n in block[place + 1 :])]
-        found = [(self._counterpart[n], behind) for n, behind in near if self._is_in(home, n)]
+        found = [(self._counterpart[n], after) for n, after in near if self._is_in(home, n)]
         if not found:
             raise CannotPlaceError(
-                f"nothing that stands beside it is in {self._file}, in `{one_line(home) or 'the module'}`"
+                f"{self._file} has none of its neighbours in `{one_line(home) or 'the module'}`"
             )
         direct = [near[0], next((n for n in near if not n[1]), near[0])]
         chosen = next(
-            ((self._counterpart[n], behind) for n, behind in direct if self._is_in(home, n)), found[0]
+            ((self._counterpart[n], after) for n, after in direct if self._is_in(home, n)), found[0]
         )
         return self._at(*chosen, node)
 
@@ -124,7 +126,7 @@ class _Placement:
         counterpart = self._counterpart.get(node)
         return counterpart is not None and self._block[counterpart][0] is home
 
-    def _beside(self, made: ast.stmt, node: ast.stmt) -> _Insertion:
+    def _after_counterpart(self, made: ast.stmt, node: ast.stmt) -> _Insertion:
         if node not in self._counterpart:
             raise CannotPlaceError(f"`{one_line(node)}` has no counterpart in {self._file}")
         return self._at(self._counterpart[node], True, made)
@@ -136,21 +138,21 @@ class _Placement:
         keywords = [k for k in node.value.keywords if (k.arg or "*") in names]
         return ast.Expr(ast.Call(node.value.func, [], keywords))
 
-    def _at(self, anchor: ast.AST, behind: bool, node: ast.stmt) -> _Insertion:
+    def _at(self, anchor: ast.AST, after: bool, node: ast.stmt) -> _Insertion:
         first, last = _first_line(anchor), anchor.end_lineno  # type: ignore[attr-defined]
         for other in self._block[anchor][1]:
-            shared = last if behind else first
+            shared = last if after else first
             if other is not anchor and _first_line(other) <= shared <= (other.end_lineno or 0):  # type: ignore[attr-defined]
-                raise CannotPlaceError(f"line {shared} of {self._file} holds more than one statement")
+                raise CannotPlaceError(f"line {shared} of {self._file} has more than one statement")
         line = self._lines[first - 1]
         indent = line[: len(line) - len(line.lstrip())]
         owner = self._block[anchor][0]
         if not isinstance(owner, ast.Module) and len(indent) <= _indent_of(owner):
-            raise CannotPlaceError(f"line {first} of {self._file} holds more than one statement")
-        return _Insertion(last + 1 if behind else first, indent, node)
+            raise CannotPlaceError(f"line {first} of {self._file} has more than one statement")
+        return _Insertion(last + 1 if after else first, indent, node)
 
     def result(self, insertions: list[_Insertion]) -> Placed:
-        """The text with everything put in."""
+        """The text with all insertions.  Raises `CannotPlaceError` for a name that is not bound."""
         lines: dict[int, list[tuple[int, str]]] = {}
         for number, item in enumerate(insertions):
             text = "".join(f"{item.indent}{line}\n" for line in ast.unparse(item.node).splitlines())
@@ -177,7 +179,7 @@ class _Placement:
                 if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load):
                     continue
                 if scopes.of[node].holder(node.id) is None and not hasattr(builtins, node.id):
-                    raise CannotPlaceError(f"it reads `{node.id}`, which {self._file} does not have there")
+                    raise CannotPlaceError(f"it reads `{node.id}`, which {self._file} does not bind there")
 
 
 def _first_line(node: ast.AST) -> int:

@@ -1,15 +1,16 @@
-"""What was added to a recorded source, what else was changed, and which line is which.
+"""What was added to a recorded source, what else was changed, and which new line is which old line.
 
-Hindsight asks for one kind of edit: statements added to a script that otherwise stays as it was recorded.
-So the comparison takes the reading of an edit with the fewest *changes* (recorded code that is gone or
-altered) and, among those, the fewest *additions*; `alignment` finds it.
+Hindsight needs one kind of edit: statements are added to a script that otherwise stays as it was recorded.  So the
+comparison explains an edit with the fewest *changes* (recorded code that was removed or altered) and, among such
+explanations, with the fewest *additions*.  `florlog.source.diff.alignment` finds it.
 
-Not a change: comments, formatting, a ``pass`` or a bare constant that goes, a name for a value that was computed
-without (`extraction`), and keywords added to a log call, which count as an added log statement of the new names
-alone.  Equal statements that stand elsewhere
-are a change of kind ``moved``.  A renamed variable is a change of kind ``renamed`` in each statement that
-uses it, where the file has the old name nowhere any more and had the new one nowhere before.  An added
-statement may be anything (a ``return`` too): whether it only observes is not decided here.
+These are no changes: comments, formatting, a removed ``pass`` or bare constant, a name for a value that was computed
+without one (`florlog.source.diff.extraction`), and keywords added to a log call.  Such keywords count as an added log
+statement that logs only the new names.
+
+Equal statements that stand elsewhere are a change of kind ``moved``.  A renamed variable is a change of kind
+``renamed`` in each statement that uses it, if the file no longer has the old name and did not have the new one before.
+An added statement may be anything, even a ``return``; whether it only observes is not decided here.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from florlog.source.diff.alignment import DEFINITIONS, Alignment, called, is_idle, paired_blocks
+from florlog.source.diff.alignment import DEFINITIONS, Alignment, call_of, is_idle, paired_blocks
 from florlog.source.diff.extraction import Named, names_in, put_back
-from florlog.source.names.calls import LogCall, log_calls_in, told
+from florlog.source.names.calls import LogCall, log_calls_in, shown_values
 from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import blocks, header_nodes, header_parts, one_line, parse
 
 
 @dataclass(frozen=True)
 class AddedStatement:
-    """A statement that only the new source has; for an extended log call, the call with its new names."""
+    """A statement that only the new source has.  For an extended log call: the call, with its new names only."""
 
     node: ast.stmt
     line: int
@@ -46,7 +47,7 @@ class AddedStatement:
 
 @dataclass(frozen=True)
 class Change:
-    """Recorded code that the new source lacks or alters; lines are None where that side has none."""
+    """Recorded code that the new source lacks or alters.  A line is None if that side does not have the code."""
 
     kind: str  # "removed", "altered", "renamed", "moved"
     old_line: int | None
@@ -54,11 +55,13 @@ class Change:
     old: str
     new: str
     renamed: tuple[tuple[str, str], ...] = ()  # the variables' old and new names
-    qualname: str = "<module>"  # of the code that holds it, on the side that has it, the new one first
+    qualname: str = (
+        "<module>"  # of the code that contains it, in the new source if it is there, else in the old one
+    )
 
     def __str__(self) -> str:
         if self.kind == "removed":
-            return f"line {self.old_line} of the recording: `{self.old}` is gone"
+            return f"line {self.old_line} of the recording: `{self.old}` was removed"
         if self.kind == "moved":
             return f"line {self.new_line}: `{self.new}` was moved from line {self.old_line}"
         if not self.old:
@@ -73,17 +76,17 @@ class SourceDiff:
 
     added: tuple[AddedStatement, ...]
     changed: tuple[Change, ...]
-    line_map: dict[int, int]  # new line -> old line, for the code that both have
+    line_map: dict[int, int]  # new line -> old line, for code that both sources have
     named: tuple[Named, ...] = ()  # values of the old source that have a name in the new one
 
     @cached_property
     def old_to_new(self) -> dict[int, int]:
-        """Old line -> new line; the first where a line was split."""
+        """Old line -> new line; the first new line if a line was split."""
         return {old: new for new, old in sorted(self.line_map.items(), reverse=True)}
 
 
 def compare(old: str, new: str, *, filename: str) -> SourceDiff:
-    """Compares the recorded text of a file with its present text."""
+    """Compare the recorded text of a file with its present text.  Raises `SourceError` if one does not parse."""
     before = parse(old, filename)
     found = _Comparison(before, parse(new, filename)).result()
     left: set[int] = set()
@@ -93,7 +96,7 @@ def compare(old: str, new: str, *, filename: str) -> SourceDiff:
             break
         comparison = _Comparison(before, after)
         other = comparison.result()
-        # What merely looks like recorded code, and stands where there was none, is an addition as it is.
+        # Code that only looks recorded, but stands where no recorded code was, is an addition with its name.
         mistaken = {name.line for name in named if comparison.is_added(name.statement)}
         if not mistaken:
             return replace(other, named=tuple(named)) if len(other.changed) < len(found.changed) else found
@@ -178,7 +181,7 @@ class _Comparison:
         self._walk_blocks(old, new)
 
     def _extend(self, old: ast.AST, new: ast.AST) -> None:
-        before, after = called(old), called(new)
+        before, after = call_of(old), call_of(new)
         assert before is not None
         assert after is not None
         functions = zip(ast.walk(before.func), ast.walk(after.func), strict=True)
@@ -194,7 +197,7 @@ class _Comparison:
         calls = tuple(
             replace(c, names=tuple(names)) for c in addition.log_calls if (c.line, c.col) == _place(after)
         )
-        parts: list[ast.AST] = [code for _, code in told(before)]
+        parts: list[ast.AST] = [code for _, code in shown_values(before)]
         parts = parts or [*before.args, *before.keywords]
         recorded = (node for part in parts for node in ast.walk(part))
         alone = not any(isinstance(node, ast.Call) for node in recorded)
@@ -218,7 +221,7 @@ class _Comparison:
         )
 
     def _find_moved(self) -> None:
-        """Takes what is equal on both sides, and definitions of one name, out of removed and added."""
+        """Turn a removed and an added statement that are equal, or define the same name, into a move."""
         for same in (self._same_text, self._same_name):
             for old in self._removed[:]:
                 new = next((n for n in self._added if same(old, n)), None)
@@ -230,20 +233,22 @@ class _Comparison:
                 self._walk_pair(old, new)
 
     def _find_renamed(self) -> None:
-        """Tells the altered pairs that differ in the names of variables alone, one for one in the whole file."""
+        """Report altered pairs, as renamed if they differ only in variables that the file renames one for one."""
         pairs = [(old, new, _renaming(old, new)) for old, new in self._altered]
         renamed = {pair for _, _, names in pairs for pair in names or ()}
-        there, gone = names_in(self._new), names_in(self._old)
+        new_names, old_names = names_in(self._new), names_in(self._old)
         news, olds = Counter(new for _, new in renamed), Counter(old for old, _ in renamed)
         sure = {
             (old, new)
             for old, new in renamed
-            if old not in there and new not in gone and olds[old] == news[new] == 1
+            if old not in new_names and new not in old_names and olds[old] == news[new] == 1
         }
         for old, new, names in pairs:
             kind = "renamed" if names and names <= sure else "altered"
-            told = tuple(sorted(names)) if names and kind == "renamed" else ()
-            self._changes.append(Change(kind, _line(old), _line(new), one_line(old), one_line(new), told))
+            pairs_renamed = tuple(sorted(names)) if names and kind == "renamed" else ()
+            self._changes.append(
+                Change(kind, _line(old), _line(new), one_line(old), one_line(new), pairs_renamed)
+            )
 
     def _same_text(self, old: ast.AST, new: ast.AST) -> bool:
         return self._alignment.equal(old, new)
@@ -253,7 +258,7 @@ class _Comparison:
 
 
 def _renaming(old: ast.AST, new: ast.AST) -> set[tuple[str, str]] | None:
-    """The names in which the headers of two statements differ; None if they differ in more."""
+    """The names in which the headers of two statements differ; None if they differ in anything else."""
     befores, afters = list(header_nodes(old)), list(header_nodes(new))
     found: set[tuple[str, str]] = set()
     if len(befores) != len(afters):
@@ -272,8 +277,8 @@ def _renaming(old: ast.AST, new: ast.AST) -> set[tuple[str, str]] | None:
 
 
 def _logged(call: ast.Call) -> list[tuple[str, str]]:
-    """The names that a call logs, each with the dump of what it logs there."""
-    if values := told(call):
+    """The names that a call logs, each with a dump of the logged code."""
+    if values := shown_values(call):
         return [(name, f"{name}={ast.dump(code)}") for name, code in values]
     return [(keyword.arg or "*", ast.dump(keyword)) for keyword in call.keywords]
 

@@ -1,13 +1,13 @@
-"""The functions and loops of a program: its script and local modules, as they are now.
+"""The functions and loops of a program: its script and its local modules, as they are now.
 
-A *function* here is any code that runs as a unit: a module's body, a def, a lambda, a class body, a
-generator expression.  Comprehensions count as part of the statement that holds them.  Functions are found by
-file and qualified name, as a frame names them, and among several of one name by the line.
+A *function* here is any code that runs as a unit: the body of a module, a def, a lambda, a class body, a generator
+expression.  Comprehensions count as part of the statement that contains them.  Functions are found by file and
+qualified name, as frames report them; if several have the same name, the line decides.
 
-The *body* of a florlog loop is that of the ``for`` that iterates over it, directly or through wrappers known
-to be lazy (``enumerate``, ``zip``, ``tqdm``, ...); of ``with run.iteration(...)`` it is the ``with`` body.
-Such a body is never run by the enclosing iteration itself, which is what makes partial replay possible; so
-only a certain loop (see `calls`) has one here.
+The *body* of a florlog loop is the body of the ``for`` that iterates over it, directly or through wrappers known to be
+lazy (``enumerate``, ``zip``, ``tqdm``, ...).  For ``with run.iteration(...)`` it is the body of the ``with``.  The
+enclosing iteration itself never runs such a body, which makes partial replay possible; so only a certain loop
+(`florlog.source.names.calls`) has a body here.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from florlog.source.names.calls import LoopCall, loop_call
 from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import FUNCTIONS, LOOPS, WITHS, blocks, children, header_parts, parse, walk
 
-LAZY = {"enumerate", "zip", "iter", "map", "filter", "tqdm", "trange", "islice", "chain", "track"}
-SYNTHETIC = (".<listcomp>", ".<setcomp>", ".<dictcomp>")
+LAZY_WRAPPERS = {"enumerate", "zip", "iter", "map", "filter", "tqdm", "trange", "islice", "chain", "track"}
+COMPREHENSION_SUFFIXES = (".<listcomp>", ".<setcomp>", ".<dictcomp>")
 
 
 @dataclass(eq=False)
@@ -40,7 +40,7 @@ class Function:
 
     @cached_property
     def block(self) -> list[ast.AST]:
-        """Its statements; for a lambda or a generator expression, its parts."""
+        """Its statements.  For a lambda or a generator expression: its parts."""
         if isinstance(self.node, ast.Lambda):
             return [self.node.body]
         if isinstance(self.node, ast.GeneratorExp):
@@ -50,7 +50,7 @@ class Function:
 
 @dataclass(frozen=True)
 class LoopCode:
-    """A florlog loop of the program; ``body`` is the statement that runs its iterations, if known."""
+    """A florlog loop of the program.  ``body`` is the statement that runs its iterations, None if unknown."""
 
     file: str
     call: LoopCall
@@ -63,7 +63,7 @@ class LoopCode:
 
 
 class Code:
-    """The parsed files, indexed."""
+    """The parsed files of a program, indexed."""
 
     def __init__(self, files: Mapping[str, str]) -> None:
         self.trees = {file: parse(text, file) for file, text in files.items()}
@@ -73,23 +73,23 @@ class Code:
         self.place: dict[ast.AST, tuple[ast.AST, str, int]] = {}  # statement -> owner, field, index
         self.function_of: dict[ast.AST, Function] = {}  # by statement
         self.function_at: dict[ast.AST, Function] = {}  # by the node that defines it
-        self.looping: set[ast.AST] = set()  # for and with statements whose body is a certain loop's
+        self.looping: set[ast.AST] = set()  # for and with statements that run a certain loop's iterations
         self._by_name: dict[tuple[str, str], list[Function]] = {}
         for file, tree in self.trees.items():
             self._define(file, tree)
             self._find_loops(file)
 
     def function(self, file: str, qualname: str, line: int) -> Function | None:
-        """The function that a frame is in."""
-        while qualname.endswith(SYNTHETIC):
+        """The function that a frame runs; None if it is unknown or ambiguous."""
+        while qualname.endswith(COMPREHENSION_SUFFIXES):
             qualname = qualname.rpartition(".")[0].removesuffix(".<locals>")
-        if qualname in {s[1:] for s in SYNTHETIC}:
+        if qualname in {suffix[1:] for suffix in COMPREHENSION_SUFFIXES}:
             qualname = "<module>"
         found = [f for f in self._by_name.get((file, qualname), ()) if line in f.lines]
         return found[0] if len(found) == 1 else None
 
     def loop(self, file: str, qualname: str, line: int) -> LoopCode | None:
-        """The loop whose call a frame is in."""
+        """The loop whose call a frame is executing; None if there is none or it is ambiguous."""
         function = self.function(file, qualname, line)
         found = [
             loop for loop in self.loops
@@ -98,12 +98,12 @@ class Code:
         return found[0] if len(found) == 1 else None
 
     def statement(self, function: Function, line: int) -> ast.stmt | None:
-        """The statement of a function that a frame is executing at a line; None where that is ambiguous."""
+        """The statement of a function that a frame at a line is executing; None if that is ambiguous."""
         found = [s for s in self._statements(function) if line in header_lines(s)]
         return found[0] if len(found) == 1 else None
 
     def enclosing(self, statement: ast.AST) -> Iterator[tuple[ast.AST, str]]:
-        """The compound statements around a statement within its function, with the block it is in."""
+        """The compound statements of a function around a statement, innermost first, with the block's field."""
         while statement in self.place:
             owner, field, _ = self.place[statement]
             if owner in self.function_at:
@@ -112,11 +112,11 @@ class Code:
             statement = owner
 
     def own_loop_body(self, statement: ast.AST) -> bool:
-        """Whether the statement lies in the body of a certain florlog loop of its function."""
+        """Whether a statement is in the body of a certain florlog loop of its function."""
         return any(owner in self.looping and field == "body" for owner, field in self.enclosing(statement))
 
     def statements_below(self, block: list[ast.AST]) -> Iterator[ast.AST]:
-        """The statements of a block and those nested in it, without certain florlog loops' bodies."""
+        """The statements of a block and those nested in it, without the bodies of certain florlog loops."""
         for node in block:
             yield node
             if node in self.function_at:
@@ -178,14 +178,14 @@ class Code:
         scopes = self.scopes[file]
         in_file = [n for n, f in self.function_of.items() if f.file == file]
         for node in in_file:
-            lazily = set(lazy_calls(node.iter)) if isinstance(node, (ast.For, ast.AsyncFor)) else set()
-            managed = {i.context_expr for i in node.items} if isinstance(node, WITHS) else set()
+            iterated = set(lazy_calls(node.iter)) if isinstance(node, (ast.For, ast.AsyncFor)) else set()
+            entered = {i.context_expr for i in node.items} if isinstance(node, WITHS) else set()
             for part in header_parts(node):
                 for inner in walk(part):
                     call = loop_call(inner, scopes) if isinstance(inner, ast.Call) else None
                     if call is None:
                         continue
-                    body = node if inner in (lazily if call.form == "loop" else managed) else None
+                    body = node if inner in (iterated if call.form == "loop" else entered) else None
                     if body is not None and call.certain:
                         self.looping.add(body)
                     statement = node if isinstance(node, ast.stmt) else None
@@ -193,11 +193,11 @@ class Code:
 
 
 def lazy_calls(expr: ast.expr) -> Iterator[ast.Call]:
-    """The calls whose items reach an iteration one by one, through lazy wrappers only."""
+    """The calls in an iterable whose items arrive one by one, through lazy wrappers only."""
     if isinstance(expr, ast.Call):
         yield expr
         name = expr.func.attr if isinstance(expr.func, ast.Attribute) else getattr(expr.func, "id", "")
-        if name in LAZY:
+        if name in LAZY_WRAPPERS:
             for argument in expr.args:
                 yield from lazy_calls(argument)
 

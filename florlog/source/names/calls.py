@@ -1,12 +1,16 @@
 """florlog's calls in a module: log calls and loop calls, found by binding.
 
-A *log call* is ``X.log(...)`` or a bare name bound to florlog's log, with keyword arguments only and at
-least one.  Where the object's origin is unknown (a parameter, an attribute of ``self``) the shape decides;
-an object known to be something else (``math``, ``wandb``, ``logging``) never counts.
+A *log call* is ``X.log(...)``, or a call of a bare name that is bound to florlog's log.  It has keyword arguments
+only, and at least one.  If the origin of the object is unknown (a parameter, an attribute of ``self``), the form of
+the call decides.  An object known to be something else (``math``, ``wandb``, ``logging``) never counts.  With a
+mapping, as in ``X.log({"train/loss": loss})``, it is one only if the origin is known: other libraries log so too.
 
-A *loop call* is ``X.loop(name, iterable)`` or ``X.iteration(name, index)``.  It is *certain* when the
-binding says so, or when the object is unknown and the name is a string literal; the rest may be florlog's.
-An analysis that takes code *out* of a region may rely on certain loops only.
+A *loop call* is ``X.loop(name, iterable)`` or ``X.iteration(name, index)``.  It is *certain* if the binding shows that
+it is florlog's, or if the object is unknown and the name is a string literal.  Other calls of this form may be
+florlog's.  An analysis that takes code *out* of a region may rely on certain loops only.
+
+A statement that shows values to a person (``print``, a call of a logger) may have been *rewritten* by
+``florlog.source.edit.rewrite`` so that florlog sees the values.  It then counts as a log call of them.
 """
 
 from __future__ import annotations
@@ -17,19 +21,20 @@ from dataclasses import dataclass
 
 import xxhash
 
-from florlog.source.names.scopes import Scopes, foreign
+from florlog.source.names.origins import is_foreign
+from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import call_lines
 
 
 @dataclass(frozen=True)
 class LogCall:
-    """A log call: where it is and the names that it logs (``**values`` is ``*``)."""
+    """Where a log call is and the names that it logs; ``**values`` is the name ``*``."""
 
     line: int
     end_line: int
     col: int
     names: tuple[str, ...]
-    qualname: str  # of the code that holds it, as in co_qualname
+    qualname: str  # of the code that contains it, as in co_qualname
     source_hash: bytes  # xxh3-64 of the dump of the call's statement
 
 
@@ -39,14 +44,14 @@ class LoopCall:
 
     node: ast.Call
     form: str  # "loop", "iteration"
-    name: str  # "" where it is not a literal
+    name: str  # "" if it is not a literal
     certain: bool
-    lines: frozenset[int]  # that a frame may name while executing the call
+    lines: frozenset[int]  # a frame that executes the call may report any of these
     qualname: str
 
 
 def log_calls(tree: ast.Module) -> list[LogCall]:
-    """All log calls of a module, in the order of the text."""
+    """All log calls of a module, in the order of its text."""
     return log_calls_in(tree, Scopes(tree))
 
 
@@ -58,7 +63,10 @@ def log_calls_in(node: ast.AST, scopes: Scopes) -> list[LogCall]:
         if isinstance(node, ast.stmt):
             statement = node
         if isinstance(node, ast.Call) and is_log_call(node, scopes):
-            names = said_names(node) or tuple(keyword.arg or "*" for keyword in node.keywords)
+            names = shown_names(node) or (
+                *_mapped_names(node),
+                *(keyword.arg or "*" for keyword in node.keywords),
+            )
             found.append(LogCall(
                 node.lineno, node.end_lineno or node.lineno, node.col_offset, names,
                 scopes.of[node].qualname, statement_hash(statement or node),
@@ -75,50 +83,51 @@ def statement_hash(statement: ast.AST) -> bytes:
     return xxhash.xxh3_64_digest(ast.dump(statement).encode())
 
 
-def said_names(call: ast.Call) -> tuple[str, ...]:
-    """The names of the values that a turned statement tells (``florlog.source.edit.rewrite``)."""
-    return tuple(name for name, _ in told(call))
+def shown_names(call: ast.Call) -> tuple[str, ...]:
+    """The names of the values that a rewritten statement shows."""
+    return tuple(name for name, _ in shown_values(call))
 
 
-def told(call: ast.Call) -> list[tuple[str, ast.expr]]:
-    """The names and the code of the values that a turned statement tells; none for any other call."""
-    if not _of_runtime(call, "said"):
+def shown_values(call: ast.Call) -> list[tuple[str, ast.expr]]:
+    """The names and the code of the values that a rewritten statement shows; none for any other call."""
+    if not _calls_runtime(call, "said"):
         return []
-    seen = (n for n in ast.walk(call.args[1]) if isinstance(n, ast.Call) and _of_runtime(n, "see"))
+    seen = (n for n in ast.walk(call.args[1]) if isinstance(n, ast.Call) and _calls_runtime(n, "see"))
     return [(str(n.args[0].value), n.args[1]) for n in seen if isinstance(n.args[0], ast.Constant)]
 
 
-def tells_more(before: ast.Call, after: ast.Call) -> bool:
-    """Whether a turned statement tells all that another one tells, and does nothing else that it does not.
+def shows_more(before: ast.Call, after: ast.Call) -> bool:
+    """Whether ``after`` shows all values that ``before`` shows, and otherwise does the same.
 
-    Texts and formats may differ, as nothing depends on what is told to a person.
+    Both are rewritten statements.  Texts and formats may differ, because nothing depends on what a person is shown.
     """
-    olds, news = told(before), told(after)
+    olds, news = shown_values(before), shown_values(after)
     if not olds or not news:
         return False
     missing = Counter((name, ast.dump(code)) for name, code in olds)
     missing -= Counter((name, ast.dump(code)) for name, code in news)
-    return not missing and _beside(before.args[1]) == _beside(after.args[1])
+    return not missing and _other_code(before.args[1]) == _other_code(after.args[1])
 
 
-def _beside(statement: ast.expr) -> Counter[str]:
-    """What a turned statement computes beside the values that it tells."""
+def _other_code(statement: ast.expr) -> Counter[str]:
+    """What a rewritten statement computes in addition to the values that it shows, as dumps."""
     assert isinstance(statement, ast.Call)
     found = Counter([ast.dump(statement.func)])
-    ahead: list[ast.AST] = [*statement.args, *statement.keywords]
-    while ahead:
-        node = ahead.pop()
-        if isinstance(node, ast.Call) and _of_runtime(node, "see"):
+    pending: list[ast.AST] = [*statement.args, *statement.keywords]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Call) and _calls_runtime(node, "see"):
             continue
         if isinstance(node, (ast.Call, ast.Starred, ast.NamedExpr, ast.Await)) or (
             isinstance(node, ast.keyword) and not any(isinstance(n, ast.Call) for n in ast.walk(node.value))
         ):
             found[ast.dump(node)] += 1
-        ahead.extend(ast.iter_child_nodes(node))
+        pending.extend(ast.iter_child_nodes(node))
     return found
 
 
-def _of_runtime(call: ast.Call, method: str) -> bool:
+def _calls_runtime(call: ast.Call, method: str) -> bool:
+    """Whether a call is ``__florlog__.method(...)``."""
     function = call.func
     return (
         isinstance(function, ast.Attribute)
@@ -128,28 +137,39 @@ def _of_runtime(call: ast.Call, method: str) -> bool:
     )
 
 
+def _mapped_names(call: ast.Call) -> tuple[str, ...]:
+    """The names in the mapping that a log call is given; ``*`` for those that the text does not say."""
+    if not call.args:
+        return ()
+    mapping = call.args[0]
+    keys: list[ast.expr | None] = [None] if not isinstance(mapping, ast.Dict) else mapping.keys
+    return tuple(str(key.value) if isinstance(key, ast.Constant) else "*" for key in keys)
+
+
 def is_log_call(call: ast.Call, scopes: Scopes) -> bool:
-    """Whether a call logs values, by the rules of this module."""
-    if said_names(call):
+    """Whether a call is a log call, as this module defines it."""
+    if shown_names(call):
         return True
-    if call.args or not call.keywords:
+    if len(call.args) > 1 or not (call.args or call.keywords):
         return False
     origins = scopes.origins(call.func)
     if "log" in origins:
-        return True
+        return not any(isinstance(argument, ast.Starred) for argument in call.args)
+    if call.args:
+        return False
     if not isinstance(call.func, ast.Attribute) or call.func.attr != "log":
         return False
-    return not all(map(foreign, scopes.origins(call.func.value)))
+    return not all(map(is_foreign, scopes.origins(call.func.value)))
 
 
 def loop_call(call: ast.Call, scopes: Scopes) -> LoopCall | None:
-    """The call as one that opens a florlog loop, or None."""
+    """The call as a loop call, or None if it is none."""
     if len(call.args) + len(call.keywords) < 2:
         return None
     origins = scopes.origins(call.func)
     forms = origins & {"loop", "iteration"}
     named = isinstance(call.func, ast.Attribute) and call.func.attr in ("loop", "iteration")
-    if not forms and not (named and not all(map(foreign, origins))):
+    if not forms and not (named and not all(map(is_foreign, origins))):
         return None
     form = min(forms) if forms else call.func.attr  # type: ignore[attr-defined]
     first = call.args[0] if call.args else next((k.value for k in call.keywords if k.arg == "name"), None)

@@ -1,7 +1,7 @@
-"""What is known of Python's and the libraries' names without running them.
+"""What is known about names of Python and of libraries without running them.
 
-Each list only makes an answer more precise: a name that is missing from a PLAIN or QUIET list is treated as
-code that may run anything.
+Each list only makes answers more precise: a name that is missing from a PLAIN or QUIET list is treated as code that may
+run anything.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PLAIN_BUILTINS = {
     "range", "repr", "round", "slice", "str", "super", "type",
 }  # fmt: skip
 PLAIN_LIBRARIES = {"argparse", "datetime", "json", "logging", "math", "os", "pathlib", "re", "sys", "time"}
-# Methods of tensors, modules and containers that run no user code but an override of the same name.
+# Methods of tensors, modules and containers that run no code of the user, except an override of the same name.
 PLAIN_METHODS = {
     "__init__", "append", "argmax", "astype", "clear", "clone", "copy", "cpu", "cuda", "detach",
     "dim", "double", "endswith", "eval", "float", "format", "get", "half", "int", "item", "items",

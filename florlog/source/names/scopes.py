@@ -1,17 +1,13 @@
-"""Scopes of a module: which code a node belongs to, and what a name is bound to in it.
+"""The scopes of a module: which code a node belongs to, and what each name is bound to there.
 
-The question behind it is always "is this florlog?", answered by binding and not by the text: after
-``from florlog import log as L`` the call ``L(loss=x)`` is a log call, and after ``from math import log``
-``log(x)`` is not.  Bindings are collected per scope without regard to order, so a name has a *set* of
-origins, and what cannot be known is the origin ``other``.
+The question behind it is always "is this florlog?".  The binding answers it, not the text: after ``from florlog import
+log as L`` the call ``L(loss=x)`` is a log call, and after ``from math import log`` the call ``log(x)`` is not.
+Bindings are collected per scope without regard to their order, so a name has a *set* of origins
+(`florlog.source.names.origins`).  Values are followed through plain assignments and ``with ... as``, but not through
+calls, containers or attributes of the user's objects.
 
-Origins: ``florlog`` (the module), ``make_run`` (`florlog.run`), ``run``, ``log``, ``loop``, ``iteration``,
-``module:NAME`` (an imported module), ``from:MODULE:NAME``, ``def`` (a function or class defined in the
-file), ``builtin`` and ``other``.  Values are followed through plain assignments and ``with ... as``, not
-through calls, containers or attributes of the user's objects.
-
-Qualified names are those of ``co_qualname``, with CPython's synthetic parts (``<locals>``, ``<lambda>``,
-``<listcomp>``, ...); a function declared global inside another one is the exception.
+Qualified names are those of ``co_qualname``, including the parts that CPython makes up (``<locals>``, ``<lambda>``,
+``<listcomp>``, ...).
 """
 
 from __future__ import annotations
@@ -21,19 +17,10 @@ import builtins
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
+from florlog.source.names.origins import FLORLOG_NAMES, OTHER, Origins, origin_of_attribute
 from florlog.source.names.syntax import own_nodes, walk
 
-Origins: TypeAlias = frozenset[str]
-
-OTHER: Origins = frozenset({"other"})
-FLORLOG_NAMES = {"run": "make_run", "log": "log", "loop": "loop", "iteration": "iteration"}
-RUN_METHODS = {"log": "log", "loop": "loop", "iteration": "iteration"}
-KNOWN_LIBRARIES = sys.stdlib_module_names | {
-    "jax", "lightning", "matplotlib", "mlflow", "numpy", "pandas", "scipy", "sklearn", "tensorboardX",
-    "tensorflow", "torch", "torchvision", "tqdm", "transformers", "wandb",
-}  # fmt: skip
 COMPREHENSION_NAMES = {
     ast.ListComp: "<listcomp>", ast.SetComp: "<setcomp>", ast.DictComp: "<dictcomp>",
     ast.GeneratorExp: "<genexpr>",
@@ -43,35 +30,39 @@ INLINED = sys.version_info >= (3, 12)  # PEP 709: comprehensions other than gene
 
 @dataclass(eq=False)
 class Scope:
-    """One code object's names; ``bound`` holds, for a name, origins or the expression it was given."""
+    """The names of one code object."""
 
     node: ast.AST
     kind: str  # "module", "function", "class", "comprehension"
     qualname: str
     parent: Scope | None
+    # For each name its origins, or the expressions that were assigned to it.
     bound: dict[str, list[str | ast.expr]] = field(default_factory=dict)
     outer: dict[str, str] = field(default_factory=dict)  # name -> "global" or "nonlocal"
 
-    def prefix(self) -> str:
-        """What stands before the qualified name of code defined in this scope."""
-        if self.kind == "module":
-            return ""
-        return self.qualname + ("." if self.kind == "class" else ".<locals>.")
+    def qualname_of(self, name: str) -> str:
+        """The qualified name of code called ``name`` that is defined in this scope."""
+        if self.kind == "module" or self.outer.get(name) == "global":
+            return name
+        if (
+            self.parent is not None and self.qualname == self.parent.qualname
+        ):  # a comprehension without a frame
+            return self.parent.qualname_of(name)
+        return self.qualname + (".<locals>." if self.kind == "function" else ".") + name
 
     def module(self) -> Scope:
         """The module's scope."""
         return self if self.parent is None else self.parent.module()
 
     def holder(self, name: str) -> Scope | None:
-        """The scope in which a name read here is bound, None for a name bound nowhere in the file."""
-        if self.outer.get(name) == "global":
-            module = self.module()
-            return module if name in module.bound else None
-        if name in self.bound and name not in self.outer:
-            return self
-        scope = self.parent
+        """The scope in which a name that is read here is bound; None if the file binds it nowhere."""
+        scope: Scope | None = self
         while scope is not None:
-            if scope.kind != "class" and name in scope.bound and name not in scope.outer:
+            visible = scope is self or scope.kind != "class"  # a class's names are seen in its own body alone
+            if visible and scope.outer.get(name) == "global":
+                module = self.module()
+                return module if name in module.bound else None
+            if visible and name in scope.bound and name not in scope.outer:
                 return scope
             scope = scope.parent
         return None
@@ -85,7 +76,11 @@ class Scopes(ast.NodeVisitor):
         self.of: dict[ast.AST, Scope] = {}
         self.inner: dict[ast.AST, Scope] = {}  # function, lambda, class, comprehension -> the scope it opens
         self._current = self.root
+        self._nonlocal: list[tuple[Scope, str, str | ast.expr]] = []  # bindings of names declared nonlocal
         self.visit(tree)
+        for scope, name, origin in self._nonlocal:  # now that all outer functions are known
+            if (holder := scope.holder(name)) is not None:
+                holder.bound[name].append(origin)
 
     def visit(self, node: ast.AST) -> None:
         self.of[node] = self._current
@@ -100,7 +95,7 @@ class Scopes(ast.NodeVisitor):
             return self._name_origins(expr.id, scope, seen)
         if isinstance(expr, ast.Attribute):
             base = self._origins(expr.value, scope, seen)
-            return frozenset(_attribute(origin, expr.attr) for origin in base)
+            return frozenset(origin_of_attribute(origin, expr.attr) for origin in base)
         if isinstance(expr, ast.Call):
             base = self._origins(expr.func, scope, seen)
             return frozenset("run" if origin == "make_run" else "other" for origin in base)
@@ -127,16 +122,33 @@ class Scopes(ast.NodeVisitor):
 
     # -- building ----------------------------------------------------------------------------------
 
-    def _bind(self, name: str, origin: str | ast.expr) -> None:
+    def _binding_scope(self, name: str) -> Scope:
         scope = self._current
         while scope.kind == "comprehension" and name not in scope.bound and scope.parent is not None:
-            scope = scope.parent  # a walrus binds in the enclosing function
-        kind = scope.outer.get(name)
+            scope = scope.parent  # an assignment expression binds in the enclosing function
+        return scope
+
+    def _bind(self, name: str, origin: str | ast.expr) -> None:
+        scope = self._binding_scope(name)
         scope.bound.setdefault(name, []).append(origin)
-        if kind == "global":
+        if scope.outer.get(name) == "global":
             scope.module().bound.setdefault(name, []).append(origin)
-        elif kind == "nonlocal" and (holder := scope.holder(name)) is not None:
-            holder.bound[name].append(origin)
+        elif scope.outer.get(name) == "nonlocal":
+            self._nonlocal.append((scope, name, origin))
+
+    def _make_local(self, name: str) -> None:
+        """Note a name that gets no value here but belongs to this scope all the same."""
+        scope = self._binding_scope(name)
+        scope.bound.setdefault(name, [])
+        if scope.outer.get(name) == "global":
+            scope.module().bound.setdefault(name, [])
+
+    def _declare(self, body: Iterable[ast.AST]) -> None:
+        """Note ``global`` and ``nonlocal``, which count for the whole scope wherever they stand in it."""
+        for node in own_nodes(body):
+            if isinstance(node, (ast.Global, ast.Nonlocal)):
+                word = "global" if isinstance(node, ast.Global) else "nonlocal"
+                self._current.outer.update(dict.fromkeys(node.names, word))
 
     def _bind_target(self, target: ast.expr, value: ast.expr | None) -> None:
         if isinstance(target, ast.Name):
@@ -167,38 +179,20 @@ class Scopes(ast.NodeVisitor):
         self._visit_all((*arguments.defaults, *arguments.kw_defaults))
         name = "<lambda>" if isinstance(node, ast.Lambda) else node.name
         outside = self._current
-        self._open(node, "function", outside.prefix() + name)
+        self._open(node, "function", outside.qualname_of(name))
         self.of[arguments] = self._current
-        for argument in (
-            *arguments.posonlyargs,
-            *arguments.args,
-            *arguments.kwonlyargs,
-            arguments.vararg,
-            arguments.kwarg,
-        ):
-            if argument is not None:
-                self.of[argument] = self._current
-                self._bind(argument.arg, "other")
+        for argument in _arguments(arguments):
+            self.of[argument] = self._current
+            self._bind(argument.arg, "other")
         body = [node.body] if isinstance(node, ast.Lambda) else node.body
-        for inner in own_nodes(body):  # a declaration counts for the whole function
-            if isinstance(inner, (ast.Global, ast.Nonlocal)):
-                word = "global" if isinstance(inner, ast.Global) else "nonlocal"
-                self._current.outer.update(dict.fromkeys(inner.names, word))
+        self._declare(body)
         self._visit_all(body)
         self._current = outside
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         self._bind(node.name, "def")
-        arguments = node.args
-        annotated = (
-            *arguments.posonlyargs,
-            *arguments.args,
-            *arguments.kwonlyargs,
-            arguments.vararg,
-            arguments.kwarg,
-        )
         self._visit_all(node.decorator_list)
-        self._visit_all((node.returns, *(a.annotation for a in annotated if a is not None)))
+        self._visit_all((node.returns, *(argument.annotation for argument in _arguments(node.args))))
         self._function(node)
 
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
@@ -208,7 +202,8 @@ class Scopes(ast.NodeVisitor):
         self._bind(node.name, "def")
         self._visit_all((*node.decorator_list, *node.bases, *node.keywords))
         outside = self._current
-        self._open(node, "class", outside.prefix() + node.name)
+        self._open(node, "class", outside.qualname_of(node.name))
+        self._declare(node.body)
         self._visit_all(node.body)
         self._current = outside
 
@@ -216,12 +211,12 @@ class Scopes(ast.NodeVisitor):
         self.visit(node.generators[0].iter)
         outside = self._current
         own_frame = isinstance(node, ast.GeneratorExp) or not INLINED
-        name = outside.prefix() + COMPREHENSION_NAMES[type(node)] if own_frame else outside.qualname
+        name = outside.qualname_of(COMPREHENSION_NAMES[type(node)]) if own_frame else outside.qualname
         scope = self._open(node, "comprehension", name)
         for generator in node.generators:
             self.of[generator] = scope
             for target in walk(generator.target):
-                if isinstance(target, ast.Name):
+                if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store):
                     scope.bound[target.id] = ["other"]
         for index, generator in enumerate(node.generators):
             self.visit(generator.target)
@@ -252,7 +247,13 @@ class Scopes(ast.NodeVisitor):
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if node.value is not None:
             self._bind_target(node.target, node.value)
+        elif node.simple and self._current.kind == "function":  # elsewhere the name is looked up further out
+            self._make_local(node.target.id)  # type: ignore[union-attr]
         self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if isinstance(node.ctx, ast.Del):
+            self._make_local(node.id)
 
     def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
         self._bind_target(node.target, node.value)
@@ -287,22 +288,8 @@ class Scopes(ast.NodeVisitor):
     visit_MatchAs = visit_MatchStar = visit_MatchMapping = _capture  # noqa: N815
 
 
-def _attribute(origin: str, name: str) -> str:
-    if origin == "florlog":
-        return FLORLOG_NAMES.get(name, "other")
-    if origin == "run":
-        return RUN_METHODS.get(name, "other")
-    if origin.startswith(("module:", "from:")):
-        return f"{origin}.{name}"
-    return "other"
-
-
-def root_module(origin: str) -> str:
-    """The top-level module of a ``module:`` or ``from:`` origin, "" for any other and for relative ones."""
-    kind, _, rest = origin.partition(":")
-    return rest.partition(":")[0].partition(".")[0] if kind in ("module", "from") else ""
-
-
-def foreign(origin: str) -> bool:
-    """Whether an origin certainly has nothing to do with florlog."""
-    return origin.startswith("module:") or root_module(origin) in KNOWN_LIBRARIES
+def _arguments(arguments: ast.arguments) -> list[ast.arg]:
+    every = (
+        *arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg,
+    )  # fmt: skip
+    return [argument for argument in every if argument is not None]

@@ -1,10 +1,11 @@
-"""Parsed source, and what all the analyses ask of a tree: its blocks, headers and dumps.
+"""Parsed source, and the parts of a tree that all analyses use: blocks, headers and dumps.
 
-A *block* is a list of statements that run one after the other; a compound statement is a *header* (what
-is evaluated to decide about the blocks) and its blocks.  Comparison is by ``ast.dump`` without positions,
-so comments, blank lines and formatting never matter.  The text of a dump differs between minor versions
-of Python; it is compared within one process, or hashed as an identifier that may only be expected to be
-equal under the Python that recorded it.
+A *block* is a list of statements that run one after the other.  A compound statement consists of a *header* (what is
+evaluated to decide about the blocks) and its blocks.
+
+Nodes are compared by ``ast.dump`` without positions, so comments, blank lines and formatting never matter.  The text of
+a dump differs between minor versions of Python.  It is therefore compared within one process only, or hashed to an
+identifier that is expected to be equal only under the Python version that recorded it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ BLOCK_OWNERS = (ast.stmt, ast.ExceptHandler, ast.match_case, ast.Module)
 
 
 class SourceError(FlorlogError):
-    """A text that is not Python: where, and what the parser says."""
+    """A text is not Python.  Has the file, the line (0 if unknown) and what the parser says."""
 
     def __init__(self, file: str, line: int, text: str) -> None:
         super().__init__(f"{file}, line {line}: {text}")
@@ -38,12 +39,12 @@ class SourceError(FlorlogError):
         self.text = text
 
 
-_readings: list[Callable[[ast.Module, str], ast.Module]] = []
+_readings: list[Callable[[ast.Module, str], ast.Module]] = []  # in force, the newest last
 
 
 @contextmanager
 def read_as(reading: Callable[[ast.Module, str], ast.Module]) -> Iterator[None]:
-    """Within, `parse` gives each tree as ``reading`` turns it (``florlog.source.edit.rewrite``)."""
+    """While this is entered, `parse` returns each tree as ``reading`` rewrites it (``florlog.source.edit.rewrite``)."""
     _readings.append(reading)
     try:
         yield
@@ -52,12 +53,12 @@ def read_as(reading: Callable[[ast.Module, str], ast.Module]) -> Iterator[None]:
 
 
 def reread(tree: ast.Module, filename: str) -> ast.Module:
-    """A tree as the reading in force has it."""
+    """A tree as the reading in force rewrites it; the tree itself if there is none."""
     return _readings[-1](tree, filename) if _readings else tree
 
 
 def parse(source: str, filename: str) -> ast.Module:
-    """The tree of a module's text; `SourceError` where it does not parse."""
+    """The tree of a module's text.  Raises `SourceError` if it does not parse."""
     try:
         return reread(ast.parse(source, filename), filename)
     except SyntaxError as error:
@@ -66,8 +67,8 @@ def parse(source: str, filename: str) -> ast.Module:
         raise SourceError(filename, 0, str(error)) from None
 
 
-class _Parts(dict[type[ast.AST], tuple[str, ...]]):
-    """The fields of each kind of node that hold nodes of interest."""
+class _NodeFields(dict[type[ast.AST], tuple[str, ...]]):
+    """For each kind of node, the fields that may contain other nodes of interest."""
 
     def __missing__(self, kind: type[ast.AST]) -> tuple[str, ...]:
         plain = kind._fields if kind is ast.Constant else PLAIN_FIELDS
@@ -75,13 +76,13 @@ class _Parts(dict[type[ast.AST], tuple[str, ...]]):
         return self[kind]
 
 
-_PARTS = _Parts()
+_NODE_FIELDS = _NodeFields()
 
 
 def children(node: ast.AST) -> list[ast.AST]:
-    """What is directly below a node, without operators and contexts, which are no code of their own."""
+    """The nodes directly below a node, without operators and contexts, which are no code of their own."""
     found: list[ast.AST] = []
-    for field in _PARTS[type(node)]:
+    for field in _NODE_FIELDS[type(node)]:
         value = getattr(node, field, None)
         if isinstance(value, ast.AST):
             found.append(value)
@@ -94,7 +95,7 @@ def walk(*roots: ast.AST) -> list[ast.AST]:
     """The nodes and all that is below them, breadth first, without operators and contexts."""
     found = list(roots)
     for node in found:
-        for field in _PARTS[type(node)]:  # `children` written out: most of what analysis does is to walk
+        for field in _NODE_FIELDS[type(node)]:  # `children` inlined: analysis spends most time here
             value = getattr(node, field, None)
             if isinstance(value, ast.AST):
                 found.append(value)
@@ -104,7 +105,7 @@ def walk(*roots: ast.AST) -> list[ast.AST]:
 
 
 def blocks(node: ast.AST) -> Iterator[tuple[str, list[ast.AST]]]:
-    """The non-empty blocks of a statement, handler, case or module, by field, in the order of the text."""
+    """The non-empty blocks of a statement, handler, case or module, each with its field, in the order of the text."""
     if not isinstance(node, BLOCK_OWNERS):
         return
     for field in BLOCK_FIELDS:
@@ -128,14 +129,14 @@ def header_parts(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def header_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """The node and everything in its header; for a simple statement that is the whole statement."""
+    """The node and everything in its header.  For a simple statement that is the whole statement."""
     yield node
     for part in header_parts(node):
         yield from walk(part)
 
 
 def dump_header(node: ast.AST) -> str:
-    """The structure of a node without its blocks."""
+    """A dump of a node without its blocks."""
     parts = [type(node).__name__]
     for field, value in ast.iter_fields(node):
         if field in BLOCK_FIELDS and isinstance(value, list):
@@ -152,13 +153,13 @@ def dump_header(node: ast.AST) -> str:
 
 class _AsWritten(ast.NodeTransformer):
     def visit(self, node: ast.AST) -> ast.AST:
-        written = getattr(node, "written", None)  # where a reading put something else there
+        written = getattr(node, "written", None)  # the user's node, if a reading has replaced it
         made: ast.AST = super().visit(node if written is None else written)
         return made
 
 
 def one_line(node: ast.AST) -> str:
-    """A node's code on one line, as it was written, its blocks left out, for messages."""
+    """A node's code as the user wrote it, for messages: one line of at most 100 characters, without its blocks."""
     text = ast.unparse(_AsWritten().visit(copy.deepcopy(node)))
     first = text.splitlines()[0] if text else ""
     if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
@@ -167,10 +168,10 @@ def one_line(node: ast.AST) -> str:
 
 
 def call_lines(call: ast.Call) -> frozenset[int]:
-    """The lines that a frame may name while it executes the call.
+    """The lines that a frame may report while it executes a call.
 
-    CPython reports the line where the called expression starts, or, for a method whose name stands on a
-    later line than its object, the line of the name.
+    CPython reports the line on which the called expression starts.  If a method's name is on a later line than its
+    object, it reports the line of the name.
     """
     return frozenset({call.lineno, call.func.end_lineno or call.lineno})
 

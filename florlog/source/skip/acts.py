@@ -1,4 +1,4 @@
-"""What is done in the place of a piece of code that a replay passes over (`florlog.source.skip.remains` finds it)."""
+"""What is done in place of a piece of code that a replay skips.  `florlog.source.skip.remains` finds it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import TypeAlias
 
 @dataclass(frozen=True)
 class Mode:
-    """``of`` is put into a mode, None: that which it had; ``first``: before anything that may call a model."""
+    """``of`` is put into training mode or out of it.  ``training`` None: into the mode that it had before the piece.
+
+    ``first``: this happens before anything that may call a model.
+    """
 
     of: str
     training: bool | None
@@ -17,7 +20,7 @@ class Mode:
 
 @dataclass(frozen=True)
 class Items:
-    """``of`` is iterated: ``whole``: once and to its end; else perhaps, as often and as far as nobody knows."""
+    """``of`` is iterated.  ``whole``: exactly once and to its end.  Otherwise this is unknown."""
 
     of: str
     whole: bool

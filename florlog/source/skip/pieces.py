@@ -1,10 +1,12 @@
-"""Which plain loops and calls of the program's own functions a replay may pass over.
+"""Which plain loops and calls of the program's own functions a replay may skip.
 
-A *piece* is a statement in an iteration that florlog does not know from inside: a ``for`` that is no florlog loop, or a
-call of a function of the program whose result is dropped, named, logged or printed.  A validation pass by hand is one.
-The conditions are those of florlog loops (`florlog.source.skip.skipping`).  Further, nothing in it or in what it may
-call is added, is a florlog loop, or draws random numbers by name; and what it leaves behind can be done without it
-(`florlog.source.skip.remains`).
+A *piece* is a statement in an iteration whose inside florlog did not record: a ``for`` that is no florlog loop, or a
+call of a function of the program whose result is dropped, named, logged or printed.  A handwritten validation pass is
+one.
+
+The conditions are those for florlog loops (`florlog.source.skip.skipping`).  In addition, nothing in the piece or in
+what it may call is added, is a florlog loop, or draws random numbers by name.  And what the piece leaves behind can be
+done without it (`florlog.source.skip.remains`).
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from florlog.source.carry.liveness import NOTHING
-from florlog.source.graph.callgraph import CallGraph, last_name
+from florlog.source.graph.callgraph import CallGraph
+from florlog.source.graph.definitions import last_name
 from florlog.source.graph.functions import Code, Function
 from florlog.source.names.calls import log_calls_in
 from florlog.source.names.syntax import blocks, header_nodes, one_line
@@ -24,7 +27,7 @@ from florlog.source.skip.remains import Remains
 from florlog.source.skip.skipping import Flow, Skipped, Skipping
 from florlog.source.skip.staleness import Needed
 
-DRAWING = {
+DRAWING_CALLS = {
     "bernoulli", "bernoulli_", "cauchy_", "exponential_", "geometric_", "gumbel_softmax", "log_normal_", "manual_seed",
     "multinomial", "normal", "normal_", "poisson", "rand", "rand_like", "randint", "randint_like", "randn",
     "randn_like", "random_", "random_split", "randperm", "rsample", "sample", "seed", "set_rng_state", "uniform_",
@@ -33,10 +36,10 @@ DRAWING = {
 
 @dataclass(frozen=True)
 class Piece:
-    """A statement that need not be run: what is done instead, and what is not as in the recording behind it."""
+    """A statement that need not be run, what is done instead, and what differs from the recording after it."""
 
     file: str
-    qualname: str  # of the code that it stands in
+    qualname: str  # of the code that contains it
     line: int
     column: int
     text: str
@@ -45,7 +48,7 @@ class Piece:
 
 
 def pieces(code: Code, graph: CallGraph, skipping: Skipping) -> list[Piece]:
-    """The outermost pieces in the iterations of florlog loops, and in the functions that are called there."""
+    """The outermost pieces in iterations of florlog loops and in the functions that are called there."""
     search = _Search(code, graph, skipping)
     for loop in code.loops:
         if loop.body is not None and loop.call.certain:
@@ -90,21 +93,21 @@ class _Search:
         assert isinstance(statement, ast.stmt)
         inner = {node for call, _ in calls for node in ast.walk(call) if node is not call}
         try:
-            acts, left = self._passed(function, statement, frozenset(call for call, _ in calls) - inner)
+            acts, left = self._instead_of(function, statement, frozenset(call for call, _ in calls) - inner)
         except Needed:
             return None
         place = statement.lineno, statement.col_offset
         return Piece(function.file, function.qualname, *place, one_line(statement), acts, left)
 
-    def _passed(
+    def _instead_of(
         self, function: Function, statement: ast.stmt, given: frozenset[ast.AST]
     ) -> tuple[tuple[Act, ...], Skipped]:
-        """What is to be done in a piece's place, and what is stale behind it; raises `Needed`."""
+        """What to do instead of a piece, and what is stale after it.  Raises `Needed` if it must be run."""
         skipping = self._skipping
         reached = skipping.check_called([statement])
-        flow = Flow(told=self._told([statement], function.file))
+        flow = Flow(logged=self._log_statements([statement], function.file))
         for called in reached:
-            flow.told |= self._told(called.block, called.file)
+            flow.logged |= self._log_statements(called.block, called.file)
         if isinstance(statement, ast.For):
             written, given = skipping.written(statement, function), frozenset()
             if statement.orelse:
@@ -115,32 +118,32 @@ class _Search:
                 raise Needed
         remains = Remains(self._code, self._graph, written)
         remains.walk(statement, function)
-        unseen = {
+        mode_calls = {
             call
             for called in reached
             for call in ast.walk(called.node)
             if self._graph.sets_mode(call, self._code.scopes[called.file])
         }
-        changed = {_head(of) for of in remains.touched} - skipping.tracked
-        if unseen - remains.modes or changed & skipping.asked:
+        changed = {_root_name(of) for of in remains.touched} - skipping.tracked
+        if mode_calls - remains.mode_calls or changed & skipping.asked:
             raise Needed
         skipping.follow(function, statement, written, given, flow, set())
         own = function.file, statement.lineno, statement.col_offset
-        left = Skipped(frozenset(flow.told), frozenset(flow.stale), frozenset(flow.may_fail - {own}))
+        left = Skipped(frozenset(flow.logged), frozenset(flow.stale), frozenset(flow.may_fail - {own}))
         return tuple(remains.acts), left
 
-    def _told(self, block: list[ast.AST], file: str) -> set[tuple[str, int]]:
-        """The log statements in code that a piece runs; raises where that has to be run for its own sake."""
+    def _log_statements(self, block: list[ast.AST], file: str) -> set[tuple[str, int]]:
+        """The log statements in code that a piece runs.  Raises `Needed` if the code must be run for another reason."""
         added, scopes = self._skipping.added.get(file, frozenset()), self._code.scopes[file]
         for node in (node for part in block for node in ast.walk(part)):
             if node in self._loops or getattr(node, "lineno", 0) in added:
                 raise Needed
-            if isinstance(node, ast.Call) and last_name(node.func) in DRAWING:
+            if isinstance(node, ast.Call) and last_name(node.func) in DRAWING_CALLS:
                 raise Needed
         calls = [call for part in block for call in log_calls_in(part, scopes)]
         return {(file, line) for call in calls for line in range(call.line, call.end_line + 1)}
 
 
-def _head(of: str) -> str:
-    """The name that an object goes by: its variable's, or its attribute's of ``self``."""
+def _root_name(of: str) -> str:
+    """The variable, or the attribute of ``self``, at the root of an object's name."""
     return of.removeprefix("self.").partition(".")[0].partition("[")[0]

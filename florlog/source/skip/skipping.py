@@ -1,17 +1,19 @@
-"""Which loops a replay may skip, because nothing that is asked for depends on what they make.
+"""Which loops a replay may skip, because nothing that is asked for depends on what they compute.
 
-A validation pass often makes nothing but a number that is logged.  Whether that is so is decided in two steps.
+A validation pass often computes only a number that is logged.  Whether that is so is decided in two steps.
 
-What the loop's body *writes*: the names that it binds, and local containers that it fills.  A body that writes into
-anything else (an attribute, a global, an object that it was given, a file), by itself or in a function of the program
-that it may call, is not skipped; nor is one that draws from Python's or NumPy's generators, whose state no iteration's
-fingerprint holds.
+What does the loop's body *write*?  Allowed are the names that it binds and local containers that it fills.  A body is
+not skipped if it, or a function of the program that it may call, writes into anything else: an attribute, a global, an
+object that it was given, a file.  It is not skipped either if it draws from the generators of Python or NumPy, because
+no iteration's fingerprint contains their state.
 
-Where that *flows*: `staleness` follows it through the function, and through what calls it where it returns such a
-value.  Anything that may do more than compute, log or print keeps the loop from being skipped.
+Where do the written values *flow*?  `florlog.source.skip.staleness` follows them through the function, and through its
+callers if it returns such a value.  A use that may do more than compute, log or print keeps the loop from being
+skipped.
 
-That a call of an object leaves no trace in it (``model(x)``) is assumed, not shown: the fingerprints after the loop
-and the next image tell (`florlog.following.checks`).  Names that nested functions use are taken to be read anywhere.
+It is assumed, not shown, that a call of an object (``model(x)``) leaves no trace in the object.  The fingerprints after
+the loop and the next image show it (`florlog.following.checks`).  A name that a nested function uses may be read
+anywhere.
 """
 
 from __future__ import annotations
@@ -21,18 +23,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from florlog.source.carry.liveness import NOTHING, Names, _FrameNames
+from florlog.source.carry.frame_names import FrameNames
+from florlog.source.carry.liveness import NOTHING, Names
 from florlog.source.graph.callgraph import CallGraph
 from florlog.source.graph.functions import Code, Function, LoopCode
 from florlog.source.names.calls import is_log_call, loop_call
-from florlog.source.names.scopes import Scopes, root_module
+from florlog.source.names.origins import root_module
+from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import FUNCTIONS
-from florlog.source.skip.staleness import CHANGING, LineNumbers, Needed, Staleness
+from florlog.source.skip.staleness import CHANGING_METHODS, LineNumbers, Needed, Staleness
 
-FORBIDDEN = {
+REFUSED_BUILTINS = {
     "open", "exec", "eval", "setattr", "delattr", "input", "globals", "locals", "next", "vars",
 }  # fmt: skip
-FRESH = (
+NEW_OBJECTS = (
     ast.List,
     ast.Dict,
     ast.Set,
@@ -47,26 +51,26 @@ FRESH = (
 
 @dataclass(frozen=True)
 class Skipped:
-    """What is not as in the recording behind a loop or a piece that was skipped."""
+    """What differs from the recording after a loop or a piece that was skipped."""
 
-    told: frozenset[tuple[str, int]] = frozenset()  # recorded log statements, by file and line
-    stale: frozenset[tuple[str, str]] = frozenset()  # variables, by qualified name of their code and name
+    told: frozenset[tuple[str, int]] = frozenset()  # recorded log statements: file, line
+    stale: frozenset[tuple[str, str]] = frozenset()  # variables: qualified name of their code, name
     may_fail: frozenset[tuple[str, int, int]] = frozenset()  # statements that read them: file, line, column
 
 
 @dataclass
 class Flow:
-    """Where something flows: what `Skipped` has, as it is found."""
+    """Where values flow: the fields of `Skipped` while they are being collected."""
 
-    told: set[tuple[str, int]] = field(default_factory=set)
+    logged: set[tuple[str, int]] = field(default_factory=set)
     may_fail: set[tuple[str, int, int]] = field(default_factory=set)
     stale: set[tuple[str, str]] = field(default_factory=set)
 
 
 class Skipping:
-    """Answers for the loops of one program; ``added`` are the lines that the recording does not have.
+    """Answers for the loops of one program.  ``added`` are the lines that the recording does not have.
 
-    `florlog.source.skip.pieces` asks the same of plain loops and calls.
+    `florlog.source.skip.pieces` asks the same for plain loops and calls.
     """
 
     def __init__(self, code: Code, graph: CallGraph, added: LineNumbers) -> None:
@@ -75,7 +79,7 @@ class Skipping:
         self.asked = frozenset(self._names_asked())
 
     def skipped(self, loop: LoopCode) -> Skipped | None:
-        """What skipping a loop makes stale; None: it cannot be skipped."""
+        """What becomes stale if a loop is skipped; None if it must be run."""
         statement = loop.body
         if not isinstance(statement, ast.For) or not loop.call.certain or statement.orelse:
             return None
@@ -87,12 +91,12 @@ class Skipping:
             self.follow(loop.function, statement, written, frozenset(), flow, set())
         except Needed:
             return None
-        return Skipped(frozenset(flow.told), frozenset(flow.stale), frozenset(flow.may_fail))
+        return Skipped(frozenset(flow.logged), frozenset(flow.stale), frozenset(flow.may_fail))
 
     # -- what a body writes ------------------------------------------------------------------------
 
     def written(self, loop: ast.For, function: Function) -> Names:
-        """The names whose values a loop makes; raises where it may write into anything else."""
+        """The names that a loop writes.  Raises `Needed` if it may write into anything else."""
         scopes = self._code.scopes[function.file]
         names = written_by(loop.target)
         if any(
@@ -109,10 +113,10 @@ class Skipping:
         return frozenset(names | filled | self._bound(nodes, scopes))
 
     def _check_calls(self, loop: ast.For, function: Function) -> None:
-        """Refuse where calls in the loop's body change a mode, or something that an added statement may read."""
+        """Refuse a loop whose calls set a mode or may change something that an added statement reads."""
         nodes = [node for part in loop.body for node in ast.walk(part)]
         scopes = self._code.scopes[function.file]
-        if self._doubtful(nodes, scopes) & self.asked - self.tracked:
+        if self._names_given_to_calls(nodes, scopes) & self.asked - self.tracked:
             raise Needed
         if any(self._graph.sets_mode(node, scopes) for node in nodes):
             raise Needed
@@ -132,8 +136,8 @@ class Skipping:
                 bound.add(node.id)
         return bound
 
-    def _doubtful(self, nodes: Iterable[ast.AST], scopes: Scopes) -> Names:
-        """Names of objects that are called, or given to what is called: their state may have changed."""
+    def _names_given_to_calls(self, nodes: Iterable[ast.AST], scopes: Scopes) -> Names:
+        """The names of objects that are called, or given to calls.  Their state may have changed."""
         found: set[str] = set()
         for node in nodes:
             if isinstance(node, ast.Call) and not self._of_florlog(node, scopes):
@@ -145,7 +149,7 @@ class Skipping:
         return frozenset(found)
 
     def writes(self, nodes: Iterable[ast.AST], scopes: Scopes) -> set[str]:
-        """The local objects that code writes into; raises where it may write into anything else."""
+        """The local objects that code writes into.  Raises `Needed` if it may write into anything else."""
         filled = set()
         for node in nodes:
             target: ast.expr | None = None
@@ -157,7 +161,7 @@ class Skipping:
                 target = self._changed_by(node, scopes)
             if target is None:
                 continue
-            if not isinstance(target, ast.Name) or not self._is_fresh(target, scopes):
+            if not isinstance(target, ast.Name) or not self._is_new(target, scopes):
                 raise Needed
             filled.add(target.id)
         return filled
@@ -166,15 +170,15 @@ class Skipping:
         return is_log_call(call, scopes) or loop_call(call, scopes) is not None
 
     def _changed_by(self, call: ast.Call, scopes: Scopes) -> ast.expr | None:
-        """The object that a call changes as its name says."""
+        """The object that a call changes, judged by the call's name."""
         for origin in scopes.origins(call.func):
             root = root_module(origin)
             if root in ("random", "secrets") or (root == "numpy" and ".random" in origin):
                 raise Needed
-            if origin == "builtin" and getattr(call.func, "id", "") in FORBIDDEN:
+            if origin == "builtin" and getattr(call.func, "id", "") in REFUSED_BUILTINS:
                 raise Needed
             last = origin.rpartition(".")[2]
-            if root and (last in CHANGING or last.endswith("_")):
+            if root and (last in CHANGING_METHODS or last.endswith("_")):
                 raise Needed  # torch.save, nn.init.zeros_
         if any(keyword.arg == "out" for keyword in call.keywords):
             raise Needed
@@ -183,32 +187,32 @@ class Skipping:
         name = call.func.attr
         library = any(map(root_module, scopes.origins(call.func)))
         in_place = name.endswith("_") and not name.startswith("_")
-        return call.func.value if not library and (name in CHANGING or in_place) else None
+        return call.func.value if not library and (name in CHANGING_METHODS or in_place) else None
 
-    def _is_fresh(self, name: ast.Name, scopes: Scopes) -> bool:
-        """Whether a local name holds an object that its own function made."""
+    def _is_new(self, name: ast.Name, scopes: Scopes) -> bool:
+        """Whether a local name refers to an object that its own function made."""
         scope = scopes.of[name]
         holder = scope.holder(name.id)
         if holder is None or (holder.kind == "module" and scope.kind != "module") or name.id in scope.outer:
             return False
-        return all(isinstance(value, FRESH) for value in holder.bound[name.id])
+        return all(isinstance(value, NEW_OBJECTS) for value in holder.bound[name.id])
 
     def check_called(self, block: Iterable[ast.AST]) -> set[Function]:
-        """The functions of the program that a block may call; raises where one writes into what it did not make."""
+        """The program's functions that a block may call.  Raises `Needed` if one writes into what it did not make."""
         found = self._graph.reached_from(list(self._statements(block)), set(), modes=False)
         if not all(map(self._is_clean, found)):
             raise Needed
         return found
 
     def _statements(self, block: Iterable[ast.AST]) -> Iterator[ast.AST]:
-        """The statements of a block, those of florlog loops in it included."""
+        """The statements of a block, including those of florlog loops in it."""
         for part in block:
             for node in ast.walk(part):
                 if node in self._code.function_of:
                     yield node
 
     def _is_clean(self, function: Function) -> bool:
-        """Whether a function of the program writes into nothing but what it made itself."""
+        """Whether a function of the program writes only into what it made itself."""
         if function not in self._clean:
             self._clean[function] = True  # for a call of itself
             nodes = [node for part in function.block for node in ast.walk(part)]
@@ -229,14 +233,14 @@ class Skipping:
         self, function: Function, source: ast.AST, written: Names, given: frozenset[ast.AST], flow: Flow,
         seen: set[ast.AST],
     ) -> None:  # fmt: skip
-        """Follow names that a loop wrote, or values that calls gave (``given``)."""
+        """Follow the names that a loop wrote, or the values that the calls ``given`` returned."""
         if source in seen:
             return
         seen.add(source)
         scopes = self._code.scopes[function.file]
         if not isinstance(function.node, (*FUNCTIONS, ast.Module)):
             raise Needed
-        frame = _FrameNames(scopes, scopes.inner.get(function.node, scopes.root))
+        frame = FrameNames(scopes, scopes.inner.get(function.node, scopes.root))
         exposed = NOTHING
         if isinstance(source, ast.For) and not given:
             exposed = frame.read_first([source])
@@ -244,7 +248,7 @@ class Skipping:
         stale.block(function.block, frozenset())
         if stale.everything & frame.captured:
             raise Needed
-        flow.told |= stale.told
+        flow.logged |= stale.logged
         flow.may_fail.update((function.file, *place) for place in stale.may_fail)
         flow.stale.update((function.qualname, name) for name in stale.everything)
         if stale.returned:
@@ -264,7 +268,7 @@ class Skipping:
 
     @cached_property
     def tracked(self) -> Names:
-        """Names of objects that the program gives to ``run.track``."""
+        """The names of objects that the program gives to ``run.track``."""
         return frozenset(
             name.id if isinstance(name, ast.Name) else name.attr
             for tree in self._code.trees.values()

@@ -1,11 +1,13 @@
-"""Where stale values go: names that may hold something other than in the recording, as a loop was not run.
+"""Where stale values go: values that may differ from the recording because a loop was not run.
 
-A forward pass over a function, from the loop on or from calls that give stale values.  What is recorded as logged or
-printed from stale names does no harm, as the log has it; nor does the assignment of a plain name, which is stale then.
-That such a statement may fail (an empty list is concatenated, a count of none divided by) does no harm either: what it
-would have made is stale anyway, so where the loop was skipped it may (`Staleness.may_fail`).
-Anything else does: a condition, a call that may keep or change something, an added statement.  Jumps are not followed:
-a name is stale behind a loop or a ``try`` if it was so anywhere in it.
+This is a forward pass over a function, from the loop on or from calls that return stale values.  Logging or printing a
+stale value does no harm, because the log has the recorded one.  Assigning it to a plain name does no harm either; that
+name is stale from then on.  Such a statement may fail (an empty list is concatenated, a count of zero is the divisor).
+That does no harm, as its result is stale anyway, so it is allowed to fail if the loop was skipped
+(`Staleness.may_fail`).
+
+Any other use means that the loop is needed: a condition, a call that may keep or change something, an added statement.
+Jumps are not followed: a name is stale after a loop or a ``try`` if it was stale anywhere inside.
 """
 
 from __future__ import annotations
@@ -17,31 +19,36 @@ from florlog.source.carry.liveness import Names
 from florlog.source.graph.functions import Function
 from florlog.source.names.calls import is_log_call
 from florlog.source.names.libraries import PLAIN_BUILTINS
-from florlog.source.names.scopes import Scopes, root_module
+from florlog.source.names.origins import root_module
+from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import FUNCTIONS, LOOPS, WITHS, header_parts
 from florlog.source.skip.steadiness import STEADY_LIBRARIES
 
 LineNumbers = Mapping[str, frozenset[int]]
 """File -> lines."""
 
-CHANGING = {
+CHANGING_METHODS = {
     "add", "append", "appendleft", "apply_", "backward", "clear", "discard", "dump", "extend", "extendleft", "fill",
     "insert", "load_state_dict", "pop", "popitem", "put", "register_buffer", "register_forward_hook", "remove",
     "requires_grad_", "reset", "reverse", "save", "savefig", "send", "setdefault", "shuffle", "sort", "step", "update",
     "write", "writelines",
 }  # fmt: skip
-FUNCTIONAL = PLAIN_BUILTINS - {"delattr", "input", "open"} | {
+FUNCTIONAL_BUILTINS = PLAIN_BUILTINS - {"delattr", "input", "open"} | {
     "all", "any", "dict", "enumerate", "filter", "list", "map", "max", "min", "reversed", "sorted", "sum", "tuple",
     "zip",
 }  # fmt: skip
 
 
 class Needed(Exception):  # noqa: N818 - an answer
-    """Something depends on the loop, or may."""
+    """Something that is asked for depends on the loop or piece, or may depend on it."""
 
 
 class Staleness:
-    """One pass over a function, from a loop that is not run, or from calls that give stale values."""
+    """One pass over a function, from a loop that is not run or from calls that return stale values.
+
+    ``source`` is the loop or the calling statement.  ``written`` are the names that the loop binds, ``exposed`` those
+    that it reads before it binds them, and ``given`` the calls whose values are stale.
+    """
 
     def __init__(
         self, function: Function, scopes: Scopes, added: LineNumbers, source: ast.AST, written: Names,
@@ -50,15 +57,15 @@ class Staleness:
         self._file, self._scopes = function.file, scopes
         self._added = added.get(function.file, frozenset())
         self._source, self._given = source, given
-        self._written, self._exposed = written, exposed  # by the loop: names bound, names read from before
-        self._open: list[set[str]] = []  # of each loop and try around: names that were stale anywhere in it
+        self._written, self._exposed = written, exposed
+        self._open: list[set[str]] = []  # for each loop and try around: names that were stale anywhere in it
         self.everything: Names = frozenset()
-        self.told: set[tuple[str, int]] = set()
+        self.logged: set[tuple[str, int]] = set()
         self.may_fail: set[tuple[int, int]] = set()  # statements, by line and column
         self.returned = False
 
     def block(self, block: Iterable[ast.AST], stale: Names) -> Names:
-        """The names that are stale behind a block."""
+        """The names that are stale after a block, given those that are stale before it."""
         for statement in block:
             stale = self._statement(statement, stale)
             self.everything |= stale
@@ -68,7 +75,7 @@ class Staleness:
 
     def _statement(self, node: ast.AST, stale: Names) -> Names:
         if node is self._source and not self._given:
-            self._refuse_if(stale & self._exposed)  # it may be run the next time
+            self._refuse_if(stale & self._exposed)  # the loop may be run the next time
             return stale | self._written
         if isinstance(node, LOOPS):
             return self._loop(node, stale)
@@ -106,14 +113,14 @@ class Staleness:
             call = node.value
             if call in self._given and not self._uses(ast.iter_child_nodes(call), stale):
                 return stale  # what it returns is dropped
-            known = isinstance(call, ast.Call) and (self._tells(call) or self._prints(call))
+            known = isinstance(call, ast.Call) and (self._logs(call) or self._prints(call))
             self._refuse_if(not known)
             assert isinstance(call, ast.Call)
             for argument in [*call.args, *(keyword.value for keyword in call.keywords)]:
                 self._check_value(argument, stale)
-            if self._tells(call):
+            if self._logs(call):
                 lines = range(call.lineno, (call.end_lineno or call.lineno) + 1)
-                self.told.update((self._file, line) for line in lines)
+                self.logged.update((self._file, line) for line in lines)
             return stale
         if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)) and node.value is not None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -146,7 +153,7 @@ class Staleness:
             raise Needed
 
     def _uses(self, nodes: Iterable[ast.AST], stale: Names) -> bool:
-        """Whether code reads a stale name, or has a call that gives a stale value."""
+        """Whether code reads a stale name, or contains a call that returns a stale value."""
         for part in nodes:
             for node in ast.walk(part):
                 if node in self._given:
@@ -165,14 +172,14 @@ class Staleness:
             n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
         )
 
-    def _tells(self, call: ast.Call) -> bool:
+    def _logs(self, call: ast.Call) -> bool:
         return is_log_call(call, self._scopes)
 
     def _prints(self, call: ast.Call) -> bool:
         return isinstance(call.func, ast.Name) and call.func.id == "print"
 
     def _check_value(self, value: ast.expr, stale: Names) -> None:
-        """Refuse an expression that may do more with a stale value than compute from it."""
+        """Refuse an expression that may do more with a stale value than compute something from it."""
         for node in ast.walk(value):
             if isinstance(node, (ast.NamedExpr, ast.Lambda, ast.Yield, ast.YieldFrom, ast.Await)):
                 raise Needed
@@ -183,9 +190,11 @@ class Staleness:
                 continue
             if any(self._uses([part], stale) for part in [*node.args, *(k.value for k in node.keywords)]):
                 origins = self._scopes.origins(node.func)
-                builtin = origins == {"builtin"} and getattr(node.func, "id", "") in FUNCTIONAL
+                builtin = origins == {"builtin"} and getattr(node.func, "id", "") in FUNCTIONAL_BUILTINS
                 library = all(root_module(o) in STEADY_LIBRARIES - {"florlog"} for o in origins)
-                named = isinstance(node.func, ast.Attribute) and node.func.attr in CHANGING
+                named = isinstance(node.func, ast.Attribute) and node.func.attr in CHANGING_METHODS
                 self._refuse_if(named or not (builtin or library))
             elif self._uses([node.func], stale):
-                self._refuse_if(not isinstance(node.func, ast.Attribute) or node.func.attr in CHANGING)
+                self._refuse_if(
+                    not isinstance(node.func, ast.Attribute) or node.func.attr in CHANGING_METHODS
+                )
