@@ -241,6 +241,7 @@ def _parts(iterator: Any, place: str, depth: int) -> Iterator[tuple[str, Any]]:
     """What an iterator's items depend on: a generator's variables, a user's attributes, what the others draw from."""
     code: CodeType | None = None
     held: Any = {}
+    part: Any
     if isinstance(iterator, GeneratorType):
         if iterator.gi_frame is None or not is_user_generator(iterator):
             return
@@ -250,16 +251,15 @@ def _parts(iterator: Any, place: str, depth: int) -> Iterator[tuple[str, Any]]:
         held = _attributes_read(iterator, _names_of(iterator))
     else:
         parts: list[Any] = gc.get_referents(iterator)
-        for inside in [part for part in parts if type(part) is tuple]:
-            parts += inside[:_MAX_DEPTH]
+        for several in [part for part in parts if type(part) is tuple]:
+            parts += several[:_MAX_DEPTH]
         held = {str(i): part for i, part in enumerate(parts) if type(part) is not tuple}
         if isinstance(iterator, map):  # the function makes the items, and not their number
             held = {name: part for name, part in held.items() if isinstance(part, Iterator)}
     for name, part in held.items():
         inner, reading = f"{place}.{name}", code
         if isinstance(part, MethodType):
-            reading = getattr(part.__func__, "__code__", None)
-            part = part.__self__
+            part, reading = part.__self__, getattr(part.__func__, "__code__", None)
         if isinstance(part, Iterator):
             if depth and part is not iterator:
                 yield from _parts(part, inner, depth - 1)

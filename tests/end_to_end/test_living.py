@@ -225,7 +225,7 @@ def test_a_replay_that_restores_again_and_again_within_a_pass_gets_the_very_item
 def test_what_keeps_images_out_of_a_loop_is_said_by_name_and_line(tmp_path: Path) -> None:
     script = write(tmp_path / "train.py", START + OWN_WORK)
     done = python(tmp_path / "store", script, tmp_path / "none", "0")
-    lines = (START + OWN_WORK).splitlines()
+    lines = script.read_text().splitlines()
     for name, what in (("work", "a Work"), ("walk", "generator walk")):
         line = next(number for number, text in enumerate(lines, 1) if f'loop("{name}"' in text)
         said = f"loop '{name}' (train.py:{line}): the loop's body changes what the items of {what} depend on"
