@@ -13,12 +13,13 @@
     COMMITTED the body ran to its end
              logged: Commit, at once or held by the journal (`florlog.recording.journal`)
              to BOUNDARY
-    LEFT     logged: Commit and LoopEnd, which say so; for a with block nothing
+    LEFT     logged, once a break or return is certain: Commit and LoopEnd, which say so; once it is certain that the
+             script has caught an exception: Abort and LoopEnd (`florlog.recording.closing`); for a with block nothing
              to the end of the loop
     ENDED    logged: LoopEnd; an image is taken if one is due
 
 A for loop ends with its last item.  A while loop with `run.iteration` ends when something else comes in its place:
-another loop beside it, or the end of the iteration around it (`Loops.settle`).  An exception that ends the run leaves
+another loop beside it, or the end of the iteration around it (`Closing.settle`).  An exception that ends the run leaves
 Abort records (`florlog.recording.ending`).
 
 `Loops.iterations` is that machine, for every kind of run.  In a loop that is *only recorded* (no guide knows it) it
@@ -32,17 +33,19 @@ that may take their time; so is an iteration in which there were loops.
 
 from __future__ import annotations
 
+import sys
 import time
 import weakref
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from florlog_wal import CommitFields, LoopEnd
+from florlog_wal import CommitFields
 
 from florlog.errors import LoopError
 from florlog.following.guide import Guide
 from florlog.following.stack import OpenIteration, OpenLoop, Site
+from florlog.recording.closing import Closing
 from florlog.recording.fingerprints import Pace, item_fingerprint, paid, rng_fingerprint
 from florlog.recording.guided import Guided
 from florlog.recording.journal import MAX_HOLD_SECONDS
@@ -78,10 +81,11 @@ class Loops:
         self._transactions = transactions
         self._guided = None if guide is None else Guided(guide, transactions)
         self._pace = pace
+        self._closing = Closing(transactions, self._guided)
 
     def disown(self) -> None:
         """In a forked child: no plan is followed."""
-        self._guided = None
+        self._guided = self._closing.guided = None
 
     def start(self, name: str, iterable: Iterable[Any] | None, site: Site) -> Steps:
         """The iterations of a new loop, which begins when the first one is asked for.
@@ -109,22 +113,19 @@ class Loops:
         assert loop.steps is not None
         return loop.steps
 
-    def settle(self, iteration: OpenIteration) -> None:
-        """End the run.iteration loop that the iteration's body was in."""
-        loop, iteration.with_loop = iteration.with_loop, None
-        if loop is not None:
-            if loop.steps is not None:
-                loop.steps.close()
-            self._end(loop, left=False)
+    def end_run(self) -> None:
+        """The run ends by itself."""
+        self._closing.came_to_end()
+        self._closing.settle(self._transactions.stack[0])
 
     def iterations(self, call: LoopCall) -> Steps:
         """The state machine; the module's docstring says what it does."""
         cursor = None if call.iterable is None else Cursor(call.iterable)
         loop = self._enter(call, cursor)
-        transactions, pace = self._transactions, self._pace
+        transactions, pace, closing = self._transactions, self._pace, self._closing
         journal, checkpointer = transactions.journal, transactions.checkpointer
-        clock, stack, just_left, wake, awaited = (
-            time.perf_counter, transactions.stack, transactions.just_left, checkpointer.wake, checkpointer.awaited,
+        clock, stack, pending, wake, awaited = (
+            time.perf_counter, transactions.stack, transactions.pending, checkpointer.wake, checkpointer.awaited,
         )  # fmt: skip
         held: list[CommitFields | None] = []
         brief_seconds = 0.0
@@ -186,15 +187,14 @@ class Loops:
                     yield item
                 except GeneratorExit:
                     if cursor is not None:
-                        self._commit(iteration, left=True)
-                        self._end(loop, left=True)
+                        closing.leave(iteration, sys._getframe().f_back)
                     raise
                 # COMMITTED
                 if only_recorded and not iteration.names:
                     ended = clock()
                     stack.pop()
-                    if just_left:
-                        just_left.clear()
+                    if pending:
+                        closing.went_on()
                     if awaited:
                         checkpointer.tracked_or_raise()
                     seconds = ended - now
@@ -224,7 +224,7 @@ class Loops:
                     own = now - ended
                     bookkeeping += own if own < _MAX_BOOKKEEPING_SECONDS else _MAX_BOOKKEEPING_SECONDS
                 else:
-                    self._commit(iteration, left=False)
+                    closing.commit(iteration, left=False)
                     index += 1
                     if only_recorded:
                         # The loops in it have used some.
@@ -235,6 +235,11 @@ class Loops:
                     loop.count = index
                     yield None
                     now = clock()
+        except BaseException:
+            # From the loop's data, or a signal here; what left the body is dealt with already.
+            if cursor is not None and transactions.journal is not None and iteration in stack:
+                closing.leave(iteration, None, raised=True)
+            raise
         finally:
             if only_recorded:
                 pace.input_credit, pace.state_credit = input_credit, state_credit
@@ -243,15 +248,16 @@ class Loops:
         if only_recorded:
             loop.count = index
         if cursor is not None:
-            self._end(loop, left=False)
+            closing.end(loop, left=False)
 
     def _enter(self, call: LoopCall, cursor: Cursor | None) -> OpenLoop:
         name, iterable, transactions = call.name, call.iterable, self._transactions
         if not isinstance(name, str) or not name or set(name) & set("#=,/") or not name.isprintable():
             raise LoopError(f"{name!r} cannot name a loop: use a word without # = , /")
-        transactions.just_left.clear()
+        if transactions.pending:
+            self._closing.went_on()
         parent = transactions.stack[-1]
-        self.settle(parent)
+        self._closing.settle(parent)
         if any(name == outer.split("#")[0] for outer, _ in parent.path):
             raise LoopError(
                 f"loop {name!r} is already open around this place: give the inner loop another name"
@@ -268,6 +274,7 @@ class Loops:
             length=-1 if iterable is None else length_of(iterable),
             data={} if iterable is None else identity(iterable),
             cursor=cursor,
+            handled=id(error) if (error := sys.exception()) is not None else 0,
         )
         if self._guided is not None:
             self._guided.enter(loop)
@@ -285,7 +292,8 @@ class Loops:
     def _open_next(self, loop: OpenLoop) -> OpenIteration | None:
         """The next iteration of a loop that is not only recorded, open; None at the planned end."""
         transactions = self._transactions
-        transactions.just_left.clear()
+        if transactions.pending:
+            self._closing.went_on()
         if self._guided is not None:
             return self._guided.open_next(loop)
         iteration = OpenIteration(
@@ -293,42 +301,3 @@ class Loops:
         )
         transactions.stack.append(iteration)
         return iteration
-
-    def _commit(self, iteration: OpenIteration, *, left: bool) -> None:
-        """The iteration's body is done; ``left``: by a break, a return or an exception."""
-        transactions, checkpointer, loop = self._transactions, self._transactions.checkpointer, iteration.loop
-        assert loop is not None
-        while transactions.stack[-1] is not iteration:  # loops inside that nobody exhausted
-            transactions.stack.pop()
-        self.settle(iteration)
-        if not left:
-            transactions.just_left.clear()
-            if not iteration.abandoned:
-                checkpointer.tracked_or_raise()
-        own = checkpointer.own_seconds - iteration.own_seconds
-        seconds = max(0.0, time.perf_counter() - iteration.started - own)
-        transactions.stack.pop()
-        loop.count = iteration.index + 1
-        if transactions.journal is not None and not iteration.names:
-            checkpointer.step(loop.name, seconds)
-        if not iteration.abandoned:
-            prints = (rng_fingerprint(), iteration.data, checkpointer.sampled())
-            transactions.commit(iteration, seconds, prints, left=left)
-            if self._guided is not None:
-                self._guided.finish(iteration, prints)
-        if left:
-            transactions.just_left.append(iteration)
-
-    def _end(self, loop: OpenLoop, *, left: bool) -> None:
-        """A loop has ended; ``left``: by a break, a return or an exception."""
-        transactions, parent = self._transactions, loop.parent
-        parent.segment += 1
-        if self._guided is not None and not transactions.recording:
-            self._guided.end(loop, left=left)
-        if transactions.recording and transactions.journal is not None and loop.lsn:
-            end = LoopEnd(loop.lsn, loop.count, left)
-            parent.prev = transactions.journal.append(end, parent.prev)
-            if loop.form == "for":
-                transactions.checkpointer.boundary(loop, loop.count, end=True)
-        parent.segment_started = time.perf_counter()
-        parent.segment_own_seconds = transactions.checkpointer.own_seconds

@@ -112,7 +112,7 @@ class Run:
         root, guide = self._transactions.stack[0], self._guide
         try:
             if error is None:
-                self._loops.settle(root)
+                self._loops.end_run()
             log_end(self._transactions, guide, self._script, self._started, error)
             if guide is not None:
                 guide.end()

@@ -8,6 +8,8 @@ record alone, its commit.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -25,10 +27,32 @@ from florlog.state.logged_values import plain
 _SCALARS = frozenset({float, int, str, bool, type(None)})
 
 
+@dataclass(slots=True, eq=False)
+class Pending:
+    """An iteration that was left early, of which nothing is in the log."""
+
+    iteration: OpenIteration
+    inside: list[OpenIteration]
+    """What was open in it, innermost first."""
+    cut: bool
+    """Whether an exception is known to have left it."""
+    seconds: float
+    prints: tuple[bytes, bytes, bytes]
+
+
 class Transactions:
     """The open iterations of one run."""
 
-    __slots__ = ("_statements", "checkpointer", "checks", "journal", "just_left", "recording", "stack")
+    __slots__ = (
+        "_statements",
+        "checkpointer",
+        "checks",
+        "journal",
+        "pending",
+        "recording",
+        "stack",
+        "went_on",
+    )
 
     def __init__(self, journal: Journal | None, guide: Guide | None, checkpointer: Checkpointer) -> None:
         self.journal = journal
@@ -36,8 +60,10 @@ class Transactions:
         self.checkpointer = checkpointer
         root = OpenIteration(None, 0, time.perf_counter(), 0.0, begun=True)
         self.stack = [root]
-        self.just_left: list[OpenIteration] = []
-        """Iterations that a break or an exception left, innermost first, until the script does something else."""
+        self.pending: list[Pending] = []
+        """Iterations that were left, perhaps by an exception, innermost first, until it is known."""
+        self.went_on: Callable[[], None] = lambda: None
+        """To be called when the script does something and there are pending iterations."""
         self._statements: dict[tuple[int, int], int] = {}
         """Id of a code object and offset of an instruction -> log statement."""
         if guide is not None:
@@ -57,8 +83,8 @@ class Transactions:
 
         Raises `LogValueError` for what the log cannot keep.
         """
-        if self.just_left:
-            self.just_left.clear()
+        if self.pending:
+            self.went_on()
         iteration = self.stack[-1]
         recording, checks = self.recording, self.checks
         statement = 0
