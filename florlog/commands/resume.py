@@ -23,8 +23,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--extend",
         action="store_true",
-        help="go on with a complete run whose outermost loop was left by a break or return: its last iteration, and what "
-        "comes after it, are executed again",
+        help="go on with a complete run whose outermost loop was left by a break or return: its last iteration, and "
+        "what comes after it, are executed again",
     )
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from florlog_wal import Abort, LoopEnd, Values
+from florlog_wal import Abort, Commit, LoopEnd, Record, Values
 
 from florlog.following.stack import OpenIteration, OpenLoop
 from florlog.recording.fingerprints import rng_fingerprint
@@ -85,18 +85,46 @@ class Closing:
         if iteration not in stack:  # an iterator that was kept longer than the iteration around it
             return
         why = "exception" if raised else departure(consumer) if self._sees else ""
-        if why == "break" or transactions.journal is None or iteration.abandoned:
+        if transactions.journal is None or iteration.abandoned:
             self.commit(iteration, left=True)
             self.end(loop, left=True)
             return
+        if why == "break":
+            self._resolve(lambda inner: _lies_in(inner, iteration))
         seconds = self._seconds(iteration)
         at = stack.index(iteration)
         inside = stack[:at:-1]
         del stack[at:]
         prints = (rng_fingerprint(), iteration.data, transactions.checkpointer.sampled())
-        transactions.pending.append(Pending(iteration, inside, why == "exception", seconds, prints))
+        it = Pending(iteration, inside, why == "exception", seconds, prints)
+        transactions.pending.append(it)
         loop.parent.segment += 1
         self._begin_segment(loop.parent)
+        if why == "break":
+            # Python drops what a signal handler raises here; what is missing then is written when the script goes on.
+            it.certain = True
+            self._log_left(it)
+            transactions.pending.remove(it)
+            if transactions.recording and loop.lsn:
+                transactions.checkpointer.boundary(loop, loop.count, end=True)
+
+    def interrupted(self, iteration: OpenIteration) -> None:
+        """An exception came from a for loop's data, or from a signal while florlog was at work in it."""
+        transactions, loop = self._transactions, _loop(iteration)
+        if any(it.iteration is iteration for it in transactions.pending):
+            return
+        if iteration in transactions.stack:
+            self.leave(iteration, None, raised=True)
+        elif (
+            loop.parent in transactions.stack and transactions.recording and transactions.journal is not None
+        ):
+            # Between the end of an iteration and the next: what is in the log of it counts.
+            transactions.journal.settle(wait=True)
+            index = max((r.index + 1 for r in self._records(loop.lsn) if isinstance(r, Commit)), default=0)
+            now = OpenIteration(loop, max(index, loop.start), 0.0, 0.0)
+            transactions.pending.append(Pending(now, [], True, 0.0, (b"", b"", b"")))
+            loop.parent.segment += 1
+            self._begin_segment(loop.parent)
 
     def went_on(self) -> None:
         """The script does something with the run after it left loops; nothing is known if it handles an exception."""
@@ -106,7 +134,7 @@ class Closing:
             self.came_to_end()
         else:
             for it in pending:
-                it.cut = True
+                it.cut = not it.certain
 
     def came_to_end(self) -> None:
         """No exception is on its way: write how the loops ended that were left."""
@@ -120,28 +148,43 @@ class Closing:
         pending[:] = [it for it in pending if it not in known]
         cut: list[OpenIteration] = []
         for it in reversed(known):  # outer before inner: what leaves a loop leaves those inside it
-            it.cut = it.cut or _loop(it.iteration).parent in cut
+            it.cut = it.cut or (not it.certain and _loop(it.iteration).parent in cut)
             if it.cut:
                 cut.append(it.iteration)
         for it in known:
-            self._log_left(it)
+            self._log_left(it, ended=_loop(it.iteration).parent not in cut)
 
-    def _log_left(self, it: Pending) -> None:
-        """Write how a loop ended that was left, now that it is known."""
+    def _log_left(self, it: Pending, *, ended: bool = True) -> None:
+        """Write how a loop was left, now that it is known; ``ended``: the iteration around it went on."""
         transactions, iteration = self._transactions, it.iteration
         loop = _loop(iteration)
+        done = self._records(it.began) if it.began else []
+        it.began = it.began or (
+            transactions.journal.store.last_lsn + 1 if transactions.journal is not None else 0
+        )
         if it.cut:
             loop.count = iteration.index
             self._log_cut(it)
         else:
             self.settle(iteration)
             loop.count = iteration.index + 1
-            transactions.commit(iteration, it.seconds, it.prints, left=True)
+            if not any(
+                isinstance(r, Commit) and (r.loop, r.index) == (loop.lsn, iteration.index) for r in done
+            ):
+                transactions.commit(iteration, it.seconds, it.prints, left=True)
         if self.guided is not None and not transactions.recording and loop.parent in transactions.stack:
             if not it.cut:
                 self.guided.finish(iteration, it.prints)
             self.guided.went_past(loop)
-        self._log_end(loop, left=True)
+        if ended and not any(isinstance(r, LoopEnd) and r.loop == loop.lsn for r in done):
+            self._log_end(loop, left=True)
+
+    def _records(self, start: int) -> list[Record]:
+        """What this session has logged from an LSN on."""
+        journal = self._transactions.journal
+        if journal is None or journal.stopped or not start:
+            return []
+        return [entry.record for entry in journal.store.scan(start, session=journal.session)]
 
     def _log_cut(self, it: Pending) -> None:
         """Write that an exception has cut off an iteration, and what it had logged."""
@@ -149,12 +192,10 @@ class Closing:
         journal, loop = transactions.journal, _loop(iteration)
         if not transactions.recording or journal is None or not loop.lsn:
             return
-        inner, iteration.with_loop = iteration.with_loop, None
+        iteration.with_loop = None
         for inside in it.inside:
             if _loop(inside).lsn:
                 journal.append(Abort(_loop(inside).lsn, inside.index, _CUT_OFF), inside.prev)
-        if inner is not None:
-            self._log_end(inner, left=True)
         if iteration.values:
             values = Values(loop.lsn, iteration.index, iteration.segment, tuple(iteration.values))
             iteration.prev = journal.append(values, iteration.prev)

@@ -235,10 +235,11 @@ class Loops:
                     loop.count = index
                     yield None
                     now = clock()
+        except GeneratorExit:
+            raise
         except BaseException:
-            # From the loop's data, or a signal here; what left the body is dealt with already.
-            if cursor is not None and transactions.journal is not None and iteration in stack:
-                closing.leave(iteration, None, raised=True)
+            if cursor is not None and transactions.journal is not None:
+                closing.interrupted(iteration)
             raise
         finally:
             if only_recorded:

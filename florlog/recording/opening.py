@@ -119,8 +119,9 @@ def reopen(tree: RunTree, *, extend: bool) -> str:
         raise FlorlogError(
             f"{nothing}; a break or return left {where}: with --extend the run goes on there, and executes it again"
         )
+    text = f"the script caught an exception that left {where}" if loop.cut else f"it goes on in {where}"
     tree.reopen(loop)
-    return f"the script caught an exception that left {where}" if loop.cut else f"going on in {where}"
+    return text
 
 
 def _report_differences(guide: Guide) -> None:

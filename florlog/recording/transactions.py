@@ -38,6 +38,10 @@ class Pending:
     """Whether an exception is known to have left it."""
     seconds: float
     prints: tuple[bytes, bytes, bytes]
+    certain: bool = False
+    """Whether a break or return is known to have left it."""
+    began: int = 0
+    """The LSN after which it is written, once that has begun; a signal may interrupt it."""
 
 
 class Transactions:
@@ -163,6 +167,7 @@ class Transactions:
             seconds=max(0.0, time.perf_counter() - since - (self.checkpointer.own_seconds - own)),
             data=loop.data,
         )
+        loop.start = start
         loop.lsn = parent.prev = journal.append(record, parent.prev)
 
     def commit(
