@@ -120,7 +120,7 @@ def reopen(tree: RunTree, *, extend: bool) -> str:
             f"{nothing}; a break or return left {where}: with --extend the run goes on there, and executes it again"
         )
     text = f"the script caught an exception that left {where}" if loop.cut else f"it goes on in {where}"
-    tree.reopen(loop)
+    loop.take_back()
     return text
 
 

@@ -126,12 +126,10 @@ class _Builder:
             case Statement():
                 self.statements[session][record.id] = record
             case LoopBegin():
-                self.unproven.clear()
                 self._loop_begin(session, entry.lsn, record)
             case LoopEnd():
                 self._loop_end(self._loop(record.loop), record)
             case Begin():
-                self.unproven.clear()
                 self._node(self._loop(record.loop), record.index)
             case Values():
                 self.unproven.clear()
@@ -196,9 +194,16 @@ class _Builder:
                 before=record.seconds,
             )
             parent.loops.append(loop)
+            self.unproven.clear()
         else:
             loop.lsn = lsn
+            if loop in self.unproven:
+                self.unproven.remove(loop)
+            again = loop.ended or record.start < loop.count
             loop.reopen(max(0, record.start))
+            inside = loop.nodes.get(loop.count)
+            if again and inside is not None and inside.loops:
+                inside.loops[-1].take_back()
             self._aborted.discard(loop.path(loop.count))
         self._loops[lsn] = loop
 
@@ -270,9 +275,8 @@ class _Builder:
     def _image(self, record: CheckpointEnd) -> None:
         if (boundary := self._copied.get(record.begin)) is not None:
             loop, index = boundary
-            if (
-                not 0 <= index <= loop.count
-            ):  # of a loser: its commit was taken back while the pages were being stored
+            # Of a loser: its commit was taken back, or it was cut off, while the pages were being stored.
+            if not 0 <= index <= loop.count or (loop.cut and index == loop.count):
                 return
             seconds = record.snapshot_seconds + record.persist_seconds
             loop.images[index] = Image(record.begin, record.table, record.state_bytes, seconds)

@@ -76,6 +76,14 @@ class Loop:
         for index, node in self.nodes.items():
             node.committed = node.committed and index < self.count
 
+    def take_back(self) -> None:
+        """Reopen a loop that was left early at its last iteration, and those that were left in this."""
+        inner: Loop | None = self
+        while inner is not None and inner.left:
+            inner.reopen(inner.count if inner.cut else inner.count - 1)
+            node = inner.nodes.get(inner.count)
+            inner = node.loops[-1] if node is not None and node.loops else None
+
 
 @dataclass(slots=True, eq=False)
 class Node:
@@ -122,14 +130,6 @@ class RunTree:
         for loop in self.unproven:
             loop.reopen(loop.count - 1)
         self.unproven.clear()
-
-    def reopen(self, loop: Loop) -> None:
-        """Let a resume go on in a loop that was left early, and in those inside its last iteration."""
-        inner: Loop | None = loop
-        while inner is not None and inner.left:
-            inner.reopen(inner.count if inner.cut else inner.count - 1)
-            node = inner.nodes.get(inner.count)
-            inner = node.loops[-1] if node is not None and node.loops else None
 
     def loops(self) -> Iterator[Loop]:
         """Every loop execution, outer before inner, in timeline order."""
