@@ -32,8 +32,10 @@ class OpenLoop:
     length: int
     data: dict[str, Any]
     cursor: Cursor | None
+    handled: int = 0  # id of the exception that was being handled when it began
     entry: Any = None  # RNG states when it began, if starting in its middle needs them
     lsn: int = 0
+    start: int = 0  # the index at which this session began to log it
     count: int = 0  # the next iteration's index
     plan: LoopPlan | None = None
     recorded: Loop | None = None

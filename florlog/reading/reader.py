@@ -80,17 +80,17 @@ class RunView:
             ):
                 record = entry.record
                 if isinstance(record, LoopBegin):
-                    known[entry.lsn] = loops[record.path, record.name]
+                    known[entry.lsn] = loops.get((record.path, record.name))
                     continue
                 assert isinstance(record, Commit | Values)
-                if not record.values:
+                if not record.values or record.loop not in known:
                     continue
                 loop = known[record.loop]
                 if isinstance(record, Commit):
                     if not _counts(loop, record.index, entry.lsn):
                         continue
                 else:
-                    node = tree.root if loop is None else loop.nodes[record.index]
+                    node = tree.root if loop is None else loop.nodes[record.index]  # analysis has made it
                     if entry.lsn not in node.values:  # a resume logged the segment again
                         continue
                 path = loop.path(record.index) if loop is not None else ()

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from florlog_recovery import Plan, plan_redo, resume_atoms
+from florlog_recovery import Plan, RunTree, plan_redo, resume_atoms
 from florlog_recovery.costs import KIND, fitted
 from florlog_wal import Note, RunBegin, Store
 
@@ -54,8 +54,8 @@ def recorded_run(
     tree = plan = guide = None
     if resumed is not None:
         tree = tree_of(store, resumed)
-        if tree.status == "complete":
-            raise FlorlogError(f"run {resumed!r} is complete: there is nothing to resume")
+        role = this_process.role
+        reopen(tree, extend=isinstance(role, Resume) and role.extend)
         request, node, place = resume_atoms(tree)
         plan = plan_redo(tree, request, costs_of(store, tree))
         guide = Guide(store, tree, plan, None, frontier=(node, place))
@@ -101,6 +101,31 @@ def recorded_run(
         close=closing.close,
         strict=strict,
     )
+
+
+def reopen(tree: RunTree, *, extend: bool) -> str:
+    """Make a run's tree one that a resume can go on with; what is executed again, for a person, "" for a killed run.
+
+    A complete run goes on where the script caught an exception that left an outermost loop; with ``extend`` also where
+    a break or return left one.  Raises `FlorlogError` for a run that has nothing to go on with.
+    """
+    if tree.status != "complete":
+        tree.reopen_unproven()
+        return ""
+    nothing = f"run {tree.run!r} is complete: there is nothing to resume"
+    loop = next((loop for loop in reversed(tree.root.loops) if loop.left), None)
+    if loop is None:
+        raise FlorlogError(nothing)
+    index = loop.count if loop.cut else loop.count - 1
+    of = f" of {loop.length}" if loop.length >= 0 else ""
+    where = f"loop {loop.name!r} at index {index}{of}"
+    if not loop.cut and not extend:
+        raise FlorlogError(
+            f"{nothing}; a break or return left {where}: with --extend the run goes on there, and executes it again"
+        )
+    text = f"the script caught an exception that left {where}" if loop.cut else f"it goes on in {where}"
+    loop.take_back()
+    return text
 
 
 def _report_differences(guide: Guide) -> None:

@@ -154,7 +154,7 @@ class Run:
         recording = self._transactions.recording
         try:
             if error is None:
-                self._loops.settle(self._transactions.stack[0])
+                self._loops.end_run()
             log_end(self._transactions, self._guide, self._script, self._started, error)
         except Exception as failure:
             if self._strict or not recording or self._journal is None:

@@ -8,7 +8,8 @@ record alone, its commit.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -49,11 +50,29 @@ def kind_of(value: Any) -> str:
     return f"{type(value).__name__} (dtype {dtype_name(value.dtype)}, layout {layout}, on {value.device})"
 
 
+@dataclass(slots=True, eq=False)
+class Pending:
+    """An iteration that was left early, of which nothing is in the log."""
+
+    iteration: OpenIteration
+    inside: list[OpenIteration]
+    """What was open in it, innermost first."""
+    cut: bool
+    """Whether an exception is known to have left it."""
+    seconds: float
+    prints: tuple[bytes, bytes, bytes]
+    certain: bool = False
+    """Whether a break or return is known to have left it."""
+    began: int = 0
+    """The LSN after which it is written, once that has begun; a signal may interrupt it."""
+
+
 class Transactions:
     """The open iterations of one run."""
 
     __slots__ = (
-        "_refused", "_statements", "_strict", "checkpointer", "checks", "journal", "just_left", "recording", "stack",
+        "_refused", "_statements", "_strict", "checkpointer", "checks", "journal", "pending", "recording", "stack",
+        "went_on",
     )  # fmt: skip
 
     def __init__(
@@ -71,8 +90,10 @@ class Transactions:
         self.checkpointer = checkpointer
         root = OpenIteration(None, 0, time.perf_counter(), 0.0, begun=True)
         self.stack = [root]
-        self.just_left: list[OpenIteration] = []
-        """Iterations that a break or an exception left, innermost first, until the script does something else."""
+        self.pending: list[Pending] = []
+        """Iterations that were left, perhaps by an exception, innermost first, until it is known."""
+        self.went_on: Callable[[], None] = lambda: None
+        """To be called when the script does something and there are pending iterations."""
         self._statements: dict[tuple[int, int], int] = {}
         """Id of a code object and offset of an instruction -> log statement."""
         if guide is not None:
@@ -93,8 +114,8 @@ class Transactions:
         What the log cannot keep is left out, with a warning.  Raises `LogValueError` in a strict run, and in a replay
         for a value that was not logged when the run was recorded: it is what is asked for.
         """
-        if self.just_left:
-            self.just_left.clear()
+        if self.pending:
+            self.went_on()
         iteration = self.stack[-1]
         recording, checks = self.recording, self.checks
         if not recording and checks is None:
@@ -219,6 +240,7 @@ class Transactions:
             seconds=max(0.0, time.perf_counter() - since - (self.checkpointer.own_seconds - own)),
             data=loop.data,
         )
+        loop.start = start
         loop.lsn = parent.prev = journal.append(record, parent.prev)
 
     def commit(
