@@ -42,7 +42,7 @@ def joined(values: Any, named: dict[str, Any]) -> dict[str, Any]:
         return {type(values).__name__: values, **named}
 
 
-def kind_of(value: Any) -> str:
+def type_text(value: Any) -> str:
     """What a value is, for a message: its type, and of a tensor what may be special about it."""
     if not isinstance(value, torch.Tensor):
         return type(value).__name__
@@ -186,7 +186,7 @@ class Transactions:
             ) from None
         except Exception as error:  # torch's own, of a tensor that is sparse, quantized or without data
             raise LogValueError(
-                f"cannot log {name!r}: a {kind_of(value)} does not give its values ({reason(error)})"
+                f"cannot log {name!r}: a {type_text(value)} does not give its values ({reason(error)})"
             ) from None
         return held
 

@@ -338,6 +338,7 @@ CALLS = {
     ("redo/pool.py", "Child"): "own script, or one that was written with a permit",
     # nothing of a store
     ("source/edit/instrument.py", "compile"): "compiles only",
+    ("programs/hands_free.py", "compile"): "the user's own script, as it is where it cannot be rewritten",
     ("program/loading.py", "import_module"): "florlog's own modules",
     ("state/loader_workers.py", "load"): "a DataLoader of the running program",
     ("program/extras.py", "import_module"): "optional dependencies",
