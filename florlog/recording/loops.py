@@ -109,9 +109,11 @@ class Loops:
         recording, where it shows a state that was not restored; else a warning.
         """
         parent = self._transactions.stack[-1]
-        loop, name = parent.with_loop, self._usable(name, parent)
+        loop = parent.with_loop
         if loop is None or loop.name.split("#")[0] != name:
-            return self.start(name, None, site)
+            name = self._usable(name, parent)
+            if loop is None or loop.name.split("#")[0] != name:
+                return self.start(name, None, site)
         if index != loop.count:
             self._refuse(
                 f"iterations of {name!r} are numbered 0, 1, 2, ...: got {index} where {loop.count} is due",
