@@ -117,17 +117,22 @@ class Cursor:
         self._lists: list[LiveList] | None = None
         self._watch: Watch | None = None
         self._unsettled = False
+        self._hidden = ""  # what cannot be looked at
 
     def _begin(self) -> None:
         """Before the first item or seek: what the loop's body may change is as it is when the loop begins."""
         if self._lists is None:
-            self._lists = [LiveList(held) for held in lists_in(self.iterable)]
-            if not is_indexed(self.iterable) and (watch := Watch(self.iterable)).needed:
-                self._watch = watch
+            self._lists = []
+            try:
+                self._lists = [LiveList(held) for held in lists_in(self.iterable)]
+                if not is_indexed(self.iterable) and (watch := Watch(self.iterable)).needed:
+                    self._watch = watch
+            except Exception as error:  # whatever an iterable of the user's raises when it is looked at
+                self._hidden = f"{type(self.iterable).__name__}, which raises {type(error).__name__}"
 
     def obstacle(self) -> str:
         """Why the loop could not go on from where it is, "" if it can."""
-        found = [held.obstacle() for held in self._lists or ()]
+        found = [self._hidden, *(held.obstacle() for held in self._lists or ())]
         if self._watch is not None:
             self._watch.look()
             found.append(self._watch.why)

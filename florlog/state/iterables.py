@@ -28,7 +28,7 @@ def wrapped_in(iterable: Any) -> list[Any]:
 
 def is_progress_bar(iterable: Any) -> bool:
     """Whether it is a progress bar, as tqdm's: it yields what its attribute ``iterable`` does."""
-    return hasattr(iterable, "iterable") and any(kind.__name__ == "tqdm" for kind in type(iterable).__mro__)
+    return any(kind.__name__ == "tqdm" for kind in type(iterable).__mro__) and hasattr(iterable, "iterable")
 
 
 def innermost(iterable: Any) -> Iterator[Any]:

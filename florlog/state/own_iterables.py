@@ -214,7 +214,7 @@ class Watch:
                     large = isinstance(value, _CONTAINERS) and len(value) > _MAX_ENTRIES
                     found[place] = len(value) if large else _tree(walk, value, place)
             encoded, _, tensors = _kept(found)
-        except Unencodable as error:
+        except Exception as error:  # it has no encoding, or an object of the user's fails to be looked at
             if self._direct or self._iterators:
                 self.why = f"what the items of {name_of(self._iterable)} depend on cannot be kept ({error})"
             return b""
