@@ -270,10 +270,13 @@ def _attend(journal: weakref.ref[Journal], closed: threading.Event) -> None:
         del it
 
 
-def _manifest_file(store: Store) -> tuple[int, int] | None:
-    """Device and number of a store's manifest, which is written once; None where it is not there."""
+def _manifest_file(store: Store) -> tuple[int, int, int] | None:
+    """Device, number and time of a store's manifest, which is written once; None where it is not there.
+
+    The time because a file system may give a new file the number of one that is gone.
+    """
     try:
         found = (store.path / MANIFEST).stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, found.st_mtime_ns

@@ -687,8 +687,11 @@ def test_a_disk_that_stays_full_to_the_end(store: Path, monkeypatch: pytest.Monk
 
     numbers, warned, _ = recorded(store, use=use)
     assert numbers == PLAIN
-    assert len(warned) == 1
-    assert "No space left on device" in warned[0]
+    # A slow training hears of it while it runs, and again when its end cannot be written either.
+    assert warned
+    assert all("No space left on device" in line for line in warned)
+    assert "stopped recording" in warned[-1]
+    assert len(warned) == 1 or (len(warned) == 2 and "cannot be written" in warned[0])
 
 
 @pytest.mark.parametrize("method", ["append", "commit", "put_pages", "sync", "close"])
