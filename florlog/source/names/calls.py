@@ -154,7 +154,8 @@ def is_log_call(call: ast.Call, scopes: Scopes) -> bool:
         return False
     origins = scopes.origins(call.func)
     if "log" in origins:
-        return not any(isinstance(argument, ast.Starred) for argument in call.args)
+        starred = any(isinstance(argument, ast.Starred) for argument in call.args)
+        return not call.args or (origins == {"log"} and not starred)
     if call.args:
         return False
     if not isinstance(call.func, ast.Attribute) or call.func.attr != "log":
