@@ -23,7 +23,7 @@ def test_the_view_counts_what_the_plan_executes(data: st.DataObject) -> None:
     )
     view = plan_view(plan, request, COSTS)
     walked = Walked(plan, request)
-    iterations = [atom for atom in walked.atoms if isinstance(atom[0], Loop)]
+    iterations = [atom for atom in walked.executed if isinstance(atom[0], Loop)]
     assert view["iterations_redone"] == len(iterations)
     shown = [
         (*tuple(item["from"].items())[:-1], (loop, index))
