@@ -2,7 +2,7 @@
 
 A key lies in the user's configuration directory: ``$XDG_CONFIG_HOME/florlog/key`` or ``~/.config/florlog/key``, 32
 random bytes that nobody else may read, made by the first recording.  With it the first record of each session is
-signed, and each source that is stored later.  So a run's stored source can be distinguished from a stranger's, before it is
+signed, and each source that is stored later.  So a run's stored source can be known from a stranger's, before it is
 executed (`florlog.programs.permission`).
 
 The texts themselves are signed and not the digests of their pages: those are for finding damage, and somebody who
