@@ -26,6 +26,7 @@ from florlog.errors import (
     SourceChangedError,
     StoreError,
     TrackError,
+    UntrustedRunError,
 )
 from florlog.program.loading import load as _load
 
@@ -89,6 +90,7 @@ __all__ = [
     "SourceChangedError",
     "StoreError",
     "TrackError",
+    "UntrustedRunError",
     "iteration",
     "log",
     "loop",

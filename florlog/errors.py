@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 
 class FlorlogError(Exception):
     """Base of all errors that florlog raises for wrong use."""
@@ -45,6 +47,19 @@ class NoSuchRunError(FlorlogError):
     """No recorded run fits what was asked for."""
 
 
+class UntrustedRunError(FlorlogError):
+    """Recorded code would be executed of a run that somebody else may have made."""
+
+    def __init__(self, run: str) -> None:
+        named = shlex.quote(run) if run.isprintable() else ascii(run)
+        super().__init__(
+            f"run {named} was not recorded on this machine by you, and this executes the code that lies in the store: "
+            f"read that with `florlog inspect source`, then give --trust {named} (in Python, florlog.open(..., "
+            f"trust={run!a}))"
+        )
+        self.run = run
+
+
 class DivergedError(FlorlogError):
     """Re-execution did not give what was recorded; the message names the first difference."""
 
@@ -55,6 +70,15 @@ class SourceChangedError(FlorlogError):
     def __init__(self, message: str, changes: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.changes = changes
+
+
+class OwnRunError(FlorlogError):
+    """A program opens a run itself, and florlog has opened one around it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the program opens run {name!r} itself: it is recorded as it is, without florlog record or %%florlog"
+        )
 
 
 class RanksError(FlorlogError):

@@ -386,6 +386,7 @@ def recovery(reader: Reader) -> None:
         "        run.log(square=step * step)\n",
     )
     reader.line(["python", "steps.py"])
+    reader.next("sh")  # tests/wal/test_alone.py installs both layers
     assert reader.python()["plan"].root.loops
 
 

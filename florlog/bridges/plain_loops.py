@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from florlog_wal import Unencodable
 
-from florlog.errors import FlorlogError
+from florlog.errors import FlorlogError, TrackError
 from florlog.program.process import this_process
+from florlog.program.terminal import reason, warn
 from florlog.recording.run import Run
 from florlog.source.edit.rewrite import RUNTIME
 from florlog.state.stateful import class_has_state_dict
@@ -61,6 +62,7 @@ class Runtime:
         self.opaque: list[str] = []
         self.entered = False
         self.on_first_loop: Callable[[], None] = lambda: None
+        self._failed = False  # looking through the variables
         self._wrapped: dict[int, Attributes] = {}
         self._statements: list[list[tuple[str, Any]]] = []
         self._thread = threading.get_ident()
@@ -86,7 +88,15 @@ class Runtime:
         if not self._active():
             return iterable
         frame = sys._getframe(1)
-        self._track(frame)
+        try:
+            self._track(frame)
+        except TrackError:  # of a strict run
+            raise
+        except Exception as error:  # an object of the user's may fail when it is looked at
+            self.run.withhold_images()
+            if not self._failed:
+                self._failed = True
+                warn(f"no more images are taken: looking for what changes failed: {reason(error)}")
         if not self.entered:
             self.entered = True
             self.on_first_loop()
@@ -129,7 +139,11 @@ class Runtime:
         try:
             return self.run.loggable(name, value)
         except FlorlogError:
+            pass
+        try:
             return re.sub(r"0x[0-9a-f]+", "0x", str(value))
+        except Exception:
+            return f"<{type(value).__name__}>"
 
     # -- state -------------------------------------------------------------------------------------
 
@@ -162,7 +176,7 @@ class Runtime:
         }
         if new:
             self.tracked.update(new)
-            self.run.track(**new)
+            self.run.track_all(new, {})
         if self.opaque:
             self.run.withhold_images()
 

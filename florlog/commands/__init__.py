@@ -18,6 +18,7 @@ from typing import Protocol, cast
 
 from florlog.errors import DivergedError, FlorlogError
 from florlog.program.loading import load
+from florlog.program.terminal import report
 
 
 class Command(Protocol):
@@ -82,10 +83,10 @@ def execute(options: argparse.Namespace) -> int:
     try:
         return command(options.command).run(options)
     except DivergedError as error:
-        print(f"florlog: {error}", file=sys.stderr)
+        report(str(error))
         return 1
     except (FlorlogError, WalError, FileExistsError) as error:
-        print(f"florlog: {error}", file=sys.stderr)
+        report(str(error))
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,8 @@ from florlog_wal import Store
 
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.program import units
-from florlog.program.stores import newest_run, sessions_of, tree_of
+from florlog.program.stores import is_recorded_from, newest_run, sessions_of, tree_of
+from florlog.programs.permission import Trust
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +26,22 @@ def add_script(parser: argparse.ArgumentParser, text: str = "the script") -> Non
     """SCRIPT and ``--run``."""
     parser.add_argument("script", metavar="SCRIPT", help=text)
     parser.add_argument("--run", metavar="ID", help="the run (default: the newest recorded from SCRIPT)")
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """``--trust RUN``."""
+    parser.add_argument(
+        "--trust",
+        metavar="RUN",
+        action="append",
+        default=[],
+        help="execute the code of this run, though it was not recorded on this machine by you; may be repeated",
+    )
+
+
+def trust_of(options: argparse.Namespace, *, ask: bool = True) -> Trust:
+    """Whose code may be executed; ``ask``: on a terminal the user is asked."""
+    return Trust(options.trust, ask=ask)
 
 
 def number_of(what: str) -> Callable[[str], int]:
@@ -65,7 +81,7 @@ def run_of_script(store: Store, options: argparse.Namespace) -> RunTree:
     if options.run is not None:
         sessions_of(store, options.run)
         return tree_of(store, options.run)
-    run = newest_run(store, lambda begin: os.path.realpath(begin.script) == os.path.realpath(script))
+    run = newest_run(store, lambda begin: is_recorded_from(begin, script))
     if run is None:
         raise NoSuchRunError(
             f"no run in {store.path} was recorded from {script}: choose one with --run (`florlog runs` lists them)"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from florlog.commands._arguments import trust_of
 from florlog.commands._question import question_of
 from florlog.commands._text_table import table
 from florlog.errors import FlorlogError
@@ -24,7 +25,7 @@ def replay_runs(options: argparse.Namespace) -> int:
     with open_store(store_path(options.store), "r") as store:
         named = [run for run in (options.run or "").split(",") if run]
         runs = runs_of(store, question.script) if options.all else list(dict.fromkeys(named))
-        found = replay_versions(store, runs, question)
+        found = replay_versions(store, runs, question, trust_of(options))
     answers = [_as_json(version) for version in found]
     if options.format == "json":
         print(json.dumps({"runs": answers}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from florlog.commands._arguments import add_format, add_script, run_of_script
+from florlog.commands._arguments import add_format, add_script, add_trust, run_of_script, trust_of
 from florlog.following.trust import where
 from florlog.program.stores import open_store, store_path
 from florlog.questions.bisection import First, first
@@ -28,13 +28,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="you vouch that the condition goes on holding once it holds: images are searched by halves "
         "(default: every boundary of the run before the answer is looked at)",
     )
+    add_trust(parser)
     add_format(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Search, and print what was found."""
     with open_store(store_path(options.store), "r") as store:
-        view = RunView(store, run_of_script(store, options).run)
+        view = RunView(store, run_of_script(store, options).run, trust_of(options))
         found = first(view, options.first, monotone=options.monotone)
         assumed = options.monotone and found.source == "state"
         if options.format == "json":

@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--effects",
         action="store_true",
-        help="instead: what each loop of SCRIPT may change, beside its source; no run is needed",
+        help="instead: what each loop of SCRIPT may change, next to its source; no run is needed",
     )
 
 

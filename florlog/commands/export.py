@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Literal
 
-from florlog.commands._arguments import iteration_path
+from florlog.commands._arguments import add_trust, iteration_path, trust_of
 from florlog.export.value_file import FORMATS, write_values
 from florlog.following.trust import where
 from florlog.program.stores import open_store, store_path
@@ -49,6 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     state.add_argument(
         "-o", "--output", metavar="FILE", type=Path, required=True, help="ends in .safetensors, .pt or .pth"
     )
+    add_trust(state)
     for sub in (values, board, flow):
         sub.add_argument("--run", metavar="ID", help="the run (default: the newest)")
 
@@ -81,7 +82,7 @@ def _state(view: RunView, options: argparse.Namespace) -> str:
 
     at: Literal["start", "end"] = "end" if options.end else "start"
     writer_of(options.output)  # before anything is executed
-    state = state_at(view.store, view.tree(), options.at, at)
+    state = state_at(view.store, view.tree(), options.at, at, trust_of(options))
     about = {"run": view.id, "path": dict(options.at), "at": at, "trust": state.trust, "detail": state.detail}
     tensors, left_out = write_state(state, about, options.output)
     doubt = f" ({state.detail})" if state.detail else ""

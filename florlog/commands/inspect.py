@@ -13,7 +13,7 @@ from typing import Any
 
 from florlog_wal import CorruptRecord, Store
 
-from florlog.commands._arguments import number_of
+from florlog.commands._arguments import add_trust, number_of, trust_of
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.hindsight.plan_view import plan_text, plan_view
 from florlog.inspect import record_forms
@@ -53,6 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--web", action="store_true", help="serve the browser on this machine's loopback address"
     )
+    add_trust(parser)
     parser.add_argument("--port", type=int, default=8000, help="the port for --web (default 8000)")
 
 
@@ -64,12 +65,12 @@ def run(options: argparse.Namespace) -> int:
     if options.web:
         from florlog.ui.web import serve
 
-        serve(store_path(options.store), name, options.port)
+        serve(store_path(options.store), name, options.port, trust_of(options, ask=False))
         return 0
     if view is None and _wants_browser(options):
         from florlog.ui import open_browser
 
-        return open_browser(store_path(options.store), name, selection)
+        return open_browser(store_path(options.store), name, selection, trust_of(options, ask=False))
     with open_store(store_path(options.store), "r") as store:
         chosen = name or newest_run(store, lambda begin: True)
         if chosen is None:

@@ -9,7 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from florlog.errors import FlorlogError
+from florlog.errors import FlorlogError, OwnRunError
 from florlog.program.stores import store_path
 from florlog.programs.kinds import HandsFreeScript
 
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         HandsFreeScript.record(
             script, argv, module=target if options.module else None, name=name, store=store
         )
-    except FlorlogError:
+    except OwnRunError:
         raise
     except KeyboardInterrupt as error:
         _print_traceback(error, script)

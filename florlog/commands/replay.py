@@ -7,7 +7,7 @@ import json
 import sys
 from contextlib import ExitStack
 
-from florlog.commands._arguments import number_of, run_of_script
+from florlog.commands._arguments import add_trust, number_of, run_of_script
 from florlog.commands._question import add_question, question_of
 from florlog.commands._several_runs import replay_runs
 from florlog.commands._text_table import table
@@ -37,6 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="every run recorded from SCRIPT, each from its own source, in one table (or some: --run A,B,C)",
     )
+    add_trust(parser)
     parser.add_argument(
         "--analyze", action="store_true", help="show the plan with the time that each part of it took"
     )

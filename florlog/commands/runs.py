@@ -8,7 +8,7 @@ import json
 from florlog.commands._arguments import add_format as arguments
 from florlog.commands._text_table import table
 from florlog.program.stores import open_store, store_path
-from florlog.reading.reader import RunView
+from florlog.reading.reader import summaries
 
 __all__ = ["arguments", "run"]
 
@@ -16,8 +16,7 @@ __all__ = ["arguments", "run"]
 def run(options: argparse.Namespace) -> int:
     """Print a line for each run."""
     with open_store(store_path(options.store), "r") as store:
-        order = dict.fromkeys(s.begin.run for s in store.sessions() if s.begin.kind != "replay")
-        rows = [RunView(store, name).summary() for name in order]
+        rows = list(summaries(store))
     if options.format == "json":
         print(json.dumps(rows))
     elif rows:

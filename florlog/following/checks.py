@@ -111,6 +111,10 @@ class Checks:
         recorded, lines = self._lines[file]
         return (recorded, lines[line]) if line in lines else None
 
+    def was_there(self, file: str, line: int) -> bool:
+        """Whether a statement was in the program when it was recorded."""
+        return self._resuming or self._then(file, line) is not None
+
     def log(self, iteration: OpenIteration, site: tuple[str, int, str], name: str, value: Any) -> None:
         """A value was logged (``site``: file, line, qualified name): compare it, or keep it as found."""
         if iteration.abandoned:

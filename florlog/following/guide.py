@@ -124,7 +124,9 @@ class Guide:
                 )
             return
         loop.recorded = recorded
-        check(loop.name, loop.cursor.iterable if loop.cursor else None, recorded.length, recorded.data)
+        check(
+            loop.name, loop.cursor.iterable if loop.cursor else None, _fixed_length(recorded), recorded.data
+        )
         if not self.navigating:
             return
         planned = parent.plan.loops if parent.plan else []
@@ -324,6 +326,13 @@ class Guide:
         """The run is over."""
         self.checks.end()
         self._next_span(time.perf_counter())
+
+
+def _fixed_length(recorded: Loop) -> int:
+    """The number of items that a loop had when it began; -1 if that is unknown, or its list changed while it ran."""
+    whole = recorded.ended and not recorded.left
+    changed = recorded.count > recorded.length or (whole and recorded.count != recorded.length)
+    return -1 if changed else recorded.length
 
 
 def last_restore(plan: NodePlan) -> tuple[Loop, int] | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from pathlib import Path as FilePath
 from types import CodeType
 from typing import Any, TypeAlias
 
 from florlog_recovery import Loop, LoopPlan, Node, NodePlan
 from florlog_wal import Commit, Path
 
+from florlog.errors import ImageError
 from florlog.state.cursors import Cursor
 
 Site: TypeAlias = tuple[CodeType, int]
@@ -32,8 +34,10 @@ class OpenLoop:
     length: int
     data: dict[str, Any]
     cursor: Cursor | None
+    handled: int = 0  # id of the exception that was being handled when it began
     entry: Any = None  # RNG states when it began, if starting in its middle needs them
     lsn: int = 0
+    start: int = 0  # the index at which this session began to log it
     count: int = 0  # the next iteration's index
     plan: LoopPlan | None = None
     recorded: Loop | None = None
@@ -80,6 +84,13 @@ class OpenIteration:
     def path(self) -> Path:
         """Its address."""
         return () if self.loop is None else self.loop.path(self.index)
+
+
+def check_can_go_on(loop: OpenLoop) -> None:
+    """Raise `ImageError`, by the loop's name and line, where its data could not go on from here."""
+    if loop.cursor is not None and loop.count and (why := loop.cursor.obstacle()):
+        code, line = loop.site
+        raise ImageError(f"loop {loop.name.split('#')[0]!r} ({FilePath(code.co_filename).name}:{line}): {why}")
 
 
 def places_of(loop: OpenLoop) -> dict[CodeType, int | None]:

@@ -11,6 +11,7 @@ from florlog_recovery import Node as TreeNode
 from florlog_wal import Path as IterationPath
 
 from florlog.following.trust import where
+from florlog.program.terminal import harmless
 
 if TYPE_CHECKING:
     from florlog.following.guide import PassedPieces
@@ -257,7 +258,7 @@ def plan_text(view: PlanView) -> str:
         last = number == min(len(tree), 10) - 1
         lines.append(f"  {'└─' if last else '├─'} {block[0]}")
         lines += [f"  {'  ' if last else '│ '}    {line}" for line in block[1:]]
-    return "\n".join(lines)
+    return harmless("\n".join(lines))
 
 
 def _segment_lines(segment: PlanSegment) -> list[str]:

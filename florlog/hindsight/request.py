@@ -93,7 +93,7 @@ class PresentProgram:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedAtoms:
     """Which iterations are asked for, and what of them has to be executed."""
 
     chosen: Chosen  # asked for, whether their values are known by now or not
@@ -158,7 +158,7 @@ class Request:
     tree: RunTree
     program: PresentProgram
     added: tuple[AddedLog, ...]
-    wanted: Wanted
+    wanted: WantedAtoms
     skippable: Skippable
     unusable: frozenset[Boundary]  # images that lack something which is now needed
     earlier: Earlier

@@ -27,7 +27,7 @@ from florlog.hindsight.request import (
     Remarks,
     Request,
     Skippable,
-    Wanted,
+    WantedAtoms,
 )
 from florlog.hindsight.select import Chosen, Mask
 from florlog.source.reach.regions import Exit
@@ -80,7 +80,7 @@ def from_data(data: Data, tree: RunTree) -> Request:
         tree,
         _program(data["program"]),
         tuple(AddedLog(*fields) for fields in data["added"]),
-        Wanted(
+        WantedAtoms(
             _chosen(data["chosen"], tree),
             _atoms(data["atoms"], tree),
             {group: Exit(*fields) for group, fields in _ungrouped(data["exits"], tree)},

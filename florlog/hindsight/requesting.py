@@ -30,6 +30,7 @@ from florlog.hindsight.request import (
 from florlog.hindsight.select import IterationSelection
 from florlog.hindsight.usable_images import unusable_images
 from florlog.hindsight.wanted_atoms import answered, chosen_iterations, wanted
+from florlog.program.environment import is_hands_free
 from florlog.program.measured_costs import costs_of
 from florlog.source.diff.observation import changing
 from florlog.source.edit.loop_choice import choose
@@ -58,7 +59,8 @@ def request_of(
     """
     if tree.begin.world_size > 1:
         raise RanksError(tree.begin.world_size)
-    files = compared(store, tree, script)
+    shown = shown or {}
+    files = compared(store, tree, script, {recorded: present for present, recorded in shown.items()})
     added = tuple(
         AddedLog(file.present, call.line, call.qualname, call.names)
         for file in files
@@ -70,8 +72,8 @@ def request_of(
             f"no log statement was added to {Path(script).name} since {tree.run} was recorded: "
             "add one, such as run.log(norm=...), where the value exists"
         )
-    hands_free = bool(tree.begin.environment.get("hands_free"))
-    program = _present_program(files, script, shown or {}, hands_free=hands_free)
+    hands_free = is_hands_free(tree.begin.environment)
+    program = _present_program(files, script, shown, hands_free=hands_free)
     analysis = _analysis(files, program)
     changed = ChangedCode(tree, files, script, analysis, hands_free=hands_free)
     changes = tuple(changed.described())

@@ -10,7 +10,7 @@ from florlog_recovery import Atoms, Loop, Node, RunTree
 from florlog.following.trust import FoundValue
 from florlog.hindsight.added_code import AddedCode
 from florlog.hindsight.known_answers import Known
-from florlog.hindsight.request import AtomGroup, Wanted
+from florlog.hindsight.request import AtomGroup, WantedAtoms
 from florlog.hindsight.select import Chosen, IterationSelection, Mask, outermost
 from florlog.source.reach.regions import Exit, Location
 
@@ -30,7 +30,7 @@ def chosen_iterations(
     return Chosen(*outermost(tree, nodes, leaves, first, last))
 
 
-def wanted(tree: RunTree, code: AddedCode, chosen: Chosen, known: KnownAt) -> Wanted:
+def wanted(tree: RunTree, code: AddedCode, chosen: Chosen, known: KnownAt) -> WantedAtoms:
     """What has to be executed for iterations that are asked for: what is not known of them."""
     atoms = Atoms()
     exits: dict[AtomGroup, Exit] = {}
@@ -54,7 +54,7 @@ def wanted(tree: RunTree, code: AddedCode, chosen: Chosen, known: KnownAt) -> Wa
         if left is not None:
             exits[loop] = left
         reasons[loop] = _names(code, sites)
-    return Wanted(chosen, atoms, exits, reasons, frozenset(code.unsteady(tree)))
+    return WantedAtoms(chosen, atoms, exits, reasons, frozenset(code.unsteady(tree)))
 
 
 def answered(tree: RunTree, chosen: Chosen, known: KnownAt) -> Iterator[FoundValue]:

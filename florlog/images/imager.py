@@ -23,6 +23,7 @@ import torch
 from florlog_wal import (
     PAGE_SIZE,
     CheckpointEnd,
+    CorruptValue,
     LogStopped,
     PageEntry,
     PageTable,
@@ -101,7 +102,15 @@ class SavedState:
         return unflatten(skeleton, self._tensor)
 
     def _bytes(self, entry: PageEntry) -> bytearray:
-        return bytearray().join(self._store.get_page(digest) for digest in entry.pages)
+        """The bytes of an entry, which are as many as it says; raises `CorruptValue` where its pages have others."""
+        found = bytearray()
+        for digest in entry.pages:
+            found += self._store.get_page(digest)
+            if len(found) > entry.size:
+                break
+        if len(found) != entry.size:
+            raise CorruptValue(f"an entry of {entry.size} bytes whose pages have others")
+        return found
 
     def _tensor(self, key: str) -> torch.Tensor:
         entry = self.table[f"{key}:"]

@@ -52,7 +52,7 @@ _MAX_UNSETTLED_STEPS = 256  # what is older weighs nothing
 
 
 @dataclass(slots=True)
-class _Steps:
+class _StepTimes:
     """Undisturbed steps of one loop: recent mean and variance of their seconds."""
 
     count: int = 0
@@ -83,7 +83,7 @@ class _Slowdown:
     extra: float = 0.0  # seconds that the steps took longer
     variance: float = 0.0
 
-    def add(self, seconds: float, busy: float, clear: _Steps) -> None:
+    def add(self, seconds: float, busy: float, clear: _StepTimes) -> None:
         self.count = self.count * _FADE_PER_STEP + 1
         self.busy = self.busy * _FADE_PER_STEP + busy
         self.extra = self.extra * _FADE_PER_STEP + seconds - clear.mean
@@ -121,7 +121,7 @@ class Policy:
         self._stall = 0.0  # expected seconds of the next image
         self._persist = 0.0
         self._restored = 0.0
-        self._steps: dict[str, _Steps] = {}
+        self._steps: dict[str, _StepTimes] = {}
         self._slowdown = _Slowdown()
         self._reported_interval = 0.0  # seconds
         self._missed = False
@@ -135,7 +135,7 @@ class Policy:
 
     def undisturbed(self, loop: str) -> Callable[[float], None]:
         """A function that takes the seconds of an innermost iteration of ``loop`` without a persist."""
-        return self._steps.setdefault(loop, _Steps()).recent.append
+        return self._steps.setdefault(loop, _StepTimes()).recent.append
 
     def step(self, loop: str, seconds: float, busy: float) -> None:
         """An innermost iteration took ``seconds``, during which a persist ran for ``busy`` CPU seconds."""

@@ -1,25 +1,25 @@
 """Hindsight without the script: an expression put into a scratch copy of the recorded source, and replayed.
 
-The copy has every recorded file in its place relative to the script, so that imports find each other; the
-replay runs in a process of its own, in the directory in which the run was recorded.  Other files that the script reads
-relative to its own, by ``__file__``, are not in the copy.
+The copy is a `SourceMirror`: imports, and what the script looks for relative to ``__file__``, are found.  The replay
+runs in a process of its own, in the directory in which the run was recorded.
 """
 
 from __future__ import annotations
 
 import ast
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from florlog_recovery import RunTree
+from florlog_wal import Store
 
 from florlog.errors import FlorlogError
 from florlog.inspect.selection import At
 from florlog.inspect.source_view import Recorded
+from florlog.programs.permission import Trust, permit
+from florlog.programs.source_mirror import SourceMirror
 from florlog.questions.answer_json import answer_json
 from florlog.redo.replaying import Question, replay_elsewhere
 
@@ -116,34 +116,30 @@ def condition(text: str, tree: RunTree) -> str | None:
     return " and ".join(parts)
 
 
-def write_scratch(sources: Sequence[Recorded], folder: Path, changed: Recorded, text: str) -> Path:
-    """Write the recorded files below ``folder``, one of them changed; the path of the script's copy."""
-    root = os.path.commonpath([str(Path(source.path).parent) for source in sources])
-    script: Path | None = None
-    for source in sources:
-        copy = folder / os.path.relpath(source.path, root)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(text if source is changed else source.text, encoding="utf-8")
-        script = copy if source.module == "__main__" else script
-    if script is None:
-        raise FlorlogError("the run's script was not recorded: it was not run as a file")
-    return script
-
-
 def replay(
-    store: Path,
+    store: Store,
     tree: RunTree,
     sources: Sequence[Recorded],
     changed: Recorded,
     place: InsertionPoint,
     typed: str,
     where: str,
+    trust: Trust,
 ) -> dict[str, Any]:
-    """Ask a run what was typed; the JSON of ``florlog replay``.  Raises `FlorlogError` with its message."""
-    text = inserted(changed.text, place, typed)
-    with tempfile.TemporaryDirectory(prefix="florlog-") as folder:
-        script = write_scratch(sources, Path(folder), changed, text)
-        question = Question(str(store), tree.run, str(script), where=condition(where, tree))
+    """Ask a run what was typed; the JSON of ``florlog replay``.
+
+    Raises `FlorlogError` with its message, `UntrustedRunError` where the run's code may not be executed.
+    """
+    texts = {source.path: source.text for source in sources}
+    texts[changed.path] = inserted(changed.text, place, typed)
+    script = next((source.path for source in sources if source.module == "__main__"), None)
+    if script is None:
+        raise FlorlogError("the run's script was not recorded: it was not run as a file")
+    with SourceMirror(permit(store, tree, trust), script, texts) as mirror:
+        shown = {mirror.path(recorded): recorded for recorded in texts}
+        question = Question(
+            str(store.path), tree.run, mirror.script, where=condition(where, tree), shown=shown
+        )
         cwd = tree.begin.cwd if Path(tree.begin.cwd).is_dir() else None
         # What the replay says meanwhile has no place on a screen.
         return answer_json(replay_elsewhere(question, cwd=cwd, heard=lambda text: None))

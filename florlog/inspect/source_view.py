@@ -48,10 +48,16 @@ def mark(statements: list[Statement]) -> str:
 
 def sources_text(sources: list[Recorded]) -> Iterator[str]:
     """The files, each line with its number; a line with statements is marked."""
-    shared = os.path.commonpath([os.path.dirname(s.path) for s in sources]) if sources else ""  # noqa: PTH120
+    shared = _shared_directory([source.path for source in sources])
     for source in sources:
-        yield f"== {printable(os.path.relpath(source.path, shared))}"
+        yield f"== {printable(source.path.removeprefix(shared))}"
         for number, line in enumerate(source.lines, 1):
             held = source.statements.get(number)
             sign = ">" if held else " "
             yield f"{sign}{number:>5}  {line}" + (f"    <- {mark(held)}" if held else "")
+
+
+def _shared_directory(paths: list[str]) -> str:
+    """What the paths of recorded files have in common, as text: they are no paths of this machine."""
+    directories = [path.rpartition("/")[0] + "/" for path in paths]
+    return os.path.commonprefix(directories).rpartition("/")[0] + "/"  # noqa: RUF071 - cut at a name

@@ -35,11 +35,12 @@ from florlog.hindsight.compared_files import read_in
 from florlog.hindsight.plan_view import PlanView, plan_text, view_of
 from florlog.program import units
 from florlog.program.cell_history import ASKING, History, Understood, understood
-from florlog.program.environment import CELLS
+from florlog.program.environment import CELLS, is_hands_free
 from florlog.program.recorded_sources import recorded_sources
 from florlog.program.stores import newest_run, open_store, sessions_of, store_path, tree_of
 from florlog.program.terminal import report
 from florlog.programs.notebook_cells import record_cell, refuse_unrepeatable
+from florlog.programs.permission import Trust, permit
 from florlog.questions.answer_json import answer_json
 from florlog.questions.versions import replay_versions, report_versions
 from florlog.redo.replaying import Question, planned, replay_elsewhere
@@ -123,11 +124,14 @@ class Magic:
             refuse_unrepeatable(tree.begin)
             facts = tree.begin.environment[CELLS]
             recorded = next(s.text for s in recorded_sources(store, tree) if s.module == "__main__")
+            trust = Trust(options.trust)
+            if command == "replay" and len(runs) <= 1:
+                permit(store, tree, trust)  # the recorded cells before this one are executed
         report(f"asking run {', '.join(runs) or tree.run}")
-        hands_free = bool(tree.begin.environment.get("hands_free"))
+        hands_free = is_hands_free(tree.begin.environment)
         text = with_recorded(self._revised(recorded, facts["ids"], hands_free=hands_free), found.text)
         with tempfile.TemporaryDirectory(prefix="florlog-cells-") as directory:
-            script = Path(directory).resolve() / Path(tree.begin.script).name
+            script = Path(directory).resolve() / "cells.py"
             script.write_text(text, encoding="utf-8")
             question = Question(
                 str(path), tree.run, str(script), options.where, options.first, options.last, options.force,
@@ -138,7 +142,7 @@ class Magic:
                     raise FlorlogError("explain shows the plan of one run: name one")
                 self._explain(question, tree)
             elif len(runs) > 1:
-                self._replay_each(question, runs)
+                self._replay_each(question, runs, trust)
             else:
                 self._replay(question)
 
@@ -201,11 +205,11 @@ class Magic:
         for difference in replayed.answer.differences[:1]:
             report(f"the replay differs from the recording: {difference}")
 
-    def _replay_each(self, question: Question, runs: Sequence[str]) -> None:
+    def _replay_each(self, question: Question, runs: Sequence[str], trust: Trust) -> None:
         """Replay several runs, each from its own cells with the added statements placed into them."""
         with open_store(Path(question.store), "r") as store:
             found = replay_versions(
-                store, runs, question, cwd=self.shell.starting_dir, heard=sys.stderr.write
+                store, runs, question, trust, cwd=self.shell.starting_dir, heard=sys.stderr.write
             )
         report_versions(found)
         answers = [answer_json(version.replayed) for version in found if version.replayed is not None]
@@ -304,4 +308,5 @@ def _asking(command: str) -> argparse.ArgumentParser:
         if number != "workers" or command == "replay":
             parser.add_argument(f"--{number}", type=functools.partial(_count, what))
     parser.add_argument("--force", action="store_true")
+    parser.add_argument("--trust", action="append", default=[])
     return parser

@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 
 CELLS = "notebook"
 """The key under which a notebook's run keeps the facts of its cells."""
+HANDS_FREE = "hands_free"
+"""The key under which a run of a script that does not open it itself says so."""
 VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_CBWR", "MKL_DYNAMIC", "KMP_BLOCKTIME",
     "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES",
@@ -99,6 +102,11 @@ def environment() -> dict[str, Any]:
         **({} if hands_free is None else hands_free.facts),
         **({CELLS: dict(notebook.facts)} if notebook.file else {}),
     }
+
+
+def is_hands_free(facts: Mapping[str, Any]) -> bool:
+    """Whether a run with these facts of its environment was recorded hands-free."""
+    return bool(facts.get(HANDS_FREE))
 
 
 def rank() -> tuple[int, int]:

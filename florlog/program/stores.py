@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,11 +42,39 @@ def sessions_of(store: Store, run: str) -> list[SessionInfo]:
 
 def tree_of(store: Store, run: str) -> RunTree:
     """The tree of a run."""
-    sessions = sessions_of(store, run)
+    return _tree(store, sessions_of(store, run), _written_run(store, store.sessions()))
+
+
+def all_trees(store: Store) -> Iterator[tuple[list[SessionInfo], RunTree]]:
+    """Each run's sessions and tree, oldest run first; the sessions are listed once."""
+    listed = store.sessions()
+    written = _written_run(store, listed)
+    by_run: dict[str, list[SessionInfo]] = {}
+    for session in listed:
+        by_run.setdefault(session.begin.run, []).append(session)
+    for sessions in by_run.values():
+        if any(session.begin.kind != "replay" for session in sessions):
+            yield sessions, _tree(store, sessions, written)
+
+
+def _written_run(store: Store, listed: list[SessionInfo]) -> str | None:
+    """The run that another process is recording now."""
     holder = store.writer()
-    newest = [session for session in store.sessions() if session.begin.kind != "replay"]
-    running = holder is not None and newest[-1].begin.run == run and holder.pid != os.getpid()
-    return analyse(store, sessions, running=running)
+    recorded = [session for session in listed if session.begin.kind != "replay"]
+    live = holder is not None and holder.pid != os.getpid() and bool(recorded)
+    return recorded[-1].begin.run if live else None
+
+
+def _tree(store: Store, sessions: list[SessionInfo], written: str | None) -> RunTree:
+    return analyse(store, sessions, running=sessions[0].begin.run == written)
+
+
+def is_recorded_from(begin: RunBegin, script: str | os.PathLike[str]) -> bool:
+    """Whether a run's script is this file, whatever links lead to it."""
+    try:
+        return os.path.realpath(begin.script) == os.path.realpath(script)
+    except ValueError:  # no file can have such a name
+        return False
 
 
 def newest_run(store: Store, fits: Callable[[RunBegin], bool]) -> str | None:

@@ -6,6 +6,8 @@ bytes, one that is written counts kB as 1000.
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 import re
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -49,6 +51,8 @@ def size_text(nbytes: float) -> str:
 
 def duration_text(seconds: float) -> str:
     """Seconds for a person: ``12.3 ms``, ``4.20 s``, ``1 h 12 min``."""
+    if not math.isfinite(seconds):
+        return f"{seconds} s"
     if seconds < 1e-3:
         return f"{seconds * 1e6:.0f} us"
     if seconds < 1:
@@ -57,3 +61,11 @@ def duration_text(seconds: float) -> str:
         return f"{seconds:.2f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def moment(unix_seconds: float, zone: dt.tzinfo | None = None) -> dt.datetime | None:
+    """A moment in a time zone, default the local one; None for a number that no calendar has."""
+    try:
+        return dt.datetime.fromtimestamp(unix_seconds, zone)
+    except (OverflowError, ValueError, OSError):
+        return None

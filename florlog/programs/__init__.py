@@ -11,4 +11,5 @@ with its files in a sandbox where it is a replay.  It does not know what is aske
     guided_run          a replay along a guide; sandbox: its files; isolation: its random numbers
     finders             local modules, instrumented
     source_mirror       a directory with the recorded source
+    permission          whether recorded code may be executed
 """

@@ -6,23 +6,23 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import CodeType
 
 from florlog_wal import RunBegin
 
 from florlog.bridges.plain_loops import Runtime
+from florlog.program.environment import HANDS_FREE
 from florlog.program.process import HandsFree, this_process
+from florlog.program.terminal import reason, warn
 from florlog.programs.announcement import Announcement
 from florlog.programs.finders import LocalModuleFinder
 from florlog.programs.program_files import program_files
 from florlog.programs.scripts import run_as_main
 from florlog.recording.session import run as open_run
 from florlog.source.edit.instrument import Instrumenter
-from florlog.source.edit.loop_choice import choose
+from florlog.source.edit.loop_choice import Choice, choose
 from florlog.source.edit.rewrite import Rewrite, reading
 from florlog.source.names.syntax import read_as
-
-KEY = "hands_free"
-"""The key under which the environment of a hands-free run says that it is one."""
 
 
 def record_script(
@@ -32,21 +32,58 @@ def record_script(
 
     ``script`` is an absolute path; ``module`` is its name where it runs as ``python -m`` does.
     """
-    root = Path.cwd() if module else Path(script).parent
-    files = program_files(script, root)
-    texts = {file: Path(file).read_text(encoding="utf-8") for file in files}
-    choice = choose(texts)
-    program = HandsFree({KEY: True, "module": module or ""}, files)
-    instrumenter = Instrumenter()
+    understood = _understood(script, module)
+    if understood is None:
+        run_as_main(script, argv, module=module)
+        return
+    files, texts, choice, rewrite = understood
+    program = HandsFree({HANDS_FREE: True, "module": module or ""}, files)
+    instrumenter = _Rewriter()
     with (
         this_process.recording_hands_free(program),
         LocalModuleFinder(files, instrumenter),
-        read_as(reading(choice.loops)),
+        read_as(rewrite),
     ):
         around = open_around(
             name, store=store, announce=Announcement(choice, store, texts) if announce else None
         )
         run_as_main(script, argv, instrumenter=instrumenter, around=around, module=module)
+
+
+def _understood(
+    script: str, module: str | None
+) -> tuple[dict[str, str], dict[str, str], Choice, Rewrite] | None:
+    """A program's files with their modules and with their texts, its loops, and how it is rewritten.
+
+    None, and a warning, where it cannot be read, as where it may import a file that is no Python.  Raises where a
+    resume was commanded.
+    """
+    try:
+        files = program_files(script, Path.cwd() if module else Path(script).parent)
+        texts = {file: Path(file).read_text(encoding="utf-8") for file in files}
+        choice = choose(texts)
+        return files, texts, choice, reading(choice.loops)
+    except Exception as error:
+        if this_process.role is not None:
+            raise
+        warn(f"{script} is run without being recorded: {reason(error)}")
+        return None
+
+
+class _Rewriter(Instrumenter):
+    """Compiles the files of a program that is recorded; one that cannot be rewritten runs as it is."""
+
+    def code(self, source: str, filename: str) -> CodeType:
+        """The code of a module's text.  Raises what Python raises for it."""
+        try:
+            return Instrumenter.code(self, source, filename)
+        except Exception as error:
+            if this_process.role is not None:
+                raise
+            why = reason(error)
+        made: CodeType = compile(source, filename, "exec", dont_inherit=True)
+        warn(f"{filename} is run as it is, its loops and values are not recorded: {why}")
+        return made
 
 
 def replay_script(
@@ -83,8 +120,8 @@ def open_around(
         with open_run(name, store=store, overhead=overhead, resume=resume) as run:
             runtime = Runtime(run)
             runtime.install()
-            if announce is not None:
-                runtime.on_first_loop = lambda: announce(runtime)
+            said = announce if announce is not None else _nothing
+            runtime.on_first_loop = lambda: _announced(said, runtime)
             try:
                 yield
             except SystemExit as error:
@@ -93,9 +130,20 @@ def open_around(
                 leaving = error
             finally:
                 runtime.uninstall()
-                if announce is not None and not runtime.entered:
-                    announce(runtime)
+                if not runtime.entered:
+                    _announced(said, runtime)
         if leaving is not None:
             raise leaving
 
     return opened
+
+
+def _nothing(runtime: Runtime) -> None:
+    """Announce nothing."""
+
+
+def _announced(announce: Callable[[Runtime], None], runtime: Runtime) -> None:
+    try:
+        announce(runtime)
+    except Exception as error:
+        warn(f"what was found in the program cannot be listed: {reason(error)}")

@@ -18,8 +18,8 @@ from pathlib import Path
 from florlog_wal import RunBegin
 
 from florlog.errors import FlorlogError
-from florlog.program.environment import CELLS
-from florlog.programs.hands_free import KEY, record_script, replay_script
+from florlog.program.environment import CELLS, is_hands_free
+from florlog.programs.hands_free import record_script, replay_script
 from florlog.programs.notebook_cells import replay_cells
 from florlog.programs.scripts import run_as_main
 from florlog.source.edit.instrument import Instrumenter
@@ -31,17 +31,12 @@ def kind_of(begin: RunBegin) -> RecordedKind:
     """The kind of a run's program, which can be executed again."""
     if CELLS in begin.environment:
         return NotebookCells(begin)
-    return HandsFreeScript(begin) if is_hands_free(begin) else OwnRunScript(begin)
-
-
-def is_hands_free(begin: RunBegin) -> bool:
-    """Whether florlog opened the run around the program, which was rewritten for that."""
-    return bool(begin.environment.get(KEY))
+    return HandsFreeScript(begin) if is_hands_free(begin.environment) else OwnRunScript(begin)
 
 
 def recorded_rewrite(begin: RunBegin, texts: Mapping[str, str]) -> Rewrite | None:
     """How a run's program was rewritten, None if it was not; ``texts``: its files when the run began, by path."""
-    return reading(choose(texts).loops) if is_hands_free(begin) else None
+    return reading(choose(texts).loops) if is_hands_free(begin.environment) else None
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from florlog_wal import RunBegin
 
 from florlog.errors import FlorlogError
 from florlog.program.cells import NotebookProgram
-from florlog.program.environment import CELLS, is_local, is_own
+from florlog.program.environment import CELLS, HANDS_FREE, is_local, is_own
 from florlog.program.process import HandsFree, this_process
 from florlog.programs.announcement import Announcement
 from florlog.programs.finders import LocalModuleFinder
-from florlog.programs.hands_free import KEY, open_around
+from florlog.programs.hands_free import open_around
 from florlog.programs.live_functions import functions_replaced
 from florlog.programs.program_files import program_files
 from florlog.recording.roles import Replay
@@ -59,7 +59,7 @@ def record_cell(
         for file in files
     }
     choice = choose(texts)
-    hands_free = HandsFree({KEY: True, "module": ""}, files)
+    hands_free = HandsFree({HANDS_FREE: True, "module": ""}, files)
     plain = [
         code
         for file, text in texts.items()

@@ -19,15 +19,20 @@ from florlog.program.recorded_sources import recorded_sources
 from florlog.programs.finders import RecordedFinder
 from florlog.programs.guided_run import guided_run
 from florlog.programs.kinds import kind_of, recorded_rewrite
+from florlog.programs.permission import Permit
 from florlog.source.edit.instrument import Instrumenter
 from florlog.source.names.syntax import read_as
 from florlog.source.reach.regions import Location, ProgramAnalysis
 
 
 class RecordedProgram:
-    """The script and the local modules of a run.  Raises `FlorlogError` when the run has no recorded script."""
+    """The script and the local modules of a run, which may be executed.
 
-    def __init__(self, store: Store, tree: RunTree) -> None:
+    Raises `FlorlogError` when the run has no recorded script.
+    """
+
+    def __init__(self, permit: Permit, store: Store, tree: RunTree) -> None:
+        assert permit.run == tree.run
         self._begin = tree.begin
         sources = recorded_sources(store, tree)
         self._texts = {source.path: source.text for source in sources}

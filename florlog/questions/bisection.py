@@ -23,6 +23,7 @@ from florlog.errors import FlorlogError
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED
 from florlog.hindsight.request import Boundary
 from florlog.images.imager import SavedState
+from florlog.programs.permission import Trust
 from florlog.questions.elements import StateElements
 from florlog.reading.columns import RECORDED
 from florlog.reading.reader import RunView
@@ -49,8 +50,8 @@ class First:
 def first(view: RunView, text: str, *, monotone: bool) -> First:
     """The first place at which the condition ``text`` holds.
 
-    Raises `FlorlogError` for a condition that cannot be used, and `DivergedError` where redo does not give what was
-    recorded.
+    Raises `FlorlogError` for a condition that cannot be used, `UntrustedRunError` where the run's script would have to
+    be executed and may not be, and `DivergedError` where redo does not give what was recorded.
     """
     tree = view.tree()
     loops = {loop.name.split("#")[0] for loop in tree.loops()} | {loop.name for loop in tree.loops()}
@@ -66,7 +67,7 @@ def first(view: RunView, text: str, *, monotone: bool) -> First:
             raise FlorlogError(
                 f"a condition is about the state or about values, and {text!r} has both: leave out {', '.join(mixed)}"
             )
-        return _in_states(view.store, tree, condition, monotone=monotone)
+        return _in_states(view.store, tree, condition, view.trust, monotone=monotone)
     except WhereError as error:
         raise FlorlogError(str(error)) from None
 
@@ -142,7 +143,7 @@ def values_at(condition: Condition, place: Boundary, tree: Callable[[str], Any])
     return {**dict(loop.path(max(index - 1, 0))), **held}
 
 
-def _in_states(store: Store, tree: RunTree, condition: Condition, *, monotone: bool) -> First:
+def _in_states(store: Store, tree: RunTree, condition: Condition, trusted: Trust, *, monotone: bool) -> First:
     order = boundaries(tree)
     images = [place for place, (loop, index) in enumerate(order) if index in loop.images]
     looked: dict[int, dict[str, Any] | None] = {}  # at images: the terms where it holds, else None
@@ -167,7 +168,7 @@ def _in_states(store: Store, tree: RunTree, condition: Condition, *, monotone: b
     stop = images[low] if low < len(images) else len(order)
     redone = 0
     if any(index not in loop.images for loop, index in order[start:stop]):
-        search = order_of(store, tree, condition=condition.text, start=start, stop=stop)
+        search = order_of(store, tree, trusted, condition=condition.text, start=start, stop=stop)
         for message in answers(tree, "florlog.questions.search_worker", search):
             match message:
                 case [

@@ -12,7 +12,6 @@ lacks.  What else was added comes along only where a placed statement reads what
 from __future__ import annotations
 
 import ast
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -23,11 +22,12 @@ from florlog_recovery import RunTree
 from florlog_wal import Store
 
 from florlog.errors import FlorlogError, NoSuchRunError
-from florlog.hindsight.compared_files import Compared, compared, present_path
+from florlog.hindsight.compared_files import Compared, compared, present_paths
 from florlog.hindsight.plan_view import PlanView, plan_text
 from florlog.program.recorded_sources import recorded_sources
-from florlog.program.stores import tree_of
+from florlog.program.stores import is_recorded_from, tree_of
 from florlog.program.terminal import report
+from florlog.programs.permission import Permit, Trust, permit
 from florlog.programs.source_mirror import SourceMirror
 from florlog.redo.answer import Progress
 from florlog.redo.progress import progress_line
@@ -50,7 +50,7 @@ def runs_of(store: Store, script: str) -> list[str]:
     found = [
         s.begin.run
         for s in store.sessions()
-        if s.begin.kind != "replay" and os.path.realpath(s.begin.script) == os.path.realpath(script)
+        if s.begin.kind != "replay" and is_recorded_from(s.begin, script)
     ]
     return list(dict.fromkeys(found))
 
@@ -59,11 +59,12 @@ def replay_versions(
     store: Store,
     runs: Sequence[str],
     question: Question,
+    trust: Trust,
     *,
     cwd: str | None = None,
     heard: Callable[[str], object] | None = None,
 ) -> list[Version]:
-    """Answer a script's question for each of some runs.
+    """Answer a script's question for each of some runs whose code may be executed.
 
     The run and the script of ``question`` are replaced by each run and its own source; ``cwd`` and ``heard`` are as in
     `replay_elsewhere`.  Raises `NoSuchRunError` where there is no such run, and `FlorlogError` where the script asks
@@ -84,7 +85,7 @@ def replay_versions(
         if not texts:
             return Version(run, refused=NOTHING_NEW)
         try:
-            return Version(run, _replayed(tree, texts, question, cwd, heard))
+            return Version(run, _replayed(permit(store, tree, trust), tree, texts, question, cwd, heard))
         except FlorlogError as reason:
             return Version(run, refused=str(reason))
 
@@ -143,10 +144,8 @@ def _placed(store: Store, tree: RunTree, script: str, asked: dict[str, _File]) -
         asked = _asked_of(compared(store, tree, script))
         if not asked:
             return {}
-    present = {
-        script if s.module == "__main__" else present_path(s.path, tree.begin.script, script): s
-        for s in sources
-    }
+    places = present_paths(store, tree, sources, script)
+    present = {places[source.path]: source for source in sources}
     texts = {source.path: source.text for source in sources}
     for file, what in asked.items():
         if file not in present:
@@ -159,13 +158,14 @@ def _placed(store: Store, tree: RunTree, script: str, asked: dict[str, _File]) -
 
 
 def _replayed(
+    allowed: Permit,
     tree: RunTree,
     texts: dict[str, str],
     question: Question,
     cwd: str | None,
     heard: Callable[[str], object] | None,
 ) -> Replayed:
-    with SourceMirror(tree.begin.script, texts) as mirror, ExitStack() as line:
+    with SourceMirror(allowed, tree.begin.script, texts) as mirror, ExitStack() as line:
 
         def announce(view: PlanView) -> Progress | None:
             print(plan_text(view), file=sys.stderr)

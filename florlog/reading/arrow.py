@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from florlog.program.extras import need
@@ -59,7 +60,7 @@ def _text(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def sql(log: Log, query: str) -> pd.DataFrame:
+def sql(log: Log, summaries: Iterable[dict[str, Any]], query: str) -> pd.DataFrame:
     """The answer to a query over the tables ``runs``, ``params`` and ``iterations`` of a store."""
     duckdb, pa = need("duckdb", "frame"), need("pyarrow", "frame")
     views = log.runs
@@ -70,11 +71,11 @@ def sql(log: Log, query: str) -> pd.DataFrame:
         for key, value in view.params.items()
     ]
     with duckdb.connect() as connection:
-        summaries = [
-            {key: _text(value) if isinstance(value, str) else value for key, value in view.summary().items()}
-            for view in views
+        rows = [
+            {key: _text(value) if isinstance(value, str) else value for key, value in row.items()}
+            for row in summaries
         ]
-        connection.register("runs", pa.Table.from_pylist(summaries))
+        connection.register("runs", pa.Table.from_pylist(rows))
         columns = ("run", "name", "value")
         by_column = {name: [_text(row[i]) for row in params] for i, name in enumerate(columns)}
         connection.register("params", pa.table({n: pa.array(c, pa.string()) for n, c in by_column.items()}))

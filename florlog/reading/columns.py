@@ -82,7 +82,7 @@ class ColumnsBuilder:
         self._count = 0
         self._chunks: dict[str, list[_Chunk]] = {name: [] for name in names}
         self._all = not names
-        self._aborts: list[tuple[int, int, int]] = []
+        self._aborts: list[tuple[int, int, int, bool]] = []
 
     def loop(self, path: Path, name: str) -> int:
         """The number of a loop execution; 0 is the run itself."""
@@ -116,9 +116,9 @@ class ColumnsBuilder:
         chunk = _Chunk(np.asarray(at, dtype=np.int64), _packed(values), TRUST.index(trust))
         self._chunks[name].append(chunk)
 
-    def abort(self, loop: int, index: int, lsn: int) -> None:
-        """What an iteration logged before an LSN does not count."""
-        self._aborts.append((loop, index, lsn))
+    def abort(self, loop: int, index: int, lsn: int, *, later: bool = False) -> None:
+        """What an iteration, and with ``later`` those after it, logged before an LSN does not count."""
+        self._aborts.append((loop, index, lsn, later))
 
     def columns(self) -> Columns:
         """The table, its rows in order of iteration."""
@@ -128,8 +128,9 @@ class ColumnsBuilder:
         for chunks in self._chunks.values():
             for chunk in chunks:
                 used[chunk.at] = True
-        for loop, index, lsn in self._aborts:
-            used &= ~((loops == loop) & (indices == index) & (lsns < lsn) & undo)
+        for loop, index, lsn, later in self._aborts:
+            undone = indices >= index if later else indices == index
+            used &= ~((loops == loop) & undone & (lsns < lsn) & undo)
         row_of, first = self._rows(loops, indices, used)
         trust = np.full(len(first), len(TRUST) - 1, dtype=np.int8)
         names = {

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from florlog_recovery import Loop, RunTree
-from florlog_wal import Commit, Entry, Hindsight, LoopBegin, RunEnd, Statement, Store, Values
+from florlog_wal import Commit, Entry, Hindsight, LoopBegin, RunEnd, SessionInfo, Statement, Store, Values
 from florlog_wal import Path as IterationPath
 
 from florlog.errors import NoSuchRunError
-from florlog.program.stores import newest_run, open_store, sessions_of, store_path, tree_of
+from florlog.program.stores import all_trees, newest_run, open_store, sessions_of, store_path, tree_of
+from florlog.program.units import moment
+from florlog.programs.permission import Trust
 from florlog.reading.arrow import arrow, sql
 from florlog.reading.columns import RECORDED, Columns
 from florlog.reading.frame import frame
@@ -46,9 +48,11 @@ class LoggedValue:
 class RunView:
     """A recorded run, as its log is at the time of reading."""
 
-    def __init__(self, store: Store, run: str) -> None:
+    def __init__(self, store: Store, run: str, trust: Trust | None = None) -> None:
         self._store = store
         self.id = run
+        self.trust = trust or Trust()
+        """Whose code may be executed, where this run is somebody else's."""
 
     @property
     def store(self) -> Store:
@@ -76,17 +80,17 @@ class RunView:
             ):
                 record = entry.record
                 if isinstance(record, LoopBegin):
-                    known[entry.lsn] = loops[record.path, record.name]
+                    known[entry.lsn] = loops.get((record.path, record.name))
                     continue
                 assert isinstance(record, Commit | Values)
-                if not record.values:
+                if not record.values or record.loop not in known:
                     continue
                 loop = known[record.loop]
                 if isinstance(record, Commit):
                     if not _counts(loop, record.index, entry.lsn):
                         continue
                 else:
-                    node = tree.root if loop is None else loop.nodes[record.index]
+                    node = tree.root if loop is None else loop.nodes[record.index]  # analysis has made it
                     if entry.lsn not in node.values:  # a resume logged the segment again
                         continue
                 path = loop.path(record.index) if loop is not None else ()
@@ -160,12 +164,13 @@ class RunView:
         ``state_at(epoch=3, step=17)``.  Where there is no image, the recorded program is executed from the nearest one
         on, in a process of its own; ``trust`` and ``detail`` of the answer say how far the state is proven.
 
-        Raises `DivergedError`, which names the first difference, when that does not give what was recorded, and
-        `FlorlogError` when the run has no such iteration or its script fails.
+        Raises `UntrustedRunError` when somebody else may have made the run, whose code would be executed (see
+        `florlog.open`), `DivergedError`, which names the first difference, when that does not give what was recorded,
+        and `FlorlogError` when the run has no such iteration or its script fails.
         """
         from florlog.redo.past_state import state_at  # which imports torch
 
-        return state_at(self._store, self.tree(), tuple(indices.items()), at)
+        return state_at(self._store, self.tree(), tuple(indices.items()), at, self.trust)
 
     def iterations(self) -> Iterator[dict[str, Any]]:
         """Every committed iteration in the order of begin: its path, seconds, and LSN of its commit."""
@@ -185,41 +190,31 @@ class RunView:
 
     def summary(self) -> dict[str, Any]:
         """What ``florlog runs`` shows."""
-        sessions = sessions_of(self._store, self.id)
-        tree = self.tree()
-        first = sessions[0].begin
-        return {
-            "run": self.id,
-            "name": first.name,
-            "script": first.script,
-            "status": tree.status,
-            "started": dt.datetime.fromtimestamp(first.started, dt.UTC).isoformat(timespec="seconds"),
-            "iterations": tree.innermost_iterations(),
-            "bytes": sum(session.nbytes for session in sessions),
-        }
+        return _summary(sessions_of(self._store, self.id), self.tree())
 
 
 class Log:
     """A store opened for reading.  Made by `florlog.open`; use it as a context manager or `close` it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, trust: Trust | None = None) -> None:
         self.store = store
+        self._trust = trust or Trust()
 
     @property
     def runs(self) -> list[RunView]:
         """All runs, oldest first."""
         order = dict.fromkeys(s.begin.run for s in self.store.sessions() if s.begin.kind != "replay")
-        return [RunView(self.store, run) for run in order]
+        return [RunView(self.store, run, self._trust) for run in order]
 
     def run(self, run: str | None = None) -> RunView:
         """A run by id, default the newest; raises `NoSuchRunError`."""
         if run is not None:
             sessions_of(self.store, run)
-            return RunView(self.store, run)
+            return RunView(self.store, run, self._trust)
         newest = newest_run(self.store, lambda begin: True)
         if newest is None:
             raise NoSuchRunError(f"the store {self.store.path} has no runs yet")
-        return RunView(self.store, newest)
+        return RunView(self.store, newest, self._trust)
 
     def values(self, *names: str, run: str | None = None) -> pd.DataFrame:
         """`RunView.values` of a run, default the newest."""
@@ -245,12 +240,12 @@ class Log:
         Tables: ``runs`` as ``florlog runs`` lists them; ``params`` (run, name, value as JSON); ``iterations``,
         the rows of `RunView.values` of every run, with the run.
         """
-        return sql(self, query)
+        return sql(self, summaries(self.store), query)
 
     def _repr_html_(self) -> str:
         import pandas as pd
 
-        return str(pd.DataFrame([view.summary() for view in self.runs]).to_html(index=False))
+        return str(pd.DataFrame(list(summaries(self.store))).to_html(index=False))
 
     def close(self) -> None:
         """Close the store."""
@@ -265,12 +260,33 @@ class Log:
         self.close()
 
 
-def open_log(store: str | os.PathLike[str] | None = None) -> Log:
+def open_log(store: str | os.PathLike[str] | None = None, *, trust: str | Iterable[str] = ()) -> Log:
     """Open a store for reading, also while a run writes to it.
 
+    ``trust``: ids of runs that somebody else recorded, or you elsewhere, and whose code `RunView.state_at` may execute.
     Raises `StoreError` when there is no store at that place.
     """
-    return Log(open_store(Path(store_path(store)), "r"))
+    return Log(open_store(Path(store_path(store)), "r"), Trust(trust))
+
+
+def summaries(store: Store) -> Iterator[dict[str, Any]]:
+    """`RunView.summary` of every run, oldest first."""
+    for sessions, tree in all_trees(store):
+        yield _summary(sessions, tree)
+
+
+def _summary(sessions: list[SessionInfo], tree: RunTree) -> dict[str, Any]:
+    first = sessions[0].begin
+    started = moment(first.started, dt.UTC)
+    return {
+        "run": tree.run,
+        "name": first.name,
+        "script": first.script,
+        "status": tree.status,
+        "started": started.isoformat(timespec="seconds") if started else "",
+        "iterations": tree.innermost_iterations(),
+        "bytes": sum(session.nbytes for session in sessions),
+    }
 
 
 def _counts(loop: Loop | None, index: int, lsn: int) -> bool:

@@ -29,9 +29,8 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, Array):
-        try:
-            found = readable(value)
-        except (ValueError, RuntimeError):  # a shape that does not fit the bytes, a dtype that torch lacks
+        found = readable(value)
+        if isinstance(found, Array):  # a shape that does not fit the bytes, a dtype that torch lacks
             return {"dtype": value.dtype, "shape": list(value.shape), "data": value.data.hex()}
         return jsonable(found.tolist())
     if _is_array(value):

@@ -8,6 +8,7 @@ from typing import Any
 from florlog_wal import Path, Store
 
 from florlog.program.recorded_sources import recorded_sources
+from florlog.program.signing import SIGNATURE
 from florlog.reading.columns import RECORDED
 from florlog.reading.reader import RunView
 from florlog.reading.render import jsonable
@@ -31,7 +32,7 @@ def differences(store: Store, first: RunView, second: RunView) -> dict[str, Any]
     return {
         "runs": [first.id, second.id],
         "params": _changed(begins[0].params, begins[1].params),
-        "environment": _changed(begins[0].environment, begins[1].environment, skip={"pid"}),
+        "environment": _changed(begins[0].environment, begins[1].environment, skip={"pid", SIGNATURE}),
         "arguments": [] if begins[0].argv == begins[1].argv else [list(begin.argv) for begin in begins],
         "source": source,
         "values": _values(first, second),

@@ -54,6 +54,7 @@ class _TableReader:
     def __init__(self, store: Store, table: ColumnsBuilder) -> None:
         self.table = table
         self._store = store
+        self._begun: set[int] = set()
         self._segments: dict[tuple[int, int, int], tuple[int, list[tuple[int, str, Any]]]] = {}
         self._found: dict[tuple[str, str, Path], list[tuple[str, Any]]] = {}  # trust and value
 
@@ -65,10 +66,13 @@ class _TableReader:
             for entry in batch.others:
                 record = entry.record
                 if isinstance(record, LoopBegin):
-                    known[entry.lsn] = table.loop(record.path, record.name)
-                elif isinstance(record, Values):
+                    number = known[entry.lsn] = table.loop(record.path, record.name)
+                    if number in self._begun:  # a resume goes on there
+                        table.abort(number, record.start, entry.lsn, later=True)
+                    self._begun.add(number)
+                elif isinstance(record, Values) and record.loop in known:
                     self._values(session.lsn, known[record.loop], entry.lsn, record)
-                elif isinstance(record, Abort):
+                elif isinstance(record, Abort) and record.loop in known:
                     table.abort(known[record.loop], record.index, entry.lsn)
             columns = [column for column in batch.logged if table.wants(column.name)]
             if columns:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 import time
-import warnings
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -17,12 +16,13 @@ import torch
 from florlog_recovery import Image
 from florlog_wal import CheckpointBegin, Note, Store
 
-from florlog.errors import ChangedError, ImageError, TrackError
-from florlog.following.stack import OpenLoop, Site, places_of
+from florlog.errors import ChangedError, ImageError, StoreError, TrackError
+from florlog.following.stack import OpenLoop, Site, check_can_go_on, places_of
 from florlog.images.budget import Room
 from florlog.images.imager import Imager, SavedState
 from florlog.images.policy import Policy
 from florlog.images.snapshot import StateSnapshot
+from florlog.program.terminal import reason, warn
 from florlog.recording.entry_state import EntryState, entry_state, restore_entry
 from florlog.recording.fingerprints import StateFingerprint
 from florlog.recording.journal import Journal
@@ -79,9 +79,14 @@ class Checkpointer:
         self._obstacles: dict[Site, str] = {}
 
     def track(self, objects: dict[str, Any], derived: dict[str, Callable[[], Any]]) -> None:
-        """Include objects, and regenerate what ``derived`` says.  Raises `TrackError`."""
+        """Include objects, and regenerate what ``derived`` says.  Raises `TrackError`.
+
+        A name that is refused stands for nothing then, also where it stood for another object before.
+        """
         self.awaited -= objects.keys()
         for name, target in objects.items():
+            self._tracked.pop(name, None)
+            self._objects.pop(name, None)
             self._tracked[name] = adapter(name, target)
             self._objects[name] = target
             if isinstance(target, torch.nn.Module):
@@ -190,7 +195,12 @@ class Checkpointer:
             preferred=preferred,
         )
         if wanted:
-            self._image(loop, index, end=end)
+            try:
+                self._image(loop, index, end=end)
+            except StoreError:  # of a strict run
+                raise
+            except Exception as error:
+                self._warn("no image could be taken, later replays must start earlier", reason(error))
             self.own_seconds += time.perf_counter() - self._started - now
 
     def _image(self, loop: OpenLoop, index: int, *, end: bool) -> None:
@@ -227,6 +237,8 @@ class Checkpointer:
                 )
                 return None
         try:
+            if not end:
+                check_can_go_on(loop)
             self._derived.check(self._tracked)
             trees = self.imaged(loop)
             if self._carried.missing:
@@ -307,8 +319,7 @@ class Checkpointer:
         """Warn once of each ``text``, with the reason that it has the first time."""
         if text not in self._warned:
             self._warned.add(text)
-            warning = f"{text}: {why}" if why else text
-            warnings.warn(f"florlog: {warning}", RuntimeWarning, stacklevel=2)
+            warn(f"{text}: {why}" if why else text)
 
 
 def _put_back(name: str, adapter: Adapter, tree: Any) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from florlog.recording.run import Iteration
 from florlog.recording.session import current
+from florlog.recording.transactions import joined
 
 _T = TypeVar("_T")
 
 
-def log(**values: Any) -> None:
+def log(values: Mapping[str, Any] | None = None, /, **named: Any) -> None:
     """Log values in the current run, as `Run.log`; raises `NoRunError` outside one."""
-    current("log").log_at(sys._getframe(1), values)
+    current("log").log_at(sys._getframe(1), named if values is None else joined(values, named))
 
 
 def loop(name: str, iterable: Iterable[_T]) -> Iterator[_T]:
@@ -31,4 +32,4 @@ def iteration(name: str, index: int) -> Iteration:
 
 def track(*, derived: dict[str, Callable[[], Any]] | None = None, **objects: Any) -> None:
     """Track objects in the current run, as `Run.track`; raises `NoRunError` outside one."""
-    current("track").track(derived=derived, **objects)
+    current("track").track_all(objects, derived or {})

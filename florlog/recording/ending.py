@@ -43,13 +43,13 @@ def log_end(
 def _end_recording(
     transactions: Transactions, journal: Journal, script: str, started: float, failure: Failure | None
 ) -> None:
-    stack, just_left = transactions.stack, transactions.just_left
+    stack = transactions.stack
     if failure is not None:
         innermost = stack[-1:] if len(stack) > 1 else []
-        for iteration in [*just_left, *innermost]:
-            assert iteration.loop is not None
-            abort = Abort(iteration.loop.lsn, iteration.index, failure.exception)
-            journal.append(abort, iteration.prev)
+        for iteration in [*(it.iteration for it in transactions.pending), *innermost]:
+            loop = iteration.loop
+            if loop is not None and loop.lsn:  # else this session has logged nothing of it
+                journal.append(Abort(loop.lsn, iteration.index, failure.exception), iteration.prev)
     root = stack[0]
     if root.values:
         journal.append(Values(0, 0, root.segment, tuple(root.values)), root.prev)
@@ -62,7 +62,7 @@ def _end_recording(
 
 def _failed_path(transactions: Transactions) -> Path:
     """The address of the innermost iteration that the error left."""
-    failed = transactions.just_left[0] if transactions.just_left else transactions.stack[-1]
+    failed = transactions.pending[0].iteration if transactions.pending else transactions.stack[-1]
     return failed.path
 
 
@@ -74,7 +74,14 @@ def _failure(error: BaseException, path: Path) -> Failure:
         file, line = this_process.notebook.placed(code.co_filename, trace.tb_lineno)
         frames.append((file, code.co_qualname, line, _source_line(trace)))
         trace = trace.tb_next
-    return Failure(type(error).__name__, str(error), path, tuple(frames))
+    return Failure(type(error).__name__, _said(error), path, tuple(frames))
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # an exception of the user's may fail to say what it is
+        return ""
 
 
 def _source_line(trace: TracebackType) -> str:

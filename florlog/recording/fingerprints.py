@@ -1,8 +1,9 @@
 """Fingerprints: what an iteration received and what it made of the state, in microseconds.
 
-Three digests of 8 bytes go with a commit: of torch's CPU RNG, of words sampled from the tensors of the item, and of the
+Three digests of 8 bytes go with a commit: of torch's CPU RNG, of the item (of its tensors' words a sample), and of the
 last values of each tracked module.  Redo compares them.  They are a check, not a proof of the whole state, which is
-what the page table's digest at an image is for.
+what the page table's digest at an image is for.  What cannot be taken, as of tensors without data, is b"": the training
+goes on.
 
 Between two steps the caches hold the training's data, and a digest costs ten times what it costs in a loop by itself:
 the first two take tens of microseconds, the third ten.  So `Pace` lets short steps go without them, as a share of the
@@ -14,6 +15,7 @@ passed over.
 
 from __future__ import annotations
 
+import marshal
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,9 @@ import xxhash
 
 _WORDS = 32  # of each tensor of an item
 _MAX_ARRAYS = 4  # of an item
+_PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
+_MAX_PLAIN_ITEMS = 8  # of a tuple of plain values
+_MAX_PLAIN_LENGTH = 256  # of text or bytes, from its start
 _SAMPLED_BYTES = 256  # of a module, hashed at each commit
 _MAX_SECONDS = 2e-4  # of one fingerprint: what took longer was interrupted
 _INPUT_SHARE, _STATE_SHARE = 0.05, 0.1  # of the overhead
@@ -52,16 +57,32 @@ def paid(credit: float, seconds: float) -> float:
 
 def rng_fingerprint() -> bytes:
     """Digest of the state of torch's default CPU generator."""
-    return _digest(torch.default_generator.get_state().numpy().data)
+    try:
+        return _digest(torch.default_generator.get_state().numpy().data)
+    except Exception:  # within a mode of torch's that makes all tensors fake
+        return b""
 
 
 def item_fingerprint(item: Any) -> bytes:
-    """Digest of sampled words of the item's first CPU tensors and arrays, b"" without one."""
-    if isinstance(item, (int, str)):
-        return b""
+    """Digest of sampled words of the item's first CPU tensors and arrays, or of a small plain item; b"" for others."""
+    kind = type(item)
+    if kind in _PLAIN:
+        return _plain(item)
+    if kind is tuple and len(item) <= _MAX_PLAIN_ITEMS and _PLAIN.issuperset(map(type, item)):
+        return _digest(b"".join(map(_plain, item)))
     found: list[bytes] = []
-    _sample(item, 3, found)
+    try:
+        _sample(item, 3, found)
+    except Exception:  # a container of the user's may fail to be gone through
+        return b""
     return _digest(b"".join(found)) if found else b""
+
+
+def _plain(item: Any) -> bytes:
+    # Version 0 writes equal values as equal bytes: it has no references, and does not say what is interned.
+    if isinstance(item, (str, bytes)):
+        return _digest(marshal.dumps((len(item), item[:_MAX_PLAIN_LENGTH]), 0))
+    return _digest(marshal.dumps(item, 0))
 
 
 def _sample(item: Any, depth: int, found: list[bytes]) -> None:
@@ -125,13 +146,16 @@ class StateFingerprint:
     def digest(self) -> bytes:
         """The digest now, b"" when nothing is watched."""
         windows = self._windows
-        if len(windows) == 1:
-            tensor, pointer, window = windows[0]
-            if tensor.data_ptr() == pointer:
-                return _digest(window)
-        if any(tensor.data_ptr() != pointer for tensor, pointer, _ in windows):
-            self._renew()
-        return _digest(b"".join([window for _, _, window in self._windows])) if windows else b""
+        try:
+            if len(windows) == 1:
+                tensor, pointer, window = windows[0]
+                if tensor.data_ptr() == pointer:
+                    return _digest(window)
+            if any(tensor.data_ptr() != pointer for tensor, pointer, _ in windows):
+                self._renew()
+            return _digest(b"".join([window for _, _, window in self._windows])) if windows else b""
+        except Exception:  # a parameter has no memory any more
+            return b""
 
 
 def _window(tensor: torch.Tensor) -> memoryview:

@@ -94,6 +94,12 @@ class Guided:
             else:
                 self._take_missing_image(loop)
 
+    def went_past(self, loop: OpenLoop) -> None:
+        """A loop of a run that records nothing yet was left some time ago; the recording begins here if it can."""
+        unfinished = self._guide.ended(loop)
+        if self._record_from_here() and unfinished:
+            self._transactions.log_loop(loop, start=loop.count)
+
     def _take_missing_image(self, loop: OpenLoop) -> None:
         """The log has this loop's end; take the image there if the crash came between the two."""
         recorded = loop.recorded

@@ -12,11 +12,12 @@
                Next: COMMITTED; LEFT by a break, a return or an exception.
     COMMITTED  The body ran to its end.
                Logged: Commit, at once or with later ones (`florlog.recording.journal`).  Next: BOUNDARY.
-    LEFT       Logged: Commit and LoopEnd, both with ``left``; of a with block nothing, its iteration stays open.
+    LEFT       Logged, once a break or return is certain: Commit and LoopEnd, which say so; once it is certain that the
+               script has caught an exception: Abort and LoopEnd (`florlog.recording.closing`); of a with block nothing.
     ENDED      Logged: LoopEnd.  An image is taken if one is due.
 
 A for loop ends with its last item.  A while loop with `run.iteration` ends when another loop begins in its place, or
-with the iteration around it (`Loops.settle`).  An exception that ends the run leaves Abort records
+with the iteration around it (`Closing.settle`).  An exception that ends the run leaves Abort records
 (`florlog.recording.ending`).  A resume logs nothing of all that before its frontier (`florlog.recording.guided`).
 
 `Loops.iterations` is that machine, for every kind of run.  In a loop that is *only recorded* (no guide knows it) it
@@ -30,17 +31,21 @@ may take their time.  An iteration in which there were loops is committed by the
 
 from __future__ import annotations
 
+import sys
 import time
 import weakref
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from florlog_wal import CommitFields, LoopEnd
+from florlog_wal import CommitFields
 
 from florlog.errors import LoopError
 from florlog.following.guide import Guide
 from florlog.following.stack import OpenIteration, OpenLoop, Site
+from florlog.program.terminal import reason, warn
+from florlog.recording.closing import Closing
 from florlog.recording.fingerprints import Pace, item_fingerprint, paid, rng_fingerprint
 from florlog.recording.guided import Guided
 from florlog.recording.journal import MAX_HOLD_SECONDS
@@ -72,14 +77,19 @@ class LoopCall:
 class Loops:
     """The loops of one run."""
 
-    def __init__(self, transactions: Transactions, guide: Guide | None, pace: Pace) -> None:
+    def __init__(
+        self, transactions: Transactions, guide: Guide | None, pace: Pace, *, strict: bool = False
+    ) -> None:
         self._transactions = transactions
+        self._strict = strict
+        self._refused: set[str] = set()
         self._guided = None if guide is None else Guided(guide, transactions)
         self._pace = pace
+        self._closing = Closing(transactions, self._guided)
 
     def disown(self) -> None:
         """In a forked child: no plan is followed."""
-        self._guided = None
+        self._guided = self._closing.guided = None
 
     def start(self, name: str, iterable: Iterable[Any] | None, site: Site) -> Steps:
         """The iterations of a new loop, which begins when the first one is asked for.
@@ -95,41 +105,44 @@ class Loops:
     def continued(self, name: str, index: int, site: Site) -> Steps:
         """The iterations of the `run.iteration` loop of that name that is open here, else of a new one.
 
-        Raises `LoopError` where ``index`` is not the open loop's next one.
+        An ``index`` that is not the open loop's next one is a `LoopError` in a strict run, and in one that follows a
+        recording, where it shows a state that was not restored; else a warning.
         """
-        loop = self._transactions.stack[-1].with_loop
+        parent = self._transactions.stack[-1]
+        loop = parent.with_loop
         if loop is None or loop.name.split("#")[0] != name:
-            return self.start(name, None, site)
+            name = self._usable(name, parent)
+            if loop is None or loop.name.split("#")[0] != name:
+                return self.start(name, None, site)
         if index != loop.count:
-            raise LoopError(
-                f"iterations of {name!r} are numbered 0, 1, 2, ...: got {index} where {loop.count} is due"
+            self._refuse(
+                f"iterations of {name!r} are numbered 0, 1, 2, ...: got {index} where {loop.count} is due",
+                "it is recorded as that, and can be neither replayed nor resumed",
+                once=f"{name} numbered",
+                follows=self._guided is not None,
             )
         assert loop.steps is not None
         return loop.steps
 
-    def settle(self, iteration: OpenIteration) -> None:
-        """End the run.iteration loop that the iteration's body was in."""
-        loop, iteration.with_loop = iteration.with_loop, None
-        if loop is not None:
-            if loop.steps is not None:
-                loop.steps.close()
-            self._end(loop, left=False)
+    def end_run(self) -> None:
+        """The run ends by itself."""
+        self._closing.came_to_end()
+        self._closing.settle(self._transactions.stack[0])
 
     def iterations(self, call: LoopCall) -> Steps:
         """The state machine; the module's docstring says what it does."""
         cursor = None if call.iterable is None else Cursor(call.iterable)
         loop = self._enter(call, cursor)
-        transactions, pace = self._transactions, self._pace
+        transactions, pace, closing = self._transactions, self._pace, self._closing
         journal, checkpointer = transactions.journal, transactions.checkpointer
-        clock, stack, just_left, wake, awaited = (
-            time.perf_counter, transactions.stack, transactions.just_left, checkpointer.wake, checkpointer.awaited,
+        clock, stack, pending, wake, awaited = (
+            time.perf_counter, transactions.stack, transactions.pending, checkpointer.wake, checkpointer.awaited,
         )  # fmt: skip
         held: list[CommitFields | None] = []
         brief_seconds = 0.0
         only_recorded = transactions.recording and loop.recorded is None
         if only_recorded:
             assert journal is not None
-            journal.attend()
             held, brief_seconds = journal.held, journal.brief_seconds
         lsn, outermost, last = loop.lsn, loop.depth == 1, loop.length - 1
         add_undisturbed = checkpointer.policy.undisturbed(loop.name)
@@ -137,6 +150,7 @@ class Loops:
             pace.input_credit, pace.state_credit, pace.input_share, pace.state_share,
         )  # fmt: skip
         index, item, data = 0, None, b""
+        counted = isinstance(call.iterable, range)  # its items cannot differ
         items: Iterator[Any] | None = None
         persisting, bookkeeping, hold_until = True, 0.0, 0.0
         iteration = OpenIteration(loop, 0, 0.0, checkpointer.own_seconds)
@@ -174,7 +188,7 @@ class Loops:
                             self._guided.ran_out(loop)
                         break
                     data = b""
-                    if printed:
+                    if printed and not counted:
                         started = clock()
                         data = item_fingerprint(item)
                         input_credit = paid(input_credit, clock() - started)
@@ -184,15 +198,14 @@ class Loops:
                     yield item
                 except GeneratorExit:
                     if cursor is not None:
-                        self._commit(iteration, left=True)
-                        self._end(loop, left=True)
+                        closing.leave(iteration, sys._getframe().f_back)
                     raise
                 # COMMITTED
                 if only_recorded and not iteration.names:
                     ended = clock()
                     stack.pop()
-                    if just_left:
-                        just_left.clear()
+                    if pending:
+                        closing.went_on()
                     if awaited:
                         checkpointer.tracked_or_raise()
                     seconds = ended - now
@@ -222,7 +235,7 @@ class Loops:
                     own = now - ended
                     bookkeeping += own if own < _MAX_BOOKKEEPING_SECONDS else _MAX_BOOKKEEPING_SECONDS
                 else:
-                    self._commit(iteration, left=False)
+                    closing.commit(iteration, left=False)
                     index += 1
                     if only_recorded:
                         # The loops in it have used some.
@@ -233,6 +246,12 @@ class Loops:
                     loop.count = index
                     yield None
                     now = clock()
+        except GeneratorExit:
+            raise
+        except BaseException:
+            if cursor is not None and transactions.journal is not None:
+                closing.interrupted(iteration)
+            raise
         finally:
             if only_recorded:
                 pace.input_credit, pace.state_credit = input_credit, state_credit
@@ -241,19 +260,15 @@ class Loops:
         if only_recorded:
             loop.count = index
         if cursor is not None:
-            self._end(loop, left=False)
+            closing.end(loop, left=False)
 
     def _enter(self, call: LoopCall, cursor: Cursor | None) -> OpenLoop:
-        name, iterable, transactions = call.name, call.iterable, self._transactions
-        if not isinstance(name, str) or not name or set(name) & set("#=,/") or not name.isprintable():
-            raise LoopError(f"{name!r} cannot name a loop: use a word without # = , /")
-        transactions.just_left.clear()
+        iterable, transactions = call.iterable, self._transactions
+        if transactions.pending:
+            self._closing.went_on()
         parent = transactions.stack[-1]
-        self.settle(parent)
-        if any(name == outer.split("#")[0] for outer, _ in parent.path):
-            raise LoopError(
-                f"loop {name!r} is already open around this place: give the inner loop another name"
-            )
+        self._closing.settle(parent)
+        name = self._usable(call.name, parent)
         number = parent.names[name] = parent.names.get(name, 0) + 1
         frame = frame_of(call.site[0])
         outer = parent.loop.site[0] if parent.loop is not None else None
@@ -263,27 +278,65 @@ class Loops:
             parent=parent,
             site=call.site,
             stack=call_stack(frame, outer) if frame is not None else (),
-            length=-1 if iterable is None else length_of(iterable),
-            data={} if iterable is None else identity(iterable),
+            length=-1,
+            data={},
             cursor=cursor,
+            handled=id(error) if (error := sys.exception()) is not None else 0,
         )
+        with self._looking_at(loop):
+            if iterable is not None and (transactions.recording or self._guided is not None):
+                loop.length, loop.data = length_of(iterable), identity(iterable)
         if self._guided is not None:
             self._guided.enter(loop)
-        if iterable is not None and needs_entry_state(iterable):
-            loop.entry = transactions.checkpointer.entry(iterable)
+        with self._looking_at(loop):
+            followed = transactions.journal is not None or self._guided is not None
+            if iterable is not None and followed and needs_entry_state(iterable):
+                loop.entry = transactions.checkpointer.entry(iterable)
         if transactions.recording:
-            transactions.log_begins()
-            transactions.log_loop(loop)
+            transactions.log_start(loop)
         if call.form == "for":
             loop.iterator = call.steps
         elif call.steps is not None:
             parent.with_loop, loop.steps = loop, call.steps()
         return loop
 
+    def _usable(self, name: str, parent: OpenIteration) -> str:
+        """The name of a loop, or one in its place where it cannot be used; that is a `LoopError` in a strict run."""
+        made = "".join("_" if c in "#=,/" or not c.isprintable() else c for c in str(name)) or "loop"
+        if made != name:
+            self._refuse(f"{name!r} cannot name a loop: use a word without # = , /", f"it is called {made!r}")
+        around = {outer.split("#")[0] for outer, _ in parent.path}
+        while made in around:
+            self._refuse(
+                f"loop {made!r} is already open around this place: give the inner loop another name",
+                f"it is called '{made}_'",
+            )
+            made += "_"
+        return made
+
+    def _refuse(self, problem: str, instead: str, *, once: str = "", follows: bool = False) -> None:
+        """The script asks for what cannot be recorded so: raise that in a strict run, else say once what is done."""
+        if self._strict or follows:
+            raise LoopError(problem)
+        if self._transactions.journal is not None and (once or problem) not in self._refused:
+            self._refused.add(once or problem)
+            warn(f"{problem}; {instead}")
+
+    @contextmanager
+    def _looking_at(self, loop: OpenLoop) -> Iterator[None]:
+        """Within, what a loop runs over is looked at; where that fails no more images are taken."""
+        try:
+            yield
+        except Exception as error:
+            self._transactions.checkpointer.withhold()
+            text = f"what loop {loop.name!r} runs over cannot be looked at: {reason(error)}"
+            self._refuse(text, "no more images are taken", once=f"{loop.name.split('#')[0]} looked at")
+
     def _open_next(self, loop: OpenLoop) -> OpenIteration | None:
         """The next iteration of a loop that is not only recorded, open; None at the planned end."""
         transactions = self._transactions
-        transactions.just_left.clear()
+        if transactions.pending:
+            self._closing.went_on()
         if self._guided is not None:
             return self._guided.open_next(loop)
         iteration = OpenIteration(
@@ -291,42 +344,3 @@ class Loops:
         )
         transactions.stack.append(iteration)
         return iteration
-
-    def _commit(self, iteration: OpenIteration, *, left: bool) -> None:
-        """The iteration's body is done; ``left``: by a break, a return or an exception."""
-        transactions, checkpointer, loop = self._transactions, self._transactions.checkpointer, iteration.loop
-        assert loop is not None
-        while transactions.stack[-1] is not iteration:  # loops inside that nobody exhausted
-            transactions.stack.pop()
-        self.settle(iteration)
-        if not left:
-            transactions.just_left.clear()
-            if not iteration.abandoned:
-                checkpointer.tracked_or_raise()
-        own = checkpointer.own_seconds - iteration.own_seconds
-        seconds = max(0.0, time.perf_counter() - iteration.started - own)
-        transactions.stack.pop()
-        loop.count = iteration.index + 1
-        if transactions.journal is not None and not iteration.names:
-            checkpointer.step(loop.name, seconds)
-        if not iteration.abandoned:
-            prints = (rng_fingerprint(), iteration.data, checkpointer.sampled())
-            transactions.commit(iteration, seconds, prints, left=left)
-            if self._guided is not None:
-                self._guided.finish(iteration, prints)
-        if left:
-            transactions.just_left.append(iteration)
-
-    def _end(self, loop: OpenLoop, *, left: bool) -> None:
-        """A loop has ended; ``left``: by a break, a return or an exception."""
-        transactions, parent = self._transactions, loop.parent
-        parent.segment += 1
-        if self._guided is not None and not transactions.recording:
-            self._guided.end(loop, left=left)
-        if transactions.recording and transactions.journal is not None and loop.lsn:
-            end = LoopEnd(loop.lsn, loop.count, left)
-            parent.prev = transactions.journal.append(end, parent.prev)
-            if loop.form == "for":
-                transactions.checkpointer.boundary(loop, loop.count, end=True)
-        parent.segment_started = time.perf_counter()
-        parent.segment_own_seconds = transactions.checkpointer.own_seconds

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from florlog_recovery import Plan, plan_redo, resume_atoms
+from florlog_recovery import Plan, RunTree, plan_redo, resume_atoms
 from florlog_recovery.costs import KIND, fitted
 from florlog_wal import Note, RunBegin, Store
 
@@ -46,6 +46,7 @@ def recorded_run(
     max_redo: float,
     budget: int | None,
     closing: ExitStack,
+    strict: bool,
 ) -> Run:
     """A run that writes into ``store``; ``closing`` is what happens when it closes.  Arguments as of `session.run`."""
     script = main_script()
@@ -53,8 +54,8 @@ def recorded_run(
     tree = plan = guide = None
     if resumed is not None:
         tree = tree_of(store, resumed)
-        if tree.status == "complete":
-            raise FlorlogError(f"run {resumed!r} is complete: there is nothing to resume")
+        role = this_process.role
+        reopen(tree, extend=isinstance(role, Resume) and role.extend)
         request, node, place = resume_atoms(tree)
         plan = plan_redo(tree, request, costs_of(store, tree))
         guide = Guide(store, tree, plan, None, frontier=(node, place))
@@ -75,7 +76,9 @@ def recorded_run(
         world_size=size,
         resumed_from=_resumed_from(plan),
     )
-    journal = Journal(store, begin, overhead)
+    journal = Journal(store, begin, overhead, strict=strict)
+    closing.callback(journal.close)
+    journal.watch()
     if resumed is None:  # what a replay has to do before the run begins, with florlog imported
         notebook = this_process.notebook
         setup = notebook.seconds if notebook.file else seconds_since_import()
@@ -96,7 +99,33 @@ def recorded_run(
         policy=Policy(overhead, max_redo, restore),
         room=None if budget is None else room_of,
         close=closing.close,
+        strict=strict,
     )
+
+
+def reopen(tree: RunTree, *, extend: bool) -> str:
+    """Make a run's tree one that a resume can go on with; what is executed again, for a person, "" for a killed run.
+
+    A complete run goes on where the script caught an exception that left an outermost loop; with ``extend`` also where
+    a break or return left one.  Raises `FlorlogError` for a run that has nothing to go on with.
+    """
+    if tree.status != "complete":
+        tree.reopen_unproven()
+        return ""
+    nothing = f"run {tree.run!r} is complete: there is nothing to resume"
+    loop = next((loop for loop in reversed(tree.root.loops) if loop.left), None)
+    if loop is None:
+        raise FlorlogError(nothing)
+    index = loop.count if loop.cut else loop.count - 1
+    of = f" of {loop.length}" if loop.length >= 0 else ""
+    where = f"loop {loop.name!r} at index {index}{of}"
+    if not loop.cut and not extend:
+        raise FlorlogError(
+            f"{nothing}; a break or return left {where}: with --extend the run goes on there, and executes it again"
+        )
+    text = f"the script caught an exception that left {where}" if loop.cut else f"it goes on in {where}"
+    loop.take_back()
+    return text
 
 
 def _report_differences(guide: Guide) -> None:

@@ -28,3 +28,5 @@ class Resume(Role):
     """A resume of one run, given by its id."""
 
     run: str
+    extend: bool = False
+    """Whether a complete run goes on in its outermost loop, which a break or return has left."""

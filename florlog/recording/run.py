@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
@@ -18,12 +18,13 @@ from florlog.following.guide import Guide
 from florlog.following.stack import Site
 from florlog.images.budget import Room
 from florlog.images.policy import Policy
+from florlog.program.terminal import reason, warn
 from florlog.recording.checkpointer import Checkpointer, Tell
 from florlog.recording.ending import log_end
 from florlog.recording.fingerprints import Pace
 from florlog.recording.journal import Journal
 from florlog.recording.loops import Loops, Steps
-from florlog.recording.transactions import Transactions
+from florlog.recording.transactions import Transactions, joined
 from florlog.source.edit.skip_signal import SkipRest
 from florlog.state.delta_log import DeltaLog
 
@@ -45,6 +46,7 @@ class Run:
         policy: Policy,
         room: Callable[[Tell], Room] | None = None,
         close: Callable[[], None],
+        strict: bool = False,
     ) -> None:
         self.id = run_id
         self.name = name
@@ -55,23 +57,51 @@ class Run:
         self._journal = journal
         self._guide = guide
         self._close = close
+        self._strict = strict
+        self._refused: set[str] = set()  # what is tracked in vain
         self._states = Checkpointer(journal, policy, room)
-        self._transactions = Transactions(journal, guide, self._states)
-        self._loops = Loops(self._transactions, guide, Pace(policy.overhead))
+        self._transactions = Transactions(journal, guide, self._states, strict=strict)
+        self._loops = Loops(self._transactions, guide, Pace(policy.overhead), strict=strict)
 
     # -- what a user calls -------------------------------------------------------------------------
 
-    def track(self, *, derived: dict[str, Callable[[], Any]] | None = None, **objects: Any) -> None:
+    def track(self, /, *, derived: dict[str, Callable[[], Any]] | None = None, **objects: Any) -> None:
         """Include the state of ``objects`` in images, under their names.
 
         Anything with ``state_dict()`` and ``load_state_dict()``, tensors, arrays, RNGs and plain values can be
         tracked.  ``derived`` maps names to functions that regenerate state from the rest after a restore (LWCP,
         ICPP 2019): an object tracked under such a name is not stored.  A function makes its object anew in
         place, or returns its state.  What it makes is compared with the state by samples, and where that
-        differs, a warning says that it is stored after all.  Raises `TrackError` for an object without
-        capturable state.
+        differs, a warning says that it is stored after all.
+
+        An object without capturable state is named by a warning, and the run goes on without images: a replay or a
+        resume of it starts at its beginning.  With ``strict`` that raises `TrackError`.
         """
-        self._states.track(objects, derived or {})
+        self.track_all(objects, derived or {})
+
+    def track_all(self, objects: dict[str, Any], derived: dict[str, Callable[[], Any]]) -> None:
+        """As `track`, for names of any kind."""
+        if self._journal is None and self._guide is None:
+            return
+        for name, target in objects.items():
+            self._track({name: target}, {})
+        self._track({}, derived)
+
+    def _track(self, objects: dict[str, Any], derived: dict[str, Callable[[], Any]]) -> None:
+        try:
+            self._states.track(objects, derived)
+        except Exception as error:
+            if self._strict:
+                raise
+            self._refuse(error)
+
+    def _refuse(self, error: Exception) -> None:
+        """Something that should be in images cannot be: none are taken any more."""
+        self._states.withhold()
+        text = reason(error)
+        if self._journal is not None and text not in self._refused:
+            self._refused.add(text)
+            warn(f"{text}; no images are taken from now on, so a replay or resume starts before this")
 
     def delta_log(
         self, name: str, value: Any = None, apply: Callable[[Any, Any], Any] = list.append
@@ -79,19 +109,20 @@ class Run:
         """Track, under ``name``, a value that changes by edits alone; images store the edits that are new.
 
         ``value`` is a list, dict or set (default: an empty list), ``apply(value, edit)`` changes it in place
-        (default: appends).  Use `DeltaLog.append` to edit and `DeltaLog.value` to read.  Raises `TrackError`
-        where the value cannot be encoded.
+        (default: appends).  Use `DeltaLog.append` to edit and `DeltaLog.value` to read.  Where the value or an edit
+        cannot be encoded, a warning says so and no more images are taken; with ``strict`` that raises `TrackError`.
         """
-        made = DeltaLog(name, [] if value is None else value, apply)
-        self._states.track({name: made}, {})
+        made = DeltaLog(name, [] if value is None else value, apply, None if self._strict else self._refuse)
+        self.track_all({name: made}, {})
         return made
 
-    def log(self, **values: Any) -> None:
-        """Log values under their names in the current iteration.
+    def log(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> None:
+        """Log values under their names in the current iteration: ``run.log(loss=loss)``, or a mapping of any names.
 
-        Numbers, strings, tensors, arrays and containers of them; `LogValueError` for anything else.
+        Numbers, strings, tensors, arrays and containers of them.  Anything else is left out and named by a warning;
+        with ``strict`` it raises `LogValueError`.
         """
-        self._transactions.log(_frame(1), values)
+        self._transactions.log(_frame(1), named if values is None else joined(values, named))
 
     def loop(self, name: str, iterable: Iterable[T]) -> Iterator[T]:
         """Iterate over ``iterable``; each pass is a transaction, with index from 0."""
@@ -111,15 +142,24 @@ class Run:
     ) -> None:
         root, guide = self._transactions.stack[0], self._guide
         try:
-            if error is None:
-                self._loops.settle(root)
-            log_end(self._transactions, guide, self._script, self._started, error)
+            self._log_end(error)
             if guide is not None:
                 guide.end()
         finally:
             self._close()
         if guide is not None and not guide.resuming and error is None and root.abandoned:
             raise SkipRest  # what follows the run is not planned either
+
+    def _log_end(self, error: BaseException | None) -> None:
+        recording = self._transactions.recording
+        try:
+            if error is None:
+                self._loops.end_run()
+            log_end(self._transactions, self._guide, self._script, self._started, error)
+        except Exception as failure:
+            if self._strict or not recording or self._journal is None:
+                raise
+            self._journal.stop(failure)
 
     # -- what florlog calls for the user's code ----------------------------------------------------
 

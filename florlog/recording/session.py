@@ -9,13 +9,15 @@ from __future__ import annotations
 import functools
 import math
 import os
+import re
 import sys
-from contextlib import ExitStack
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from typing import Any, Literal
 
-from florlog_wal import Store, Unencodable, WalError, encode_value
+from florlog_wal import Store, encode_value
 
-from florlog.errors import FlorlogError, LogValueError, NoRunError, RanksError
+from florlog.errors import FlorlogError, LogValueError, NoRunError, OwnRunError, RanksError
 from florlog.following.guide import Guide
 from florlog.images.policy import Policy
 from florlog.program import units
@@ -23,7 +25,7 @@ from florlog.program.cells import NotebookProgram
 from florlog.program.environment import main_script, rank
 from florlog.program.process import this_process
 from florlog.program.stores import open_store, store_path
-from florlog.program.terminal import report
+from florlog.program.terminal import reason, report, warn
 from florlog.recording.opening import recorded_run
 from florlog.recording.roles import Replay, Resume
 from florlog.recording.run import Run
@@ -79,6 +81,7 @@ def run(
     max_redo: float | str | None = None,
     budget: int | str | None = None,
     durability: Literal["group", "sync"] = "group",
+    strict: bool = False,
 ) -> Run:
     """Open a run: ``with florlog.run("digits", params={"lr": 1e-3}) as run:``.
 
@@ -96,9 +99,13 @@ def run(
         durability: "group" loses at most 0.3 s of commits at a power cut, and, when the process is killed, 0.2 s of
             iterations that are too brief to be committed one by one (under 8 ms at an overhead of 2 %); "sync"
             loses none.
+        strict: raise what keeps the run, or a part of it, from being recorded.  Otherwise a warning says so, and the
+            training goes on: a store that cannot be opened or written, or that another process writes to, gives a run
+            that is not recorded; of ``params`` what the log cannot keep is kept as text.
 
     Raises:
-        StoreError: the store cannot be opened or another process writes to it.
+        FlorlogError: the arguments are wrong, or a run is open.
+        StoreError: with ``strict``, or where ``resume`` names a run: the store cannot be opened.
         NoSuchRunError: ``resume`` names a run that the store does not have.
 
     Of a training on several ranks (RANK and WORLD_SIZE, as torchrun sets them) rank 0 is recorded; on the others the
@@ -108,18 +115,21 @@ def run(
         raise FlorlogError(f"a run needs a name, a non-empty string, and got {name!r}")
     if this_process.run is not None:
         if this_process.hands_free is not None:
-            raise FlorlogError(
-                f"the program opens run {name!r} itself: it is recorded as it is, without florlog record or %%florlog"
-            )
+            raise OwnRunError(name)
         raise FlorlogError(f"run {this_process.run.name!r} is still open: close it before opening {name!r}")
+    if durability not in ("group", "sync"):
+        raise FlorlogError(f'durability is "group" or "sync", and got {durability!r}')
     if overhead < 0:
         raise FlorlogError(f"overhead is a share of training time, and got {overhead!r}")
+    if not isinstance(params or {}, Mapping):
+        raise FlorlogError(f"params is a dict of hyperparameters, and got {params!r}")
+    distance, bound = _seconds(max_redo), _bytes(budget)
     role = this_process.role
     if isinstance(role, Replay):
         if name != role.name or role.taken:
             return _unrecorded(name)
         role.taken = True
-        return _unrecorded(name, role.guide)
+        return _unrecorded(name, role.guide, strict=strict)
     number, ranks = rank()
     if ranks > 1:
         if resume != "never" or isinstance(role, Resume):
@@ -128,17 +138,13 @@ def run(
             if number == 1:
                 report(f"of {ranks} ranks, rank 0 is recorded")
             return _unrecorded(name)
-    path = store_path(store)
-    held = {key: plain(value) for key, value in (params or {}).items()}
-    try:
-        encode_value(held)
-    except Unencodable as error:
-        raise LogValueError(f"cannot keep params: {error}") from None
-    distance, bound = _seconds(max_redo), _bytes(budget)
-    opened = open_store(path, "w", durability=durability, window=MAX_UNSYNCED_SECONDS)
+    # A resume that was asked for is never a training that begins again, unrecorded.
+    asked_to_resume = resume not in ("never", "auto") or (isinstance(role, Resume) and not role.taken)
     closing = ExitStack()
-    closing.callback(_close, opened)
     try:
+        held = _kept(params or {}, strict=strict)
+        opened = open_store(store_path(store), "w", durability=durability, window=MAX_UNSYNCED_SECONDS)
+        closing.callback(_close, opened)
         if (program := _running_cells()) is not None:
             closing.enter_context(this_process.standing_for_script(program))
         made = recorded_run(
@@ -150,18 +156,47 @@ def run(
             max_redo=distance,
             budget=bound,
             closing=closing,
+            strict=strict,
         )
-        return _opened(made, closing)
-    except BaseException:
+    except BaseException as error:
         closing.close()
-        raise
+        if strict or asked_to_resume or not isinstance(error, Exception):
+            raise
+        anew = " and starts at its beginning" if resume == "auto" else ""
+        warn(f"run {name!r} is not recorded{anew}, the training goes on: {reason(error)}")
+        return _unrecorded(name)
+    return _opened(made, closing)
 
 
 def _close(store: Store) -> None:
-    try:
+    """Close a store whose run was not opened, for which there is an error already; its journal closes any other."""
+    with suppress(Exception):
         store.close()
-    except WalError as error:
-        report(str(error))
+
+
+def _kept(params: Mapping[Any, Any], *, strict: bool) -> dict[str, Any]:
+    """Parameters as the log keeps them.  Raises `LogValueError` with ``strict``."""
+    held, as_text = {}, {}
+    for key, value in params.items():
+        try:
+            held[str(key)] = plain(value)
+            encode_value(held[str(key)])
+        except Exception as error:
+            if strict:
+                raise LogValueError(f"cannot keep params: {reason(error)}") from None
+            held[str(key)] = _text(value)
+            as_text[str(key)] = reason(error)
+    if as_text:
+        warn(f"of params, {', '.join(as_text)} is kept as text: {next(iter(as_text.values()))}")
+    return held
+
+
+def _text(value: Any) -> str:
+    """A value as text that is the same in another process."""
+    try:
+        return re.sub(r"\b0x[0-9a-f]+", "0x", repr(value))
+    except Exception:
+        return f"<{type(value).__name__}>"
 
 
 def _running_cells() -> NotebookProgram | None:
@@ -173,12 +208,13 @@ def _running_cells() -> NotebookProgram | None:
     return running_program()
 
 
-def _unrecorded(name: str, guide: Guide | None = None) -> Run:
+def _unrecorded(name: str, guide: Guide | None = None, *, strict: bool = False) -> Run:
     closing = ExitStack()
     made = Run(
         run_id=guide.tree.run if guide else "",
         name=name,
-        script=main_script(),
+        script=main_script() if guide else "",
+        strict=strict,
         journal=None,
         guide=guide,
         policy=Policy(0.0),

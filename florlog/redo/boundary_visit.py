@@ -27,6 +27,7 @@ from florlog.program.environment import VARIABLES, changes, environment
 from florlog.program.measured_costs import costs_of
 from florlog.program.stores import open_store, tree_of
 from florlog.program.terminal import report
+from florlog.programs.permission import Trust, permit
 from florlog.programs.recorded_program import RecordedProgram
 from florlog.redo.boundary_guide import BoundaryGuide, States
 from florlog.redo.spawner import Child, Order, Stderr
@@ -36,9 +37,13 @@ from florlog.state.boundary_trees import Trees
 # -- the side that asks ----------------------------------------------------------------------------
 
 
-def order_of(store: Store, tree: RunTree, **more: Any) -> Order:
-    """An order for `visit`, with what else its module needs."""
-    return {"store": str(store.path), "run": tree.run, **more}
+def order_of(store: Store, tree: RunTree, trust: Trust, **more: Any) -> Order:
+    """An order for `visit`, with what else its module needs.
+
+    Raises `UntrustedRunError` where the run's code may not be executed.
+    """
+    permit(store, tree, trust)
+    return {"store": str(store.path), "run": tree.run, "trust": trust.runs, **more}
 
 
 def answers(tree: RunTree, module: str, order: Order) -> Iterator[list[Any]]:
@@ -71,7 +76,8 @@ def answers(tree: RunTree, module: str, order: Order) -> Iterator[list[Any]]:
 def _recorded_variables(tree: RunTree) -> dict[str, str]:
     """The environment, with the recorded values of those variables that decide numbers."""
     held = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    return held | dict(tree.begin.environment.get("variables", {}))
+    recorded = tree.begin.environment.get("variables", {})
+    return held | {name: recorded[name] for name in VARIABLES if name in recorded}
 
 
 # -- the side that executes ------------------------------------------------------------------------
@@ -115,7 +121,7 @@ def visit(order: Order, wire: Wire, goal: Callable[[RunTree], tuple[Sequence[Bou
     with open_store(Path(order["store"]), "r") as store:
         tree = tree_of(store, order["run"])
         wanted, look = goal(tree)
-        program = RecordedProgram(store, tree)
+        program = RecordedProgram(permit(store, tree, Trust(order["trust"])), store, tree)
         changed = tuple(changes(tree.begin.environment, environment()))
 
         def arrived(loop: Loop, index: int, trees: States) -> None:

@@ -17,6 +17,7 @@ from florlog.errors import FlorlogError
 from florlog.following.trust import where
 from florlog.hindsight.request_data import loop_name
 from florlog.images.imager import SavedState
+from florlog.programs.permission import Trust
 from florlog.redo.boundary_visit import answers, order_of
 
 RECORDED = "RECORDED"
@@ -59,21 +60,24 @@ def boundary(tree: RunTree, path: IterationPath, at: Literal["start", "end"]) ->
     raise FlorlogError(f"run {tree.run} has no iteration {where(path)}{within}")
 
 
-def state_at(store: Store, tree: RunTree, path: IterationPath, at: Literal["start", "end"]) -> PastState:
-    """The state at an iteration's start or end.
+def state_at(
+    store: Store, tree: RunTree, path: IterationPath, at: Literal["start", "end"], trust: Trust
+) -> PastState:
+    """The state at an iteration's start or end; ``trust``: whose code may be executed where there is no image.
 
-    Raises `FlorlogError` when the run has no such iteration or its script fails, and `DivergedError`, which names
-    the first difference, when redo does not give what was recorded.
+    Raises `FlorlogError` when the run has no such iteration or its script fails, `UntrustedRunError` when its script
+    may not be executed, and `DivergedError`, which names the first difference, when redo does not give what was
+    recorded.
     """
     loop, index = boundary(tree, path, at)
     image = loop.images.get(index)
     if image is not None:
         return PastState(SavedState(store, image.table), RECORDED)
-    return _redone(store, tree, loop, index)
+    return _redone(store, tree, loop, index, trust)
 
 
-def _redone(store: Store, tree: RunTree, loop: Loop, index: int) -> PastState:
-    order = order_of(store, tree, loop=loop_name(loop), index=index)
+def _redone(store: Store, tree: RunTree, loop: Loop, index: int, trusted: Trust) -> PastState:
+    order = order_of(store, tree, trusted, loop=loop_name(loop), index=index)
     pages = Pages()
     for message in answers(tree, "florlog.redo.state_worker", order):
         match message:

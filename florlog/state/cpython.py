@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dis
 import functools
 import gc
+import inspect
 import itertools
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
-from types import CodeType, FrameType, GeneratorType
+from types import CodeType, FrameType, GeneratorType, TracebackType
 from typing import Any
 
 _HOLD_A_TUPLE = (zip, map, itertools.zip_longest)  # their inner iterators lie in a tuple that they hold
@@ -58,6 +60,104 @@ def can_write_variables() -> bool:
         return own, closure()
 
     return probe() == ("after", "after")
+
+
+# -- why a loop was left ------------------------------------------------------------------------------
+
+_YOUNG_GENERATIONS = 2  # of the garbage collector: a traceback that was made just now lies in one of these
+
+
+def departure(frame: FrameType | None) -> str:
+    """Why an iterator is being dropped, by the frame that drops it: "break", "exception", or "" if it cannot be seen.
+
+    A ``break`` or ``return`` pops the iterator of its ``for`` by an instruction of its own.  An exception has left a
+    traceback at the instruction that the frame stands at.  A generator that is closed while it waits at a ``yield``
+    passes on what its own consumer does.
+    """
+    while frame is not None:
+        operation = dis.opname[frame.f_code.co_code[frame.f_lasti]] if frame.f_lasti >= 0 else ""
+        if not (frame.f_code.co_flags & inspect.CO_GENERATOR and operation == "YIELD_VALUE"):
+            if operation == "POP_TOP":
+                return "break"
+            if operation == "POP_EXCEPT" or _raised_at(frame):
+                return "exception"
+            return ""
+        frame = frame.f_back
+    return ""
+
+
+def _raised_at(frame: FrameType) -> bool:
+    return any(
+        type(made) is TracebackType and made.tb_frame is frame and made.tb_lasti == frame.f_lasti
+        for generation in range(_YOUNG_GENERATIONS)
+        for made in gc.get_objects(generation)
+    )
+
+
+@functools.cache
+def can_see_departure() -> bool:
+    """Check: whether `departure` says what ends a loop, also one around which there are other iterators."""
+    seen: list[str] = []
+
+    def numbers() -> Iterator[int]:
+        try:
+            yield 1
+        except GeneratorExit:
+            seen.append(departure(sys._getframe(0).f_back))
+            raise
+
+    def drawn() -> Iterator[Any]:
+        for number in numbers():  # noqa: UP028 - as progress bars are written
+            yield number
+
+    def shown(iterable: Any) -> Iterator[Any]:
+        try:
+            for number in iterable:  # noqa: UP028
+                yield number
+        finally:
+            seen.extend(())
+
+    def leave(make: Callable[[], Any], how: str) -> int:
+        for number in make():
+            if how == "break":
+                break
+            if how == "return":
+                return number if isinstance(number, int) else 0
+            if how == "break by another":
+                try:
+                    int("no number")
+                except ValueError:
+                    break
+            if how == "raise":
+                raise KeyError(number)
+            int("no number")
+        return 0
+
+    def left(make: Callable[[], Any], how: str) -> str:
+        seen.clear()
+        with contextlib.suppress(KeyError, ValueError):
+            leave(make, how)
+        return ",".join(seen)
+
+    expected = {
+        "break": "break",
+        "return": "break",
+        "break by another": "break",
+        "raise": "exception",
+        "call": "exception",
+    }
+    return all(
+        left(made, how) == why
+        for how, why in expected.items()
+        for made in (
+            numbers,
+            lambda: enumerate(numbers()),
+            lambda: zip(numbers(), "ab", strict=False),
+            drawn,
+            lambda: shown(numbers()),
+            lambda: enumerate(shown(drawn())),
+        )
+    )
 
 
 # -- generators ---------------------------------------------------------------------------------------
@@ -172,5 +272,45 @@ def can_count() -> bool:
     ]
 
 
-CHECKS: tuple[Callable[[], bool], ...] = (can_write_variables, can_name_modules, can_see_iterators, can_count)
+# -- the place of a list's iterator -------------------------------------------------------------------
+
+
+def list_under(iterator: Any) -> list[Any] | None:
+    """The list that a list's iterator runs over, as pickling it gives it; None for an iterator that has ended."""
+    _, arguments, *place = iterator.__reduce__()
+    return arguments[0] if place else None
+
+
+def move_list_iterator(iterator: Any, by: int) -> bool:
+    """Let a list's iterator go on ``by`` items further on, also beyond the list's present end.  False if impossible.
+
+    ``__setstate__`` would end an iterator that is put beyond the end, and a list that is about to be restored is short.
+    """
+    if list_under(iterator) is None:
+        return False
+    memory = ctypes.c_ssize_t.from_address(id(iterator) + object.__basicsize__)
+    if memory.value != iterator.__reduce__()[2]:
+        return False
+    memory.value += by
+    return True
+
+
+@functools.cache
+def can_place() -> bool:
+    """Check: whether a list's iterator goes on from where it was moved to, in a list that grows only afterwards."""
+    held = [1]
+    iterator = iter(held)
+    moved = list_under(iterator) is held and next(iterator) == 1 and move_list_iterator(iterator, 2)
+    held += [2, 3, 4, 5]
+    return moved and list(iterator) == [4, 5] and list_under(iterator) is None
+
+
+CHECKS: tuple[Callable[[], bool], ...] = (
+    can_write_variables,
+    can_name_modules,
+    can_see_iterators,
+    can_count,
+    can_place,
+    can_see_departure,
+)
 """What shows that an interpreter is as this module takes it to be."""

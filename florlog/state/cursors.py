@@ -1,10 +1,12 @@
 """A cursor over a loop's iterable that can go on at any index without loading what it skips.
 
-Ranges and sequences are indexed.  Of a DataLoader the sampler is drawn from exactly as before, but no skipped
+Ranges, texts and tuples are indexed, and a list is gone over by position (`florlog.state.live_lists`).
+Of a DataLoader the sampler is drawn from exactly as before, but no skipped
 item is loaded (`florlog.state.loader_workers` has what worker processes need beyond that).  Under ``enumerate`` and
 ``zip`` each part is advanced for itself, and under a progress bar the iterable that it shows.  An iterable or a
 streamed data set that `has_state_dict` (torchdata's StatefulDataLoader) is given its state.  Anything else is advanced
-item by item: a generator computes what is skipped.
+item by item: a generator computes what is skipped.  An iterable of the user's own is gone over again from the state
+that it had when the loop began (`florlog.state.own_iterables`).
 
 Position counts items that the loop's body received, not what was prefetched (CheckFreq, FAST 2021, section
 4.4).  A shuffling loader draws its order from an RNG when iteration starts, so a cursor that starts in the
@@ -14,7 +16,11 @@ state afterwards.  So all that a skip draws, it draws within `Cursor.seek`.
 
 from __future__ import annotations
 
+import gc
+import itertools
+import operator
 import sys
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from types import GeneratorType
 from typing import Any
@@ -24,11 +30,23 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter, _SingleProcessDataLoaderIter
 
 from florlog.errors import ImageError
-from florlog.state.cpython import next_number
+from florlog.state.cpython import move_enumerate, move_list_iterator, next_number
 from florlog.state.iterables import is_indexed, is_progress_bar, wrapped_in
+from florlog.state.live_lists import LIST_ITERATOR, LiveList, lists_in
 from florlog.state.loader_workers import PassingDataset
 from florlog.state.loaders import keeps_workers
+from florlog.state.own_iterables import Watch, gone_elsewhere
 from florlog.state.stateful import has_state_dict
+
+_INNER = "/inner"  # the key of what the iterable itself gave
+_VIEWS: tuple[Any, ...] = (dict.keys, dict.values, dict.items)
+_REFILLED = (dict, OrderedDict, defaultdict, Counter, deque, *(type(view({})) for view in _VIEWS))
+"""Not gone over by position, and they do not change in size meanwhile; a restore fills them again."""
+_REFILLED_ITERATORS: dict[type, Any] = {
+    type(iter(deque())): lambda held: held,
+    **{type(iter(view({}))): view for view in _VIEWS},
+}
+"""Their iterators, and what they run over of such a container."""
 
 
 def _consume(iterator: Iterator[Any], count: int) -> Iterator[Any]:
@@ -61,6 +79,7 @@ def _position(iterable: Any) -> Any:
 
 def passed_over(iterable: Any, position: Any) -> str:
     """What must produce and drop items so that an iterable can go on in its middle; "" if nothing must."""
+    position = _inner(position)
     if position is not None and _keeper(iterable) is not None:
         return ""
     parts = wrapped_in(iterable)
@@ -68,7 +87,7 @@ def passed_over(iterable: Any, position: Any) -> str:
     for part, place in zip(parts, places, strict=True):
         if found := passed_over(part, place):
             return found
-    dataset = getattr(iterable, "dataset", None) or getattr(iterable, "_dataset", None)
+    dataset = getattr(iterable, "dataset", getattr(iterable, "_dataset", None))
     if isinstance(dataset, IterableDataset):
         return f"{type(dataset).__name__}, which streams its items and has no state_dict() in this process,"
     if isinstance(iterable, GeneratorType):
@@ -95,38 +114,97 @@ class Cursor:
         self.iterable = iterable
         self._items: Iterator[Any] | None = None
         self._taken = 0
+        self._lists: list[LiveList] | None = None
+        self._watch: Watch | None = None
+        self._unsettled = False
+        self._hidden = ""  # what cannot be looked at
+
+    def _begin(self) -> None:
+        """Before the first item or seek: what the loop's body may change is as it is when the loop begins."""
+        if self._lists is None:
+            self._lists = []
+            try:
+                self._lists = [LiveList(held) for held in lists_in(self.iterable)]
+                if not is_indexed(self.iterable) and (watch := Watch(self.iterable)).needed:
+                    self._watch = watch
+            except Exception as error:  # whatever an iterable of the user's raises when it is looked at
+                self._hidden = f"{type(self.iterable).__name__}, which raises {type(error).__name__}"
+
+    def obstacle(self) -> str:
+        """Why the loop could not go on from where it is, "" if it can."""
+        found = [self._hidden, *(held.obstacle() for held in self._lists or ())]
+        if self._watch is not None:
+            self._watch.look()
+            found.append(self._watch.why)
+        return next(filter(None, found), "")
 
     def position(self) -> Any:
         """Where the iterable says that it is, for `seek`; None if it does not know."""
-        return _position(self.iterable)
+        inner = _position(self.iterable)
+        sources = b"" if self._watch is None else self._watch.digest(lasting=True)
+        if not self._lists and not sources:
+            return inner
+        return {_INNER: inner, "lists": [held.place() for held in self._lists or ()], "sources": sources}
 
     def seek(self, index: int, position: Any = None) -> None:
         """Continue with item ``index``; draws from the RNGs as a start from 0 would.
 
-        ``position`` is what the iterable gave there.  Raises `ImageError` for an iterator that is already further.
+        ``position`` is what the iterable gave there.  Lists may be restored afterwards, until the next item is asked
+        for.  Raises `ImageError` for an iterator that is already further, and where the iterable goes elsewhere.
         """
+        self._begin()
         iterable: Any = self.iterable
         done = self._taken if isinstance(iterable, Iterator) else 0  # an iterator cannot start again
-        if index < done and not (position is not None and has_state_dict(iterable)):
+        inner = _inner(position)
+        if index < done and not (inner is not None and has_state_dict(iterable)):
             raise ImageError("the data cannot go back to where an image was taken")
-        self._items = _continued(iterable, index - done, position)
+        self._items = _continued(iterable, index - done, inner)
+        if self._watch is not None:
+            self._items = self._watch.over(self._items)
         self._taken = index
+        if inner is not position:
+            for held, place in zip(self._lists or (), position["lists"], strict=True):
+                held.expect((place[0], place[1]))
+            self._unsettled = True
+            if self._watch is not None and position["sources"] not in (b"", self._watch.digest(lasting=True)):
+                raise gone_elsewhere(iterable)
 
     def rewind(self) -> None:
         """Start again with the first item, of an iterable that can."""
-        self._items, self._taken = None, 0
+        self._items, self._taken, self._unsettled = None, 0, False
 
     def items(self) -> Iterator[Any]:
         """What gives the items, from where it is."""
         if self._items is None:
-            self._items = iter(self.iterable)
+            self._begin()
+            items = iter(self.iterable)
+            self._items = items if self._watch is None else self._watch.over(items)
         return self._items
 
     def next(self) -> Any:
-        """The next item; raises StopIteration at the end."""
+        """The next item; raises StopIteration at the end, and `ImageError` where a list was not restored."""
+        if self._unsettled:
+            self._settle()
         item = next(self.items())
         self._taken += 1
         return item
+
+    def _settle(self) -> None:
+        self._unsettled = False
+        for held in self._lists or ():
+            held.settle()
+            if held.own is None:
+                continue
+            if held.held is not self.iterable:
+                raise ImageError(
+                    "the list under the loop is not the one that a variable holds, and cannot be restored"
+                )
+            self._items = _from_place(held.own, self._taken)
+
+
+def _inner(position: Any) -> Any:
+    """What the iterable itself gave, of a position of `Cursor.position`."""
+    return position[_INNER] if isinstance(position, dict) and _INNER in position else position
 
 
 def _continued(iterable: Any, index: int, position: Any = None) -> Iterator[Any]:
@@ -139,8 +217,26 @@ def _continued(iterable: Any, index: int, position: Any = None) -> Iterator[Any]
         return items
     parts = wrapped_in(iterable)
     places = position if position is not None else [None] * len(parts)
+    if isinstance(iterable, list) and is_indexed(iterable):
+        return _from_place(iterable, index)
     if isinstance(iterable, Sequence) and is_indexed(iterable):
         return iter(iterable[index:])
+    if type(iterable) in _REFILLED:
+        return _later(iterable, index)
+    if type(iterable) in (set, frozenset):
+        return iter(list(iterable)[index:])  # one that is filled again may have another order
+    if (
+        isinstance(iterable, Iterator)
+        and type(iterable) is LIST_ITERATOR
+        and move_list_iterator(iterable, index)
+    ):
+        return iterable
+    if type(iterable) in _REFILLED_ITERATORS:
+        container = next(held for held in gc.get_referents(iterable) if hasattr(held, "__len__"))
+        done = len(container) - operator.length_hint(iterable)
+        return _later(_REFILLED_ITERATORS[type(iterable)](container), done + index)
+    if type(iterable) is type(iter(set())):
+        return iter(list(iterable)[index:])
     if isinstance(iterable, DataLoader):
         return _loader_from(iterable, index)
     if isinstance(iterable, _SingleProcessDataLoaderIter) and not isinstance(
@@ -150,16 +246,31 @@ def _continued(iterable: Any, index: int, position: Any = None) -> Iterator[Any]
         iterable._num_yielded += index
         return iterable
     if isinstance(iterable, enumerate):
-        return enumerate(_continued(parts[0], index, places[0]), next_number(iterable) + index)
+        part = _continued(parts[0], index, places[0])
+        if part is parts[0] and move_enumerate(iterable, index):
+            return iterable
+        return enumerate(part, next_number(iterable) + index)
     if isinstance(iterable, zip):
-        for part, place in zip(parts, places, strict=True):
-            _continued(part, index, place)  # iterators all: they are moved themselves
-        return iterable
+        continued = [_continued(part, index, place) for part, place in zip(parts, places, strict=True)]
+        if all(part is moved for part, moved in zip(parts, continued, strict=True)):
+            return iterable
+        return zip(*continued, strict=len(iterable.__reduce__()) > 2)
     if is_progress_bar(iterable):
         iterable.iterable = _Started(_continued(iterable.iterable, index, places[0]))
         iterable.initial = iterable.n = index
         return iter(iterable)
     return _consume(iter(iterable), index)
+
+
+def _from_place(held: list[Any], index: int) -> Iterator[Any]:
+    """An iterator over a list as it will be, from an index."""
+    iterator: Iterator[Any] = iter(held)
+    return iterator if move_list_iterator(iterator, index) else _later(held, index)
+
+
+def _later(iterable: Iterable[Any], index: int) -> Iterator[Any]:
+    """An iterator over what an iterable has when the first item is asked for: until then it may be filled again."""
+    yield from itertools.islice(iter(iterable), index, None)
 
 
 class _Started:

@@ -31,11 +31,17 @@ Apply = Callable[[Any, Any], Any]
 class DeltaLog:
     """A value that changes only by edits.  Made by `Run.delta_log`."""
 
-    def __init__(self, name: str, value: Any, apply: Apply) -> None:
+    def __init__(
+        self, name: str, value: Any, apply: Apply, refuse: Callable[[Exception], None] | None = None
+    ) -> None:
+        """``refuse`` is called for what has no encoding, in place of raising `TrackError`; edits are applied then."""
         self.value = value
         """The present state: the object that was given, changed in place."""
         self._name = name
         self._apply = apply
+        self._refuse = refuse
+        self._lost: TrackError | None = None
+        """Why the edits do not give the value any more."""
         self._base = b""
         self._sealed: list[torch.Tensor] = []
         self._open = bytearray()
@@ -45,6 +51,8 @@ class DeltaLog:
         """Apply an edit to the value, and record it.  Raises `TrackError` for an edit that has no encoding."""
         encoded = self._encoded(edit)
         self._apply(self.value, edit)
+        if self._lost is not None:
+            return
         self._open += len(encoded).to_bytes(8, "little") + encoded
         if len(self._open) >= CHUNK_BYTES:
             self._sealed.append(_tensor(bytes(self._open)))
@@ -56,7 +64,9 @@ class DeltaLog:
         return len(self.value)
 
     def state_dict(self) -> dict[str, Any]:
-        """The base and the edits since; `contents` reads it."""
+        """The base and the edits since; `contents` reads it.  Raises `TrackError` where one had no encoding."""
+        if self._lost is not None:
+            raise self._lost
         return {"base": _tensor(self._base), "edits": [*self._sealed, _tensor(bytes(self._open))]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -71,10 +81,18 @@ class DeltaLog:
         self._sealed, self._open = chunks[:-1], bytearray(tensor_bytes(chunks[-1]))
 
     def _encoded(self, value: Any) -> bytes:
+        if self._lost is not None:
+            return b""
         try:
             return _encode(value)
-        except Unencodable as error:
-            raise TrackError(f"delta log {self._name!r} cannot keep a {error.type_name}: {error}") from None
+        except Exception as error:  # torch's own too, of a tensor without data
+            what = f"a {error.type_name}" if isinstance(error, Unencodable) else f"a {type(value).__name__}"
+            lost = TrackError(f"delta log {self._name!r} cannot keep {what}: {error}")
+            if self._refuse is None:
+                raise lost from None
+            self._lost = lost
+            self._refuse(lost)
+            return b""
 
     def _rebase(self) -> None:
         self._base = self._encoded(self.value)

@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader
 
 from florlog.state.cpython import inner_iterators
 
+_INDEXED: tuple[Any, ...] = (range, list, tuple, str, bytes)
+
 
 def wrapped_in(iterable: Any) -> list[Any]:
     """What an ``enumerate``, a ``zip`` or a progress bar draws from."""
@@ -26,7 +28,7 @@ def wrapped_in(iterable: Any) -> list[Any]:
 
 def is_progress_bar(iterable: Any) -> bool:
     """Whether it is a progress bar, as tqdm's: it yields what its attribute ``iterable`` does."""
-    return hasattr(iterable, "iterable") and any(kind.__name__ == "tqdm" for kind in type(iterable).__mro__)
+    return any(kind.__name__ == "tqdm" for kind in type(iterable).__mro__) and hasattr(iterable, "iterable")
 
 
 def innermost(iterable: Any) -> Iterator[Any]:
@@ -39,12 +41,20 @@ def innermost(iterable: Any) -> Iterator[Any]:
 
 
 def is_indexed(iterable: Any) -> bool:
-    """Whether any item can be had by its number, now and later: a range, list, tuple, text or bytes."""
-    return isinstance(iterable, (range, list, tuple, str, bytes))
+    """Whether any item can be had by its number: a range, list, tuple, text or bytes with the usual ``__iter__``."""
+    kind = type(iterable)
+    return kind in _INDEXED or any(
+        issubclass(kind, base) and kind.__iter__ is base.__iter__ for base in _INDEXED
+    )
 
 
 def needs_entry_state(iterable: Any) -> bool:
-    """Whether starting in the middle needs the RNGs as they were at the loop's start."""
+    """Whether starting in the middle needs something as it was at the loop's start, or the position of a list."""
+    return isinstance(iterable, list) or not is_indexed(iterable)
+
+
+def draws_order(iterable: Any) -> bool:
+    """Whether starting in the middle may draw from the RNGs: then they must be as they were at the loop's start."""
     return not is_indexed(iterable)
 
 

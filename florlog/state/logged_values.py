@@ -1,6 +1,7 @@
 """Logged values as the log holds them (`florlog.state.readable_values` has them as readers get them).
 
-Tensors and arrays are copied whole, as bytes with a dtype and a shape.  Whether a tensor required a gradient, its
+Tensors and arrays are copied whole, as bytes with a dtype and a shape; quantized tensors by the numbers that they stand
+for.  Whether a tensor required a gradient, its
 device, and what computed it are not kept.
 """
 
@@ -26,6 +27,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         if value.ndim == 0 and value.dtype in _SCALARS:
             return value.item()
+        if value.is_quantized:
+            value = value.dequantize()
         held = value.detach().cpu().contiguous()
         return Array(dtype_name(held.dtype), tuple(held.shape), bytes(tensor_bytes(held)))
     if isinstance(value, np.generic):

@@ -11,11 +11,14 @@ from florlog_wal import Array
 def readable(value: Any) -> Any:
     """A logged value for its reader: an `Array` is a NumPy array, or a torch tensor if NumPy lacks its dtype.
 
-    Only the latter imports torch.  Raises ValueError for a dtype that torch lacks too, and ValueError or RuntimeError
-    for a shape that does not fit the bytes.
+    Only the latter imports torch.  An `Array` of a dtype that torch lacks too, or of a shape that does not fit its
+    bytes, stays what it is.
     """
     if isinstance(value, Array):
-        return _array(value)
+        try:
+            return _array(value)
+        except (ValueError, RuntimeError):
+            return value
     if type(value) in (list, tuple, set, frozenset):
         return type(value)(readable(item) for item in value)
     if type(value) is dict:

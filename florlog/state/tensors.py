@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import torch
 
@@ -13,13 +14,16 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def tensor_from(dtype: str, shape: tuple[int, ...], data: bytes | bytearray) -> torch.Tensor:
-    """A tensor on the CPU from its bytes; raises ValueError for a dtype that this torch does not have.
+    """A tensor on the CPU from its bytes.
 
-    A bytearray becomes the tensor's memory.
+    Raises ValueError for a dtype that this torch does not have, and for a shape that does not fit the bytes; nothing is
+    allocated then.  A bytearray becomes the tensor's memory.
     """
     kind = getattr(torch, dtype, None)
     if not isinstance(kind, torch.dtype):
         raise ValueError(f"this torch has no dtype {dtype!r}")
+    if math.prod(shape) * kind.itemsize != len(data):
+        raise ValueError(f"a shape of {shape!r:.60} does not fit {len(data)} bytes of {dtype}")
     if not data:
         return torch.empty(shape, dtype=kind)
     flat = torch.frombuffer(data if isinstance(data, bytearray) else bytearray(data), dtype=torch.uint8)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
 from types import GeneratorType, SimpleNamespace
 from typing import Any
@@ -21,12 +22,12 @@ _NAMESPACES = (SimpleNamespace, argparse.Namespace)
 
 def is_user_file(file: str) -> bool:
     """Whether a file is the script, a local module or a notebook's cell."""
-    return this_process.notebook.has_code_of(file) or _is_local_file(file)
+    return this_process.notebook.has_code_of(file) or _is_local_file(file, main_script(), os.getcwd())  # noqa: PTH109
 
 
 @functools.cache
-def _is_local_file(file: str) -> bool:
-    script = main_script()
+def _is_local_file(file: str, script: str, directory: str) -> bool:
+    """As `is_local`, which looks at the working directory: it is part of what the answer is kept for."""
     return file == script or is_local(file, script)
 
 

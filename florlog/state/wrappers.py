@@ -27,7 +27,9 @@ from florlog.state.cpython import (
     inner_iterators,
     iterators_around,
     move_enumerate,
+    move_list_iterator,
 )
+from florlog.state.live_lists import LIST_ITERATOR
 from florlog.state.user_code import is_user_generator
 
 _COUNTING = tuple(
@@ -108,6 +110,8 @@ def counters(iterator: Any) -> list[Any]:
 
 def advance(counter: Any, by: int) -> None:
     """Move one of `counters` by so many items.  Raises `ImageError` where it cannot be moved."""
+    if type(counter) is LIST_ITERATOR and move_list_iterator(counter, by):  # its list may be restored later
+        return
     if not isinstance(counter, enumerate):
         if by < 0:
             raise ImageError("what is zipped with the loop cannot go back to where an image was taken")

@@ -11,14 +11,15 @@ from pathlib import Path
 
 from florlog.inspect.selection import RecordSelection
 from florlog.program.stores import open_store, sessions_of
+from florlog.programs.permission import Trust
 
 
-def open_browser(path: Path, run: str | None, selection: RecordSelection) -> int:
+def open_browser(path: Path, run: str | None, selection: RecordSelection, trust: Trust) -> int:
     """Browse a store until the user leaves; the exit code."""
     from florlog.ui.app import Browser
 
     with open_store(path, "r") as store:
         if run is not None:
             sessions_of(store, run)
-        Browser(store, run, selection).run()
+        Browser(store, run, selection, trust).run()
     return 0

@@ -10,6 +10,7 @@ from textual.app import App
 from textual.binding import Binding
 
 from florlog.inspect.selection import RecordSelection
+from florlog.programs.permission import Trust
 from florlog.ui.run_list import Runs
 from florlog.ui.run_screen import RunScreen
 
@@ -46,8 +47,11 @@ class Browser(App[None]):
         Binding("ctrl+c", "quit", show=False, priority=True),
     ]
 
-    def __init__(self, store: Store, run: str | None, selection: RecordSelection) -> None:
+    def __init__(
+        self, store: Store, run: str | None, selection: RecordSelection, trust: Trust | None = None
+    ) -> None:
         super().__init__()
+        self.trust = trust or Trust()
         self.store, self.first_run, self.selection = store, run, selection
         self.animation_level = "none"  # over ssh every frame costs
 

@@ -19,6 +19,7 @@ from florlog.inspect.asking import log_statement, place_at, replay
 from florlog.inspect.record_forms import TRUST_COLOURS, path_text
 from florlog.inspect.source_view import Recorded
 from florlog.program.units import duration_text
+from florlog.programs.permission import Trust
 from florlog.reading.render import brief, printable
 
 
@@ -36,9 +37,10 @@ class Ask(ModalScreen[None]):
 
     def __init__(
         self, store: Store, tree: RunTree, sources: list[Recorded], at: tuple[Recorded, int], where: str,
-        answered: Callable[[], None],
+        trust: Trust, answered: Callable[[], None],
     ):  # fmt: skip
         super().__init__()
+        self._trust = trust
         self._store, self._tree, self._sources = store, tree, sources
         self._source, self._line = at
         self._where = where
@@ -97,7 +99,7 @@ class Ask(ModalScreen[None]):
         def work() -> None:
             try:
                 found = replay(
-                    self._store.path, self._tree, self._sources, self._source, position, typed, where
+                    self._store, self._tree, self._sources, self._source, position, typed, where, self._trust
                 )
             except FlorlogError as error:
                 app.call_from_thread(self._failed, str(error))
@@ -125,7 +127,7 @@ class Ask(ModalScreen[None]):
         text = Text(
             f"{len(found['values'])} values from {plan['iterations_redone']} of {plan['iterations_total']} "
             f"iterations (predicted {duration_text(plan['predicted_seconds'])}, "
-            f"a full rerun {duration_text(plan['full_rerun_seconds'])}); stored beside the run\n"
+            f"a full rerun {duration_text(plan['full_rerun_seconds'])}); stored next to the run\n"
         )
         for value in found["values"][:2000]:
             path = tuple(value["path"].items())

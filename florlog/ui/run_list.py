@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import PurePath
 from typing import ClassVar
 
@@ -15,7 +14,7 @@ from textual.widgets import Footer, Static
 
 from florlog.inspect.run_facts import RunFacts, facts_of
 from florlog.inspect.selection import RecordSelection
-from florlog.program.units import size_text
+from florlog.program.units import moment, size_text
 from florlog.reading.render import printable
 from florlog.ui.line_list import LineList
 from florlog.ui.run_screen import RunScreen
@@ -41,7 +40,8 @@ class RunList(LineList):
     def line(self, row: int) -> Text:
         """A run."""
         run = self.runs[row]
-        started = dt.datetime.fromtimestamp(run.begin.started).strftime("%Y-%m-%d %H:%M")
+        began = moment(run.begin.started)
+        started = began.strftime("%Y-%m-%d %H:%M") if began else "?"
         text = Text(f" {printable(run.run)[:32]:<32} ", no_wrap=True)
         text.append(f"{run.status:<9}", _COLOURS.get(run.status, ""))
         text.append(f"{started}  ", "dim")

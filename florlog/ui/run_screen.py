@@ -17,6 +17,7 @@ from florlog.inspect.asking import default_line
 from florlog.inspect.redo_view import PlanOverlay, plan_for_iterations
 from florlog.inspect.selection import At, RecordSelection
 from florlog.program.units import size_text
+from florlog.programs.permission import Trust
 from florlog.reading.reader import LoggedValue, RunView
 from florlog.reading.render import printable
 from florlog.ui.ask_dialog import Ask
@@ -242,7 +243,10 @@ class RunScreen(Screen[None]):
             return
         item = self.chosen()
         where = "" if item is None or (item.whole and not item.loop.parent.path) else item.at
-        self.app.push_screen(Ask(self._store, self.run_tree, source.sources, at, where, self._answered))
+        trust: Trust = self.app.trust  # type: ignore[attr-defined]
+        self.app.push_screen(
+            Ask(self._store, self.run_tree, source.sources, at, where, trust, self._answered)
+        )
 
     def _answered(self) -> None:
         if self.is_attached:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from florlog.errors import FlorlogError
+from florlog.programs.permission import Trust
 
 HOST = "127.0.0.1"
 _PRIVATE = {
@@ -25,10 +26,10 @@ _PRIVATE = {
 }
 
 
-def command(store: Path, run: str | None) -> str:
+def command(store: Path, run: str | None, trust: Trust) -> str:
     """The command line that textual-serve starts for each page."""
     words = [sys.executable, "-m", "florlog", "inspect", *([run] if run else []), "--store", str(store)]
-    return shlex.join(words)
+    return shlex.join([*words, *(word for trusted in trust.runs for word in ("--trust", trusted))])
 
 
 def guard(secret: str, port: int) -> Any:
@@ -55,7 +56,7 @@ def guard(secret: str, port: int) -> Any:
     return check
 
 
-def serve(store: Path, run: str | None, port: int) -> None:
+def serve(store: Path, run: str | None, port: int, trust: Trust) -> None:
     """Serve until interrupted.  Raises `FlorlogError` when textual-serve is not installed."""
     try:
         from textual_serve.server import Server
@@ -72,4 +73,4 @@ def serve(store: Path, run: str | None, port: int) -> None:
     print(
         f"florlog: open http://{HOST}:{port}/?secret={secret}   (ctrl+c ends it)", file=sys.stderr, flush=True
     )
-    Guarded(command(store, run), host=HOST, port=port, title="florlog").serve()
+    Guarded(command(store, run, trust), host=HOST, port=port, title="florlog").serve()

@@ -6,7 +6,11 @@ uncommitted iterations never leave memory (no-steal, ``specs/recovery.md``).
 
 A run may have several recording sessions: the first, and one for each resume.  A resume re-executes the
 iterations between an image and the log's end without logging them again, and then goes on where the log ends.  So
-the records of the sessions simply follow one another on the timeline.
+the records of the sessions simply follow one another on the timeline.  A resume that goes back behind what the log has
+says so by the index at which it continues a loop: what the loop has from there on is superseded.
+
+Analysis takes any records that the codec can read.  One that does not fit what stands before it has no effect, and is
+reported with its LSN (`RunTree.problems`).
 """
 
 from __future__ import annotations
@@ -76,7 +80,13 @@ def analyse(store: RecordSource, sessions: Sequence[SessionInfo], *, running: bo
         last_lsn=builder.last_lsn,
         costs=builder.costs,
         sources=builder.sources,
+        problems=builder.problems,
+        unproven=builder.unproven,
     )
+
+
+class _MisplacedError(Exception):
+    """A record does not fit what stands before it."""
 
 
 class _Builder:
@@ -89,10 +99,14 @@ class _Builder:
         self.last_lsn = 0
         self.costs: list[dict[str, Any]] = []
         self.sources: dict[str, tuple[str, bytes]] = {}
+        self.problems: list[tuple[int, str]] = []
+        self.unproven: list[Loop] = []
         self._loops: dict[int, Loop] = {}  # by LoopBegin LSN
         self._copied: dict[int, tuple[Loop, int]] = {}  # by CheckpointBegin LSN
         self._aborted: set[Path] = set()
-        self._logged: dict[tuple[Node, int], tuple[int, int]] = {}  # session and LSN of a segment's Values
+        self._logged: dict[
+            tuple[Node, int], tuple[int, list[int]]
+        ] = {}  # session and LSNs of a segment's Values
 
     def session(self, lsn: int, entries: Iterable[Entry]) -> None:
         """Take in one session."""
@@ -101,7 +115,10 @@ class _Builder:
         for entry in entries:
             self.bytes += entry.nbytes
             self.last_lsn = entry.lsn
-            self._record(lsn, entry)
+            try:
+                self._record(lsn, entry)
+            except _MisplacedError as error:
+                self.problems.append((entry.lsn, f"{type(entry.record).__name__}: {error}"))
 
     def _record(self, session: int, entry: Entry) -> None:
         record = entry.record
@@ -111,49 +128,65 @@ class _Builder:
             case LoopBegin():
                 self._loop_begin(session, entry.lsn, record)
             case LoopEnd():
-                loop = self._loops[record.loop]
-                loop.ended, loop.left = True, record.left
+                self._loop_end(self._loop(record.loop), record)
             case Begin():
-                self._node(self._loops[record.loop], record.index)
+                self._node(self._loop(record.loop), record.index)
             case Values():
-                node = self._node(self._loops[record.loop], record.index) if record.loop else self.root
+                self.unproven.clear()
+                node = self._node(self._loop(record.loop), record.index) if record.loop else self.root
                 self._values(node, record.segment, session, entry.lsn)
             case Commit():
-                self._commit(entry.lsn, record)
+                if not record.left:
+                    self.unproven.clear()
+                self._commit(session, entry.lsn, record)
             case Abort():
                 self._abort(record)
             case CheckpointBegin():
-                self._copied[entry.lsn] = (self._loops[record.loop], record.index)
+                self._copied[entry.lsn] = (self._loop(record.loop), record.index)
             case CheckpointEnd():
                 self._image(record)
             case RunEnd():
                 self.status, self.failure = record.status, record.failure
                 if record.status == "complete":
+                    self.unproven.clear()
                     self.root.committed = True
                     loops = sum(loop.before + sum(loop.seconds) for loop in self.root.loops)
                     self.root.after = max(0.0, record.seconds - loops)  # a resumed session is shorter
             case Note(kind=costs.KIND):
                 self.costs.append(record.data)
             case Note(kind="source"):
-                late = record.text.rpartition(" ")[2], record.data["page"]
-                self.sources.setdefault(record.data["path"], late)
+                self._late_source(record)
             case RunBegin():  # the source may have changed before a resume
                 began = {path: (module, page) for path, module, page in record.sources}
                 self.sources = {**began, **{p: s for p, s in self.sources.items() if p not in began}}
             case Hindsight() | Note():
                 pass
 
+    def _loop(self, lsn: int) -> Loop:
+        loop = self._loops.get(lsn)
+        if loop is None:
+            raise _MisplacedError(f"the run has no loop that begins at LSN {lsn}")
+        return loop
+
+    def _late_source(self, record: Note) -> None:
+        path, page = record.data.get("path"), record.data.get("page")
+        if not isinstance(path, str) or not isinstance(page, bytes):
+            raise _MisplacedError("it does not name a source and its page")
+        self.sources.setdefault(path, (record.text.rpartition(" ")[2], page))
+
     def _loop_begin(self, session: int, lsn: int, record: LoopBegin) -> None:
         parent = self._parent(record)
+        statement = self.statements[session].get(record.statement)
+        if statement is None:
+            raise _MisplacedError(f"the session has no statement {record.statement}")
         loop = parent.find(record.name)
-        site = self.statements[session][record.statement]
         if loop is None:
             loop = Loop(
                 parent=parent,
                 order=len(parent.loops),
                 name=record.name,
                 lsn=lsn,
-                site=(site.file, site.qualname, site.line),
+                site=(statement.file, statement.qualname, statement.line),
                 stack=record.stack,
                 form=record.form,
                 length=record.length,
@@ -161,12 +194,39 @@ class _Builder:
                 before=record.seconds,
             )
             parent.loops.append(loop)
+            self.unproven.clear()
         else:
             loop.lsn = lsn
+            if loop in self.unproven:
+                self.unproven.remove(loop)
+            again = loop.ended or record.start < loop.count
+            loop.reopen(max(0, record.start))
+            inside = loop.nodes.get(loop.count)
+            if again and inside is not None and inside.loops:
+                inside.loops[-1].take_back()
+            self._aborted.discard(loop.path(loop.count))
         self._loops[lsn] = loop
 
+    def _loop_end(self, loop: Loop, record: LoopEnd) -> None:
+        if record.count != loop.count:
+            raise _MisplacedError(f"its loop has {loop.count} iterations and not {record.count}")
+        loop.ended, loop.left = True, record.left
+        loop.cut = record.left and loop.path(loop.count) in self._aborted
+        if loop.cut:
+            # The boundary is the loop's end now, and no longer the one before the iteration that was cut off.
+            loop.images.pop(loop.count, None)
+        elif record.left:
+            self.unproven.append(loop)
+
     def _parent(self, record: LoopBegin) -> Node:
-        return self._node(self._loops[record.parent], record.path[-1][1]) if record.parent else self.root
+        node = self.root
+        if record.parent:
+            if not record.path:
+                raise _MisplacedError("it has a parent and no path")
+            node = self._node(self._loop(record.parent), record.path[-1][1])
+        if node.path != record.path:
+            raise _MisplacedError("its path is not that of its parent")
+        return node
 
     @staticmethod
     def _node(loop: Loop, index: int) -> Node:
@@ -179,36 +239,44 @@ class _Builder:
         """Add values.  A resume executes a segment that was cut off after its values again, and logs them again."""
         earlier = self._logged.get((node, segment))
         if earlier is not None and earlier[0] != session:
-            node.values.remove(earlier[1])
-        self._logged[node, segment] = session, lsn
+            self._forget(node, segment)
+        self._logged.setdefault((node, segment), (session, []))[1].append(lsn)
         node.values.append(lsn)
 
-    def _commit(self, lsn: int, record: Commit) -> None:
-        loop = self._loops[record.loop]
+    def _forget(self, node: Node, segment: int) -> None:
+        """Another session has logged a segment again."""
+        _, lsns = self._logged.pop((node, segment))
+        node.values = [lsn for lsn in node.values if lsn not in lsns]
+
+    def _commit(self, session: int, lsn: int, record: Commit) -> None:
+        loop = self._loop(record.loop)
+        if record.index != loop.count:
+            raise _MisplacedError(f"iteration {record.index} of a loop that has {loop.count}")
+        self._aborted.discard(loop.path(record.index))
         loop.commits.append(lsn)
         loop.seconds.append(record.seconds)
         node = loop.nodes.get(record.index)
         if node is not None:
+            earlier = self._logged.get((node, record.segment))
+            if earlier is not None and earlier[0] != session:
+                self._forget(node, record.segment)
             node.committed = True
             inner = sum(child.before + sum(child.seconds) for child in node.loops)
             node.after = max(0.0, record.seconds - inner)
 
     def _abort(self, record: Abort) -> None:
-        loop = self._loops[record.loop]
+        loop = self._loop(record.loop)
         self._aborted.add(loop.path(record.index))
         if record.index == loop.count - 1:  # the exception that ended the run left the loop here
-            loop.commits.pop()
-            loop.seconds.pop()
-            loop.ended = loop.left = False
-            for index in [index for index in loop.images if index > loop.count]:
-                del loop.images[index]  # a state after the loser
-            if (node := loop.nodes.get(record.index)) is not None:
-                node.committed = False
+            loop.reopen(record.index)
+            if loop in self.unproven:
+                self.unproven.remove(loop)
 
     def _image(self, record: CheckpointEnd) -> None:
         if (boundary := self._copied.get(record.begin)) is not None:
             loop, index = boundary
-            if index > loop.count:  # of a loser: its commit was taken back while the pages were being stored
+            # Of a loser: its commit was taken back, or it was cut off, while the pages were being stored.
+            if not 0 <= index <= loop.count or (loop.cut and index == loop.count):
                 return
             seconds = record.snapshot_seconds + record.persist_seconds
             loop.images[index] = Image(record.begin, record.table, record.state_bytes, seconds)

@@ -127,8 +127,7 @@ def resume_atoms(tree: RunTree) -> tuple[Atoms, Node, int | Loop]:
     """
     atoms = Atoms()
     node = tree.root
-    while node.loops and not node.loops[-1].ended:
-        loop = node.loops[-1]
+    while (loop := next((loop for loop in node.loops if not loop.ended), None)) is not None:
         inner = loop.nodes.get(loop.count)
         if inner is None:
             atoms.add_leaves(loop, [loop.count])

@@ -51,7 +51,8 @@ class Loop:
     nodes: dict[int, Node] = field(default_factory=dict)  # iterations that have loops of their own
     images: dict[int, Image] = field(default_factory=dict)  # by boundary
     ended: bool = False
-    left: bool = False  # its body left it early: the last iteration did not reach the next boundary by itself
+    left: bool = False  # its body left it early, by a break, a return or an exception
+    cut: bool = False  # by an exception that the script caught, in the iteration after the last committed one
 
     @property
     def depth(self) -> int:
@@ -66,6 +67,22 @@ class Loop:
     def path(self, index: int) -> Path:
         """The address of iteration ``index``."""
         return (*self.parent.path, (self.name, index))
+
+    def reopen(self, count: int) -> None:
+        """Take the iterations from ``count`` on back, with the images after them: the loop goes on there."""
+        del self.commits[count:], self.seconds[count:]
+        self.ended = self.left = self.cut = False
+        self.images = {index: image for index, image in self.images.items() if index <= self.count}
+        for index, node in self.nodes.items():
+            node.committed = node.committed and index < self.count
+
+    def take_back(self) -> None:
+        """Reopen a loop that was left early at its last iteration, and those that were left in this."""
+        inner: Loop | None = self
+        while inner is not None and inner.left:
+            inner.reopen(inner.count if inner.cut else inner.count - 1)
+            node = inner.nodes.get(inner.count)
+            inner = node.loops[-1] if node is not None and node.loops else None
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +121,15 @@ class RunTree:
     sources: dict[str, tuple[str, Digest]] = field(
         default_factory=dict
     )  # path -> module name, page of the text
+    problems: list[tuple[int, str]] = field(default_factory=list)  # LSN of a record without effect, and why
+    unproven: list[Loop] = field(default_factory=list)
+    """Loops that a body left last of all, inner before outer: no later record shows that execution went on normally."""
+
+    def reopen_unproven(self) -> None:
+        """Take back what may have been written while an exception was unwinding: a resume executes it again."""
+        for loop in self.unproven:
+            loop.reopen(loop.count - 1)
+        self.unproven.clear()
 
     def loops(self) -> Iterator[Loop]:
         """Every loop execution, outer before inner, in timeline order."""

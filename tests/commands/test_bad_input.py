@@ -60,7 +60,7 @@ def test_a_directory_that_is_no_store(store: Path, capsys: pytest.CaptureFixture
     (store / "notes.txt").write_text("mine")
     assert "is not a florlog store" in complaint(capsys, "runs")
     with pytest.raises(florlog.StoreError, match="is not a florlog store"):
-        florlog.run("r", store=store)
+        florlog.run("r", store=store, strict=True)
     assert [path.name for path in store.iterdir()] == ["notes.txt"]
 
 
@@ -158,28 +158,28 @@ def test_an_object_without_state_is_refused_by_name(store: Path) -> None:
         pass
 
     with (
-        florlog.run("r") as run,
+        florlog.run("r", strict=True) as run,
         pytest.raises(florlog.TrackError, match="cannot track 'meter': a Meter has"),
     ):
         run.track(meter=Meter())
 
 
 def test_a_value_that_cannot_be_encoded_is_refused_by_name(store: Path) -> None:
-    with florlog.run("r") as run:
+    with florlog.run("r", strict=True) as run:
         with pytest.raises(florlog.LogValueError, match="cannot log 'model'"):
             run.log(model=torch.nn.Linear(2, 2))
         with pytest.raises(florlog.LogValueError, match="cannot log 'nested'"):
             run.log(nested={"a": [1, object()]})
 
     with pytest.raises(florlog.LogValueError, match="cannot keep params"):
-        florlog.run("r2", params={"f": print})
+        florlog.run("r2", params={"f": print}, strict=True)
 
 
 def test_a_second_writer_is_told_who_writes(store: Path) -> None:
     import subprocess
     import sys
 
-    code = f"import florlog\nflorlog.run('second', store={str(store)!r})"
+    code = f"import florlog\nflorlog.run('second', store={str(store)!r}, strict=True)"
     with florlog.run("first"):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         import os
@@ -192,7 +192,7 @@ def test_a_second_writer_is_told_who_writes(store: Path) -> None:
 
 
 def test_a_loop_name_that_would_make_addresses_ambiguous(store: Path) -> None:
-    with florlog.run("r") as run:
+    with florlog.run("r", strict=True) as run:
         for name in ("", "a=b", "a,b", "x#2", "a/b"):
             with pytest.raises(florlog.LoopError):
                 next(iter(run.loop(name, range(2))))
@@ -202,7 +202,7 @@ def test_a_loop_name_that_would_make_addresses_ambiguous(store: Path) -> None:
 
 
 def test_iterations_out_of_order_are_refused(store: Path) -> None:
-    with florlog.run("r") as run:
+    with florlog.run("r", strict=True) as run:
         with run.iteration("step", 0):
             pass
         with pytest.raises(florlog.LoopError, match="numbered 0, 1, 2"):

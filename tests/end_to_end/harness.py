@@ -70,11 +70,12 @@ class Nursery:
         )
 
     def run(
-        self, store: Path, *argv: str | Path, kill: float | None = None, code: int = 0
+        self, store: Path, *argv: str | Path, kill: float | None = None, code: int | None = 0
     ) -> tuple[bool, float]:
         """Run a script (or "florlog" and its arguments); whether it was killed, and its seconds.
 
-        ``kill``: seconds after the store exists at which it is killed; ``code``: the exit status it should have.
+        ``kill``: seconds after the store exists at which it is killed; ``code``: the exit status it should have,
+        None: any.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -83,7 +84,7 @@ class Nursery:
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
-        if answer["code"] not in (code, -9):
+        if code is not None and answer["code"] not in (code, -9):
             raise AssertionError(f"{argv} exited with {answer['code']}:\n{log.read_text()}")
         return answer["killed"], answer["seconds"]
 

@@ -44,7 +44,7 @@ def test_a_full_disk_ends_the_recording_and_not_the_training(tmp_path: Path) -> 
     limited = python(tmp_path / "limited", script, "limit")
     assert limited.stdout == free.stdout
     assert limited.stdout.startswith("result ")
-    warnings = [line for line in limited.stderr.splitlines() if "florlog stopped recording" in line]
+    warnings = [line for line in limited.stderr.splitlines() if "florlog: stopped recording" in line]
     assert len(warnings) == 1
     assert "the training goes on" in warnings[0]
     assert "Traceback" not in limited.stderr

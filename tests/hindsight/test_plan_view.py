@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from florlog.hindsight.plan_view import plan_text, plan_view
 from tests.recovery.test_plan import Walked
-from tests.recovery.trees import requests, trees
+from tests.recovery.trees import atom_sets, trees
 
 COSTS = CostModel(fixed=1.0, bandwidth=1.0)
 
@@ -17,13 +17,13 @@ COSTS = CostModel(fixed=1.0, bandwidth=1.0)
 @given(st.data())
 def test_the_view_counts_what_the_plan_executes(data: st.DataObject) -> None:
     tree = data.draw(trees())
-    request = data.draw(requests(tree))
+    request = data.draw(atom_sets(tree))
     plan = plan_redo(
         tree, request, COSTS, skippable={loop for loop in tree.loops() if data.draw(st.booleans())}
     )
     view = plan_view(plan, request, COSTS)
     walked = Walked(plan, request)
-    iterations = [atom for atom in walked.atoms if isinstance(atom[0], Loop)]
+    iterations = [atom for atom in walked.executed if isinstance(atom[0], Loop)]
     assert view["iterations_redone"] == len(iterations)
     shown = [
         (*tuple(item["from"].items())[:-1], (loop, index))

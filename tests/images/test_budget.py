@@ -21,6 +21,12 @@ from tests.end_to_end.harness import Nursery, logged
 STATE = 400_000  # bytes
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other test modules have as globals is not the program's state: sizes are compared here."""
+    monkeypatch.chdir(tmp_path)
+
+
 def train(store: Path, steps: int, budget: int | str | None, *, overhead: float = float("inf")) -> str:
     weight = torch.zeros(STATE // 4)
     with florlog.run("bounded", store=store, overhead=overhead, budget=budget) as run:

@@ -11,11 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from florlog_wal import CheckpointBegin, CheckpointEnd, PagesFailed, RunBegin, Store
+from florlog_wal import (
+    CheckpointBegin,
+    CheckpointEnd,
+    CorruptValue,
+    PageEntry,
+    PagesFailed,
+    RunBegin,
+    Store,
+    encode_table,
+    page_digest,
+)
 
 import florlog
 from florlog.images.imager import Imager, SavedState
 from florlog.images.snapshot import Buffers, snapshot
+from florlog.redo.past_state import Pages
 from florlog.state.adapters import adapter
 from tests.state.memory import Memory, clone_bits
 
@@ -247,3 +258,33 @@ def test_state_is_captured_only_for_images_that_are_taken(tmp_path: Path) -> Non
     with florlog.open(tmp_path / "store") as log:
         images = sum(isinstance(entry.record, CheckpointBegin) for entry in log.records())
     assert 1 <= images == counting.captured - at_first
+
+
+def test_an_entry_that_lies_about_its_bytes_is_refused_before_memory_is_taken() -> None:
+    page = bytes(16)
+
+    def state(**wrong: Any) -> SavedState:
+        fields = {
+            "kind": "tensor",
+            "dtype": "float32",
+            "shape": (4,),
+            "size": 16,
+            "pages": (page_digest(page),),
+        }
+        table = encode_table({"w:": PageEntry(**{**fields, **wrong})})
+        pages = Pages({page_digest(page): page, page_digest(table): table})
+        return SavedState(pages, page_digest(table))
+
+    assert state()._tensor("w").tolist() == [0.0] * 4
+    for wrong in (
+        {"shape": (2**40,), "size": 0, "pages": ()},
+        {"shape": (2**40, 2**20)},
+        {"shape": (5,)},
+        {"size": 2**63},
+        {"size": 0},
+        {"pages": (page_digest(page),) * 100_000},
+        {"dtype": "nn"},
+        {"dtype": "float7"},
+    ):
+        with pytest.raises((ValueError, CorruptValue)):
+            state(**wrong)._tensor("w")

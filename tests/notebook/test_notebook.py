@@ -253,7 +253,7 @@ def test_a_refused_cell_runs_nothing_and_is_no_part_of_later_programs(folder: Pa
     cell = "for epoch in range(2):\n    print('epoch', epoch)\n"
     wrong = [
         "%%florlog --nonsense\nx = 1", "%%florlog\nx = %pwd\n", "%%florlog\nx = 1\nawait x", "%%florlog\nx = = 1",
-        "%%florlog replay --run nowhere-0\nx = 1", "%%florlog --store /dev/null/x\nx = 1",
+        "%%florlog replay --run nowhere-0\nx = 1",
     ]  # fmt: skip
     answers = session(
         folder, "%load_ext florlog", *wrong, "print('x' in globals())", "%%florlog good\n" + cell,
@@ -264,6 +264,14 @@ def test_a_refused_cell_runs_nothing_and_is_no_part_of_later_programs(folder: Pa
         assert len((answer["out"] + answer["err"]).strip().splitlines()) == 1
     assert answers[-3]["out"].split() == ["False"]
     assert "2 values from 2 of 2 iterations" in answers[-1]["out"], answers[-1]
+
+
+def test_a_cell_runs_unrecorded_where_its_store_cannot_be_opened(folder: Path) -> None:
+    cell = "%%florlog --store /dev/null/x\nx = 1\nfor epoch in range(2):\n    print('epoch', epoch)\n"
+    answers = session(folder, "%load_ext florlog", cell, "print(x)")
+    assert answers[1]["raised"] == ""
+    assert "is not recorded" in answers[1]["out"] + answers[1]["err"]
+    assert answers[2]["out"].split() == ["1"]
 
 
 def test_importing_florlog_imports_no_ipython(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from florlog.program.cells import NO_NOTEBOOK, NotebookProgram
 from florlog.program.process import HandsFree, Process, Role
 
-CELLS = NotebookProgram("/work/notebook.cells.py", "a = 1\nb = 2\n", {"<cell 2>": 1})
+CELLS = NotebookProgram("/home/me/notebook.cells.py", "a = 1\nb = 2\n", {"<cell 2>": 1})
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_fact_is_as_it_was_after_a_block_that_raises(
 
 def test_a_line_of_a_cell_is_found_in_the_program() -> None:
     assert CELLS.placed("<cell 2>", 1) == (CELLS.file, 2)
-    assert CELLS.placed("/work/model.py", 1) == ("/work/model.py", 1)
+    assert CELLS.placed("/home/me/model.py", 1) == ("/home/me/model.py", 1)
 
 
 def test_where_no_notebook_runs_no_code_and_no_variable_is_a_notebooks() -> None:

@@ -10,8 +10,7 @@ import pytest
 from florlog_wal import RunBegin
 
 from florlog.errors import FlorlogError
-from florlog.program.environment import CELLS
-from florlog.programs.hands_free import KEY
+from florlog.program.environment import CELLS, HANDS_FREE
 from florlog.programs.kinds import HandsFreeScript, NotebookCells, OwnRunScript, kind_of, recorded_rewrite
 
 BEGIN = RunBegin("r-1", "r", "record", "/r.py", (), "/", {}, {}, (), 0.0, 0, 1, 0)
@@ -21,9 +20,9 @@ TEXTS = {"/r.py": "for epoch in range(3):\n    step()\n"}
 
 @pytest.mark.parametrize(("environment", "kind", "rewritten"), [
     ({}, OwnRunScript, False),
-    ({KEY: True, "module": ""}, HandsFreeScript, True),
+    ({HANDS_FREE: True, "module": ""}, HandsFreeScript, True),
     ({CELLS: FACTS}, NotebookCells, False),
-    ({CELLS: FACTS, KEY: True, "module": ""}, NotebookCells, True),
+    ({CELLS: FACTS, HANDS_FREE: True, "module": ""}, NotebookCells, True),
 ])  # fmt: skip
 def test_a_program_is_of_one_kind_and_may_have_been_rewritten(
     environment: dict[str, Any], kind: type, rewritten: bool
@@ -34,6 +33,6 @@ def test_a_program_is_of_one_kind_and_may_have_been_rewritten(
 
 
 def test_a_run_of_a_notebook_is_not_resumed_from_a_script(tmp_path: Path) -> None:
-    begin = replace(BEGIN, environment={CELLS: FACTS, KEY: True, "module": ""})
+    begin = replace(BEGIN, environment={CELLS: FACTS, HANDS_FREE: True, "module": ""})
     with pytest.raises(FlorlogError, match=r"r-1 was recorded in a notebook: resume it there"):
         kind_of(begin).resume("/r.py", [], tmp_path)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from florlog_wal import CheckpointEnd
+from florlog_wal.reader import LogReader
 
 import florlog
 from florlog.commands import main
@@ -108,6 +109,28 @@ def test_a_reader_sees_what_a_running_writer_has_committed(store: Path) -> None:
     with florlog.open(store) as log:
         assert len(log.values("x")) == 50
         assert log.run().summary()["status"] == "complete"
+
+
+def test_listing_runs_reads_each_first_record_once(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(8):
+        with florlog.run("listed", store=store) as run:
+            run.log(x=1)
+    reads: list[int] = []
+    record = LogReader.record
+    monkeypatch.setattr(LogReader, "record", lambda self, lsn: (reads.append(lsn), record(self, lsn))[1])
+    listings: list[int] = []
+    sessions = LogReader.sessions
+    monkeypatch.setattr(LogReader, "sessions", lambda self: (listings.append(1), sessions(self))[1])
+    assert main(["runs", "--store", str(store), "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == len(reads) == 8
+    assert len(listings) == 1
+    reads.clear()
+    with florlog.open(store) as log:
+        assert [view.summary() for view in log.runs] == rows
+    assert len(reads) == 8
 
 
 def test_runs_lists_every_run_in_its_json_shape(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

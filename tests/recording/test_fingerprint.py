@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from pathlib import Path
 
@@ -79,3 +80,44 @@ def test_the_states_fingerprint_follows_the_last_parameter_that_is_trained() -> 
     assert changed != before
     model[0].bias.data = model[0].bias.detach() + 1  # other memory
     assert prints.digest() not in (before, changed)
+
+
+PLAIN = [
+    0,
+    1,
+    -1,
+    1 << 80,
+    1.0,
+    -0.0,
+    "",
+    "1",
+    "a" * 500,
+    "a" * 501,
+    b"1",
+    True,
+    None,
+    (),
+    (1,),
+    (1, "1"),
+    ("1", 1),
+]
+
+
+def test_small_plain_items_have_fingerprints_and_different_ones_different_prints() -> None:
+    prints = [item_fingerprint(item) for item in PLAIN]
+    assert all(prints)
+    assert len(set(prints)) == len(prints)
+    again = [item_fingerprint(ast.literal_eval(repr(item))) for item in PLAIN]  # other objects, not interned
+    assert again == prints
+
+
+def test_items_of_a_range_need_no_fingerprint(tmp_path: Path) -> None:
+    with florlog.run("plain", store=tmp_path / "store", overhead=math.inf) as run:
+        for _ in run.loop("range", range(3)):
+            pass
+        for _ in run.loop("list", [0, 1, 2]):
+            pass
+    with florlog.open(tmp_path / "store") as log:
+        found = [entry.record.data for entry in log.records() if isinstance(entry.record, Commit)]
+    assert found[:3] == [b"", b"", b""]
+    assert len(set(found[3:6])) == 3

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from florlog_recovery import Loop, RunTree, analyse
+import pytest
+from florlog_recovery import Loop, RunTree, analyse, resume_atoms
 from florlog_wal import (
     Abort,
     Begin,
@@ -16,11 +17,13 @@ from florlog_wal import (
     Entry,
     LoopBegin,
     LoopEnd,
+    Note,
     Path,
     Record,
     RunEnd,
     SessionInfo,
     Statement,
+    Values,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,21 +75,32 @@ def run(draw: st.DrawFn) -> Log:
         boundary(epochs, epoch)
         log.append(Begin(epochs, epoch))
         steps = begin("step", epochs, (("epoch", epoch),))
-        count = draw(st.integers(0, 3))
+        count, cut = draw(st.integers(0, 3)), False
         for step in range(count):
             boundary(steps, step)
             commit(steps, step)
-            if draw(st.integers(0, 6)) == 0:  # an exception left the loop
+            how = draw(st.integers(0, 9))
+            if how == 0:  # an exception left the loop, as older versions wrote it
                 log.append(LoopEnd(steps, step + 1, True))
                 boundary(steps, step + 1)
                 log.append(Abort(steps, step, "ValueError"))
                 log.losers.append((steps, step))
                 broken = True
                 break
+            if how == 1:  # an exception left the next iteration, and arrived at the run
+                log.append(Abort(steps, step + 1, "KeyboardInterrupt"))
+                broken = True
+                break
+            if how == 2:  # the script caught it
+                log.append(Values(steps, step + 1, 0, ((1, "a", 1),)))
+                log.append(Abort(steps, step + 1, "KeyboardInterrupt"))
+                count, cut = step + 1, True
+                break
         if broken:
             break
-        log.append(LoopEnd(steps, count, False))
-        boundary(steps, count)
+        log.append(LoopEnd(steps, count, cut))
+        if not cut:
+            boundary(steps, count)
         commit(epochs, epoch)
     while log.copies and draw(st.booleans()):
         log.append(CheckpointEnd(log.copies.pop(0), b"x", 1, 1, 0.0, 0.0))
@@ -153,3 +167,81 @@ def test_pages_that_arrive_after_the_abort_make_no_image() -> None:
         log.append(CheckpointEnd(begin, b"t", 1, 1, 0.0, 0.0))
     (found,) = tree_of(log, len(log.records)).loops()
     assert kept(found) == {1}
+
+
+def two_loops() -> tuple[Log, int, int]:
+    """An epoch with two committed steps; the loops' LSNs."""
+    log, site = Log(), (("/s.py", "<module>", 1),)
+    for number, name in enumerate(("epoch", "step"), 1):
+        log.append(Statement(number, "loop", "/s.py", "<module>", 1, b"", (), (name,)))
+    epochs = log.append(LoopBegin((), "epoch", 0, 1, "for", 4, 0, site, 0.0, {}))
+    log.append(Begin(epochs, 0))
+    steps = log.append(LoopBegin((("epoch", 0),), "step", epochs, 2, "for", 9, 0, site, 0.0, {}))
+    for step in range(2):
+        log.append(Commit(steps, step, 0, (), 1.0, b"", b"", b"", False))
+    return log, epochs, steps
+
+
+def test_a_log_that_ends_with_loops_that_were_left_does_not_show_that_execution_went_on() -> None:
+    log, epochs, steps = two_loops()
+    log.append(Commit(steps, 2, 0, (), 1.0, b"", b"", b"", True))
+    log.append(LoopEnd(steps, 3, True))
+    log.append(Commit(epochs, 0, 1, (), 1.0, b"", b"", b"", True))
+    log.append(LoopEnd(epochs, 1, True))
+    tree = tree_of(log, len(log.records))
+    assert [loop.name for loop in tree.unproven] == ["step", "epoch"]
+    tree.reopen_unproven()
+    _, node, place = resume_atoms(tree)
+    assert (node.path, place) == ((("epoch", 0),), node.loops[0])
+    assert node.loops[0].count == 2
+    log.append(Values(0, 0, 1, ()))
+    assert not tree_of(log, len(log.records)).unproven
+
+
+def test_an_iteration_that_was_cut_off_is_not_committed_and_its_boundary_is_no_longer_the_one_before_it() -> (
+    None
+):
+    log, _, steps = two_loops()
+    image = log.append(CheckpointBegin(steps, 2))
+    log.append(CheckpointEnd(image, b"t", 1, 1, 0.0, 0.0))
+    late = log.append(CheckpointBegin(steps, 2))
+    log.append(Abort(steps, 2, "KeyboardInterrupt"))
+    assert kept(list(tree_of(log, len(log.records)).loops())[1]) == {2}  # still open: the image is before it
+    log.append(LoopEnd(steps, 2, True))
+    log.append(CheckpointEnd(late, b"t", 1, 1, 0.0, 0.0))
+    _, loop = tree_of(log, len(log.records)).loops()
+    assert (loop.cut, loop.count, kept(loop)) == (True, 2, set())
+
+
+def test_what_a_resume_goes_back_behind_is_superseded() -> None:
+    log, epochs, steps = two_loops()
+    log.append(Commit(steps, 2, 0, (), 1.0, b"", b"", b"", True))
+    log.append(LoopEnd(steps, 3, True))
+    log.append(Commit(epochs, 0, 1, (), 1.0, b"", b"", b"", True))
+    log.append(LoopEnd(epochs, 1, True))
+    log.append(RunEnd("complete", 1.0, None))
+    site = (("/s.py", "<module>", 1),)
+    log.append(LoopBegin((), "epoch", 0, 1, "for", 4, 0, site, 0.0, {}))
+    epoch, step = tree_of(log, len(log.records)).loops()  # a resume that is killed here
+    assert (epoch.count, epoch.ended, step.count, step.ended) == (0, False, 2, False)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Abort(0, 0, "?"), Abort(99, 0, "?"), Begin(99, 0), Values(99, 0, 0, ()), CheckpointBegin(0, 0),
+        Commit(0, 0, 0, (), 1.0, b"", b"", b"", False), Commit(6, 7, 0, (), 1.0, b"", b"", b"", False),
+        LoopEnd(77, 1, True), LoopEnd(6, 5, False), Note("source", "", {}),
+        LoopBegin((), "x", 4, 1, "for", 1, 0, (), 0.0, {}), LoopBegin((), "x", 0, 9, "for", 1, 0, (), 0.0, {}),
+        LoopBegin((("a", 0),), "x", 0, 1, "for", 1, 0, (), 0.0, {}),
+        LoopBegin((("a", 0),), "x", 88, 1, "for", 1, 0, (), 0.0, {}),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_record_that_fits_nothing_is_reported_and_the_rest_counts(record: Record) -> None:
+    log, _, steps = two_loops()
+    lsn = log.append(record)
+    log.append(Commit(steps, 2, 0, (), 1.0, b"", b"", b"", False))
+    tree = tree_of(log, len(log.records))
+    assert [at for at, _ in tree.problems] == [lsn]
+    assert [loop.count for loop in tree.loops()] == [0, 3]

@@ -713,3 +713,14 @@ def test_commits_that_a_signal_interrupts_are_each_appended_once(tmp_path: Path)
         signal.signal(signal.SIGALRM, earlier)
     assert [entry.record for entry in found] == [commit(index) for index in range(6000)]
     assert interrupted > 20
+
+
+def test_a_list_of_sessions_is_the_present_one(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store", mode="w") as writer, Store.open(tmp_path / "store") as reader:
+        for count in range(1, 6):
+            session = writer.append(run_begin(run=f"run-{count}"))
+            assert len(reader.sessions()) == len(writer.sessions()) == count
+            assert reader.sessions()[-1].last_lsn == session
+            writer.append(commit(session), session=session)
+            assert reader.sessions()[-1].counts[Commit] == 1
+            assert reader.sessions() is not reader.sessions()

@@ -229,14 +229,25 @@ class Snapshot:
         return found
 
     def _walk(self, page: int, depth: int, start: bytes) -> Iterator[int]:
-        """The leaf pages in order."""
+        """The leaf pages in order; no more than the file has pages, whatever the branches say."""
+        room = self.pages_there()
+        for count, leaf in enumerate(self._descend(page, depth, start)):
+            if count >= room:
+                raise Damage(f"the tree below page {page} comes to more leaves than the file has pages")
+            yield leaf
+
+    def pages_there(self) -> int:
+        """How many pages the file has."""
+        return os.fstat(self._fd).st_size // self._page_size
+
+    def _descend(self, page: int, depth: int, start: bytes) -> Iterator[int]:
         if depth == 1:
             yield page
             return
         children = self._children(page)
         first = _position(children, start)
         for _, child in children[first:]:
-            yield from self._walk(child, depth - 1, start)
+            yield from self._descend(child, depth - 1, start)
             start = b""
 
     def _children(self, number: int) -> list[tuple[bytes, int]]:

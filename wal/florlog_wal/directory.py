@@ -20,6 +20,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import struct
 import time
 from dataclasses import dataclass
@@ -39,6 +40,12 @@ PAGES: Final = "pages"
 END: Final = "end"
 TAILS: Final = ("tail.0", "tail.1")
 ALLOW_NETWORK: Final = "FLORLOG_ALLOW_NETWORK"
+_FILES: Final = (
+    *(name + new for name in (MANIFEST, END, *TAILS) for new in ("", ".new")), LOCK,
+    *(f"{folder}/{name}" for folder in (LOG, PAGES) for name in ("data.mdb", "lock.mdb")),
+)  # fmt: skip
+_MAX_SMALL_BYTES: Final = 4096
+_MAX_LSN_DIGITS: Final = 20
 _OURS: Final = frozenset({LOCK, LOG, PAGES, f"{MANIFEST}.new"})
 
 _NETWORK: Final = frozenset(
@@ -50,10 +57,31 @@ _NETWORK: Final = frozenset(
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux
 
 
+def check_files(path: Path) -> None:
+    """Raise `NotAStore` where a name that florlog opens is a link or a special file.
+
+    A store that came from somebody else could lead a writer to any file of the user's.
+    """
+    for kind, says, names in ((stat.S_ISDIR, "directory", (LOG, PAGES)), (stat.S_ISREG, "file", _FILES)):
+        for name in names:
+            try:
+                mode = os.lstat(path / name).st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if not kind(mode):
+                raise NotAStore(str(path), f"its {name} is no plain {says}: replace it by what it stands for")
+
+
+def _small_file(path: Path) -> bytes:
+    """The bytes of a file that is small in any store; no more are read."""
+    with path.open("rb") as file:
+        return file.read(_MAX_SMALL_BYTES)
+
+
 def read_manifest(path: Path) -> None:
     """Check that a directory is a store of a known format.  Raises `NotAStore` or `UnsupportedFormat`."""
     try:
-        text = (path / MANIFEST).read_text("utf-8")
+        text = _small_file(path / MANIFEST).decode("utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise NotAStore(str(path), f"there is no {MANIFEST} in it") from None
     except (UnicodeDecodeError, IsADirectoryError):
@@ -122,12 +150,14 @@ def write_end(path: Path, lsn: int) -> None:
 def read_end(path: Path) -> int:
     """The last LSN at the last clean close; 0 if there was none.  Raises `CorruptStore`."""
     try:
-        text = (path / END).read_bytes()
+        text = _small_file(path / END)
     except FileNotFoundError:
         return 0
     number, _, sealed = text.partition(b"\n")
     if sealed.strip() != seal(number + b"\n").hex().encode():
         raise CorruptStore(str(path / END), "checksum mismatch")
+    if not number.isdigit() or len(number) > _MAX_LSN_DIGITS:
+        raise CorruptStore(str(path / END), "it is no LSN")
     return int(number)
 
 
@@ -179,7 +209,7 @@ class WriterLock:
     """The writer's lock, held from construction to `release`."""
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
         except (BlockingIOError, PermissionError):

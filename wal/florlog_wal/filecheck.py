@@ -76,11 +76,14 @@ def _check_tree(
     snapshot: Snapshot, tree: BTree, used: list[tuple[int, int]], *, last_only: bool = False
 ) -> None:
     level = [tree.root] if tree.depth else []
+    room = snapshot.pages_there()
     for _ in range(tree.depth - 1):
         used += [(number, 1) for number in level]
         below: list[int] = []
         for number in level:
             below += _children(snapshot, number)
+            if len(below) > room:
+                raise Damage(f"the tree below page {tree.root} comes to more pages than the file has")
         level = below
     used += [(number, 1) for number in level]
     for number in level[-1:] if last_only else level:

@@ -64,6 +64,11 @@ class LogReader:
         self._tail = tail.TailReader(directory)
         self._floor = 0  # LMDB has everything up to here
         self._lock = threading.Lock()
+        self._begins: dict[
+            int, RunBegin
+        ] = {}  # by LSN: a record never changes, and an LSN is never used again
+        self._listed: tuple[tuple[int, int], list[SessionInfo]] = ((-1, 0), [])
+        """The sessions as of a transaction and the last LSN in the tail."""
         self._unlisted = log.unlisted(env)
         try:
             self._closed_at = read_end(directory)
@@ -218,6 +223,10 @@ class LogReader:
         found = self._tail_records()
         summaries: dict[int, Summary] = {}
         with self._env.read() as snapshot:
+            state = snapshot.meta.txn, max(found, default=0)
+            listed_at, listed = self._listed
+            if state == listed_at:
+                return list(listed)
             last, certain = log.extent(snapshot)
             for leaf in snapshot.leaves(SESSIONS):
                 for key, value in leaf:
@@ -229,13 +238,16 @@ class LogReader:
         if not certain or last + len(in_tail) < self._reached or entries != summed:
             raise CorruptRecord(last, f"the sessions' summary rows do not add up to {entries} records")
         add_records(summaries, in_tail, lambda _: Summary())
-        result = []
-        for lsn, summary in sorted(summaries.items()):
-            begin = self.record(lsn).record
+        begins = {}
+        for lsn in sorted(summaries):
+            begin = self._begins.get(lsn) or self.record(lsn).record
             if not isinstance(begin, RunBegin):
                 raise CorruptRecord(lsn, "a session does not start with RunBegin")
-            result.append(info(lsn, begin, summary))
-        return result
+            begins[lsn] = begin
+        self._begins = begins
+        listed = [info(lsn, begin, summaries[lsn]) for lsn, begin in begins.items()]
+        self._listed = state, listed
+        return list(listed)
 
 
 def _consecutive(snapshot: Snapshot, start: int, stop: int) -> tuple[list[tuple[int, bytes]], int]:

@@ -46,6 +46,8 @@ class Store:
         fresh = False
         if writable:
             directory.make_directory(path)
+        directory.check_files(path)
+        if writable:
             self._lock = WriterLock(path)
         held: list[environment.Environment] = []
         try:

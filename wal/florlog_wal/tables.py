@@ -18,7 +18,7 @@ import xxhash
 
 from florlog_wal.errors import CorruptValue, Unencodable
 from florlog_wal.records import PageEntry, PageTable
-from florlog_wal.values import INT_MAX, pack
+from florlog_wal.values import INT_MAX, LAST_ITEM, pack
 
 PAGE_SIZE: Final = 64 * 4096 - 16  # bytes, at most
 DIGEST_SIZE: Final = 16  # bytes
@@ -47,12 +47,14 @@ def decode_table(data: bytes) -> PageTable:
     """The page table that the bytes encode; raises `CorruptValue` and nothing else."""
     try:
         unpacker = msgpack.Unpacker(
-            max_buffer_size=len(data) or 1, max_array_len=0, max_map_len=0, max_ext_len=0,
+            max_buffer_size=len(data) + 1, max_array_len=0, max_map_len=0, max_ext_len=0,
             unicode_errors="surrogatepass",
         )  # fmt: skip
         unpacker.feed(data)
-        items = iter(list(unpacker))
-        whole = unpacker.tell() == len(data)
+        unpacker.feed(LAST_ITEM)
+        found = list(unpacker)
+        whole = unpacker.tell() == len(data) + 1 and found.pop() is None
+        items = iter(found)
     except Exception as error:  # msgpack's own set of exceptions is open; all mean the same here
         raise CorruptValue(f"a page table: {type(error).__name__}: {error}") from None
     if not whole or next(items, None) != _TABLE_VERSION:
@@ -62,7 +64,7 @@ def decode_table(data: bytes) -> PageTable:
     for name in items:
         try:
             kind, dtype, ndim = next(items), next(items), next(items)
-            if type(ndim) is not int:
+            if type(ndim) is not int or ndim < 0:
                 raise CorruptValue("a page table's shape has no length")
             shape = tuple([next(items) for _ in range(ndim)])
             size, joined = next(items), next(items)

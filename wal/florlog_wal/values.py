@@ -45,6 +45,8 @@ SCALARS: Final = frozenset({type(None), bool, float, str, bytes})
 """Types that msgpack holds exactly; int too, within 64 bits."""
 
 _FOREIGN: Final = frozenset({msgpack.Timestamp})
+LAST_ITEM: Final = b"\xc0"
+"""None, after the items of a container: it comes out as itself only if the item before it is whole."""
 _COMPLEX: Final = struct.Struct(">dd")
 _ext = msgpack.ExtType
 _packer = msgpack.Packer(use_bin_type=True, unicode_errors="surrogatepass")
@@ -127,14 +129,15 @@ def _unpack_items(payload: bytes, depth: int) -> list[Any]:
     if depth > MAX_DEPTH:
         raise CorruptValue(f"nested deeper than {MAX_DEPTH}")
     unpacker = msgpack.Unpacker(
-        ext_hook=_HOOKS[depth], unicode_errors="surrogatepass", max_buffer_size=len(payload) or 1,
+        ext_hook=_HOOKS[depth], unicode_errors="surrogatepass", max_buffer_size=len(payload) + 1,
         max_array_len=0, max_map_len=0,
     )  # fmt: skip
     unpacker.feed(payload)
+    unpacker.feed(LAST_ITEM)
     items = list(unpacker)
     if not _FOREIGN.isdisjoint(map(type, items)):
         raise CorruptValue("a timestamp of msgpack's own")
-    if unpacker.tell() != len(payload):
+    if unpacker.tell() != len(payload) + 1 or items.pop() is not None:
         raise CorruptValue("an item is cut off")
     return items
 

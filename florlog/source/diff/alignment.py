@@ -188,7 +188,9 @@ class Alignment:
         before, after = call_of(old), call_of(new)
         if before is not None and after is not None and shows_more(before, after):
             return True
-        if before is None or after is None or not is_log_call(after, self._scopes) or before.args:
+        if before is None or after is None or not is_log_call(after, self._scopes):
+            return False
+        if before.args or after.args:
             return False
         if ast.dump(before.func) != ast.dump(after.func):
             return False

@@ -2,7 +2,8 @@
 
 A *log call* is ``X.log(...)``, or a call of a bare name that is bound to florlog's log.  It has keyword arguments
 only, and at least one.  If the origin of the object is unknown (a parameter, an attribute of ``self``), the form of
-the call decides.  An object known to be something else (``math``, ``wandb``, ``logging``) never counts.
+the call decides.  An object known to be something else (``math``, ``wandb``, ``logging``) never counts.  With a
+mapping, as in ``X.log({"train/loss": loss})``, it is one only if the origin is known: other libraries log so too.
 
 A *loop call* is ``X.loop(name, iterable)`` or ``X.iteration(name, index)``.  It is *certain* if the binding shows that
 it is florlog's, or if the object is unknown and the name is a string literal.  Other calls of this form may be
@@ -62,7 +63,10 @@ def log_calls_in(node: ast.AST, scopes: Scopes) -> list[LogCall]:
         if isinstance(node, ast.stmt):
             statement = node
         if isinstance(node, ast.Call) and is_log_call(node, scopes):
-            names = shown_names(node) or tuple(keyword.arg or "*" for keyword in node.keywords)
+            names = shown_names(node) or (
+                *_mapped_names(node),
+                *(keyword.arg or "*" for keyword in node.keywords),
+            )
             found.append(LogCall(
                 node.lineno, node.end_lineno or node.lineno, node.col_offset, names,
                 scopes.of[node].qualname, statement_hash(statement or node),
@@ -133,15 +137,27 @@ def _calls_runtime(call: ast.Call, method: str) -> bool:
     )
 
 
+def _mapped_names(call: ast.Call) -> tuple[str, ...]:
+    """The names in the mapping that a log call is given; ``*`` for those that the text does not say."""
+    if not call.args:
+        return ()
+    mapping = call.args[0]
+    keys: list[ast.expr | None] = [None] if not isinstance(mapping, ast.Dict) else mapping.keys
+    return tuple(str(key.value) if isinstance(key, ast.Constant) else "*" for key in keys)
+
+
 def is_log_call(call: ast.Call, scopes: Scopes) -> bool:
     """Whether a call is a log call, as this module defines it."""
     if shown_names(call):
         return True
-    if call.args or not call.keywords:
+    if len(call.args) > 1 or not (call.args or call.keywords):
         return False
     origins = scopes.origins(call.func)
     if "log" in origins:
-        return True
+        starred = any(isinstance(argument, ast.Starred) for argument in call.args)
+        return not call.args or (origins == {"log"} and not starred)
+    if call.args:
+        return False
     if not isinstance(call.func, ast.Attribute) or call.func.attr != "log":
         return False
     return not all(map(is_foreign, scopes.origins(call.func.value)))

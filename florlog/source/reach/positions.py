@@ -35,7 +35,7 @@ BEFORE, AFTER, SAME, UNKNOWN = "before", "after", "same", "unknown"
 
 
 @dataclass(frozen=True)
-class Child:
+class ChildLoop:
     """A child loop execution; ``path`` leads to it from the block that is searched, None if it is not found there."""
 
     number: int  # from 1
@@ -68,7 +68,7 @@ class SegmentSearch:
         return any(map(self.concerns, self._code.statements_below([loop])))
 
     def run(
-        self, owner: ast.AST, block: list[ast.AST], function: Function, children: list[Child]
+        self, owner: ast.AST, block: list[ast.AST], function: Function, children: list[ChildLoop]
     ) -> frozenset[int]:
         """The segments in which a block of ``owner``, a part of ``function``, may run the requested statement."""
         self._found = set()
@@ -76,16 +76,18 @@ class SegmentSearch:
         return frozenset(self._found)
 
     def _search(
-        self, owner: ast.AST, block: list[ast.AST], function: Function, children: list[Child],
+        self, owner: ast.AST, block: list[ast.AST], function: Function, children: list[ChildLoop],
         low: int, high: int,
     ) -> None:  # fmt: skip
-        children = [Child(c.number, c.stack, self._path_of(c.stack[-1], owner, function)) for c in children]
+        children = [
+            ChildLoop(c.number, c.stack, self._path_of(c.stack[-1], owner, function)) for c in children
+        ]
         for statement in self._code.statements_below(block):
             if self.concerns(statement):
                 self._place(statement, owner, children, low, high)
 
     def _place(
-        self, statement: ast.AST, owner: ast.AST, children: list[Child], low: int, high: int
+        self, statement: ast.AST, owner: ast.AST, children: list[ChildLoop], low: int, high: int
     ) -> None:  # fmt: skip
         path = self._path(statement, owner)
         inside = []
@@ -106,10 +108,10 @@ class SegmentSearch:
         others = frozenset().union(*(c for node, c in self._graph.events(statement) if node is not call))
         if statement is self.statement or not self._reached_by.isdisjoint(others):
             self._found.update(range(min(low, high), max(low, high) + 1))
-        inner = [Child(c.number, c.stack[:-1], None) for c in inside]
+        inner = [ChildLoop(c.number, c.stack[:-1], None) for c in inside]
         self._search(callee.node, callee.block, callee, inner, low, high)
 
-    def _entered(self, statement: ast.AST, inside: list[Child]) -> tuple[ast.AST, Function] | None:
+    def _entered(self, statement: ast.AST, inside: list[ChildLoop]) -> tuple[ast.AST, Function] | None:
         """The one call of a statement through which all these children were reached, and the callee."""
         functions = {self._code.function(*child.stack[-2]) for child in inside}
         callee = functions.pop()

@@ -20,7 +20,7 @@ from florlog.source.graph.callees import GraphNode
 from florlog.source.graph.callgraph import CallGraph
 from florlog.source.graph.functions import Code, Function, LoopCode, enclosing_plain_loop
 from florlog.source.names.syntax import blocks, own_nodes
-from florlog.source.reach.positions import Child, LoopSite, SegmentSearch, Stack
+from florlog.source.reach.positions import ChildLoop, LoopSite, SegmentSearch, Stack
 from florlog.source.skip.pieces import Piece, pieces
 from florlog.source.skip.skipping import Skipping
 from florlog.source.skip.staleness import LineNumbers
@@ -138,7 +138,7 @@ class ProgramAnalysis:
             queries.append(query)
         if _yields(body):
             return None
-        numbered = [Child(i, stack, None) for i, stack in enumerate(children, 1)]
+        numbered = [ChildLoop(i, stack, None) for i, stack in enumerate(children, 1)]
         concerned = [
             index
             for index, statement in enumerate(body)
@@ -180,7 +180,7 @@ class ProgramAnalysis:
         query = self._query(site, children)
         if query is None:
             return everywhere
-        numbered = [Child(i, stack, None) for i, stack in enumerate(children, 1)]
+        numbered = [ChildLoop(i, stack, None) for i, stack in enumerate(children, 1)]
         if loop is None:
             body = self._code.function_at[self._code.trees[self._script]]
             return query.run(body.node, body.block, body, numbered)

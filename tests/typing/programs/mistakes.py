@@ -12,7 +12,7 @@ florlog.open(3)  # expected: arg-type
 
 with florlog.run("digits") as run:
     for epoch in run.loop("epoch", 3):  # expected: arg-type, var-annotated
-        run.log("loss", epoch)  # expected: call-arg
+        run.log("loss", epoch)  # expected: arg-type, call-arg
     for step in run.loop("step", range(3)):
         step.upper()  # expected: attr-defined
     run.iteration("extra", "first")  # expected: arg-type
