@@ -1,9 +1,8 @@
 """What a turned script calls: its loops, its statements, and finding what to track.
 
 Before each loop the variables in reach of the user's frames are looked through for modules, optimizers,
-schedulers and the like, which are tracked under their variables' names; the rest of the state is what frames
-carry (`florlog.state.variables`).  An estimator of another library is tracked by its attributes where these can be
-taken; where they cannot, no image is taken from then on and a replay starts at the run's beginning.
+schedulers and the like, which are tracked under their variables' names, so that `state_at` shows their state under
+these names; all else is state that the variables reach (`florlog.state.variables`).
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-from florlog_wal import Unencodable
 
 from florlog.errors import FlorlogError, TrackError
 from florlog.program.process import this_process
@@ -27,30 +25,10 @@ from florlog.program.terminal import reason, warn
 from florlog.recording.run import Run
 from florlog.source.edit.rewrite import RUNTIME
 from florlog.state.stateful import class_has_state_dict
-from florlog.state.tree import flatten
 from florlog.state.user_code import is_user_class, is_user_file
 
-_UNDERSTOOD = {"torch", "numpy", "pandas", "scipy", "tqdm", "matplotlib", "PIL", "florlog"} | set(
-    sys.stdlib_module_names
-)
 _MAX_DEPTH = 3  # of containers and objects in a variable
 _MAX_ITEMS = 50  # of a container that is looked through
-
-
-class Attributes:
-    """The state of a library's object: its attributes."""
-
-    def __init__(self, target: Any) -> None:
-        self.target = target
-
-    def state_dict(self) -> dict[str, Any]:
-        """Its attributes."""
-        return dict(vars(self.target))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Replaces all its attributes."""
-        vars(self.target).clear()
-        vars(self.target).update(state)
 
 
 class Runtime:
@@ -59,11 +37,9 @@ class Runtime:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.tracked: dict[str, Any] = {}
-        self.opaque: list[str] = []
         self.entered = False
         self.on_first_loop: Callable[[], None] = lambda: None
         self._failed = False  # looking through the variables
-        self._wrapped: dict[int, Attributes] = {}
         self._statements: list[list[tuple[str, Any]]] = []
         self._thread = threading.get_ident()
         self._process = os.getpid()
@@ -93,10 +69,9 @@ class Runtime:
         except TrackError:  # of a strict run
             raise
         except Exception as error:  # an object of the user's may fail when it is looked at
-            self.run.withhold_images()
             if not self._failed:
                 self._failed = True
-                warn(f"no more images are taken: looking for what changes failed: {reason(error)}")
+                warn(f"looking for what can be shown as state failed: {reason(error)}")
         if not self.entered:
             self.entered = True
             self.on_first_loop()
@@ -177,8 +152,6 @@ class Runtime:
         if new:
             self.tracked.update(new)
             self.run.track_all(new, {})
-        if self.opaque:
-            self.run.withhold_images()
 
     def _consider(self, name: str, value: Any, found: dict[str, Any], seen: set[int], depth: int) -> None:
         if (
@@ -204,15 +177,6 @@ class Runtime:
             seen.add(id(value))
             for key, item in list(vars(value).items()):
                 self._consider(key, item, found, seen, depth + 1)
-        elif _is_library_object(value):
-            seen.add(id(value))
-            wrapped = self._wrapped.setdefault(id(value), Attributes(value))
-            if _can_be_taken(wrapped):
-                self._add(name, wrapped, found)
-            else:
-                text = f"{name} ({kind.__module__}.{kind.__qualname__})"
-                if text not in self.opaque:
-                    self.opaque.append(text)
 
     @staticmethod
     def _add(name: str, value: Any, found: dict[str, Any]) -> None:
@@ -228,20 +192,3 @@ def _has_state(value: Any) -> bool:
     kind = type(value)
     library = kind.__module__.partition(".")[0] == "torch" and "data" not in kind.__module__
     return library and class_has_state_dict(kind)
-
-
-def _is_library_object(value: Any) -> bool:
-    kind: Any = type(value)
-    if kind.__module__.partition(".")[0] in _UNDERSTOOD or is_user_class(kind):
-        return False
-    if isinstance(value, (type, dict, list, tuple)) or (callable(value) and not hasattr(value, "fit")):
-        return False
-    return isinstance(getattr(value, "__dict__", None), dict)
-
-
-def _can_be_taken(target: Attributes) -> bool:
-    try:
-        flatten(target.state_dict(), "object")
-    except (Unencodable, RuntimeError, TypeError, RecursionError):
-        return False
-    return True

@@ -42,13 +42,12 @@ class Announcement:
             for loop in effects
             for effect in loop.unknown
         )
-        opaque = [f"the state of {text}" for text in runtime.opaque]
         verb = "resuming" if runtime.run.resumed else "recording"
         report(f"{verb} run {runtime.run.id} in {self._store}")
         report(f"loops: {_listed(loops) or 'none found, so the run is one transaction'}")
         report(f"tracked: {_listed(list(runtime.tracked)) or 'nothing by name'}; and what the loops carry")
         report(f"statements: {statements} that print or log values, in {len(self._texts)} files")
-        report(f"not understood: {_listed([*self._choice.not_taken, *unknown, *opaque]) or 'nothing'}")
+        report(f"not understood: {_listed([*self._choice.not_taken, *unknown]) or 'nothing'}")
 
 
 def _listed(items: list[str]) -> str:

@@ -34,10 +34,12 @@ from florlog.state.derived import Derived
 from florlog.state.heap.image import flattened, graph_of
 from florlog.state.loaders import start_workers
 from florlog.state.random_generators import Randomness
+from florlog.state.settings import Settings
 from florlog.state.tree import flatten
 from florlog.state.variables import Carried
 from florlog.state.wrappers import advance, bare, counters, obstacle
 
+_SETTINGS = "/settings"
 Tell = Callable[[str, dict[str, Any]], None]
 _STEP_COST_FACTOR = 2.5
 """What the bookkeeping of a step costs, over what is seen of it between two steps: the rest are its log statements and
@@ -70,6 +72,7 @@ class Checkpointer:
         self._tracked: dict[str, Adapter] = {}
         self._objects: dict[str, Any] = {}
         self._random = Randomness()
+        self._settings = Settings()
         self.passing = PassingOver(self._objects, self._random, self.sampled)
         self._derived = Derived(self._random, self._warn)
         self._carried = Carried()
@@ -78,23 +81,23 @@ class Checkpointer:
         self._withheld = False
         self._obstacles: dict[Site, str] = {}
 
-    def track(self, objects: dict[str, Any], derived: dict[str, Callable[[], Any]]) -> None:
-        """Include objects, and regenerate what ``derived`` says.  Raises `TrackError`.
+    def track(self, name: str, target: Any) -> None:
+        """Include an object under its name.  Raises `TrackError` where its state cannot be shown under it.
 
-        A name that is refused stands for nothing then, also where it stood for another object before.
+        Such an object is in images as whatever the program's variables reach.
         """
-        self.awaited -= objects.keys()
-        for name, target in objects.items():
-            self._tracked.pop(name, None)
-            self._objects.pop(name, None)
-            self._tracked[name] = adapter(name, target)
-            self._objects[name] = target
-            if isinstance(target, torch.nn.Module):
-                self._sampled.watch(name, target)
-        for name, function in derived.items():
-            if not callable(function):
-                raise TrackError(f"derived state {name!r} needs a function that regenerates it")
-            self._derived.add(name, function)
+        self.awaited.discard(name)
+        self._tracked.pop(name, None)
+        self._objects[name] = target
+        if isinstance(target, torch.nn.Module):
+            self._sampled.watch(name, target)
+        self._tracked[name] = adapter(name, target)
+
+    def derive(self, name: str, function: Callable[[], Any]) -> None:
+        """Regenerate what is tracked under a name by a function.  Raises `TrackError` for what is no function."""
+        if not callable(function):
+            raise TrackError(f"derived state {name!r} needs a function that regenerates it")
+        self._derived.add(name, function)
 
     def withhold(self) -> None:
         """Take no more images: something changes whose state cannot be taken."""
@@ -129,6 +132,8 @@ class Checkpointer:
             name: made.capture() for name, made in self._tracked.items() if name not in without
         }
         trees["/rng"] = self._random.capture()
+        if changed := self._settings.capture():
+            trees[_SETTINGS] = changed
         if loop.entry is not None and loop.count > 0:
             trees["/entry"] = loop.entry
             if loop.cursor is not None and (position := loop.cursor.position()) is not None:
@@ -294,6 +299,7 @@ class Checkpointer:
             if name in names:
                 _put_back(name, made, saved.tree(name))
         self._derived.regenerate(self._tracked, names)
+        self._settings.restore(saved.tree(_SETTINGS) if _SETTINGS in names else {})
         self._random.restore(saved.tree("/rng"))
         if index == 0 and loop.entry is not None:
             loop.entry = self.entry(loop.cursor.iterable if loop.cursor else None)

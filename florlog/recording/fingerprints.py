@@ -120,42 +120,77 @@ def _array_of(tensor: torch.Tensor) -> np.ndarray[Any, Any] | None:
 
 
 class StateFingerprint:
-    """Hashes the end of the last parameter that each tracked module trains; the views are renewed when memory moves.
+    """Hashes the end of the last parameter that each tracked module trains when it is tracked.
 
-    A step changes that parameter as a whole in nearly all trainings, and it depends on all that comes before it.
+    A step changes that parameter as a whole in nearly all trainings, and it depends on all that comes before it.  It is
+    looked up by its name each time, as a training may replace a head, and a restored image may have put back another.
     """
 
     def __init__(self) -> None:
-        self._watched: dict[str, torch.Tensor] = {}
-        self._windows: list[tuple[torch.Tensor, int, memoryview]] = []
+        self._watched: dict[str, _Watched] = {}
+        self._windows: list[memoryview] = []
 
     def watch(self, name: str, module: torch.nn.Module) -> None:
         """Include a module, in the place of the last one of that name."""
-        here = [p for p in module.parameters() if p.device.type == "cpu" and p.numel() > 0]
-        trained = [p for p in here if p.requires_grad]
+        here = [(at, p) for at, p in module.named_parameters() if p.device.type == "cpu" and p.numel() > 0]
+        trained = [(at, p) for at, p in here if p.requires_grad]
+        self._watched.pop(name, None)
         if here:
-            self._watched[name] = (trained or here)[-1]
-        else:
-            self._watched.pop(name, None)
+            at, tensor = (trained or here)[-1]
+            if all(watched.tensor is not tensor for watched in self._watched.values()):
+                self._watched[name] = _Watched(module, at, tensor)
         self._renew()
 
     def _renew(self) -> None:
-        distinct = {id(tensor): tensor for tensor in self._watched.values()}.values()
-        self._windows = [(tensor, tensor.data_ptr(), _window(tensor)) for tensor in distinct]
+        self._windows = [watched.window() for watched in self._watched.values()]
 
     def digest(self) -> bytes:
         """The digest now, b"" when nothing is watched."""
-        windows = self._windows
         try:
+            for watched in self._watched.values():
+                if watched.moved():
+                    self._renew()
+                    break
+            windows = self._windows
             if len(windows) == 1:
-                tensor, pointer, window = windows[0]
-                if tensor.data_ptr() == pointer:
-                    return _digest(window)
-            if any(tensor.data_ptr() != pointer for tensor, pointer, _ in windows):
-                self._renew()
-            return _digest(b"".join([window for _, _, window in self._windows])) if windows else b""
-        except Exception:  # a parameter has no memory any more
+                return _digest(windows[0])
+            return _digest(b"".join(windows)) if windows else b""
+        except Exception:  # a parameter is not there any more, or has no memory
             return b""
+
+
+class _Watched:
+    """A parameter by its place in a module."""
+
+    __slots__ = ("_last", "_module", "_path", "_pointer", "tensor")
+
+    def __init__(self, module: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
+        self._module = module
+        *self._path, self._last = name.split(".")
+        self._pointer = -1
+        self.tensor = tensor
+
+    def _found(self) -> torch.Tensor:
+        module: Any = self._module
+        for part in self._path:
+            module = module._modules[part]
+        tensor: torch.Tensor = module._parameters[self._last]
+        return tensor
+
+    def moved(self) -> bool:
+        """Whether another parameter is there, or other memory.  Raises whatever looking it up raises."""
+        tensor = self._found()
+        return tensor is not self.tensor or tensor.data_ptr() != self._pointer
+
+    def window(self) -> memoryview:
+        """The last bytes of the parameter, as they change; the view keeps the memory."""
+        try:
+            self.tensor = self._found()
+            self._pointer = self.tensor.data_ptr()
+            return _window(self.tensor)
+        except Exception:  # it is not there, or has no memory
+            self._pointer = -1
+            return memoryview(b"")
 
 
 def _window(tensor: torch.Tensor) -> memoryview:

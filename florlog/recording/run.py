@@ -74,8 +74,9 @@ class Run:
         place, or returns its state.  What it makes is compared with the state by samples, and where that
         differs, a warning says that it is stored after all.
 
-        An object without capturable state is named by a warning, and the run goes on without images: a replay or a
-        resume of it starts at its beginning.  With ``strict`` that raises `TrackError`.
+        What a variable of the program reaches is in images anyway; what is tracked has a name there, by which
+        `state_at` shows it.  An object that cannot be shown so, is in images all the same; with ``strict`` it raises
+        `TrackError`.
         """
         self.track_all(objects, derived or {})
 
@@ -84,16 +85,18 @@ class Run:
         if self._journal is None and self._guide is None:
             return
         for name, target in objects.items():
-            self._track({name: target}, {})
-        self._track({}, derived)
-
-    def _track(self, objects: dict[str, Any], derived: dict[str, Callable[[], Any]]) -> None:
-        try:
-            self._states.track(objects, derived)
-        except Exception as error:
-            if self._strict:
-                raise
-            self._refuse(error)
+            try:
+                self._states.track(name, target)
+            except Exception:
+                if self._strict:
+                    raise
+        for name, function in derived.items():
+            try:
+                self._states.derive(name, function)
+            except Exception as error:
+                if self._strict:
+                    raise
+                self._refuse(error)
 
     def _refuse(self, error: Exception) -> None:
         """Something that should be in images cannot be: none are taken any more."""
@@ -183,10 +186,6 @@ class Run:
     def open_loops(self) -> set[str]:
         """The names of the loops that are open here, as they were given."""
         return {loop.split("#")[0] for loop, _ in self._transactions.stack[-1].path}
-
-    def withhold_images(self) -> None:
-        """Take no more images: something changes whose state cannot be taken."""
-        self._states.withhold()
 
     def leave(self, file: str, line: int) -> None:
         """Leave the innermost iteration here if nothing more of it is planned; for instrumented code."""

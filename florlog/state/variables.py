@@ -15,6 +15,7 @@ import linecache
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import Any
@@ -24,7 +25,7 @@ import torch
 from florlog.errors import ImageError
 from florlog.program.environment import is_own, main_script
 from florlog.program.process import this_process
-from florlog.source.carry.carried import carried_names, shared_names
+from florlog.source.carry.carried import carried_names, names_by_text, shared_names
 from florlog.source.carry.loop_bindings import bound_in_loop
 from florlog.state.cpython import can_write_variables, frame_of, writable_variables
 from florlog.state.heap.capture import Graph, capture
@@ -50,12 +51,26 @@ def call_stack(frame: FrameType, outermost: CodeType | None) -> tuple[tuple[str,
     return tuple(stack)
 
 
+@dataclass(frozen=True, slots=True)
+class _Module:
+    """A module of the program.  ``used``: globals that its functions use; ``whole``: any other may change as well."""
+
+    module: ModuleType
+    used: frozenset[str]
+    whole: bool
+
+    @property
+    def scope(self) -> str:
+        """The name of its scope."""
+        return f"module {self.module.__name__}"
+
+
 class Carried:
     """Finds, captures and restores the carried variables of running frames, and globals."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[CodeType, int], frozenset[str]] = {}
-        self._modules: dict[str, tuple[ModuleType, frozenset[str], frozenset[str]]] = {}
+        self._modules: dict[str, _Module] = {}
         self._imported: set[str] = set()  # the modules that there were when the user's were looked up
         self._in_loop: dict[tuple[CodeType, int], frozenset[str]] = {}
         self._seen: dict[str, set[str]] = {}  # names that earlier captures have met, by scope
@@ -74,17 +89,18 @@ class Carried:
             self._names[key] = carried_names(text, code.co_qualname, first, at) | free
         return self._names[key]
 
-    def _shared(self) -> list[tuple[ModuleType, frozenset[str], frozenset[str]]]:
-        """The user's modules, with the globals that their functions use and those that they bind."""
+    def _shared(self) -> list[_Module]:
+        """The user's modules."""
         if len(self._imported) != len(sys.modules):
             for name in sys.modules.keys() - self._imported:
                 module = sys.modules[name]
                 file = getattr(module, "__file__", None) if name != "__main__" else main_script()
                 if not isinstance(file, str) or not file or is_own(name) or not is_user_file(file):
                     continue
-                if all(module is not known for known, _, _ in self._modules.values()):
-                    names = shared_names("".join(linecache.getlines(file)))
-                    self._modules[name] = (module, *names)
+                if all(module is not known.module for known in self._modules.values()):
+                    text = "".join(linecache.getlines(file))
+                    whole = name != "__main__" or names_by_text(text)
+                    self._modules[name] = _Module(module, shared_names(text), whole=whole)
             self._imported = set(sys.modules)
         return list(self._modules.values())
 
@@ -136,14 +152,13 @@ class Carried:
                 for name, value in variables.items()
                 if name in carried[scope] or (name not in bound[scope] and not _is_value(value))
             })  # fmt: skip
-        for module, used, _ in self._shared():
-            scope = f"module {module.__name__}"
-            wanted, unwanted = used | carried.get(scope, set()), bound.get(scope, set())
-            whole = module.__name__ != "__main__"
+        for shared in self._shared():
+            scope = shared.scope
+            wanted, unwanted = shared.used | carried.get(scope, set()), bound.get(scope, set())
             roots[scope] = _of_program({
                 name: value
-                for name, value in vars(module).items()
-                if name in wanted or (name not in unwanted and (whole or not _is_value(value)))
+                for name, value in vars(shared.module).items()
+                if name in wanted or (name not in unwanted and (shared.whole or not _is_value(value)))
             })  # fmt: skip
         return roots
 
@@ -157,8 +172,8 @@ class Carried:
 
     def line_of(self, place: str) -> str:
         """Where the name with which a place begins is first bound, as text: `` (train.py:12)``."""
-        for module, _, _ in self._shared():
-            file = getattr(module, "__file__", None) or main_script()
+        for shared in self._shared():
+            file = getattr(shared.module, "__file__", None) or main_script()
             if (line := binding(file, 1, place)) > 1:
                 return f" ({Path(file).name}:{line})"
         return ""
@@ -170,7 +185,7 @@ class Carried:
         frames = {_scope(code): frame for code in places if (frame := frame_of(code)) is not None}
         if frames and not can_write_variables():
             raise ImageError("this Python does not let the variables of a running function be set")
-        modules = {f"module {module.__name__}": module for module, _, _ in self._shared()}
+        modules = {shared.scope: shared.module for shared in self._shared()}
         live: dict[str, Mapping[str, Any]] = {"tracked": objects}
         live |= {scope: frame.f_locals for scope, frame in frames.items()}
         live |= {scope: vars(module) for scope, module in modules.items()}

@@ -34,19 +34,23 @@ def carried_names(source: str | ast.Module, qualname: str, firstlineno: int, lin
     return NOTHING if frame is None else frame.carried(line)
 
 
-def shared_names(source: str) -> tuple[Names, Names]:
-    """The globals of a module that its functions use, and those of them that its functions also bind."""
+def shared_names(source: str) -> Names:
+    """The globals of a module that its functions use."""
     frame = _frame(source, "<module>", 1)
-    if frame is None:
-        return NOTHING, NOTHING
-    declared = {
-        name
+    return NOTHING if frame is None else frame.captured - frame.definitions
+
+
+def names_by_text(source: str) -> bool:
+    """Whether a module may bind or delete names that its code does not show: by ``globals()``, ``exec`` and the like."""
+    return any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and (node.func.id in _BY_TEXT or (node.func.id == "vars" and not node.args))
         for node in walk(scopes_of(source).root.node)
-        if isinstance(node, ast.Global)
-        for name in node.names
-    }
-    used = frame.captured - frame.definitions
-    return used, used & declared
+    )
+
+
+_BY_TEXT = {"globals", "locals", "exec", "eval"}
 
 
 @lru_cache(maxsize=256)
