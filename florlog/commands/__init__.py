@@ -39,6 +39,7 @@ COMMANDS = {
     "inspect": "Look at a run: the browser on a terminal, else its records, one a line.",
     "runs": "List the runs of a store, oldest first.",
     "verify": "Check every record and page of a store.",
+    "audit": "Re-execute a run from each image to the next, and compare the whole state.",
     "gc": "Remove what the given policy does not keep, and every page that nothing needs.",
     "export": "Write a run's values or a state for other tools: files, TensorBoard, MLflow, safetensors.",
     "diff": "Compare two runs: parameters, source, environment, and the first iteration whose values differ.",

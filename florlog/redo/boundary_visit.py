@@ -10,6 +10,7 @@ restored]`` or ``["error", text]``.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from florlog_recovery import Loop, RunTree, WhereError, boundary_atoms, plan_redo
+from florlog_recovery import CostModel, Loop, RunTree, WhereError, boundary_atoms, plan_redo
+from florlog_recovery.costs import MIN_RESTORE_SECONDS
 from florlog_wal import Store
 
 from florlog.errors import FlorlogError, ImageError
 from florlog.following.trust import where
 from florlog.hindsight.request import Boundary
+from florlog.hindsight.request_data import loop_named
 from florlog.program.environment import VARIABLES, changes, environment
 from florlog.program.measured_costs import costs_of
 from florlog.program.stores import open_store, tree_of
@@ -98,6 +101,10 @@ class Arrival:
         """The innermost iterations executed so far."""
         return self.guide.redone
 
+    def compared(self) -> tuple[str, str]:
+        """The same where an image stands: nothing but the comparison with it counts."""
+        return self.guide.checks.trust("")
+
     def trust(self) -> tuple[str, str]:
         """How far the state is proven, and what is against more."""
         return self.guide.trust(self.loop, self.index, self.changed)
@@ -133,13 +140,16 @@ def visit(order: Order, wire: Wire, goal: Callable[[RunTree], tuple[Sequence[Bou
                 finish(*last)
 
         atoms = boundary_atoms(wanted)
+        start = order.get("start")
+        sole = None if start is None else (loop_named(tree, *start[0]), start[1])
         unusable = [
             (loop, index)
             for loop in tree.loops()
             for index in loop.images
-            if not order["images"] and (index or loop.depth > 1)
+            if (not order["images"] and (index or loop.depth > 1)) or (sole and sole != (loop, index))
         ]
-        plan = plan_redo(tree, atoms, costs_of(store, tree), frozenset(unusable))
+        costs = costs_of(store, tree) if sole is None else CostModel(MIN_RESTORE_SECONDS, math.inf)
+        plan = plan_redo(tree, atoms, costs, frozenset(unusable))
         guide = BoundaryGuide(
             store, tree, plan, atoms, arrived, lambda text: finish("differs", text), program.steady_before
         )
