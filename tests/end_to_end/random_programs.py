@@ -5,7 +5,7 @@ variables of a function, or another module.  The state is only observed, or it a
 dense or rare, and the process kills itself in some step.  `outcome` records, resumes and replays it in real processes
 and compares with the run that nobody interrupted.
 
-``python -m tests.end_to_end.random_programs --programs 2000`` (``make programs``) draws them from a seed, which it prints.
+``python -m tests.end_to_end.random_programs --programs 2000`` (``make programs``) draws them and counts how they come out.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from florlog_wal import encode_value
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
 
 import florlog
 from florlog.following.trust import DIVERGED, PROVEN
@@ -37,7 +39,7 @@ PLACES = ("script", "function", "module")
 _HEAD = (
     PRELUDE
     + """
-import math, os, signal, zlib
+import os, signal, zlib
 import florlog
 
 
@@ -54,18 +56,31 @@ def flor_killed(i):
 _TRAINING = """
 torch.manual_seed(1)
 flor_w = torch.zeros(3)
-with florlog.run("t", overhead={overhead}) as flor_run:
-    flor_run.track(w=flor_w)
-    for flor_epoch in flor_run.loop("epoch", range({epochs})):
-        for flor_k in flor_run.loop("step", range({steps})):
-            i = flor_epoch * {steps} + flor_k
+{opening}
+    for flor_epoch in {epochs}:
+        for flor_k in {steps}:
+            i = flor_epoch * {count} + flor_k
 {step}
             flor_v = flor_number({seen})
             flor_w += torch.randn(3) * {factor}
-            {mark}flor_run.log(probe=flor_v)
-            flor_run.log(loss=flor_w.sum().item())
+            {mark}{probe}
+            {loss}
             flor_killed(i)
 """
+_WITH_API = {
+    "opening": "with florlog.run('t', overhead={overhead}) as flor_run:\n    flor_run.track(w=flor_w)",
+    "epochs": f"flor_run.loop('epoch', range({EPOCHS}))",
+    "steps": f"flor_run.loop('step', range({STEPS}))",
+    "probe": "flor_run.log(probe=flor_v)",
+    "loss": "flor_run.log(loss=flor_w.sum().item())",
+}
+_PLAIN = {
+    "opening": "if True:",
+    "epochs": f"range({EPOCHS})",
+    "steps": f"range({STEPS})",
+    "probe": "print('probe', flor_v)",
+    "loss": "print('loss', flor_w.sum().item())",
+}
 _ONLY_GLOBAL = ("globals()", "vars(C)")
 
 
@@ -78,20 +93,25 @@ class Program:
     acts: bool = False
     overhead: str = "float('inf')"
     kill: int = 8
+    hands_free: bool = False
+
+    def command(self) -> list[str]:
+        """What records it, before the script's name."""
+        return ["florlog", "record"] if self.hands_free else []
 
     def write(self, folder: Path, *, asked: bool) -> Path:
         """Its files; ``asked``: with the log statement that is added afterwards."""
-        kind, step, seen, setup = self.kind, self.kind.step, self.kind.seen, self.kind.setup
+        setup, step, seen = self.kind.setup, self.kind.step, self.kind.seen
         if self.place == "module":
             bound = sorted(_bound(f"{setup}\n{step}"))
             body = textwrap.indent(f"global {', '.join(bound)}\n{step}" if bound else step, "    ")
             part = f"{PRELUDE}\n{setup}\n\n\ndef step(i):\n{body}\n\n\ndef seen(i):\n    return {seen}\n"
             (folder / "part.py").write_text(part)
             setup, step, seen = "import part", "part.step(i)", "part.seen(i)"
+        parts = _PLAIN if self.hands_free else _WITH_API
         training = _TRAINING.format(
-            overhead=self.overhead,
-            epochs=EPOCHS,
-            steps=STEPS,
+            **parts | {"opening": parts["opening"].format(overhead=self.overhead)},
+            count=STEPS,
             step=textwrap.indent(step, " " * 12),
             factor="flor_v" if self.acts else "1.0",
             seen=seen,
@@ -132,11 +152,11 @@ def outcome(nursery: Nursery, folder: Path, program: Program) -> Outcome:
     folder.mkdir(parents=True)
     output = nursery.directory / "output.txt"
     truth, store = folder / "truth", folder / "store"
-    nursery.run(truth, program.write(folder, asked=True))
+    nursery.run(truth, *program.command(), program.write(folder, asked=True))
     expected = _values(truth, recorded=True)
     script = program.write(folder, asked=False)
     (folder / "kill").touch()
-    killed, _ = nursery.run(store, script, code=None)
+    killed, _ = nursery.run(store, *program.command(), script, code=None)
     said = [output.read_text()]
     if (folder / "kill").exists():
         raise AssertionError(f"not killed ({killed}): {said[0]}\n{script.read_text()}")
@@ -149,7 +169,7 @@ def outcome(nursery: Nursery, folder: Path, program: Program) -> Outcome:
         resumed = "equal" if _values(store, recorded=True) == losses else "WRONG"
     if resumed != "equal":  # the question is asked of a whole run
         shutil.rmtree(store)
-        nursery.run(store, script)
+        nursery.run(store, *program.command(), script)
     script = program.write(folder, asked=True)
     failed = _code(nursery, store, "florlog", "replay", script)
     said.append(output.read_text())
@@ -212,51 +232,78 @@ def _bound(code: str) -> set[str]:
     return found
 
 
-def drawn(chance: random.Random) -> Program:
-    """A program by chance."""
-    kind = chance.choice(KINDS)
-    place = chance.choice([place for place in PLACES if fits(kind, place)])
-    overhead = chance.choice(["float('inf')", "0.5", "0.02"])
-    return Program(kind, place, chance.random() < 0.5, overhead, chance.randrange(EPOCHS * STEPS))
+@st.composite
+def programs(draw: st.DrawFn) -> Program:
+    """Programs of all kinds of state in all places."""
+    kind = draw(st.sampled_from(KINDS))
+    hands_free = draw(st.booleans())
+    return Program(
+        kind,
+        draw(st.sampled_from([place for place in PLACES if fits(kind, place)])),
+        acts=draw(st.booleans()),
+        overhead="0.02" if hands_free else draw(st.sampled_from(["float('inf')", "0.5", "0.02"])),
+        kill=draw(st.integers(0, EPOCHS * STEPS - 1)),
+        hands_free=hands_free,
+    )
+
+
+class Tally:
+    """Tries programs, prints those that break a promise, and counts how they come out."""
+
+    def __init__(self, directory: Path, *, verbose: bool) -> None:
+        self.counts = Counter[tuple[str, str]]()
+        self._directory = directory
+        self._verbose = verbose
+        self._nursery = Nursery(directory)
+
+    def attempt(self, program: Program) -> None:
+        """Try one program."""
+        try:
+            found = outcome(self._nursery, self._directory / "program", program)
+        except AssertionError as error:
+            found = Outcome("error", "error", str(error))
+        self.counts[found.resumed, found.replayed] += 1
+        if found.wrong or self._verbose:
+            print(f"{program}: resumed {found.resumed}, replayed {found.replayed}")
+            print(textwrap.indent(found.said, "    "), flush=True)
+
+    def close(self) -> None:
+        """End the processes."""
+        self._nursery.close()
 
 
 def main() -> int:
-    """Try programs, report those that break a promise, and count."""
+    """Try programs and count."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--programs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
-    parser.add_argument("--every", action="store_true", help="every kind, in the script, observed and acting")
-    parser.add_argument("--only", default="")
+    parser.add_argument(
+        "--every", action="store_true", help="every kind once in the script, observed and acting"
+    )
+    parser.add_argument("--only", default="", help="of those, kinds with this text in their name")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
-    chance, counts = random.Random(options.seed), Counter[tuple[str, str]]()
-    print(f"seed {options.seed}")
-    every = [Program(kind, acts=acts) for kind in KINDS for acts in (False, True)]
-    programs = every if options.every else [drawn(chance) for _ in range(options.programs)]
+    print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory() as directory:
-        nursery = Nursery(Path(directory))
-        for program in programs:
-            if options.only not in program.kind.name:
-                continue
-            try:
-                found = outcome(nursery, Path(directory, "program"), program)
-            except AssertionError as error:
-                print(f"{program}: {error}")
-                counts["error", "error"] += 1
-                continue
-            counts[found.resumed, found.replayed] += 1
-            if (found.resumed, found.replayed) != ("equal", PROVEN) or options.verbose:
-                print(
-                    f"{program.kind.name} | {program.place} acts={program.acts} overhead={program.overhead} "
-                    f"kill={program.kill}: resumed {found.resumed}, replayed {found.replayed}",
-                    flush=True,
-                )
-                if found.wrong or options.verbose:
-                    print(textwrap.indent(found.said, "    "), flush=True)
-        nursery.close()
-    for (resumed, replayed), count in counts.most_common():
+        tally = Tally(Path(directory), verbose=options.verbose)
+        if options.every or options.only:
+            for kind in KINDS:
+                if options.only in kind.name:
+                    for acts in (False, True):
+                        tally.attempt(Program(kind, acts=acts))
+        else:
+            drawn = settings(
+                max_examples=options.programs,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )(seed(options.seed)(given(programs())(tally.attempt)))
+            drawn()
+        tally.close()
+    for (resumed, replayed), count in tally.counts.most_common():
         print(f"{count:6} resumed {resumed}, replayed {replayed}")
-    return any("WRONG" in key for key in counts)
+    return any({"WRONG", "error"} & {*key} for key in tally.counts)
 
 
 if __name__ == "__main__":

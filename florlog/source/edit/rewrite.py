@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import ast
 import re
+import string
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 RUNTIME = "__florlog__"
 _LOGGER_METHODS = {"debug", "info", "warning", "error", "critical", "log"}
@@ -98,40 +100,51 @@ class _Rewriter(ast.NodeTransformer):
             return node
         seen: set[str] = set()
         logger = isinstance(node.func, ast.Attribute) and node.func.attr in _LOGGER_METHODS
+        before = _texts_around(node.args[0]) if logger and node.args else []
         for index, argument in enumerate(node.args):
             if logger and index == 0 and isinstance(argument, ast.Name | ast.Attribute):
                 continue  # a level, or a text made before
-            node.args[index] = self._argument(argument, "", seen)
+            previous = node.args[index - 1] if index else None
+            text = before[index - 1] if 0 < index <= len(before) else _text(previous)
+            node.args[index] = self._argument(argument, _label(text, alone=True), seen)
         for keyword in node.keywords:
             if keyword.arg is not None and keyword.arg not in _OPTIONS:
-                keyword.value = self._argument(keyword.value, keyword.arg, seen)
+                keyword.value = self._argument(keyword.value, _Label(keyword.arg, sure=True), seen)
         return _call("said", [_call("begin", [], node), node], node, node) if seen else node
 
-    def _argument(self, node: ast.expr, name: str, seen: set[str]) -> ast.expr:
+    def _argument(self, node: ast.expr, label: _Label, seen: set[str]) -> ast.expr:
         if isinstance(node, (ast.Constant, ast.Starred)):
             return node
         if isinstance(node, ast.JoinedStr):
             before = ""
             for part in node.values:
                 if isinstance(part, ast.FormattedValue):
-                    part.value = self._recorded(part.value, _last_word(before), seen)
+                    part.value = self._recorded(part.value, _label(before), seen)
+                    before = ""
                 elif isinstance(part, ast.Constant):
                     before = str(part.value)
             return node
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod) and _is_string(node.left):
+            texts = _texts_around(node.left)
             if isinstance(node.right, ast.Tuple):
-                node.right.elts = [self._recorded(item, "", seen) for item in node.right.elts]
+                node.right.elts = self._all(node.right.elts, texts, seen)
             else:
-                node.right = self._recorded(node.right, "", seen)
+                (node.right,) = self._all([node.right], texts, seen)
             return node
         if isinstance(node, ast.Call) and _is_format(node.func):
-            node.args = [self._recorded(item, "", seen) for item in node.args]
+            assert isinstance(node.func, ast.Attribute)
+            texts = [text for text, *_ in string.Formatter().parse(_text(node.func.value))]
+            node.args = self._all(node.args, texts, seen)
             for keyword in node.keywords:
-                keyword.value = self._recorded(keyword.value, keyword.arg or "", seen)
+                keyword.value = self._recorded(keyword.value, _Label(keyword.arg or ""), seen)
             return node
-        return self._recorded(node, name, seen)
+        return self._recorded(node, label, seen)
 
-    def _recorded(self, node: ast.expr, label: str, seen: set[str]) -> ast.expr:
+    def _all(self, nodes: list[ast.expr], texts: list[str], seen: set[str]) -> list[ast.expr]:
+        labels = [*map(_label, texts), *[_NO_LABEL] * len(nodes)]
+        return [self._recorded(node, label, seen) for node, label in zip(nodes, labels, strict=False)]
+
+    def _recorded(self, node: ast.expr, label: _Label, seen: set[str]) -> ast.expr:
         if isinstance(node, (ast.Constant, ast.Starred)) or _reads_clock(node, self._clocks):
             return node
         name = base = _value_name(node, label)
@@ -167,13 +180,39 @@ def _is_format(function: ast.expr) -> bool:
     return isinstance(function, ast.Attribute) and function.attr == "format" and _is_string(function.value)
 
 
-def _last_word(before: str) -> str:
+def _text(node: ast.expr | None) -> str:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def _texts_around(node: ast.expr) -> list[str]:
+    """The pieces of a %-format before its values."""
+    return re.split(r"%(?![ %])[^a-zA-Z%]*[a-zA-Z]", _text(node).replace("%%", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """The word before a value; ``sure``: it is written as the value's name."""
+
+    text: str = ""
+    sure: bool = False
+
+
+_NO_LABEL = _Label()
+
+
+def _label(before: str, *, alone: bool = False) -> _Label:
+    """What the text before a value calls it: ``loss: ``, ``loss=``, or ``loss`` as an argument of its own (``alone``)."""
     words = re.findall(r"[A-Za-z_]\w*", before)
-    return words[-1].lower() if words else ""
+    if not words:
+        return _NO_LABEL
+    sure = re.search(r"[A-Za-z_]\w*\s*[:=]\s*$", before) is not None
+    return _Label(words[-1].lower(), sure or (alone and before.strip() == words[-1]))
 
 
-def _value_name(node: ast.expr, label: str) -> str:
-    """The name of a value: ``loss`` of ``loss.item()``; else ``label``, the word before the value; else its code."""
+def _value_name(node: ast.expr, label: _Label) -> str:
+    """The name of a value: what is written before it, as in ``loss: ``; ``loss`` of ``loss.item()``; else its code."""
+    if label.sure:
+        return label.text
     inner = node
     while isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute) and not inner.args:
         inner = inner.func.value
@@ -181,7 +220,7 @@ def _value_name(node: ast.expr, label: str) -> str:
         return inner.id
     if isinstance(inner, ast.Attribute):
         return inner.attr
-    return label or re.sub(r"\W+", "_", ast.unparse(node)).strip("_")[:40] or "value"
+    return label.text or re.sub(r"\W+", "_", ast.unparse(node)).strip("_")[:40] or "value"
 
 
 def _reads_clock(node: ast.AST, clocks: set[str]) -> bool:
