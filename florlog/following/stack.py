@@ -90,7 +90,9 @@ def check_can_go_on(loop: OpenLoop) -> None:
     """Raise `ImageError`, by the loop's name and line, where its data could not go on from here."""
     if loop.cursor is not None and loop.count and (why := loop.cursor.obstacle()):
         code, line = loop.site
-        raise ImageError(f"loop {loop.name.split('#')[0]!r} ({FilePath(code.co_filename).name}:{line}): {why}")
+        raise ImageError(
+            f"loop {loop.name.split('#')[0]!r} ({FilePath(code.co_filename).name}:{line}): {why}"
+        )
 
 
 def places_of(loop: OpenLoop) -> dict[CodeType, int | None]:
