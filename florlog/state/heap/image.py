@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Any
 
 import torch
@@ -58,7 +59,7 @@ def graph_of(tree: dict[str, Any]) -> Graph:
 def _plain(node: Node) -> tuple[Any, ...]:
     own = node.own
     if isinstance(own, View):
-        own = (own.region, own.first, own.dtype, own.shape, own.strides, own.flag, own.device)
+        own = astuple(own)
     return (node.kind, node.name, own, node.refs, node.attributes)
 
 

@@ -38,7 +38,8 @@ class View:
     """How a tensor or array sees memory: from byte ``first`` of a region; strides as torch or NumPy counts them.
 
     ``region`` may be `WITHOUT_DATA`, or `WHOLE` with the number among those in ``first`` and the layout as ``dtype``.
-    ``flag``: of a tensor, whether it collects gradients; of an array, whether it may be written to.
+    ``flag``: of a tensor, whether it collects gradients; of an array, whether it may be written to.  ``conjugate`` and
+    ``negative``: how torch reads the bytes.
     """
 
     region: int
@@ -48,6 +49,8 @@ class View:
     strides: tuple[int, ...]
     flag: bool
     device: str
+    conjugate: bool = False
+    negative: bool = False
 
 
 @dataclass(slots=True)
@@ -115,10 +118,16 @@ class Memory:
             if plain.layout is not torch.strided:
                 return self._complete(plain, trained)
             plain = plain.as_subclass(torch.Tensor)
-            if plain.is_quantized or plain.is_conj() or plain.is_neg():
+            if plain.is_quantized:
                 return self._complete(plain, trained)
+            conjugate, negative = plain.is_conj(), plain.is_neg()
+            if negative:
+                plain = torch._neg_view(plain)
+            if conjugate:
+                plain = torch.conj(plain)
             view = View(
-                WITHOUT_DATA, 0, _name(plain.dtype), tuple(plain.shape), plain.stride(), trained, _name(plain.device)
+                WITHOUT_DATA, 0, _name(plain.dtype), tuple(plain.shape), plain.stride(), trained, _name(plain.device),
+                conjugate, negative,
             )  # fmt: skip
             if plain.device.type == "meta" or plain.numel() == 0:
                 return view

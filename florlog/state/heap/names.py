@@ -38,8 +38,8 @@ def constant(name: str) -> Any:
 
 
 def function_name(value: types.FunctionType) -> str:
-    """``module:qualified name`` of a function's code; see `code_name`."""
-    return f"{value.__module__}:{code_name(value.__code__)}"
+    """``module:qualified name`` of a function's code, whatever `functools.wraps` calls it; see `code_name`."""
+    return f"{value.__globals__.get('__name__')}:{code_name(value.__code__)}"
 
 
 @functools.lru_cache(maxsize=4096)

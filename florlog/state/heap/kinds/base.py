@@ -77,7 +77,7 @@ class Kind:
     immutable: ClassVar[bool] = False
     """Whether the live object is kept only where it is what would be made."""
     rank: ClassVar[int] = 0
-    """When it is filled: 0 first; 1 after what its parts' hashes may depend on; 2 after the containers it looks into."""
+    """When it is filled: 0 first; 1 after what its parts' hashes may depend on; 2 after what it looks into."""
     described_as: ClassVar[str] = ""
     """Of a kind that cannot be made: what a message calls it."""
 

@@ -14,33 +14,27 @@ from florlog.state.cpython import cached_results
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk, all_same
 from florlog.state.heap.names import code_name, constant_name, function_name
-from florlog.state.heap.rules import ATOMS, is_immutable, is_program_function
+from florlog.state.heap.rules import ATOMS, is_immutable
 from florlog.state.user_code import is_own_generator
 
 
 class _Function(Kind):
     """A function of the program, or one of a library that closes over something that may be the program's.
 
-    ``own``: its first line, and whether it is the program's; ``refs``: its cells, and of the program's the defaults.
+    ``own``: its first line; ``refs``: its defaults, and its cells.
     """
 
     name = "function"
     immutable = True
 
     def take(self, walk: Walk, value: types.FunctionType) -> Node:
-        cells = value.__closure__ or ()
-        line = value.__code__.co_firstlineno
-        if not is_program_function(value):
-            return Node("function", function_name(value), (line, False), walk.refs(cells))
-        parts = (*cells, value.__defaults__, value.__kwdefaults__)
-        attributes = walk.named(value.__dict__)
-        return Node("function", function_name(value), (line, True), walk.refs(parts), attributes)
+        refs = walk.refs((value.__defaults__, value.__kwdefaults__, *(value.__closure__ or ())))
+        own = walk.named(value.__dict__) if value.__dict__ else None
+        return Node("function", function_name(value), value.__code__.co_firstlineno, refs, own)
 
     def steps(self, node: Node) -> Iterator[str]:
-        cells = len(node.refs) - 2 * node.own[1]
-        yield from (f".cell({index})" for index in range(cells))
-        if node.own[1]:
-            yield from (".__defaults__", ".__kwdefaults__")
+        yield from (".__defaults__", ".__kwdefaults__")
+        yield from (f".cell({index})" for index in range(len(node.refs) - 2))
 
     def compared(self, node: Node) -> Any:
         return None  # lines move when statements are added
@@ -49,31 +43,26 @@ class _Function(Kind):
         return (
             isinstance(live, types.FunctionType)
             and function_name(live) == node.name
-            and len(live.__closure__ or ()) == len(node.refs) - 2 * node.own[1]
+            and len(live.__closure__ or ()) == len(node.refs) - 2
         )
 
     def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
-        parts = (*(live.__closure__ or ()), live.__defaults__, live.__kwdefaults__)
-        return zip(node.refs, parts, strict=False)
+        parts = (live.__defaults__, live.__kwdefaults__, *(live.__closure__ or ()))
+        return zip(node.refs, parts, strict=True)
 
     def make(self, build: Build, node: Node, live: Any) -> Any:
-        cells = tuple(map(build.value, node.refs[: len(node.refs) - 2 * node.own[1]]))
+        cells = tuple(map(build.value, node.refs[2:]))
         if live is not MISSING and all_same(live.__closure__ or (), cells):
             return live
-        code = live.__code__ if live is not MISSING else build.code(node.name, node.own[0])
+        code = live.__code__ if live is not MISSING else build.code(node.name, node.own)
         if code is None:
             raise ImageError(f"which function {node.name} was is not to be found")
         space = vars(sys.modules[node.name.partition(":")[0]])
-        made = types.FunctionType(code, space, code.co_name, None, cells)
-        if live is not MISSING and not node.own[1]:
-            made.__defaults__, made.__kwdefaults__ = live.__defaults__, live.__kwdefaults__
-            made.__dict__.update(live.__dict__)
-        return made
+        return types.FunctionType(code, space, code.co_name, None, cells)
 
     def fill(self, build: Build, node: Node, held: Any) -> None:
-        if node.own[1]:
-            held.__defaults__, held.__kwdefaults__ = map(build.value, node.refs[-2:])
-            build.put(held, node.attributes)
+        held.__defaults__, held.__kwdefaults__ = map(build.value, node.refs[:2])
+        build.put(held, node.attributes)
 
 
 class _Cell(Kind):

@@ -35,7 +35,7 @@ class _Tensor(Kind):
         own: Any = getattr(value, "__dict__", None)
         held = {name: item for name, item in own.items() if name != "grad"} if own else {}
         for name in TENSOR_HOOKS:
-            if hooks := getattr(value, name, None):
+            if (hooks := getattr(value, name, None)) is not None:
                 held[name] = hooks
         grad = walk.ref(value.grad) if value.is_leaf else None
         name = walk.class_name(value) if kind is not torch.Tensor else "torch:Tensor"
@@ -54,7 +54,11 @@ class _Tensor(Kind):
         view: View = node.own
         if view.region == WHOLE:
             return str(live.layout) == view.dtype
-        return live.layout is torch.strided and not live.is_quantized and not live.is_conj()
+        return (
+            live.layout is torch.strided
+            and not live.is_quantized
+            and (live.is_conj(), live.is_neg()) == (view.conjugate, view.negative)
+        )
 
     def make(self, build: Build, node: Node, live: Any) -> Any:
         plain, view = _view(build, node.own), node.own
@@ -91,12 +95,15 @@ def _view(build: Build, view: View) -> torch.Tensor:
         return build.whole(view.first).to(view.device)
     dtype: Any = getattr(torch, view.dtype)
     if view.region < 0:
-        return torch.empty_strided(view.shape, view.strides, dtype=dtype, device=view.device)
-    memory = build.memory[view.region]
-    plain = torch.empty(0, dtype=dtype, device=view.device)
-    offset = memory.storage_offset() + view.first
-    plain.set_(memory.untyped_storage(), offset // plain.element_size(), view.shape, view.strides)
-    return plain
+        plain = torch.empty_strided(view.shape, view.strides, dtype=dtype, device=view.device)
+    else:
+        memory = build.memory[view.region]
+        plain = torch.empty(0, dtype=dtype, device=view.device)
+        offset = memory.storage_offset() + view.first
+        plain.set_(memory.untyped_storage(), offset // plain.element_size(), view.shape, view.strides)
+    if view.conjugate:
+        plain = torch.conj(plain)
+    return torch._neg_view(plain) if view.negative else plain
 
 
 def _stands(build: Build, held: torch.Tensor, view: View) -> bool:

@@ -6,6 +6,7 @@ its place wherever the graph refers to it.
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,8 @@ _VIEWS: dict[str, Any] = {
     "dict_valueiterator": dict.values,
     "dict_itemiterator": dict.items,
 }
+_COPYING = frozenset({"_tee_dataobject"})
+"""What gives a copy of its items: the live one is no object of the program."""
 _LIST_ITERATOR: Any = type(iter([]))
 
 
@@ -44,8 +47,13 @@ class _Iterator(Kind):
             maker, arguments, *state = taken_apart(value)
         except TypeError:  # no description: `itertools.pairwise`, for one
             return walk.opaque(value, "where it stands cannot be read")
+        if maker is iter and not state and len(arguments) == 1 and not arguments[0]:
+            return _ended()
+        if type(value) is itertools.zip_longest:
+            arguments = [iter(()) if part == () else part for part in arguments]
         own = (constant_name(maker), len(arguments))
-        return Node("iterator", constant_name(type(value)), own, walk.refs([*arguments, *state]))
+        refs = walk.refs([*arguments, *(part for part in state if part is not None)])
+        return Node("iterator", constant_name(type(value)), own, refs)
 
     def steps(self, node: Node) -> Iterator[str]:
         yield from (f".args[{index}]" for index in range(node.own[1]))
@@ -53,7 +61,7 @@ class _Iterator(Kind):
 
     def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
         _, arguments, *state = taken_apart(live)
-        if len(arguments) != node.own[1]:
+        if len(arguments) != node.own[1] or type(live).__name__ in _COPYING:
             return ()
         return zip(node.refs, [*arguments, *state], strict=False)
 
@@ -62,8 +70,12 @@ class _Iterator(Kind):
         arguments = list(map(build.value, node.refs[:count]))
         if live is not MISSING:
             _, parts, *state = taken_apart(live)
+            if not count and not state:
+                return live
             if len(state) == len(node.refs) - count and all_same(parts, arguments):
                 return live
+        if not count and node.own[0] == "builtins:iter":
+            return _an_ended_one()
         return constant(node.own[0])(*map(build.ready, node.refs[:count]))
 
     def fill(self, build: Build, node: Node, held: Any) -> None:
@@ -110,8 +122,8 @@ class _DictIterator(Kind):
     def take(self, walk: Walk, value: Any) -> Node:
         held = dict_under(value)
         left = operator.length_hint(value)
-        if held is None:  # it has ended
-            return Node("iterator", constant_name(_LIST_ITERATOR), ("builtins:iter", 1), [walk.ref([])])
+        if held is None:
+            return _ended()
         return Node("dict iterator", constant_name(type(value)), len(held) - left, [walk.ref(held)])
 
     def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
@@ -142,13 +154,32 @@ class _Rest(Kind):
         if isinstance(rest, deque):
             items = list(rest)
             rest = (items if "reverse" not in type(value).__name__ else items[::-1])[made[1][1] :]
-        refs = [walk.ref(list(rest)), 0] if rest else [walk.ref([])]
-        return Node("iterator", constant_name(_LIST_ITERATOR), ("builtins:iter", 1), refs)
+        if not rest:
+            return _ended()
+        return Node(
+            "iterator", constant_name(_LIST_ITERATOR), ("builtins:iter", 1), [walk.ref(list(rest)), 0]
+        )
+
+
+def _an_ended_one() -> Iterator[Any]:
+    made: Iterator[Any] = iter([])
+    next(made, None)
+    return made
+
+
+def _ended() -> Node:
+    """The node of an iterator that has ended, whatever it ran over."""
+    return Node("iterator", constant_name(_LIST_ITERATOR), ("builtins:iter", 0))
 
 
 ITERATOR, _REST = _Iterator(), _Rest()
 _DICT_ITERATORS = tuple(type(iter(view({}))) for view in _VIEWS.values())
-_RESTS: tuple[Any, ...] = (type(iter(set())), type(iter(deque())), type(reversed(deque())))
+_RESTS: tuple[Any, ...] = (
+    type(iter(set())),
+    type(iter(deque())),
+    type(reversed(deque())),
+    *(type(reversed(view({}))) for view in _VIEWS.values()),
+)
 _BUILTIN: tuple[Any, ...] = tuple({
     *map(type, (iter([]), iter(()), iter(""), iter("é"), iter(b""), iter(bytearray()), iter(range(0)))),
     type(iter(range(1 << 70))), type(iter(int, 1)), type(iter(type("", (), {"__getitem__": lambda s, i: 0})())),
