@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from florlog.state.heap.names import constant_name
 from florlog.state.heap.rules import ATOMS, is_constant, is_immutable, is_program_class, slots_of
 from florlog.state.tree import flatten
 
+_ALWAYS_NODES = frozenset({list, dict, tuple, set, OrderedDict, torch.Tensor, torch.nn.Parameter})
+"""What need not be asked whether it is constant or immutable."""
 __all__ = ["Graph", "capture"]
 
 
@@ -73,8 +76,12 @@ class _Walk:
 
     def _met(self, value: Any) -> Ref:
         """The reference to what was not met before."""
-        if is_constant(value):
-            made: Ref = ("=", constant_name(value))
+        if type(value) in _ALWAYS_NODES:
+            made: Ref = ("@", len(self._objects))
+            self._objects.append(value)
+            self._parents.append(self._at)
+        elif is_constant(value):
+            made = ("=", constant_name(value))
         elif is_immutable(value):
             return ("is", flatten(value, "")[0])
         else:

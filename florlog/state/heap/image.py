@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from typing import Any
 
 import torch
@@ -59,7 +58,9 @@ def graph_of(tree: dict[str, Any]) -> Graph:
 def _plain(node: Node) -> tuple[Any, ...]:
     own = node.own
     if isinstance(own, View):
-        own = astuple(own)
+        own = (
+            own.region, own.first, own.dtype, own.shape, own.strides, own.flag, own.device, own.conjugate, own.negative,
+        )  # fmt: skip
     return (node.kind, node.name, own, node.refs, node.attributes)
 
 

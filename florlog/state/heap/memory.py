@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import operator
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
@@ -28,6 +29,7 @@ LARGE_BYTES = 1 << 20
 """Regions of more bytes are not stored while they are what the set-up made: their digest is."""
 
 
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 WITHOUT_DATA = -1
 WHOLE = -2
 """In the place of a region's number: no bytes; a tensor that is kept as a whole, such as a sparse one."""
@@ -62,6 +64,9 @@ class _Extent:
     owner: Any
     view: View
     first: int  # the byte in it at which the view begins
+
+
+_start = operator.attrgetter("start")
 
 
 class Constants:
@@ -100,8 +105,8 @@ class Memory:
         spans = set()
         for tensor in tracked:
             if tensor.layout is torch.strided and tensor.device.type != "meta" and tensor.numel():
-                low, high = _span(tensor)
-                spans.add((tensor.data_ptr() + low, tensor.data_ptr() + high))
+                start = tensor.data_ptr()
+                spans.add((start, start + _extent(tensor)))
         self._elsewhere = _merged(sorted(spans))
 
     def tensor(self, value: torch.Tensor, place: Callable[[], str]) -> View | None:
@@ -109,17 +114,13 @@ class Memory:
         if value.grad_fn is not None and awaits_gradient(value.grad_fn):
             raise Pending(place())
         try:
-            plain = (
-                torch.Tensor.detach(value)
-                if value.requires_grad or type(value) is not torch.Tensor
-                else value
-            )
+            # A plain tensor is read as it is: nothing of a subclass runs then.
+            plain = value if type(value) in _PLAIN else torch.Tensor.detach(value)
             trained = value.requires_grad and value.is_leaf
-            if plain.layout is not torch.strided:
-                return self._complete(plain, trained)
-            plain = plain.as_subclass(torch.Tensor)
-            if plain.is_quantized:
-                return self._complete(plain, trained)
+            if plain.layout is not torch.strided or plain.is_quantized:
+                return self._complete(torch.Tensor.detach(plain), trained)
+            if type(plain) not in _PLAIN:
+                plain = plain.as_subclass(torch.Tensor)
             conjugate, negative = plain.is_conj(), plain.is_neg()
             if negative:
                 plain = torch._neg_view(plain)
@@ -129,7 +130,7 @@ class Memory:
                 WITHOUT_DATA, 0, _name(plain.dtype), tuple(plain.shape), plain.stride(), trained, _name(plain.device),
                 conjugate, negative,
             )  # fmt: skip
-            if plain.device.type == "meta" or plain.numel() == 0:
+            if plain.is_meta or plain.numel() == 0:
                 return view
             storage = plain.untyped_storage()
             start = storage.data_ptr()
@@ -172,7 +173,8 @@ class Memory:
 
     def regions(self) -> list[Any]:
         """The bytes of all regions, each a flat tensor or what stands for it; the views get their places in them."""
-        order = sorted(range(len(self.extents)), key=lambda number: self.extents[number].start)
+        starts = [extent.start for extent in self.extents]
+        order = sorted(range(len(starts)), key=starts.__getitem__)
         merged: list[list[int]] = []
         stop = -1
         for number in order:
@@ -186,19 +188,20 @@ class Memory:
         made = []
         for place, numbers in enumerate(merged):
             extents = [self.extents[number] for number in numbers]
-            start = min(extent.start for extent in extents)
+            lowest = min(extents, key=_start) if len(extents) > 1 else extents[0]
+            start, stop = lowest.start, lowest.stop
             for extent in extents:
                 extent.view.region = place
                 extent.view.first = extent.start + extent.first - start
-            made.append(self._region(extents, start, max(extent.stop for extent in extents)))
+                stop = max(stop, extent.stop)
+            made.append(self._region(lowest.owner, start, stop))
         return [*made, *(("whole", tensor) for tensor in self._whole)]
 
-    def _region(self, extents: list[_Extent], start: int, stop: int) -> Any:
+    def _region(self, owner: Any, start: int, stop: int) -> Any:
         size = stop - start
         if self._is_elsewhere(start, stop):
             return ("elsewhere", size)
-        first = extents[min(range(len(extents)), key=lambda n: extents[n].start)]
-        data = _flat(first.owner, start, size)
+        data = _flat(owner, start, size)
         if self._constants is not None and size > LARGE_BYTES and data.device.type == "cpu":
             view = data.view(torch.uint8).numpy().data
             if (digest := self._constants.unchanged(start, stop, view)) is not None:
@@ -239,10 +242,12 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-def _span(tensor: torch.Tensor) -> tuple[int, int]:
-    """The bytes from a tensor's first element that it can reach."""
+def _extent(tensor: torch.Tensor) -> int:
+    """How many bytes a tensor reaches from its first element on."""
+    if tensor.is_contiguous():
+        return int(tensor.nbytes)
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return 0, (last + 1) * tensor.element_size()
+    return (last + 1) * tensor.element_size()
 
 
 def _flat(owner: Any, start: int, size: int) -> torch.Tensor:
