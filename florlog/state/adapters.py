@@ -6,7 +6,7 @@ which is one encoded host value.  A tree copies the structure only; copying the 
 (`florlog.images.snapshot`).
 
 Each adapter's docstring says what it captures.  No adapter captures what else an object has: attributes that a
-subclass adds, hooks, functions.  Of modules, `florlog.state.object_capture` adds the attributes of the user's classes.
+subclass adds, hooks, functions.
 Random generators' adapters are in `florlog.state.random_generators`, a DataLoader's in `florlog.state.loaders`.
 """
 

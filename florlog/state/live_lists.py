@@ -15,9 +15,9 @@ from florlog_wal import Unencodable
 
 from florlog.errors import ImageError
 from florlog.state.cpython import list_under
+from florlog.state.heap.rules import ATOMS
 from florlog.state.inplace import bits
 from florlog.state.iterables import innermost
-from florlog.state.heap.rules import ATOMS
 from florlog.state.tree import flatten
 
 _MAX_ENTRIES = 100_000  # of a list of plain values whose contents are recorded

@@ -27,10 +27,10 @@ from florlog_wal import Unencodable, decode_value, encode_value
 from torch.utils.data import DataLoader, Dataset
 
 from florlog.errors import ImageError
-from florlog.state.iterables import innermost
 from florlog.state.heap.capture import Graph, capture
 from florlog.state.heap.image import flattened, graph_of
 from florlog.state.heap.restore import restore
+from florlog.state.iterables import innermost
 from florlog.state.stateful import has_state_dict
 from florlog.state.tensors import tensor_bytes
 from florlog.state.tree import unflatten

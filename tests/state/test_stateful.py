@@ -10,8 +10,6 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
-from florlog.state.object_capture import ObjectCapture
-from florlog_wal import Unencodable
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
@@ -20,6 +18,8 @@ from florlog.bridges.plain_loops import _has_state
 from florlog.state import adapters
 from florlog.state.adapters import adapter
 from florlog.state.cursors import Cursor
+from florlog.state.heap.capture import capture
+from florlog.state.heap.graph import Graph
 from florlog.state.random_generators import ADAPTERS
 from florlog.state.stateful import class_has_state_dict, has_state_dict, is_stateful
 
@@ -92,7 +92,7 @@ class Kind(NamedTuple):
     given: bool  # `has_state_dict`: tracked, or the iterable of a loop
     found: bool  # `is_stateful`: found in a variable
     tracked_by: str  # the adapter of a tracked one, "" if it is refused
-    captured: str | None  # the kind of tree of one that is found in a variable
+    captured: str  # the kind of node of one that is found in a variable, "" where it needs none
     position: bool = False  # whether its cursor knows its place
     hands_free: bool = False  # whether a training without florlog tracks it
 
@@ -103,38 +103,45 @@ def optimizer() -> torch.optim.Optimizer:
 
 STEP = torch.optim.lr_scheduler.StepLR
 KINDS = {
-    "module": Kind(lambda: nn.Linear(1, 1), True, True, "_Module", "state", True, True),
-    "optimizer": Kind(optimizer, True, True, "_Optimizer", "state", True, True),
-    "scheduler": Kind(lambda: STEP(optimizer(), 1), True, True, "_Scheduler", "state", True, True),
-    "scaler": Kind(lambda: torch.amp.GradScaler("cpu"), True, True, "_Stateful", "state", True, True),
-    "user's pair": Kind(Pair, True, True, "_Stateful", "state", True),
+    "module": Kind(lambda: nn.Linear(1, 1), True, True, "_Module", "module", True, True),
+    "optimizer": Kind(optimizer, True, True, "_Optimizer", "object", True, True),
+    "scheduler": Kind(lambda: STEP(optimizer(), 1), True, True, "_Scheduler", "object", True, True),
+    "scaler": Kind(lambda: torch.amp.GradScaler("cpu"), True, True, "_Stateful", "object", True, True),
+    "user's pair": Kind(Pair, True, True, "_Stateful", "object", True),
     "half a pair": Kind(Half, False, False, "", "object"),
     "assigned": Kind(Assigned, False, False, "", "object"),
     "delegating": Kind(lambda: Delegating(Pair()), True, False, "_Stateful", "object", True),
     "delegating, no pair": Kind(lambda: Delegating(Plain()), False, False, "", "object"),
     "user's object": Kind(Plain, False, False, "", "object"),
-    "class with the pair": Kind(lambda: Pair, False, False, "", None),
-    "stream": Kind(Streamed, True, True, "_Stateful", "state", True),
+    "class with the pair": Kind(lambda: Pair, False, False, "", "class"),
+    "stream": Kind(Streamed, True, True, "_Stateful", "object", True),
     "loader": Kind(lambda: DataLoader(Items()), False, False, "LoaderAdapter", "loader"),
     "loader of a stream": Kind(lambda: DataLoader(Streamed()), False, False, "LoaderAdapter", "loader", True),
-    "tensor": Kind(lambda: torch.ones(1), False, False, "_Tensor", "value"),
-    "array": Kind(lambda: np.ones(1), False, False, "_ArrayAdapter", "value"),
-    "list": Kind(lambda: [1, 2], False, False, "_ValueAdapter", "value"),
-    "number": Kind(lambda: 3, False, False, "_ValueAdapter", "value"),
-    "range": Kind(lambda: range(3), False, False, "_ValueAdapter", "value"),
-    "torch generator": Kind(torch.Generator, False, True, "TorchGeneratorAdapter", "state"),
-    "random": Kind(random.Random, False, True, "PythonRandomAdapter", "state"),
-    "numpy generator": Kind(np.random.default_rng, False, True, "NumpyGeneratorAdapter", "state"),
-    "numpy bits": Kind(np.random.PCG64, False, True, "NumpyGeneratorAdapter", "state"),
-    "numpy legacy": Kind(np.random.RandomState, False, True, "NumpyLegacyAdapter", "state"),
+    "tensor": Kind(lambda: torch.ones(1), False, False, "_Tensor", "tensor"),
+    "array": Kind(lambda: np.ones(1), False, False, "_ArrayAdapter", "array"),
+    "list": Kind(lambda: [1, 2], False, False, "_ValueAdapter", "list"),
+    "number": Kind(lambda: 3, False, False, "_ValueAdapter", ""),
+    "range": Kind(lambda: range(3), False, False, "_ValueAdapter", ""),
+    "torch generator": Kind(torch.Generator, False, True, "TorchGeneratorAdapter", "random"),
+    "random": Kind(random.Random, False, True, "PythonRandomAdapter", "random"),
+    "numpy generator": Kind(np.random.default_rng, False, True, "NumpyGeneratorAdapter", "random"),
+    "numpy bits": Kind(np.random.PCG64, False, True, "NumpyGeneratorAdapter", "random"),
+    "numpy legacy": Kind(np.random.RandomState, False, True, "NumpyLegacyAdapter", "random"),
 }
 
 
+@pytest.fixture(autouse=True)
+def _classes_of_this_file_are_the_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("florlog.state.heap.rules.is_user_class", lambda kind: kind.__module__ == __name__)
+
+
+def captured(target: Any) -> Graph:
+    """The graph of an object that was found under the name ``it``."""
+    return capture({"": {"it": target}})
+
+
 @pytest.mark.parametrize("name", KINDS)
-def test_all_who_ask_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "florlog.state.object_capture.is_user_object", lambda v: type(v).__module__ == __name__
-    )
+def test_all_who_ask_agree(name: str) -> None:
     kind = KINDS[name]
     target = kind.make()
     assert (has_state_dict(target), is_stateful(target)) == (kind.given, kind.found)
@@ -145,8 +152,9 @@ def test_all_who_ask_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     except florlog.TrackError as error:
         with_error = str(error)
     assert tracked == kind.tracked_by, with_error
-    tree = ObjectCapture({}, ()).capture(target, "it")
-    assert (None if tree is None else tree[0]) == kind.captured
+    graph = captured(target)
+    assert (graph.nodes[0].kind if graph.nodes else "") == kind.captured
+    assert graph.missing == {}
     assert (Cursor(target).position() is not None) == kind.position
     assert _has_state(target) == kind.hands_free
 
@@ -175,16 +183,21 @@ def test_what_was_only_found_is_not_asked() -> None:
     assert has_state_dict(proxy)
 
 
-def test_a_wrapper_that_was_found_keeps_its_own_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "florlog.state.object_capture.is_user_object", lambda v: type(v).__module__ == __name__
-    )
-    kind, attributes = ObjectCapture({}, ()).capture(Delegating(Pair()), "it")
-    assert kind == "object"
-    assert attributes["calls"] == ("value", 7)
-    assert attributes["inner"][:2] == ("state", {"at": 3})
+def test_capturing_asks_nothing_of_what_it_finds() -> None:
+    mock = MagicMock()
+    captured([mock])
+    assert mock.mock_calls == []
 
 
-def test_a_stateful_object_without_an_adapter_is_named() -> None:
-    with pytest.raises(Unencodable, match=r"'dice' \(SystemRandom\)"):
-        ObjectCapture({}, ()).capture(random.SystemRandom(), "dice")
+def test_a_wrapper_that_was_found_keeps_its_own_attributes() -> None:
+    graph = captured(Delegating(Pair()))
+    outer = graph.nodes[0].attributes
+    assert outer is not None
+    assert outer["calls"] == 7
+    assert graph.nodes[outer["inner"][1]].attributes == {"at": 3}
+
+
+def test_a_random_generator_without_a_state_is_named() -> None:
+    (told,) = captured({"dice": random.SystemRandom()}).missing.items()
+    assert told[0] == "it['dice']"
+    assert "SystemRandom" in told[1]

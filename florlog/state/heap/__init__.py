@@ -4,14 +4,12 @@
 live objects that state back, in place, and makes those that are missing; `compare` finds the first difference between
 two graphs.  ``specs/state.md`` has the rules: what is captured, what is cut off, and why.
 
-A graph is a list of *nodes*, one for each object, in the order in which a breadth-first walk first meets them.  A
-node is ``[kind, class, parts...]``.  Where a part names another object it is a *reference*:
-
-    an atom        None, a bool, int, float, complex, str or bytes: the value itself
-    ("@", n)       node number n
-    ("=", name)    a constant of a library, found by ``module:qualified name``
-    ("is", s)      an immutable value with a codec (a date, a dtype, a device), as `florlog.state.tree.flatten` has it
-    ("own", name)  one of florlog's own objects, which is left as it is
-
-Tensors and arrays are nodes that describe a view; the bytes are *regions* of memory, which several views may share.
+    graph       nodes, references, and the way to a node
+    rules       what an object is: an atom, a constant, immutable, a tool, state
+    names       constants and code by their names
+    kinds/      one class for each kind of node: how it is taken, matched, made and filled
+    capture     the walk                          memory      the regions that tensors and arrays view
+    matching    nodes paired with live objects    anchors     the live memory of each region
+    building    objects made and filled           restore     all of that in order
+    compare     the first difference              image       a graph as an image keeps it
 """

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
 from florlog_wal import encode_value
 
-from florlog.state.heap.capture import Graph, Ref
-from florlog.state.heap.restore import steps
+from florlog.state.heap.graph import Graph, Node, Ref, is_node
+from florlog.state.heap.kinds import KINDS
+from florlog.state.heap.memory import WHOLE, View
 from florlog.state.inplace import bits
 
 
@@ -32,75 +35,64 @@ class _Comparison:
         self._pairs: dict[int, int] = {}
         self._back: dict[int, int] = {}
         self._regions: dict[int, int] = {}
-        self._done: set[tuple[int, int]] = set()
         self._ahead: deque[tuple[int, int, str]] = deque()
 
     def run(self, skipped: Container[tuple[str, str]]) -> str:
         for scope, names in self._then.roots.items():
             others = self._now.roots.get(scope, {})
             for name, ref in names.items():
-                if (
-                    name in others
-                    and (scope, name) not in skipped
-                    and not self._same(ref, others[name], name)
-                ):
+                wanted = name in others and (scope, name) not in skipped
+                if wanted and not self._same(ref, others[name], name):
                     return name
         while self._ahead:
             one, other, place = self._ahead.popleft()
-            if step := self._nodes(self._then.nodes[one], self._now.nodes[other], place):
-                return step
+            if found := self._node(self._then.nodes[one], self._now.nodes[other], place):
+                return found
         return ""
 
     def _same(self, one: Ref, other: Ref, place: str) -> bool:
         """Whether two references may mean the same; nodes are looked at later."""
-        if type(one) is not tuple or type(other) is not tuple or one[0] != "@" or other[0] != "@":
-            return encode_value(one) == encode_value(other)
-        if (
-            self._pairs.setdefault(one[1], other[1]) != other[1]
-            or self._back.setdefault(other[1], one[1]) != one[1]
-        ):
-            return False
-        if (pair := (one[1], other[1])) not in self._done:
-            self._done.add(pair)
-            self._ahead.append((*pair, place))
+        if not (is_node(one) and is_node(other)):
+            return bool(type(one) is type(other) and encode_value(one) == encode_value(other))
+        if one[1] in self._pairs or other[1] in self._back:
+            return bool(self._pairs.get(one[1]) == other[1])
+        self._pairs[one[1]] = other[1]
+        self._back[other[1]] = one[1]
+        self._ahead.append((one[1], other[1], place))
         return True
 
-    def _nodes(self, one: list[Any], other: list[Any], place: str) -> str:
-        if one[:2] != other[:2] or len(one) != len(other):
+    def _node(self, one: Node, other: Node, place: str) -> str:
+        if (one.kind, one.name, len(one.refs)) != (other.kind, other.name, len(other.refs)):
             return place
-        ones, others = list(steps(one)), list(steps(other))
-        if len(ones) != len(others):
-            return place
-        for (mine, step), (theirs, name) in zip(ones, others, strict=True):
-            if step != name or not self._same(mine, theirs, f"{place}{step}"):
-                return f"{place}{step}"
-        if one[0] in ("tensor", "array"):
-            return "" if self._views(one[2], other[2]) else place
-        return "" if encode_value(_own(one)) == encode_value(_own(other)) else place
+        kind = KINDS[one.kind]
+        if tuple not in map(type, chain(one.refs, other.refs)):
+            if encode_value(list(one.refs)) != encode_value(list(other.refs)):
+                pairs = zip(kind.steps(one), one.refs, other.refs, strict=True)
+                return next((f"{place}{step}" for step, a, b in pairs if not self._same(a, b, "")), place)
+        else:
+            for mine, theirs, step in zip(one.refs, other.refs, kind.steps(one), strict=True):
+                if not self._same(mine, theirs, f"{place}{step}"):
+                    return f"{place}{step}"
+        mine, theirs = one.attributes or {}, other.attributes or {}
+        for name in sorted(mine.keys() | theirs.keys()):
+            step = f"{place}.{name}"
+            if name not in mine or name not in theirs or not self._same(mine[name], theirs[name], step):
+                return step
+        if isinstance(one.own, View):
+            return "" if self._views(one.own, other.own) else place
+        return "" if encode_value(kind.compared(one)) == encode_value(kind.compared(other)) else place
 
-    def _views(self, one: list[Any], other: list[Any]) -> bool:
-        if one[1:] != other[1:] or (one[0] < 0) != (other[0] < 0):
+    def _views(self, one: View, other: View) -> bool:
+        if replace(one, region=0) != replace(other, region=0) or min(one.region, 0) != min(other.region, 0):
             return False
-        if one[0] == -1:
+        if one.region == WHOLE:
+            return bits(_wholes(self._then)[one.first]) == bits(_wholes(self._now)[other.first])
+        if one.region < 0:
             return True
-        if one[0] == -2:
-            return bits(_wholes(self._then)[one[1]]) == bits(_wholes(self._now)[other[1]])
-        if one[0] in self._regions:
-            return bool(self._regions[one[0]] == other[0])
-        self._regions[one[0]] = other[0]
-        return _same_bytes(self._then.regions[one[0]], self._now.regions[other[0]])
-
-
-def _own(node: list[Any]) -> list[Any]:
-    """The parts of a node that are no references."""
-    match node[0]:
-        case "random" | "buffer" | "bytearray" | "file" | "named":
-            return [part for part in node[2:4] if not isinstance(part, dict)]
-        case "deque":
-            return [node[4]]
-        case "objects":
-            return [node[1]]
-    return []
+        if one.region in self._regions:
+            return self._regions[one.region] == other.region
+        self._regions[one.region] = other.region
+        return _same_bytes(self._then.regions[one.region], self._now.regions[other.region])
 
 
 def _wholes(graph: Graph) -> list[torch.Tensor]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from florlog.state.heap.capture import Graph
+from florlog.state.heap.graph import Graph, Node
+from florlog.state.heap.memory import View
 from florlog.state.tree import Skeleton, flatten
 
 Flattened = tuple[Skeleton, list[tuple[str, torch.Tensor]]]
@@ -34,7 +35,12 @@ def flattened(graph: Graph, prefix: str) -> Flattened:
             regions.append(("u", [("v", kind), skeleton]))
         else:
             regions.append(("v", (kind, *rest)))
-    plain = {"roots": graph.roots, "nodes": graph.nodes, "missing": graph.missing, "gone": graph.gone}
+    plain = {
+        "roots": graph.roots,
+        "nodes": list(map(_plain, graph.nodes)),
+        "missing": graph.missing,
+        "gone": graph.gone,
+    }
     pairs: list[tuple[Skeleton, Skeleton]] = [
         (("v", "graph"), ("v", plain)),
         (("v", "regions"), ("l", regions)),
@@ -45,4 +51,21 @@ def flattened(graph: Graph, prefix: str) -> Flattened:
 def graph_of(tree: dict[str, Any]) -> Graph:
     """The graph that `flattened` took apart, from the tree that `florlog.state.tree.unflatten` gives."""
     plain = tree["graph"]
-    return Graph(plain["roots"], plain["nodes"], tree["regions"], plain["missing"], plain["gone"])
+    nodes = list(map(_node, plain["nodes"]))
+    return Graph(plain["roots"], nodes, tree["regions"], plain["missing"], plain["gone"])
+
+
+def _plain(node: Node) -> tuple[Any, ...]:
+    own = node.own
+    if isinstance(own, View):
+        own = (
+            own.region, own.first, own.dtype, own.shape, own.strides, own.flag, own.device, own.conjugate, own.negative,
+        )  # fmt: skip
+    return (node.kind, node.name, own, node.refs, node.attributes)
+
+
+def _node(plain: tuple[Any, ...]) -> Node:
+    node = Node(*plain)
+    if node.kind in ("tensor", "array"):
+        node.own = View(*node.own)
+    return node

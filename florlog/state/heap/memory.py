@@ -8,20 +8,51 @@ and a flat buffer of gradients come back as what they were.
 from __future__ import annotations
 
 import ctypes
+import functools
+import operator
 import sys
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import xxhash
+from florlog_wal import Unencodable
 
 from florlog.state.pending import Pending, awaits_gradient
+from florlog.state.tensors import is_viewable
+from florlog.state.tree import flatten
 
 LARGE_BYTES = 1 << 20
 """Regions of more bytes are not stored while they are what the set-up made: their digest is."""
+
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+WITHOUT_DATA = -1
+WHOLE = -2
+"""In the place of a region's number: no bytes; a tensor that is kept as a whole, such as a sparse one."""
+
+
+@dataclass(slots=True)
+class View:
+    """How a tensor or array sees memory: from byte ``first`` of a region; strides as torch or NumPy counts them.
+
+    ``region`` may be `WITHOUT_DATA`, or `WHOLE` with the number among those in ``first`` and the layout as ``dtype``.
+    ``flag``: of a tensor, whether it collects gradients; of an array, whether it may be written to.  ``conjugate`` and
+    ``negative``: how torch reads the bytes.
+    """
+
+    region: int
+    first: int
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    flag: bool
+    device: str
+    conjugate: bool = False
+    negative: bool = False
 
 
 @dataclass(slots=True)
@@ -31,8 +62,11 @@ class _Extent:
     start: int
     stop: int
     owner: Any
-    view: list[Any]
+    view: View
     first: int  # the byte in it at which the view begins
+
+
+_start = operator.attrgetter("start")
 
 
 class Constants:
@@ -71,52 +105,57 @@ class Memory:
         spans = set()
         for tensor in tracked:
             if tensor.layout is torch.strided and tensor.device.type != "meta" and tensor.numel():
-                low, high = _span(tensor)
-                spans.add((tensor.data_ptr() + low, tensor.data_ptr() + high))
+                start = tensor.data_ptr()
+                spans.add((start, start + _extent(tensor)))
         self._elsewhere = _merged(sorted(spans))
 
-    def tensor(self, value: torch.Tensor, place: str) -> list[Any] | None:
-        """The view of a tensor; None where its data cannot be taken."""
+    def tensor(self, value: torch.Tensor, place: Callable[[], str]) -> View | None:
+        """The view of a tensor; None where its data cannot be taken.  Raises `Pending`, with the ``place``."""
         if value.grad_fn is not None and awaits_gradient(value.grad_fn):
-            raise Pending(place)
+            raise Pending(place())
         try:
-            plain = torch.Tensor.detach(value)
-            if plain.layout is not torch.strided:
-                return self._complete(plain, value.requires_grad)
-            plain = plain.as_subclass(torch.Tensor)
-            if plain.is_quantized or plain.is_conj() or plain.is_neg():
-                return self._complete(plain, value.requires_grad)
-            view = [
-                -1, 0, str(plain.dtype).removeprefix("torch."), list(plain.shape), list(plain.stride()),
-                value.requires_grad and value.is_leaf, str(plain.device),
-            ]  # fmt: skip
-            if plain.device.type == "meta" or plain.numel() == 0:
+            # A plain tensor is read as it is: nothing of a subclass runs then.
+            plain = value if type(value) in _PLAIN else torch.Tensor.detach(value)
+            trained = value.requires_grad and value.is_leaf
+            if plain.layout is not torch.strided or plain.is_quantized:
+                return self._complete(torch.Tensor.detach(plain), trained)
+            if type(plain) not in _PLAIN:
+                plain = plain.as_subclass(torch.Tensor)
+            conjugate, negative = plain.is_conj(), plain.is_neg()
+            if negative:
+                plain = torch._neg_view(plain)
+            if conjugate:
+                plain = torch.conj(plain)
+            view = View(
+                WITHOUT_DATA, 0, _name(plain.dtype), tuple(plain.shape), plain.stride(), trained, _name(plain.device),
+                conjugate, negative,
+            )  # fmt: skip
+            if plain.is_meta or plain.numel() == 0:
                 return view
             storage = plain.untyped_storage()
             start = storage.data_ptr()
-            first = int(plain.storage_offset()) * plain.element_size()
+            first = plain.data_ptr() - start
             self.extents.append(_Extent(start, start + storage.nbytes(), plain, view, first))
             return view
         except (RuntimeError, NotImplementedError, TypeError, ValueError):
             return None
 
-    def _complete(self, plain: torch.Tensor, requires_grad: bool) -> list[Any]:
+    def _complete(self, plain: torch.Tensor, trained: bool) -> View | None:
+        try:
+            flatten(plain, "")
+        except Unencodable:
+            return None
         self._whole.append(plain)
-        return [-2, len(self._whole) - 1, "", list(plain.shape), [], requires_grad, str(plain.device)]
+        number, layout = len(self._whole) - 1, str(plain.layout)
+        return View(WHOLE, number, layout, tuple(plain.shape), (), trained, str(plain.device))
 
-    def array(self, value: np.ndarray[Any, Any]) -> list[Any] | None:
-        """The view of an array."""
-        view = [
-            -1,
-            0,
-            value.dtype.str,
-            list(value.shape),
-            list(value.strides),
-            value.flags.writeable,
-            "numpy",
-        ]
+    def array(self, value: np.ndarray[Any, Any]) -> View | None:
+        """The view of an array; None where it has fields."""
         if value.dtype.names is not None:
             return None
+        view = View(
+            WITHOUT_DATA, 0, value.dtype.str, value.shape, value.strides, value.flags.writeable, "numpy"
+        )
         if value.size == 0:
             return view
         owner = value
@@ -134,7 +173,8 @@ class Memory:
 
     def regions(self) -> list[Any]:
         """The bytes of all regions, each a flat tensor or what stands for it; the views get their places in them."""
-        order = sorted(range(len(self.extents)), key=lambda number: self.extents[number].start)
+        starts = [extent.start for extent in self.extents]
+        order = sorted(range(len(starts)), key=starts.__getitem__)
         merged: list[list[int]] = []
         stop = -1
         for number in order:
@@ -148,19 +188,20 @@ class Memory:
         made = []
         for place, numbers in enumerate(merged):
             extents = [self.extents[number] for number in numbers]
-            start = min(extent.start for extent in extents)
+            lowest = min(extents, key=_start) if len(extents) > 1 else extents[0]
+            start, stop = lowest.start, lowest.stop
             for extent in extents:
-                extent.view[0] = place
-                extent.view[1] = extent.start + extent.first - start
-            made.append(self._region(extents, start, max(extent.stop for extent in extents)))
+                extent.view.region = place
+                extent.view.first = extent.start + extent.first - start
+                stop = max(stop, extent.stop)
+            made.append(self._region(lowest.owner, start, stop))
         return [*made, *(("whole", tensor) for tensor in self._whole)]
 
-    def _region(self, extents: list[_Extent], start: int, stop: int) -> Any:
+    def _region(self, owner: Any, start: int, stop: int) -> Any:
         size = stop - start
         if self._is_elsewhere(start, stop):
             return ("elsewhere", size)
-        first = extents[min(range(len(extents)), key=lambda n: extents[n].start)]
-        data = _flat(first.owner, start, size)
+        data = _flat(owner, start, size)
         if self._constants is not None and size > LARGE_BYTES and data.device.type == "cpu":
             view = data.view(torch.uint8).numpy().data
             if (digest := self._constants.unchanged(start, stop, view)) is not None:
@@ -176,12 +217,18 @@ class Memory:
 def flat_memory(live: Any) -> tuple[int, torch.Tensor, int] | None:
     """Address and bytes of the memory that a tensor's or array's owner holds, and the first byte of the view in it."""
     memory = Memory(())
-    view = memory.array(live) if isinstance(live, np.ndarray) else memory.tensor(live, "")
-    if view is None or view[0] == -2 or not memory.extents:
+    view = memory.array(live) if isinstance(live, np.ndarray) else memory.tensor(live, str)
+    if view is None or view.region == WHOLE or not memory.extents:
         return None
     (extent,) = memory.extents
     data = _flat(extent.owner, extent.start, extent.stop - extent.start)
     return extent.start, data.view(torch.uint8), extent.first
+
+
+@functools.cache
+def _name(kind: Any) -> str:
+    """The name of a dtype or device."""
+    return str(kind).removeprefix("torch.")
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -195,10 +242,12 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-def _span(tensor: torch.Tensor) -> tuple[int, int]:
-    """The bytes from a tensor's first element that it can reach."""
+def _extent(tensor: torch.Tensor) -> int:
+    """How many bytes a tensor reaches from its first element on."""
+    if tensor.is_contiguous():
+        return int(tensor.nbytes)
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return 0, (last + 1) * tensor.element_size()
+    return (last + 1) * tensor.element_size()
 
 
 def _flat(owner: Any, start: int, size: int) -> torch.Tensor:
@@ -206,7 +255,8 @@ def _flat(owner: Any, start: int, size: int) -> torch.Tensor:
     if isinstance(owner, torch.Tensor):
         storage = owner.untyped_storage()
         if storage.data_ptr() == start and storage.nbytes() == size:
-            dtype = owner.dtype if size % owner.element_size() == 0 else torch.uint8
+            whole = size % owner.element_size() == 0 and is_viewable(owner.dtype)
+            dtype = owner.dtype if whole else torch.uint8
             flat = torch.empty(0, dtype=dtype, device=owner.device)
             return flat.set_(storage, 0, (size // flat.element_size(),), (1,))
         if owner.device.type != "cpu":
@@ -214,11 +264,11 @@ def _flat(owner: Any, start: int, size: int) -> torch.Tensor:
     held = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(start))
     flat = torch.from_numpy(held)
     try:
-        dtype = (
+        numbers = (
             owner.dtype
             if isinstance(owner, torch.Tensor)
             else torch.from_numpy(np.empty(0, owner.dtype)).dtype
         )
-        return flat.view(dtype)
+        return flat.view(numbers)
     except (TypeError, RuntimeError, ValueError):
         return flat

@@ -1,13 +1,13 @@
-"""What an object is to a graph: an atom, a constant of a library, a tool, or state (``specs/state.md``)."""
+"""What an object is to a graph: an atom, a constant of a library, immutable, a tool, or state (``specs/state.md``)."""
 
 from __future__ import annotations
 
+import argparse
 import copyreg
-import enum
 import functools
 import types
 import typing
-from collections import OrderedDict, deque
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,24 @@ from florlog.state.user_code import is_user_class, is_user_file
 
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 TOOLS = frozenset({
-    "IPython", "_pytest", "argparse", "ast", "asyncio", "concurrent", "ctypes", "gettext", "http", "importlib",
-    "inspect", "ipykernel", "logging", "matplotlib", "mlflow", "multiprocessing", "rich", "select", "selectors",
-    "socket", "sqlite3", "ssl", "subprocess", "tempfile", "tensorboard", "tokenize", "tqdm", "traceback", "traitlets", "unittest",
-    "urllib", "wandb", "warnings", "zipfile",
+    "IPython", "_pytest", "argparse", "asyncio", "concurrent", "ctypes", "http", "importlib", "ipykernel", "logging",
+    "matplotlib", "mlflow", "multiprocessing", "rich", "select", "selectors", "socket", "sqlite3", "ssl", "subprocess",
+    "tempfile", "tensorboard", "tqdm", "traitlets", "unittest", "urllib", "wandb", "zipfile",
 })  # fmt: skip
-"""Top-level modules of libraries whose objects are tools of a script: they show, write or talk, and compute nothing."""
+"""Top-level modules of libraries whose objects are tools of a script: they show, write, or talk to the outside, and
+hold what belongs to this process (files, sockets, processes, clocks)."""
+_VALUES: tuple[type, ...] = (argparse.Namespace,)
+"""Classes of such modules that only hold values: no tools."""
+_SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("tqdm", ("n", "total", "initial", "desc", "postfix")),
+    ("Logger", ("level", "disabled", "propagate")),
+    ("Handler", ("level",)),
+)
+"""Attributes of tools that hold a value that a program sets or reads: by the name of their class or a base of it."""
+TABLES = frozenset({"pandas", "polars", "pyarrow"})
+"""Top-level modules of libraries whose objects are taken by their own description: their attributes hold caches."""
+_CODE_NAMES = frozenset({"cython_function_or_method", "fused_cython_function"})
+"""Kinds of functions that each library compiled by Cython has of its own."""
 _CODE = (
     types.BuiltinMethodType, types.WrapperDescriptorType, types.MethodWrapperType, types.MethodDescriptorType,
     types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType, types.CodeType,
@@ -33,6 +45,7 @@ _CODE = (
 )  # fmt: skip
 _MUTABLE_CODECS = frozenset({bytearray})
 _HAS_MANAGED_DICT = 1 << 4  # Py_TPFLAGS_MANAGED_DICT, Include/object.h
+_POINTER_BYTES = 8
 
 
 def is_program_class(kind: type) -> bool:
@@ -54,22 +67,15 @@ def is_constant(value: Any) -> bool:
     if isinstance(value, types.BuiltinFunctionType):
         owner = value.__self__
         return owner is None or isinstance(owner, (types.ModuleType, type))
-    if isinstance(value, types.ModuleType):
+    kind: Any = type(value)
+    return _is_constant_kind(kind)
+
+
+@functools.cache
+def _is_constant_kind(kind: Any) -> bool:
+    if kind.__name__ in _CODE_NAMES or kind.__module__ == "typing":
         return True
-    return isinstance(value, _CODE) or type(value).__module__ == "typing"
-
-
-def constant_name(value: Any) -> str:
-    """``module:qualified name`` of a class, function or module; the text of another constant."""
-    if isinstance(value, types.ModuleType):
-        return value.__name__
-    name = getattr(value, "__qualname__", None)
-    return f"{getattr(value, '__module__', '')}:{name}" if isinstance(name, str) else repr(value)
-
-
-def is_own_object(value: Any) -> bool:
-    """Whether an object is one of florlog's own."""
-    return is_own(type(value).__module__)
+    return issubclass(kind, (types.ModuleType, *_CODE))
 
 
 def is_immutable(value: Any) -> bool:
@@ -80,9 +86,46 @@ def is_immutable(value: Any) -> bool:
     return kind not in _MUTABLE_CODECS and codec_of(kind) is not None
 
 
+def is_own_class(kind: type) -> bool:
+    """Whether a class is one of florlog's own."""
+    return is_own(kind.__module__)
+
+
 def is_tool(kind: type) -> bool:
-    """Whether objects of a class are tools: they decide nothing that a training computes."""
-    return any(base.__module__.partition(".")[0] in TOOLS for base in kind.__mro__ if base is not object)
+    """Whether objects of a class are tools: they decide nothing that a training computes.
+
+    A program's class may be derived from a tool's; it is a tool too, with settings of its own (`settings_of`).
+    """
+    return not issubclass(kind, _VALUES) and any(
+        base.__module__.partition(".")[0] in TOOLS for base in kind.__mro__ if base is not object
+    )
+
+
+def is_table(kind: type) -> bool:
+    """Whether objects of a class are taken by their own description, although they have attributes."""
+    return kind.__module__.partition(".")[0] in TABLES
+
+
+@functools.cache
+def settings_of(kind: Any) -> frozenset[str]:
+    """The attributes of a tool that are state: known ones, and those that a program's class adds in its own code."""
+    found: set[str] = set()
+    for base in kind.__mro__:
+        found.update(*(names for name, names in _SETTINGS if base.__name__ == name))
+        if is_program_class(base):
+            found.update(*(code.co_names for code in _codes_of(base)))
+    for base in kind.__mro__:
+        if not is_program_class(base):
+            for code in _codes_of(base):
+                found -= set(code.co_names) - {name for _, names in _SETTINGS for name in names}
+    return frozenset(found)
+
+
+def _codes_of(kind: type) -> Iterator[types.CodeType]:
+    for member in vars(kind).values():
+        code = getattr(getattr(member, "__func__", member), "__code__", None)
+        if isinstance(code, types.CodeType):
+            yield code
 
 
 @functools.cache
@@ -110,10 +153,10 @@ def has_plain_layout(kind: Any, base: Any) -> bool:
         return True
     size = base.__basicsize__
     if kind.__dictoffset__ and not base.__dictoffset__ and not kind.__flags__ & _HAS_MANAGED_DICT:
-        size += 8
+        size += _POINTER_BYTES
     if kind.__weakrefoffset__ > 0 and not base.__weakrefoffset__:
-        size += 8
-    size += 8 * len(slots_of(kind))
+        size += _POINTER_BYTES
+    size += _POINTER_BYTES * len(slots_of(kind))
     return bool(kind.__basicsize__ <= size and kind.__itemsize__ == base.__itemsize__)
 
 
@@ -122,7 +165,3 @@ def described(value: Any) -> Any:
     if (reducer := copyreg.dispatch_table.get(type(value))) is not None:
         return reducer(value)
     return value.__reduce_ex__(4)
-
-
-CONTAINERS = (list, dict, set, frozenset, tuple, deque, OrderedDict)
-ENUM = enum.Enum

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from florlog.errors import ImageError
-from florlog.state.heap.capture import Graph, capture
+from florlog.state.heap.capture import capture
 from florlog.state.heap.compare import difference
+from florlog.state.heap.graph import Graph
 from florlog.state.heap.restore import restore
 
 from .kinds import KINDS, PRELUDE, Kind
@@ -110,8 +111,19 @@ def test_a_step_that_changes_what_is_seen_makes_a_difference(kind: Kind, folder:
             Kind("in an object", "class C: pass\nc = C()\nc.it = (k for k in range(9))", "next(c.it)", "0"),
             "c.it",
         ),
+        (Kind("memory view", "b = bytearray(4)\nv = memoryview(b)", "pass", "0"), "v"),
+        (Kind("pairwise", "p = itertools.pairwise([1, 2, 3])", "next(p)", "0"), "p"),
+        (
+            Kind(
+                "iterator of a loader",
+                "d = torch.utils.data.DataLoader([1, 2])\nit = iter(d)",
+                "next(it)",
+                "0",
+            ),
+            "it._sampler_iter",
+        ),
         (Kind("socket", "import socket\ns = [socket.socket()]", "pass", "0"), ""),
-        (Kind("lru_cache", "@functools.lru_cache\ndef f(x): return x", "f(i)", "0"), "f"),
+        (Kind("cache of lists", "@functools.lru_cache\ndef f(x): return [x]", "f(i)", "0"), "f"),
     ],
     ids=lambda value: value.name if isinstance(value, Kind) else "",
 )
@@ -130,7 +142,7 @@ def test_nothing_is_changed_where_the_state_cannot_be_put_back(folder: Path) -> 
     first.step(0)
     first.step(1)
     graph, second = first.captured(), Program(folder, kind, name)
-    with pytest.raises(ImageError, match="^f, an open file"):
+    with pytest.raises(ImageError, match=r"^f, an open file"):
         second.restore(graph)
     assert vars(second.module)["xs"] == [1]
     first.module.f.close()

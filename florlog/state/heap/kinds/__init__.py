@@ -1,0 +1,53 @@
+"""The kinds of nodes: one class each, found by a node's kind or by the class of an object."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+from florlog.state.heap.graph import Node
+from florlog.state.heap.kinds.base import Kind
+from florlog.state.heap.kinds.code import CODE, ENDED
+from florlog.state.heap.kinds.containers import CONTAINERS, layout_of
+from florlog.state.heap.kinds.data import DATA, OBJECT_ARRAY
+from florlog.state.heap.kinds.iterators import ITERATOR, ITERATORS
+from florlog.state.heap.kinds.objects import CLASS, DESCRIBED, LEFT, NAMED, OBJECT, OBJECTS, OPAQUE, TOOL
+from florlog.state.heap.kinds.shared import SHARED
+from florlog.state.heap.rules import has_plain_layout, is_own_class, is_table, is_tool
+
+_BY_CLASS = (*OBJECTS, *DATA, *CODE, *ITERATORS, *SHARED)
+_OTHERS = (OBJECT, CLASS, TOOL, LEFT, OPAQUE, NAMED, DESCRIBED, ITERATOR, OBJECT_ARRAY, ENDED)
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (*_OTHERS, *(kind for _, kind in (*_BY_CLASS, *CONTAINERS)))
+}
+"""Every kind by its name."""
+
+
+@functools.cache
+def kind_of(kind: Any) -> Kind:
+    """The kind of node for the instances of a class."""
+    if is_own_class(kind):
+        return LEFT
+    for fits, found in _BY_CLASS:
+        if issubclass(kind, fits):
+            return found
+    for base, found in CONTAINERS:
+        if issubclass(kind, base):
+            plain = has_plain_layout(kind, layout_of(kind)) or hasattr(kind, "_fields")
+            return found if plain else DESCRIBED
+    if issubclass(kind, type):
+        return CLASS
+    if kind.__module__ == "itertools":
+        return ITERATOR
+    if is_tool(kind):
+        return TOOL
+    if is_table(kind):
+        return DESCRIBED
+    return OBJECT if has_plain_layout(kind, object) else DESCRIBED
+
+
+def steps_of(node: Node) -> Iterable[str]:
+    """The steps along all references of a node, as a person writes them: those of its kind, then its attributes."""
+    yield from KINDS[node.kind].steps(node)
+    yield from (f".{name}" for name in node.attributes or ())

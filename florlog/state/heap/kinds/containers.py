@@ -1,0 +1,214 @@
+"""Lists, deques, sets, tuples and mappings, subclasses with attributes included."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from florlog.state.heap.graph import Node, Ref
+from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk, all_same
+from florlog.state.heap.names import constant_name
+from florlog.state.heap.rules import ATOMS
+
+
+class _Container(Kind):
+    """What holds items; those of a subclass have attributes too.  Items are read and written as the base does it."""
+
+    bases: tuple[Any, ...]
+
+    def head(self, walk: Walk, value: Any) -> tuple[str, dict[str, Ref] | None]:
+        """Class and attributes; the plain container has none."""
+        if type(value) in self.bases:
+            return constant_name(type(value)), None
+        return walk.class_name(value), walk.attributes(value)
+
+    def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
+        return zip(node.refs, live, strict=False)
+
+    def make(self, build: Build, node: Node, live: Any) -> Any:
+        kind = build.kind_named(node.name)
+        return kind.__new__(kind)
+
+
+class _List(_Container):
+    name = "list"
+    bases = (list,)
+
+    def take(self, walk: Walk, value: Any) -> Node:
+        kind, attributes = self.head(walk, value)
+        items = list.copy(value) if ATOMS.issuperset(map(type, value)) else walk.refs(list.__iter__(value))
+        return Node("list", kind, None, items, attributes)
+
+    def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
+        return zip(node.refs, list.__iter__(live), strict=False)
+
+    def fill(self, build: Build, node: Node, held: Any) -> None:
+        list.__setitem__(held, slice(None), list(map(build.value, node.refs)))
+        build.put(held, node.attributes)
+
+
+class _Deque(_Container):
+    name = "deque"
+    bases = (deque,)
+
+    def take(self, walk: Walk, value: Any) -> Node:
+        kind, attributes = self.head(walk, value)
+        return Node("deque", kind, value.maxlen, walk.refs(deque.__iter__(value)), attributes)
+
+    def fits(self, node: Node, live: Any) -> bool:
+        return super().fits(node, live) and live.maxlen == node.own
+
+    def make(self, build: Build, node: Node, live: Any) -> Any:
+        made = super().make(build, node, live)
+        deque.__init__(made, (), node.own)
+        return made
+
+    def fill(self, build: Build, node: Node, held: Any) -> None:
+        items = list(map(build.value, node.refs))
+        deque.clear(held)
+        deque.extend(held, items)
+        build.put(held, node.attributes)
+
+
+class _Tuple(_Container):
+    name = "tuple"
+    immutable = True
+    bases = (tuple,)
+
+    def take(self, walk: Walk, value: Any) -> Node:
+        kind, attributes = self.head(walk, value)
+        return Node("tuple", kind, None, walk.refs(tuple.__iter__(value)), attributes)
+
+    def make(self, build: Build, node: Node, live: Any) -> Any:
+        items = list(map(build.value, node.refs))
+        if live is not MISSING and all_same(tuple.__iter__(live), items):
+            return live
+        made: Any = tuple.__new__(build.kind_named(node.name), items)
+        return made
+
+    def fill(self, build: Build, node: Node, held: Any) -> None:
+        if node.attributes is not None:
+            build.put(held, node.attributes)
+
+
+class _Set(_Container):
+    name = "set"
+    rank = 1
+    bases = (set, frozenset)
+
+    def take(self, walk: Walk, value: Any) -> Node:
+        base: Any = set if isinstance(value, set) else frozenset
+        kind, attributes = self.head(walk, value)
+        items = list(base.__iter__(value))
+        atoms = [item for item in items if type(item) in ATOMS]
+        atoms.sort(key=lambda item: (type(item).__name__, repr(item)))
+        if len(atoms) == len(items):
+            return Node(self.name, kind, None, atoms, attributes)
+        others = sorted((item for item in items if type(item) not in ATOMS), key=walk.order)
+        return Node(self.name, kind, None, [*atoms, *walk.refs(others)], attributes)
+
+    def steps(self, node: Node) -> Iterator[str]:
+        return (".member()" for _ in node.refs)
+
+    def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
+        return ()  # which member is which cannot be told
+
+    def fill(self, build: Build, node: Node, held: Any) -> None:
+        items = list(map(build.value, node.refs))
+        set.clear(held)
+        set.update(held, items)
+        build.put(held, node.attributes)
+
+
+class _FrozenSet(_Set):
+    name = "frozenset"
+    immutable = True
+
+    def make(self, build: Build, node: Node, live: Any) -> Any:
+        items = list(map(build.ready, node.refs))
+        kind = build.kind_named(node.name)
+        if live is not MISSING and type(live) is kind and len(live) == len(items):
+            known = {id(item) for item in live}
+            if all(id(item) in known or (type(item) in ATOMS and item in live) for item in items):
+                return live
+        return frozenset.__new__(kind, items)
+
+    def fill(self, build: Build, node: Node, held: Any) -> None:
+        if node.attributes is not None:
+            build.put(held, node.attributes)
+
+
+class _Dict(_Container):
+    """``refs`` are keys and values by turns; of a defaultdict its factory comes first."""
+
+    name = "dict"
+    rank = 1
+    bases = (dict, OrderedDict, defaultdict)
+
+    def take(self, walk: Walk, value: Any) -> Node:
+        if not value and type(value) is dict:
+            return Node("dict", "builtins:dict", False, ())
+        kind, attributes = self.head(walk, value)
+        items: list[Any] = []
+        with_factory = isinstance(value, defaultdict)
+        if with_factory:
+            items.append(value.default_factory)
+        for pair in _base(type(value)).items(value):
+            items += pair
+        return Node("dict", kind, with_factory, walk.refs(items), attributes)
+
+    def steps(self, node: Node) -> Iterator[str]:
+        if node.own:
+            yield ".default_factory"
+        for index, key in enumerate(node.refs[node.own :: 2]):
+            yield f".key({index})"
+            yield f"[{index if type(key) is tuple else repr(key)}]"
+
+    def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
+        if node.own:
+            yield node.refs[0], live.default_factory
+        base = _base(type(live))
+        others = [key for key in base.keys(live) if type(key) not in ATOMS]
+        keys, values = node.refs[node.own :: 2], node.refs[node.own + 1 :: 2]
+        yield from zip((key for key in keys if type(key) is tuple), others, strict=False)
+        for key, item in zip(keys, values, strict=True):
+            if type(key) is not tuple and (found := dict.get(live, key, MISSING)) is not MISSING:
+                yield item, found
+
+    def keyed(self, node: Node) -> Iterable[tuple[Ref, Ref]]:
+        keys, values = node.refs[node.own :: 2], node.refs[node.own + 1 :: 2]
+        return [(key, item) for key, item in zip(keys, values, strict=True) if type(key) is tuple]
+
+    def fill(self, build: Build, node: Node, held: Any) -> None:
+        parts = list(map(build.value, node.refs))
+        base = _base(type(held))
+        base.clear(held)
+        for key, item in zip(parts[node.own :: 2], parts[node.own + 1 :: 2], strict=True):
+            base.__setitem__(held, key, item)
+        if node.own:
+            held.default_factory = parts[0]
+        build.put(held, node.attributes)
+
+
+def _base(kind: type) -> Any:
+    """The dictionary of C code whose methods read and write a mapping: those of a subclass may do more."""
+    return OrderedDict if issubclass(kind, OrderedDict) else dict
+
+
+LIST, DEQUE, TUPLE, SET, FROZENSET, DICT = _List(), _Deque(), _Tuple(), _Set(), _FrozenSet(), _Dict()
+CONTAINERS: tuple[tuple[type, Kind], ...] = (
+    (list, LIST),
+    (dict, DICT),
+    (tuple, TUPLE),
+    (set, SET),
+    (frozenset, FROZENSET),
+    (deque, DEQUE),
+)
+
+
+def layout_of(kind: type) -> Any:
+    """The class of C code that decides what an instance of a container's class holds."""
+    if issubclass(kind, defaultdict):
+        return defaultdict
+    return next(base for base in kind.__mro__ if base.__module__ in ("builtins", "collections"))

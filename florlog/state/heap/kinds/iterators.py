@@ -1,0 +1,193 @@
+"""Iterators of the language and of ``itertools``: their parts and their position, taken without advancing them.
+
+A live iterator is moved in place where its parts are the same and it lets itself be moved.  Otherwise a new one takes
+its place wherever the graph refers to it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from florlog.state.cpython import (
+    can_move,
+    dict_under,
+    move_enumerate,
+    move_list_iterator,
+    next_number,
+    place_in_dict,
+    taken_apart,
+)
+from florlog.state.heap.graph import Node, Ref
+from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk, all_same
+from florlog.state.heap.names import constant, constant_name
+
+_VIEWS: dict[str, Any] = {
+    "dict_keyiterator": dict.keys,
+    "dict_valueiterator": dict.values,
+    "dict_itemiterator": dict.items,
+}
+_COPYING = frozenset({"_tee_dataobject"})
+"""What gives a copy of its items: the live one is no object of the program."""
+_LIST_ITERATOR: Any = type(iter([]))
+
+
+class _Iterator(Kind):
+    """``own``: what makes it, the number of its arguments; ``refs``: arguments and, where it has one, its state."""
+
+    name = "iterator"
+    immutable = True
+    rank = 2
+
+    def take(self, walk: Walk, value: Any) -> Node:
+        try:
+            maker, arguments, *state = taken_apart(value)
+        except TypeError:  # no description: `itertools.pairwise`, for one
+            return walk.opaque(value, "where it stands cannot be read")
+        if maker is iter and not state and len(arguments) == 1 and not arguments[0]:
+            return _ended()
+        if type(value) is itertools.zip_longest:
+            arguments = [iter(()) if part == () else part for part in arguments]
+        own = (constant_name(maker), len(arguments))
+        refs = walk.refs([*arguments, *(part for part in state if part is not None)])
+        return Node("iterator", constant_name(type(value)), own, refs)
+
+    def steps(self, node: Node) -> Iterator[str]:
+        yield from (f".args[{index}]" for index in range(node.own[1]))
+        yield from (".state" for _ in node.refs[node.own[1] :])
+
+    def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
+        _, arguments, *state = taken_apart(live)
+        if len(arguments) != node.own[1] or type(live).__name__ in _COPYING:
+            return ()
+        return zip(node.refs, [*arguments, *state], strict=False)
+
+    def make(self, build: Build, node: Node, live: Any) -> Any:
+        count = node.own[1]
+        arguments = list(map(build.value, node.refs[:count]))
+        if live is not MISSING:
+            _, parts, *state = taken_apart(live)
+            if not count and not state:
+                return live
+            if len(state) == len(node.refs) - count and all_same(parts, arguments):
+                return live
+        if not count and node.own[0] == "builtins:iter":
+            return _an_ended_one()
+        return constant(node.own[0])(*map(build.ready, node.refs[:count]))
+
+    def fill(self, build: Build, node: Node, held: Any) -> None:
+        for ref in node.refs[node.own[1] :]:
+            state = build.value(ref)
+            if type(held) is _LIST_ITERATOR:  # also beyond the end of a list that is short now
+                _, _, place = taken_apart(held)
+                if move_list_iterator(held, state - place):
+                    continue
+            held.__setstate__(state)
+
+
+class _Enumerate(Kind):
+    """``own``: the number that comes next."""
+
+    name = "enumerate"
+    immutable = True
+
+    def take(self, walk: Walk, value: Any) -> Node:
+        return Node(
+            "enumerate", "builtins:enumerate", next_number(value), [walk.ref(taken_apart(value)[1][0])]
+        )
+
+    def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
+        return [(node.refs[0], taken_apart(live)[1][0])]
+
+    def make(self, build: Build, node: Node, live: Any) -> Any:
+        inner = build.value(node.refs[0])
+        if live is not MISSING and taken_apart(live)[1][0] is inner and can_move(live):
+            return live
+        return enumerate(inner, node.own)
+
+    def fill(self, build: Build, node: Node, held: Any) -> None:
+        move_enumerate(held, node.own - next_number(held))
+
+
+class _DictIterator(Kind):
+    """``own``: how many items it has given; ``refs``: the mapping.  It is placed after that has been filled."""
+
+    name = "dict iterator"
+    immutable = True
+    rank = 2
+
+    def take(self, walk: Walk, value: Any) -> Node:
+        held = dict_under(value)
+        left = operator.length_hint(value)
+        if held is None:
+            return _ended()
+        return Node("dict iterator", constant_name(type(value)), len(held) - left, [walk.ref(held)])
+
+    def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
+        held = dict_under(live)
+        return [] if held is None else [(node.refs[0], held)]
+
+    def make(self, build: Build, node: Node, live: Any) -> Any:
+        held = build.value(node.refs[0])
+        if live is not MISSING and dict_under(live) is held:
+            return live
+        return iter(_VIEWS[node.name.rpartition(":")[2]](held))
+
+    def fill(self, build: Build, node: Node, held: Any) -> None:
+        place_in_dict(held, node.own)
+
+
+class _Rest(Kind):
+    """Iterators over a set or deque, as one over a list of what they have still to give.
+
+    Neither may change its size while it is gone over, and where its items lie is another process's business.
+    """
+
+    name = "rest"
+
+    def take(self, walk: Walk, value: Any) -> Node:
+        made = taken_apart(value)
+        rest = made[1][0]
+        if isinstance(rest, deque):
+            items = list(rest)
+            rest = (items if "reverse" not in type(value).__name__ else items[::-1])[made[1][1] :]
+        if not rest:
+            return _ended()
+        return Node(
+            "iterator", constant_name(_LIST_ITERATOR), ("builtins:iter", 1), [walk.ref(list(rest)), 0]
+        )
+
+
+def _an_ended_one() -> Iterator[Any]:
+    made: Iterator[Any] = iter([])
+    next(made, None)
+    return made
+
+
+def _ended() -> Node:
+    """The node of an iterator that has ended, whatever it ran over."""
+    return Node("iterator", constant_name(_LIST_ITERATOR), ("builtins:iter", 0))
+
+
+ITERATOR, _REST = _Iterator(), _Rest()
+_DICT_ITERATORS = tuple(type(iter(view({}))) for view in _VIEWS.values())
+_RESTS: tuple[Any, ...] = (
+    type(iter(set())),
+    type(iter(deque())),
+    type(reversed(deque())),
+    *(type(reversed(view({}))) for view in _VIEWS.values()),
+)
+_BUILTIN: tuple[Any, ...] = tuple({
+    *map(type, (iter([]), iter(()), iter(""), iter("é"), iter(b""), iter(bytearray()), iter(range(0)))),
+    type(iter(range(1 << 70))), type(iter(int, 1)), type(iter(type("", (), {"__getitem__": lambda s, i: 0})())),
+    type(reversed([])), reversed, zip, map, filter,
+})  # fmt: skip
+ITERATORS: tuple[tuple[Any, Kind], ...] = (
+    (enumerate, _Enumerate()),
+    (_DICT_ITERATORS, _DictIterator()),
+    (_RESTS, _REST),
+    (_BUILTIN, ITERATOR),
+)
