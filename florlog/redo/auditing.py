@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from florlog_recovery import RunTree
 from florlog_wal import Path, Store
@@ -56,7 +57,7 @@ def audit(store: Store, tree: RunTree, trust: Trust) -> Iterator[Stretch]:
     images = images_of(tree)
     if len(images) < 2:
         raise FlorlogError(f"run {tree.run} has {len(images)} images, and an audit goes from one to the next")
-    for before, after in zip(images, images[1:], strict=False):
+    for before, after in pairwise(images):
         yield _audited(store, tree, before, after, trust)
 
 

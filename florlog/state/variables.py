@@ -1,11 +1,11 @@
 """Loop-carried variables: what a loop's body changes in its function and a later iteration reads.
 
 Tracked objects are only a part of the state; ``best = max(best, accuracy)`` lives in a local variable.
-When an image is taken, the names that source analysis finds to be carried at that place
-(`florlog.source.carry.carried.carried_names`) are captured, and so are the globals that functions of the user's
-modules use (`shared_names` there) and the plain attributes of tracked modules.  `florlog.state.object_capture` decides
-what of their values is state.  When the image is restored they are put back into the running frame, as a debugger
-would.
+When an image is taken, all mutable state is captured that names reach (`florlog.state.heap`): what is tracked, the
+variables of the running frames, the globals of the program's modules.  Of names that hold values, which have to be
+bound anew to change, those count that source analysis finds to be carried at that place
+(`florlog.source.carry.carried.carried_names`), and the globals that functions use (`shared_names` there).  When the
+image is restored they are put back into the running frame, as a debugger would.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ class Carried:
         """The graph of what the running frames, the program's modules and the tracked objects reach.
 
         ``places`` are code objects and the lines at which they are; None stands for the line that the frame executes.
-        ``objects`` are tracked, and the bytes of the tensors ``tracked`` are kept elsewhere; ``left``: ids of objects that
-        are left out; ``fresh``: no loop has run yet, so whatever cannot be captured is as the set-up makes it.
+        ``objects`` are tracked, and the bytes of the tensors ``tracked`` are kept elsewhere; ``left``: ids of objects
+        that are left out; ``fresh``: no loop has run yet, so whatever cannot be captured is as the set-up makes it.
         Raises `florlog.state.pending.Pending`.
         """
         roots = self._roots(places, objects)
@@ -181,7 +181,7 @@ class Carried:
     def restore(
         self, places: Mapping[CodeType, int | None], graph: Graph, objects: Mapping[str, Any]
     ) -> None:
-        """Put a graph back into the running frames, modules and objects.  Raises `ImageError` where that is impossible."""
+        """Put a graph back into the running frames, modules and objects.  Raises `ImageError` where that fails."""
         frames = {_scope(code): frame for code in places if (frame := frame_of(code)) is not None}
         if frames and not can_write_variables():
             raise ImageError("this Python does not let the variables of a running function be set")

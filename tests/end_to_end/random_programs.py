@@ -5,7 +5,7 @@ variables of a function, or another module.  The state is only observed, or it a
 dense or rare, and the process kills itself in some step.  `outcome` records, resumes and replays it in real processes
 and compares with the run that nobody interrupted.
 
-``python -m tests.end_to_end.random_programs --programs 2000`` (``make programs``) draws them and counts how they come out.
+``python -m tests.end_to_end.random_programs --programs 2000`` (``make programs``) draws them and counts outcomes.
 """
 
 from __future__ import annotations

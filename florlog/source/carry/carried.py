@@ -41,7 +41,7 @@ def shared_names(source: str) -> Names:
 
 
 def names_by_text(source: str) -> bool:
-    """Whether a module may bind or delete names that its code does not show: by ``globals()``, ``exec`` and the like."""
+    """Whether a module may bind names that its code does not show, by ``globals()``, ``exec`` and the like."""
     return any(
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)

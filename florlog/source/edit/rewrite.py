@@ -201,7 +201,7 @@ _NO_LABEL = _Label()
 
 
 def _label(before: str, *, alone: bool = False) -> _Label:
-    """What the text before a value calls it: ``loss: ``, ``loss=``, or ``loss`` as an argument of its own (``alone``)."""
+    """What the text before a value calls it: ``loss: ``, ``loss=``, or a word as an argument of its own (``alone``)."""
     words = re.findall(r"[A-Za-z_]\w*", before)
     if not words:
         return _NO_LABEL
