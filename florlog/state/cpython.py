@@ -16,6 +16,7 @@ import inspect
 import itertools
 import sys
 import warnings
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, MutableMapping
 from types import CodeType, FrameType, GeneratorType, TracebackType
 from typing import Any
@@ -187,6 +188,70 @@ def can_name_modules() -> bool:
     return generator_module(generator) == __name__
 
 
+@functools.lru_cache(maxsize=1024)
+def _yields(code: CodeType) -> list[int]:
+    return [step.offset for step in dis.get_instructions(code) if step.opname == "YIELD_VALUE"]
+
+
+def suspended_at(generator: GeneratorType[Any, Any, Any]) -> int:
+    """The number of the ``yield`` in its code at which a generator waits, from 1; 0 before it begins, -1 after its end.
+
+    Statements that are added to the code do not change it.
+    """
+    frame = generator.gi_frame
+    if frame is None:
+        return -1
+    return bisect_right(_yields(generator.gi_code), frame.f_lasti)
+
+
+def stack_of(generator: GeneratorType[Any, Any, Any]) -> list[Any]:
+    """What a waiting generator holds besides its variables: the iterators of the loops that it is in, outermost first.
+
+    The collector visits a frame's variables and then its stack.  Raises ValueError where it is not seen.
+    """
+    code, frame = generator.gi_code, generator.gi_frame
+    if frame is None:
+        return []
+    held = gc.get_referents(generator)
+    start = next((i for i, part in enumerate(held) if getattr(part, "__code__", None) is code), -1) + 1
+    if not start or start >= len(held) or held[start] is not code:
+        raise ValueError("a generator is not as it is expected")
+    own = set(code.co_varnames) - set(code.co_cellvars)
+    bound = frame.f_locals
+    variables = sum(name in bound for name in own) + len(code.co_cellvars) + len(code.co_freevars)
+    return held[start + 1 + variables :]
+
+
+@functools.cache
+def can_see_stacks() -> bool:
+    """Check: whether `suspended_at` and `stack_of` see where generators wait, with closures and several loops."""
+
+    def probe(first: Any, unused: Any = None) -> Iterator[Any]:
+        shared = [1, 2]
+        for one in first:
+            yield one
+            for two in enumerate(shared):
+                other = lambda: shared  # noqa: E731
+                yield two, other
+        yield from first
+
+    first = [5, 6]
+    made: Any = probe(first)
+    seen = [(suspended_at(made), stack_of(made))]
+    for _ in range(6):
+        next(made)
+        seen.append((suspended_at(made), list(map(type, stack_of(made)))))
+    next(made)
+    rest = stack_of(made)
+    lists: list[type] = [type(iter([]))]
+    counters = [*lists, enumerate]
+    return (
+        seen == [(0, []), (1, lists), (2, counters), (2, counters), (1, lists), (2, counters), (2, counters)]
+        and suspended_at(made) == 3
+        and list_under(rest[0]) is first
+    )
+
+
 # -- iterators around an iterator ---------------------------------------------------------------------
 
 
@@ -321,6 +386,48 @@ def taken_apart(iterator: Any) -> tuple[Any, ...]:
         return tuple(iterator.__reduce__())
 
 
+def range_left(iterator: Any) -> range:
+    """What an iterator over a range has still to give."""
+    _, (whole,), *place = taken_apart(iterator)
+    left: range = whole[place[0] :] if place and place[0] else whole
+    return left
+
+
+def place_range(iterator: Any, left: range) -> bool:
+    """Let an iterator over a range give ``left`` from now on.  False where its memory is not as expected."""
+    now = range_left(iterator)
+    size = ctypes.sizeof(ctypes.c_long)
+    base = id(iterator) + object.__basicsize__
+    fields = [ctypes.c_long.from_address(base + number * size) for number in range(4)]
+    if sys.version_info < (3, 12):  # the index comes first, and start and length are those of the whole range
+        index = fields.pop(0)
+        seen = (
+            fields[0].value + index.value * fields[1].value,
+            fields[1].value,
+            fields[2].value - index.value,
+        )
+    else:
+        index = ctypes.c_long()
+        seen = (fields[0].value, fields[1].value, fields[2].value)
+    if seen != (now.start, now.step, len(now)) and len(now):
+        return False
+    index.value, fields[0].value, fields[1].value, fields[2].value = 0, left.start, left.step, len(left)
+    return True
+
+
+@functools.cache
+def can_place_ranges() -> bool:
+    """Check: whether an iterator over a range gives what it was given."""
+    found = []
+    for left in (range(5, 9), range(9, 0, -2), range(0)):
+        for taken in (0, 2, 6):
+            iterator = iter(range(1, 13, 2))
+            for _ in range(taken):
+                next(iterator)
+            found.append(place_range(iterator, left) and [*iterator] == [*left])
+    return all(found)
+
+
 def dict_under(iterator: Any) -> dict[Any, Any] | None:
     """The mapping that one of its iterators runs over, None for one that has ended."""
     return next((held for held in gc.get_referents(iterator) if isinstance(held, dict)), None)
@@ -403,5 +510,7 @@ CHECKS: tuple[Callable[[], bool], ...] = (
     can_see_departure,
     can_place_in_dict,
     can_see_results,
+    can_see_stacks,
+    can_place_ranges,
 )
 """What shows that an interpreter is as this module takes it to be."""

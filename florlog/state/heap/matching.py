@@ -10,7 +10,7 @@ from florlog.errors import ImageError
 from florlog.state.heap.graph import Graph, Ref, is_node
 from florlog.state.heap.kinds import KINDS
 from florlog.state.heap.kinds.base import MISSING
-from florlog.state.heap.names import constant_name
+from florlog.state.heap.names import constant, constant_name
 from florlog.state.tree import unflatten
 
 
@@ -23,11 +23,33 @@ class Matching:
         self.constants: dict[str, Any] = {}
         self._nodes = graph.nodes
         self._taken: set[int] = set()
+        self._begun: set[int] = set()
         self._ahead: deque[tuple[Ref, Any]] = deque()
         for scope, names in graph.roots.items():
             held = live.get(scope, {})
             self._ahead.extend((ref, held[name]) for name, ref in names.items() if name in held)
         self._run()
+        while self._begin():
+            self._run()
+
+    def _begin(self) -> bool:
+        """Begin what needs to be there for others to be found; whether anything was begun."""
+        for number, node in enumerate(self._nodes):
+            if self.objects[number] is not MISSING or number in self._begun:
+                continue
+            made = KINDS[node.kind].begin(node, self._known)
+            if made is not MISSING:
+                self._begun.add(number)
+                self._ahead.append((("@", number), made))
+                return True
+        return False
+
+    def _known(self, ref: Ref) -> Any:
+        if type(ref) is not tuple:
+            return ref
+        if is_node(ref):
+            return self.objects[ref[1]]
+        return unflatten(ref[1], _no_tensor) if ref[0] == "is" else constant(ref[1])
 
     def _run(self) -> None:
         waiting: list[

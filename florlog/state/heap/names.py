@@ -44,11 +44,11 @@ def function_name(value: types.FunctionType) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def code_name(code: types.CodeType) -> str:
-    """The qualified name of code; that of a lambda has a digest of what it does, as there are several of one name.
+    """The qualified name of code; that of a lambda has a digest of what it does, as several have one name.
 
     The line is no part of it: lines move when statements are added.
     """
-    if code.co_name != "<lambda>":
+    if code.co_name not in ("<lambda>", "<genexpr>"):
         return code.co_qualname
     constants = [c.co_code if isinstance(c, types.CodeType) else c for c in code.co_consts]
     return f"{code.co_qualname}@{xxh3_64_hexdigest(repr((code.co_code, code.co_names, constants)).encode())}"

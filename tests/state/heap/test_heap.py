@@ -106,22 +106,8 @@ def test_a_step_that_changes_what_is_seen_makes_a_difference(kind: Kind, folder:
 @pytest.mark.parametrize(
     ("kind", "place"),
     [
-        (Kind("generator", "def g():\n    yield from range(9)\nit = g()", "next(it)", "0"), "it"),
-        (
-            Kind("in an object", "class C: pass\nc = C()\nc.it = (k for k in range(9))", "next(c.it)", "0"),
-            "c.it",
-        ),
         (Kind("memory view", "b = bytearray(4)\nv = memoryview(b)", "pass", "0"), "v"),
         (Kind("pairwise", "p = itertools.pairwise([1, 2, 3])", "next(p)", "0"), "p"),
-        (
-            Kind(
-                "iterator of a loader",
-                "d = torch.utils.data.DataLoader([1, 2])\nit = iter(d)",
-                "next(it)",
-                "0",
-            ),
-            "it._sampler_iter",
-        ),
         (Kind("socket", "import socket\ns = [socket.socket()]", "pass", "0"), ""),
         (Kind("cache of lists", "@functools.lru_cache\ndef f(x): return [x]", "f(i)", "0"), "f"),
     ],

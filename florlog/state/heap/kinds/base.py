@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -105,6 +105,13 @@ class Kind:
     def keyed(self, node: Node) -> Iterable[tuple[Ref, Ref]]:
         """Of a mapping: keys that are objects, with their values."""
         return ()
+
+    def begin(self, node: Node, known: Callable[[Ref], Any]) -> Any:
+        """A live object for a node that none was found for, where one has to be there before others can be made.
+
+        ``known`` gives what was found for a reference, or `MISSING`.
+        """
+        return MISSING
 
     def refusal(self, node: Node, live: Any) -> str:
         """Why a live object that fits cannot be put into the node's state, "" if it can."""

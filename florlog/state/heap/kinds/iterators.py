@@ -19,6 +19,8 @@ from florlog.state.cpython import (
     move_list_iterator,
     next_number,
     place_in_dict,
+    place_range,
+    range_left,
     taken_apart,
 )
 from florlog.state.heap.graph import Node, Ref
@@ -140,6 +142,26 @@ class _DictIterator(Kind):
         place_in_dict(held, node.own)
 
 
+class _RangeIterator(Kind):
+    """``own``: start, stop and step of what it has still to give."""
+
+    name = "range iterator"
+
+    def take(self, walk: Walk, value: Any) -> Node:
+        left = range_left(value)
+        return Node("range iterator", constant_name(type(value)), (left.start, left.stop, left.step))
+
+    def compared(self, node: Node) -> Any:
+        return list(map(len, [range(*node.own)])), node.own[:1] if range(*node.own) else ()
+
+    def make(self, build: Build, node: Node, live: Any) -> Any:
+        return iter(range(*node.own))
+
+    def fill(self, build: Build, node: Node, held: Any) -> None:
+        if not place_range(held, range(*node.own)):
+            raise ValueError("an iterator over a range is not as it is expected")
+
+
 class _Rest(Kind):
     """Iterators over a set or deque, as one over a list of what they have still to give.
 
@@ -181,13 +203,14 @@ _RESTS: tuple[Any, ...] = (
     *(type(reversed(view({}))) for view in _VIEWS.values()),
 )
 _BUILTIN: tuple[Any, ...] = tuple({
-    *map(type, (iter([]), iter(()), iter(""), iter("é"), iter(b""), iter(bytearray()), iter(range(0)))),
+    *map(type, (iter([]), iter(()), iter(""), iter("é"), iter(b""), iter(bytearray()))),
     type(iter(range(1 << 70))), type(iter(int, 1)), type(iter(type("", (), {"__getitem__": lambda s, i: 0})())),
     type(reversed([])), reversed, zip, map, filter,
 })  # fmt: skip
 ITERATORS: tuple[tuple[Any, Kind], ...] = (
     (enumerate, _Enumerate()),
     (_DICT_ITERATORS, _DictIterator()),
+    (type(iter(range(0))), _RangeIterator()),
     (_RESTS, _REST),
     (_BUILTIN, ITERATOR),
 )
