@@ -104,7 +104,7 @@ class Memory:
         self._constants = constants
         spans = set()
         for tensor in tracked:
-            if tensor.layout is torch.strided and tensor.device.type != "meta" and tensor.numel():
+            if tensor.layout is torch.strided and not tensor.is_meta and tensor.numel():
                 start = tensor.data_ptr()
                 spans.add((start, start + _extent(tensor)))
         self._elsewhere = _merged(sorted(spans))
