@@ -71,7 +71,7 @@ def _audited(store: Store, tree: RunTree, before: Boundary, after: Boundary, tru
     start, end = before[0].path(before[1]), after[0].path(after[1])
     order = order_of(
         store, tree, trust,
-        loop=loop_name(after[0]), index=after[1], start=[loop_name(before[0]), before[1]],
+        loop=loop_name(after[0]), index=after[1], restore=[loop_name(before[0]), before[1]],
     )  # fmt: skip
     try:
         for message in answers(tree, "florlog.redo.audit_worker", order):

@@ -140,8 +140,8 @@ def visit(order: Order, wire: Wire, goal: Callable[[RunTree], tuple[Sequence[Bou
                 finish(*last)
 
         atoms = boundary_atoms(wanted)
-        start = order.get("start")
-        sole = None if start is None else (loop_named(tree, *start[0]), start[1])
+        named = order.get("restore")
+        sole = None if named is None else (loop_named(tree, *named[0]), named[1])
         unusable = [
             (loop, index)
             for loop in tree.loops()
