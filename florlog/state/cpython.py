@@ -15,7 +15,6 @@ import gc
 import inspect
 import itertools
 import sys
-import warnings
 from collections.abc import Callable, Iterator, MutableMapping
 from types import CodeType, FrameType, GeneratorType, TracebackType
 from typing import Any
@@ -306,94 +305,6 @@ def can_place() -> bool:
     return moved and list(iterator) == [4, 5] and list_under(iterator) is None
 
 
-# -- where an iterator stands -------------------------------------------------------------------------
-
-
-def taken_apart(iterator: Any) -> tuple[Any, ...]:
-    """What makes an iterator, with which arguments, and the state that it is given then; it is not advanced.
-
-    Raises TypeError for one that does not say it.  ``itertools`` warns of it since 3.12, and ends it in 3.14.
-    """
-    if type(iterator).__module__ != "itertools":
-        return tuple(iterator.__reduce__())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return tuple(iterator.__reduce__())
-
-
-def dict_under(iterator: Any) -> dict[Any, Any] | None:
-    """The mapping that one of its iterators runs over, None for one that has ended."""
-    return next((held for held in gc.get_referents(iterator) if isinstance(held, dict)), None)
-
-
-def place_in_dict(iterator: Any, given: int) -> None:
-    """Let an iterator over a mapping go on after its first ``given`` items; the mapping was filled anew.
-
-    Raises ValueError where its memory is not as expected: the mapping, its size, the place, a result, what is left.
-    """
-    held = dict_under(iterator)
-    base = id(iterator) + object.__basicsize__
-    size = ctypes.sizeof(ctypes.c_ssize_t)
-    if held is None or ctypes.c_ssize_t.from_address(base).value != id(held):
-        raise ValueError("an iterator over a mapping is not as it is expected")
-    for number, value in ((1, len(held)), (2, given), (4, len(held) - given)):
-        ctypes.c_ssize_t.from_address(base + number * size).value = value
-
-
-@functools.cache
-def can_place_in_dict() -> bool:
-    """Check: whether iterators over a mapping go on from where they were put."""
-    held = dict.fromkeys("ab", 0)
-    views: list[Iterator[Any]] = [iter(held), iter(held.values()), iter(held.items())]
-    for view in views:
-        next(view)
-    held.clear()
-    held.update(zip("uvwxyz", range(6), strict=True))
-    for view in views:
-        place_in_dict(view, 3)
-    return [list(view) for view in views] == [["x", "y", "z"], [3, 4, 5], [("x", 3), ("y", 4), ("z", 5)]]
-
-
-# -- what a cache holds -------------------------------------------------------------------------------
-
-
-def cached_results(cache: Any) -> dict[Any, Any] | list[Any] | None:
-    """What a function under `functools.lru_cache` holds: the mapping of an unbounded one, the results of a bounded one.
-
-    None where it cannot be seen.
-    """
-    size, limit = cache.cache_info().currsize, cache.cache_info().maxsize
-    own = vars(cache)
-    referents = gc.get_referents(cache)
-    at = next((i for i, held in enumerate(referents) if type(held) is dict and held is not own), None)
-    if at is None:
-        return [] if size == 0 else None
-    if limit is None:
-        found: dict[Any, Any] = referents[at]
-        return found if len(found) == size else None
-    links = [held for held in referents[:at] if getattr(held, "__name__", "") != "_lru_list_elem"]
-    entries = links[len(links) - 2 * size :]
-    return entries[1::2] if len(entries) == 2 * size and len(links) <= 2 * size + 1 else None
-
-
-@functools.cache
-def can_see_results() -> bool:
-    """Check: whether `cached_results` gives what caches hold, and putting into an unbounded one is seen."""
-
-    def twice(value: Any) -> Any:
-        return [value, value]
-
-    unbounded, bounded = functools.lru_cache(None)(twice), functools.lru_cache(2)(twice)
-    for number in range(3):
-        unbounded(number)
-        bounded(number)
-    seen = cached_results(unbounded)
-    if not isinstance(seen, dict) or seen != {0: [0, 0], 1: [1, 1], 2: [2, 2]}:
-        return False
-    seen[3] = "put"
-    return unbounded(3) == "put" and cached_results(bounded) == [[1, 1], [2, 2]]
-
-
 CHECKS: tuple[Callable[[], bool], ...] = (
     can_write_variables,
     can_name_modules,
@@ -401,7 +312,5 @@ CHECKS: tuple[Callable[[], bool], ...] = (
     can_count,
     can_place,
     can_see_departure,
-    can_place_in_dict,
-    can_see_results,
 )
 """What shows that an interpreter is as this module takes it to be."""

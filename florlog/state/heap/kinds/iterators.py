@@ -12,15 +12,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from florlog.state.cpython import (
-    can_move,
-    dict_under,
-    move_enumerate,
-    move_list_iterator,
-    next_number,
-    place_in_dict,
-    taken_apart,
-)
+from florlog.state.cpython import can_move, move_enumerate, move_list_iterator, next_number
+from florlog.state.cpython_holders import dict_under, place_in_dict, taken_apart
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk, all_same
 from florlog.state.heap.names import constant, constant_name
