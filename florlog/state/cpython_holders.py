@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,6 +26,49 @@ def taken_apart(iterator: Any) -> tuple[Any, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return tuple(iterator.__reduce__())
+
+
+def give_state(iterator: Any, state: Any) -> None:
+    """Give an iterator a state that `taken_apart` gave of one with the same parts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        iterator.__setstate__(state)
+
+
+@functools.cache
+def can_take_apart() -> bool:
+    """Check: whether an iterator that is made of what `taken_apart` gave goes on as the one that it was taken of."""
+    makers: tuple[Callable[[], Any], ...] = (
+        lambda: iter([1, 2, 3]),
+        lambda: iter((1, 2, 3)),
+        lambda: iter("abc"),
+        lambda: iter(range(9)),
+        lambda: reversed([1, 2, 3]),
+        lambda: zip([1, 2, 3], "abc", strict=True),
+        lambda: map(abs, [1, 2, 3]),
+        lambda: filter(None, [1, 2, 3]),
+        lambda: itertools.count(3, 2),
+        lambda: itertools.cycle([1, 2, 3]),
+        lambda: itertools.islice(range(50), 3, 40, 2),
+        lambda: itertools.chain([1, 2], [3]),
+        lambda: itertools.accumulate([1, 2, 3], initial=3),
+        lambda: itertools.repeat(3, 5),
+        lambda: itertools.product("ab", repeat=2),
+        lambda: itertools.permutations("abc"),
+        lambda: itertools.takewhile(abs, [1, 2, 0]),
+    )
+    for make, taken in itertools.product(makers, range(4)):
+        one, other = make(), make()
+        for iterator in (one, other):
+            list(itertools.islice(iterator, taken))
+        maker, arguments, *state = taken_apart(other)
+        made = maker(*arguments)
+        for part in state:
+            if part is not None:
+                give_state(made, part)
+        if list(itertools.islice(made, 9)) != list(itertools.islice(one, 9)):
+            return False
+    return True
 
 
 def dict_under(iterator: Any) -> dict[Any, Any] | None:
@@ -100,5 +144,5 @@ def can_see_results() -> bool:
     return unbounded(3) == "put" and cached_results(bounded) == [[1, 1], [2, 2]]
 
 
-CHECKS: tuple[Callable[[], bool], ...] = (can_place_in_dict, can_see_results)
+CHECKS: tuple[Callable[[], bool], ...] = (can_take_apart, can_place_in_dict, can_see_results)
 """What shows that an interpreter is as this module takes it to be."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from florlog.state.cpython import can_move, move_enumerate, move_list_iterator, next_number
-from florlog.state.cpython_holders import dict_under, place_in_dict, taken_apart
+from florlog.state.cpython_holders import dict_under, give_state, place_in_dict, taken_apart
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk, all_same
 from florlog.state.heap.names import constant, constant_name
@@ -78,7 +78,7 @@ class _Iterator(Kind):
                 _, _, place = taken_apart(held)
                 if move_list_iterator(held, state - place):
                     continue
-            held.__setstate__(state)
+            give_state(held, state)
 
 
 class _Enumerate(Kind):
