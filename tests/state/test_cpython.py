@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from florlog.state import cpython
-from florlog.state.cpython import CHECKS, can_move, frame_of, generator_module, writable_variables
+from florlog.state import cpython, cpython_generators, cpython_holders
+from florlog.state.cpython import can_move, frame_of, generator_module, writable_variables
 
 ALL = """
 import runpy, sys
@@ -20,19 +20,24 @@ print(len(checks), *[check.__wrapped__.__name__ for check in checks if not check
 """
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__wrapped__.__name__)
+@pytest.mark.parametrize(
+    "check",
+    [*cpython.CHECKS, *cpython_generators.CHECKS, *cpython_holders.CHECKS],
+    ids=lambda check: check.__wrapped__.__name__
+)
 def test_a_check_passes_here(check: Callable[[], bool]) -> None:
     assert check()
 
 
+@pytest.mark.parametrize("module", [cpython, cpython_generators, cpython_holders], ids=lambda module: module.__name__)
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
-def test_all_checks_pass_in_other_interpreters(version: str) -> None:
+def test_all_checks_pass_in_other_interpreters(version: str, module: Any) -> None:
     found = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
     if not found:
         pytest.skip(f"no Python {version} on this machine")
-    command = [found[-1], "-I", "-c", ALL, cpython.__file__]
+    command = [found[-1], "-I", "-c", ALL, module.__file__]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [str(len(CHECKS))]
+    assert done.stdout.split() == [str(len(module.CHECKS))]
 
 
 def test_an_enumerate_beyond_a_machine_word_is_not_moved() -> None:

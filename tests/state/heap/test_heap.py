@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from florlog.errors import ImageError
 from florlog.state.heap.capture import capture
 from florlog.state.heap.compare import difference
 from florlog.state.heap.graph import Graph
+from florlog.state.heap.kinds import KINDS as KIND_NAMES
 from florlog.state.heap.restore import restore
 
 from .kinds import KINDS, PRELUDE, Kind
@@ -132,3 +134,13 @@ def test_nothing_is_changed_where_the_state_cannot_be_put_back(folder: Path) -> 
         second.restore(graph)
     assert vars(second.module)["xs"] == [1]
     first.module.f.close()
+
+
+def test_the_specification_names_every_kind_of_node() -> None:
+    text = (Path(__file__).parents[3] / "specs" / "state.md").read_text()
+    table = text.partition("## Nodes")[2].partition("## Regions")[0]
+    named = set(
+        re.findall(r"`([a-z ]+)`", "".join(line.split("|")[1] for line in table.splitlines() if "|" in line))
+    )
+    assert KIND_NAMES.keys() - {"rest"} <= named
+    assert named <= KIND_NAMES.keys()

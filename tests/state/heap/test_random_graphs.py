@@ -204,7 +204,9 @@ def test_an_object_that_is_not_filled_is_noticed(
     with pytest.MonkeyPatch.context() as patch:
         fill = type(kind).fill
         patch.setattr(
-            type(kind), "fill", lambda self, build, at, held: None if at is node else fill(self, build, at, held)
+            type(kind),
+            "fill",
+            lambda self, build, at, held: None if at is node else fill(self, build, at, held),
         )
         try:
             other.pool = restore(graph, {"m": CLASSES})["m"]["pool"]

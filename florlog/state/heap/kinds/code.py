@@ -1,4 +1,4 @@
-"""Functions and what is made of them: cells, methods, partials, wrappers, properties, caches, generators."""
+"""Functions and what is made of them: cells, methods, partials, wrappers, properties, caches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from florlog.errors import ImageError
-from florlog.state.cpython import cached_results
+from florlog.state.cpython_holders import cached_results
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk, all_same
 from florlog.state.heap.names import constant_name, function_name

@@ -28,7 +28,7 @@ class _Container(Kind):
 
     def make(self, build: Build, node: Node, live: Any) -> Any:
         kind = build.kind_named(node.name)
-        return kind.__new__(kind)
+        return layout_of(kind).__new__(kind)  # a subclass's own may do more
 
 
 class _List(_Container):

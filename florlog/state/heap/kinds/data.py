@@ -139,7 +139,7 @@ class _Array(Kind):
         if view.region < 0:
             if live is not MISSING and live.dtype.str == view.dtype and live.shape == view.shape:
                 return live
-            made: Any = np.empty(view.shape, view.dtype)
+            made: Any = np.ndarray(view.shape, view.dtype, bytearray(), 0, view.strides)
         else:
             memory = build.memory[view.region].numpy()
             if live is not MISSING and (

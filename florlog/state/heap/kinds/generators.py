@@ -13,13 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from florlog.errors import ImageError
-from florlog.state.cpython import (
-    can_see_stacks,
-    can_write_variables,
-    stack_of,
-    suspended_at,
-    writable_variables,
-)
+from florlog.state.cpython import can_write_variables, writable_variables
+from florlog.state.cpython_generators import can_see_stacks, stack_of, suspended_at
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk
 from florlog.state.heap.names import code_name, constant

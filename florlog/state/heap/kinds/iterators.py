@@ -12,12 +12,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from florlog.state.cpython import (
-    can_move,
+from florlog.state.cpython import can_move, move_enumerate, move_list_iterator, next_number
+from florlog.state.cpython_holders import (
     dict_under,
-    move_enumerate,
-    move_list_iterator,
-    next_number,
+    give_state,
     place_in_dict,
     place_range,
     range_left,
@@ -87,7 +85,7 @@ class _Iterator(Kind):
                 _, _, place = taken_apart(held)
                 if move_list_iterator(held, state - place):
                     continue
-            held.__setstate__(state)
+            give_state(held, state)
 
 
 class _Enumerate(Kind):
