@@ -1053,4 +1053,10 @@ KINDS += [
         "x[0] = -x[0]; x.append(float('inf'))",
         "repr(x)",
     ),
+    Kind(
+        "quantized tensor",
+        "t = torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.quint8)",
+        "t = torch.quantize_per_tensor(torch.ones(3) * i, 0.1, 0, torch.quint8)",
+        "t.dequantize().tolist()",
+    ),
 ]
