@@ -23,13 +23,15 @@ print(len(checks), *[check.__wrapped__.__name__ for check in checks if not check
 @pytest.mark.parametrize(
     "check",
     [*cpython.CHECKS, *cpython_generators.CHECKS, *cpython_holders.CHECKS],
-    ids=lambda check: check.__wrapped__.__name__
+    ids=lambda check: check.__wrapped__.__name__,
 )
 def test_a_check_passes_here(check: Callable[[], bool]) -> None:
     assert check()
 
 
-@pytest.mark.parametrize("module", [cpython, cpython_generators, cpython_holders], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [cpython, cpython_generators, cpython_holders], ids=lambda module: module.__name__
+)
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
 def test_all_checks_pass_in_other_interpreters(version: str, module: Any) -> None:
     found = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))

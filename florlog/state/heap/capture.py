@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
@@ -38,7 +39,13 @@ def capture(
 
     Raises `florlog.state.pending.Pending` where a tensor still waits for its backward pass.
     """
-    return _Walk(Memory(tracked, constants), left).run(roots)
+    collecting = gc.isenabled()
+    gc.disable()  # a collection would run finalizers of the program, and finds nothing: all that is met is kept
+    try:
+        return _Walk(Memory(tracked, constants), left).run(roots)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 class _Walk:

@@ -21,11 +21,7 @@ def flattened(graph: Graph, prefix: str) -> Flattened:
     tensors: list[tuple[str, torch.Tensor]] = []
     regions: list[Skeleton] = []
     for number, (kind, *rest) in enumerate(graph.regions):
-        if (
-            kind in ("bytes", "whole")
-            and isinstance(rest[0], torch.Tensor)
-            and rest[0].layout is torch.strided
-        ):
+        if kind == "bytes":
             key = f"{prefix}.{number}"
             tensors.append((key, rest[0]))
             regions.append(("u", [("v", kind), ("t", key)]))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import operator
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
@@ -64,9 +63,6 @@ class _Extent:
     owner: Any
     view: View
     first: int  # the byte in it at which the view begins
-
-
-_start = operator.attrgetter("start")
 
 
 class Constants:
@@ -188,13 +184,12 @@ class Memory:
         made = []
         for place, numbers in enumerate(merged):
             extents = [self.extents[number] for number in numbers]
-            lowest = min(extents, key=_start) if len(extents) > 1 else extents[0]
-            start, stop = lowest.start, lowest.stop
+            start, stop = extents[0].start, extents[0].stop
             for extent in extents:
                 extent.view.region = place
                 extent.view.first = extent.start + extent.first - start
                 stop = max(stop, extent.stop)
-            made.append(self._region(lowest.owner, start, stop))
+            made.append(self._region(extents[0].owner, start, stop))
         return [*made, *(("whole", tensor) for tensor in self._whole)]
 
     def _region(self, owner: Any, start: int, stop: int) -> Any:

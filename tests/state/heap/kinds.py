@@ -1120,4 +1120,10 @@ KINDS += [
         "next(it)",
         "next(it)",
     ),
+    Kind(
+        "quantized tensor",
+        "t = torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.quint8)",
+        "t = torch.quantize_per_tensor(torch.ones(3) * i, 0.1, 0, torch.quint8)",
+        "t.dequantize().tolist()",
+    ),
 ]

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from florlog_wal import decode_value, encode_value
 
 from florlog.errors import ImageError
 from florlog.state.heap.capture import capture
 from florlog.state.heap.compare import difference
 from florlog.state.heap.graph import Graph
+from florlog.state.heap.image import flattened, graph_of
 from florlog.state.heap.kinds import KINDS as KIND_NAMES
 from florlog.state.heap.restore import restore
+from florlog.state.tree import unflatten
 
 from .kinds import KINDS, PRELUDE, Kind
 
@@ -51,13 +53,10 @@ class Program:
         return {name: value for name, value in vars(self.module).items() if not name.startswith("__")}
 
     def captured(self) -> Graph:
-        """The graph now, with bytes of its own."""
-        graph = capture({"m": self.roots()})
-        graph.regions = [
-            tuple(part.clone() if isinstance(part, torch.Tensor) else part for part in region)
-            for region in graph.regions
-        ]
-        return graph
+        """The graph now, as an image gives it back."""
+        skeleton, tensors = flattened(capture({"m": self.roots()}), "/heap")
+        held = {key: tensor.clone() for key, tensor in tensors}
+        return graph_of(unflatten(decode_value(encode_value(skeleton)), held.__getitem__))
 
     def restore(self, graph: Graph) -> None:
         """Put a graph back, and remove the names that it lacks."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from florlog.state.heap.graph import Node
 from florlog.state.heap.kinds.base import Kind
+from florlog.state.heap.kinds.buffers import BUFFERS
 from florlog.state.heap.kinds.code import CODE
 from florlog.state.heap.kinds.containers import CONTAINERS, layout_of
 from florlog.state.heap.kinds.data import DATA, OBJECT_ARRAY
@@ -17,7 +18,7 @@ from florlog.state.heap.kinds.objects import CLASS, DESCRIBED, LEFT, NAMED, OBJE
 from florlog.state.heap.kinds.shared import SHARED
 from florlog.state.heap.rules import has_plain_layout, is_own_class, is_table, is_tool
 
-_BY_CLASS = (*OBJECTS, *DATA, *CODE, *GENERATORS, *ITERATORS, *SHARED)
+_BY_CLASS = (*OBJECTS, *DATA, *BUFFERS, *CODE, *GENERATORS, *ITERATORS, *SHARED)
 _OTHERS = (OBJECT, CLASS, TOOL, LEFT, OPAQUE, NAMED, DESCRIBED, ITERATOR, OBJECT_ARRAY, ENDED)
 KINDS: dict[str, Kind] = {
     kind.name: kind for kind in (*_OTHERS, *(kind for _, kind in (*_BY_CLASS, *CONTAINERS)))

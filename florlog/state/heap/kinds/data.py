@@ -1,8 +1,7 @@
-"""Tensors, arrays, random generators, buffers and files."""
+"""Tensors, arrays and random generators."""
 
 from __future__ import annotations
 
-import io
 import random
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,7 +13,6 @@ from florlog.state.adapters import adapter
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk
 from florlog.state.heap.memory import WHOLE, View
-from florlog.state.heap.names import constant_name
 from florlog.state.tree import flatten, unflatten
 
 TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
@@ -32,12 +30,12 @@ class _Tensor(Kind):
         if view is None:
             return walk.opaque(value, f"a tensor of layout {value.layout} and dtype {value.dtype}")
         kind = type(value)
-        own: Any = getattr(value, "__dict__", None)
-        held = {name: item for name, item in own.items() if name != "grad"} if own else {}
+        grad = walk.ref(value.grad) if value.is_leaf else None
+        held = dict(own) if (own := getattr(value, "__dict__", None)) else {}
         for name in TENSOR_HOOKS:
             if (hooks := getattr(value, name, None)) is not None:
                 held[name] = hooks
-        grad = walk.ref(value.grad) if value.is_leaf else None
+        held.pop("grad", None)
         name = walk.class_name(value) if kind is not torch.Tensor else "torch:Tensor"
         return Node("tensor", name, view, (grad,), walk.named(held) if held else None)
 
@@ -207,62 +205,6 @@ def _state(node: Node) -> Any:
     return _with_tensors(unflatten(node.own, _no_tensor))
 
 
-class _ByteArray(Kind):
-    name = "bytearray"
-
-    def take(self, walk: Walk, value: bytearray) -> Node:
-        return Node("bytearray", constant_name(type(value)), bytes(value))
-
-    def make(self, build: Build, node: Node, live: Any) -> Any:
-        return bytearray()
-
-    def fill(self, build: Build, node: Node, held: Any) -> None:
-        held[:] = node.own
-
-
-class _Buffer(Kind):
-    """A file in memory; ``own``: what it holds and where it stands, None for a closed one."""
-
-    name = "buffer"
-
-    def take(self, walk: Walk, value: Any) -> Node:
-        own = None if value.closed else (value.getvalue(), value.tell())
-        return Node("buffer", constant_name(type(value)), own)
-
-    def fits(self, node: Node, live: Any) -> bool:
-        return super().fits(node, live) and (node.own is None or not live.closed)
-
-    def make(self, build: Build, node: Node, live: Any) -> Any:
-        return build.kind_named(node.name)()
-
-    def fill(self, build: Build, node: Node, held: Any) -> None:
-        if node.own is None:
-            held.close()
-            return
-        held.seek(0)
-        held.truncate()
-        held.write(node.own[0])
-        held.seek(node.own[1])
-
-
-class _File(Kind):
-    """An open file; ``own``: where one that is only read stands."""
-
-    name = "file"
-    described_as = "an open file"
-
-    def take(self, walk: Walk, value: io.IOBase) -> Node:
-        try:
-            reading = value.readable() and not value.writable() and value.seekable()
-            return Node("file", constant_name(type(value)), value.tell() if reading else None)
-        except (OSError, ValueError):
-            return Node("file", constant_name(type(value)))
-
-    def fill(self, build: Build, node: Node, held: Any) -> None:
-        if node.own is not None and not held.closed:
-            held.seek(node.own)
-
-
 def _without_tensors(tree: Any) -> Any:
     """The state of a random generator without tensors: a few kilobytes that need no page of their own."""
     if isinstance(tree, torch.Tensor):
@@ -297,7 +239,4 @@ DATA: tuple[tuple[Any, Kind], ...] = (
     (torch.Tensor, _Tensor()),
     (np.ndarray, _Array()),
     (_RANDOM, _Random()),
-    (bytearray, _ByteArray()),
-    ((io.BytesIO, io.StringIO), _Buffer()),
-    (io.IOBase, _File()),
 )
