@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk
@@ -173,6 +174,13 @@ class _Opaque(Kind):
     described_as = "an object"
 
 
+class _WorkersIterator(_Opaque):
+    """An iterator over a DataLoader with workers: they have drawn ahead, and are processes."""
+
+    def take(self, walk: Walk, value: Any) -> Node:
+        return walk.opaque(value, "its workers have loaded further than it has given")
+
+
 class _Named(Kind):
     """An object that describes itself by a name of its module."""
 
@@ -259,4 +267,5 @@ OBJECTS: tuple[tuple[Any, Kind], ...] = (
     (enum.Enum, MEMBER),
     (torch.nn.Module, _Module()),
     (DataLoader, _Loader()),
+    (_MultiProcessingDataLoaderIter, _WorkersIterator()),
 )
