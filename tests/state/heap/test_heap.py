@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from florlog_wal import decode_value, encode_value
+from torch.utils.hooks import RemovableHandle
 
 from florlog.errors import ImageError
 from florlog.state.heap.capture import capture
@@ -143,3 +144,35 @@ def test_the_specification_names_every_kind_of_node() -> None:
     )
     assert KIND_NAMES.keys() - {"rest"} <= named
     assert named <= KIND_NAMES.keys()
+
+
+def test_a_hook_that_is_registered_after_a_restore_replaces_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = Kind("hooks", "m = nn.Linear(2, 2)\ndef hook(*a): pass", "m.register_forward_hook(hook)", "0")
+    name = f"kind_{next(_numbers)}"
+    first = Program(folder, kind, name)
+    first.step(0)
+    graph, number = first.captured(), RemovableHandle.next_id
+    monkeypatch.setattr(RemovableHandle, "next_id", number - 1)  # as in a process that has registered none
+    second = Program(folder, kind, name)
+    second.restore(graph)
+    second.step(1)
+    assert len(vars(second.module)["m"]._forward_hooks) == 2
+
+
+def test_a_mapping_is_filled_by_what_its_keys_are_afterwards(folder: Path) -> None:
+    setup = """class K:
+    def __init__(self): self.n = 0
+    def __hash__(self): return hash(self.n)
+    def __eq__(self, other): return self.n == other.n
+k = K()"""
+    kind = Kind("hash by value", setup, "k.n = 5; d = {k: 1}; s = {k}", "d[k]")
+    name = f"kind_{next(_numbers)}"
+    first = Program(folder, kind, name)
+    first.step(0)
+    second = Program(folder, kind, name)
+    second.restore(first.captured())
+    names = vars(second.module)
+    assert names["d"][names["k"]] == 1
+    assert names["k"] in names["s"]
