@@ -20,7 +20,7 @@ from florlog.state.heap.names import constant_name
 from florlog.state.heap.rules import ATOMS, is_constant, is_immutable, is_program_class, slots_of
 from florlog.state.tree import flatten
 
-_ALWAYS_NODES = frozenset({list, dict, tuple, set, OrderedDict, torch.Tensor, torch.nn.Parameter})
+_ALWAYS_NODES = frozenset({list, dict, set, OrderedDict, torch.Tensor, torch.nn.Parameter})
 """What need not be asked whether it is constant or immutable."""
 __all__ = ["Graph", "capture"]
 
@@ -87,6 +87,8 @@ class _Walk:
             made: Ref = ("@", len(self._objects))
             self._objects.append(value)
             self._parents.append(self._at)
+        elif type(value) is tuple and ATOMS.issuperset(map(type, value)):
+            return ("is", ("v", value))  # which of two equal ones it is, nothing depends on
         elif is_constant(value):
             made = ("=", constant_name(value))
         elif is_immutable(value):
