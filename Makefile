@@ -12,10 +12,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 # Two test processes with two threads each spin for the same two cores: ten times slower than one thread each.
-test crash docs: export OMP_NUM_THREADS ?= 1
+test crash programs docs: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types crash flips fuzz bench docs docs-update nox clean
+.PHONY: help demo test lint types crash programs flips fuzz bench docs docs-update nox clean
 
 help:
 	@echo 'make demo    record, kill, resume and ask afterwards: a guided tour in under two minutes'
@@ -23,6 +23,7 @@ help:
 	@echo 'make lint    ruff: rules and formatting'
 	@echo 'make types   mypy --strict over the packages and what the tests build on'
 	@echo 'make crash   kill writers at random instants, check what is left'
+	@echo 'make programs   2,000 random programs: recorded, killed, resumed, asked (an hour and a half)'
 	@echo 'make flips   flip every bit of two small stores, read them each time (three quarters of an hour)'
 	@echo 'make fuzz    the decoders, led by coverage (atheris); make fuzz ARGS="--seconds 600"'
 	@echo 'make bench   the benchmarks'
@@ -62,6 +63,9 @@ crash: $(STAMP)
 	$(BIN)/python -m tests.wal.crash $(ARGS)
 	$(BIN)/python -m tests.end_to_end.endings --rounds 2000
 	$(BIN)/python -m pytest -n $(JOBS) -m crash
+
+programs: $(STAMP)
+	$(BIN)/python -m tests.end_to_end.random_programs --programs 2000 $(ARGS)
 
 flips: $(STAMP)
 	$(BIN)/python -m tests.wal.flips $(ARGS)
