@@ -54,7 +54,7 @@ def wanted(tree: RunTree, code: AddedCode, chosen: Chosen, known: KnownAt) -> Wa
         if left is not None:
             exits[loop] = left
         reasons[loop] = _names(code, sites)
-    return WantedAtoms(chosen, atoms, exits, reasons, frozenset(code.unsteady(tree)))
+    return WantedAtoms(chosen, atoms, exits, reasons, code.readings(tree))
 
 
 def answered(tree: RunTree, chosen: Chosen, known: KnownAt) -> Iterator[FoundValue]:

@@ -12,8 +12,8 @@ The rest depends on the replay (`Edits`):
 
 - After the last statement that a replay asks for in a body (``exits``), a call is inserted that leaves the iteration
   when nothing more of it is planned:  ``__florlog_leave__(FILE, LINE)``.
-- Each run of added statements (``added``) is put into ``with __florlog_isolated__(FILE, LINE):``, which lets them draw
-  random numbers without an effect on the recorded code.
+- Each run of added statements (``added``) is put into ``with __florlog_isolated__(FILE, LINE, UNITS):``, which lets
+  them draw random numbers without an effect on the recorded code, and watches what they read from outside.
 - A statement that reads what a skipped loop would have made (``may_fail``) is put into a ``try`` whose handler calls
   ``__florlog_excuse__()``, which raises again unless such a loop was skipped; a ``return`` returns None then.
 - A piece that may be passed over (``pieces``) is put into ``if not __florlog_passed__(NUMBER, (OBJECT, ...)):``.
@@ -36,9 +36,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from types import CodeType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from florlog.source.edit.edits import Edits, Position
+from florlog.source.edit.units import unit
 from florlog.source.names.calls import LoopCall, loop_call
 from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import FUNCTIONS, blocks, reread
@@ -177,7 +178,8 @@ def _isolate(tree: ast.Module, filename: str, positions: frozenset[Position]) ->
 
 def _isolated(statements: list[ast.stmt], filename: str) -> ast.stmt:
     first = statements[0]
-    call = _call(_ISOLATED, ast.Constant(filename), ast.Constant(first.lineno))
+    units = ast.Constant(cast("Any", tuple(map(unit, statements))))  # which typeshed does not know
+    call = _call(_ISOLATED, ast.Constant(filename), ast.Constant(first.lineno), units)
     _place_at(call, first)
     return ast.copy_location(_Isolation([ast.withitem(call)], statements), first)
 
