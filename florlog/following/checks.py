@@ -175,8 +175,9 @@ class Checks:
             return read
         if isinstance(found.value, str) and _ADDRESS.search(found.value):
             return "contains the address of an object"
-        # What is not watched, such as added code in a hook, is judged by its text.
-        return found.unsteady if this_process.watch is None else this_process.watch.reason
+        if this_process.watch is None:  # as in an added function that recorded code calls
+            return self._readings.alone.get((found.file, found.line), "")
+        return str(this_process.watch.reason)
 
     def _compare(self, iteration: OpenIteration, line: int, name: str, recorded: bytes, value: Any) -> None:
         self._compared += 1

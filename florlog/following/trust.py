@@ -43,6 +43,8 @@ class Readings:
     """Loop, file and line of a statement -> what the code before it reads that is neither state nor item."""
     outside: Mapping[tuple[str, int], str] = field(default_factory=dict)
     """File and line of a statement -> what its values read that is neither state nor item."""
+    alone: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """The same of what a statement itself executes, by its text, for a statement that is not watched while it runs."""
     items: frozenset[tuple[str, int]] = frozenset()
     """File and line of the statements that read an item, or what was computed from it."""
     noisy: frozenset[tuple[str, str]] = frozenset()

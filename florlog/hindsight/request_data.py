@@ -243,16 +243,18 @@ def _atoms(data: tuple[Any, ...], tree: RunTree) -> Atoms:
 
 
 def _readings_data(readings: Readings) -> tuple[Any, ...]:
-    return list(readings.unsteady.items()), list(readings.outside.items()), readings.items, readings.noisy
+    texts = (list(part.items()) for part in (readings.unsteady, readings.outside, readings.alone))
+    return *texts, readings.items, readings.noisy
 
 
 def _readings(
     unsteady: Iterable[Any],
     outside: Iterable[Any],
+    alone: Iterable[Any],
     items: frozenset[tuple[str, int]],
     noisy: frozenset[tuple[str, str]],
 ) -> Readings:
-    return Readings(dict(unsteady), dict(outside), items, noisy)
+    return Readings(dict(unsteady), dict(outside), dict(alone), items, noisy)
 
 
 def _skipped_data(skipped: Skipped) -> tuple[Any, ...]:

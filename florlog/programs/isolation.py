@@ -34,19 +34,30 @@ _randomness = Randomness()
 _reported: set[tuple[str, int]] = set()
 
 
-class Isolated:
-    """Inside the block, what is drawn from the global random generators is drawn from copies.
+class Watched:
+    """Inside the block, what is read from outside is noted; ``units``: the statements of the block."""
 
-    ``units``: the statements of the block.
-    """
-
-    __slots__ = ("_before", "_place", "_watch")
+    __slots__ = ("_place", "_watch")
 
     def __init__(self, file: str, line: int, units: tuple[Unit, ...]) -> None:
         self._place = file, line
         role = this_process.role
         same_hashes = isinstance(role, Replay) and hashes_repeat(role.guide.tree)
         self._watch = Watch(file, units, same_hashes=same_hashes)
+
+    def __enter__(self) -> None:
+        self._watch.start(sys._getframe(1))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watch.stop()
+
+
+class Isolated(Watched):
+    """Inside the block, what is drawn from the global random generators is drawn from copies, and it is watched."""
+
+    __slots__ = ("_before",)
 
     def __enter__(self) -> None:
         self._before = _randomness.capture()

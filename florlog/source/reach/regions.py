@@ -121,6 +121,18 @@ class ProgramAnalysis:
         """The variables and attributes that hold what was read from outside (`Noise.carriers`)."""
         return self._noise_with(same_hashes).carriers()
 
+    def unsteady_alone(self, site: Location, *, same_hashes: bool) -> str:
+        """What else than the state a statement itself reads, with all that it may call; "" if nothing."""
+        query = self._query(site, ())
+        if query is None or query.statement is None:
+            return UNKNOWN
+        return self._steadiness_with(same_hashes).unsteady([query.statement], query.statement)
+
+    def _steadiness_with(self, same_hashes: bool) -> Steadiness:
+        if same_hashes not in self._steadiness:
+            self._steadiness[same_hashes] = Steadiness(self._code, self._graph, same_hashes=same_hashes)
+        return self._steadiness[same_hashes]
+
     def _noise_with(self, same_hashes: bool) -> Noise:
         if same_hashes not in self._noise:
             self._noise[same_hashes] = Noise(self._code, self._graph, same_hashes=same_hashes)
@@ -141,9 +153,7 @@ class ProgramAnalysis:
         concerned = [place for place, statement in enumerate(statements) if query.concerns(statement)]
         if not concerned:
             return UNKNOWN
-        if same_hashes not in self._steadiness:
-            self._steadiness[same_hashes] = Steadiness(self._code, self._graph, same_hashes=same_hashes)
-        return self._steadiness[same_hashes].unsteady(statements[: concerned[-1] + 1], query.statement)
+        return self._steadiness_with(same_hashes).unsteady(statements[: concerned[-1] + 1], query.statement)
 
     def _exit(
         self, sites: tuple[Location, ...], loop: LoopSite, children: tuple[Stack, ...], segment: int

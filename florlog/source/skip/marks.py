@@ -24,23 +24,33 @@ MUTATORS = {
 class Marks:
     """``read``: something from outside that a value depends on; ``item``: it depends on what a florlog loop received.
 
-    ``unordered``: it is a set, or in the order of one.
+    ``unordered``: it is a set, or in the order of one.  ``given``: what the items depend on that it gives.
     """
 
     read: Read | None = None
     unordered: bool = False
     item: bool = False
+    given: Read | None = None
 
     def __or__(self, other: Marks) -> Marks:
         if other is NONE or other == self:
             return self
-        return Marks(self.read or other.read, self.unordered or other.unordered, self.item or other.item)
+        return Marks(
+            self.read or other.read,
+            self.unordered or other.unordered,
+            self.item or other.item,
+            self.given or other.given,
+        )
 
     def ordered(self, name: str, file: str, line: int) -> Marks:
         """After a use that depends on the order."""
         if not self.unordered:
             return self
-        return Marks(self.read or Read(HASHES, name, file, line), False, self.item)
+        return replace(self, read=self.read or Read(HASHES, name, file, line), unordered=False)
+
+    def iterated(self) -> Marks:
+        """Of its items."""
+        return self if self.given is None else replace(self, read=self.read or self.given)
 
     def without_order(self) -> Marks:
         """After a use that does not depend on the order."""

@@ -21,7 +21,7 @@ from florlog.source.graph.callgraph import CallGraph
 from florlog.source.graph.functions import Code, Function
 from florlog.source.names.calls import is_log_call
 from florlog.source.names.origins import Origins, root_module
-from florlog.source.names.outside import HASHES, INPUTS, outside
+from florlog.source.names.outside import HASHES, INPUTS, Read, outside
 from florlog.source.names.scopes import Scope, Scopes
 from florlog.source.names.syntax import FUNCTIONS, blocks, walk
 from florlog.source.skip.flow import Flow
@@ -31,6 +31,7 @@ Key = tuple[Scope, str] | str | Function
 """A name in its scope, an attribute, or what a function returns."""
 
 MAX_PASSES = 20
+ITERATION = ("__getitem__", "__getitems__", "__iter__", "__next__")
 
 
 class Noise:
@@ -149,13 +150,14 @@ class Noise:
                 return kind
         return ""
 
-    def iterated(self) -> Marks:
-        """What the program's own classes give to a loop over them."""
-        found = NONE
-        for name in ("__getitem__", "__iter__", "__next__"):
-            for function in self._named.get(name, ()):
-                found |= self.of(function)
-        return found.without_order()
+    def given_by(self, name: str) -> Read | None:
+        """What the items depend on that objects of a class give to a loop over them."""
+        for function in self._named.get(name, ()):
+            methods = {f"{function.qualname}.{method}" for method in ITERATION}
+            for code in (code for method in ITERATION for code in self._named.get(method, ())):
+                if code.qualname in methods and (read := self.of(code).read) is not None:
+                    return read
+        return None
 
     def owner(self, function: Function) -> ast.AST:
         """The definition that a function stands in."""
