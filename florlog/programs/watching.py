@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
@@ -83,7 +84,7 @@ class Watch:
         if hasattr(self._before, "disable"):  # the profiler of cProfile stands for its function
             self._before.disable()
         this_process.watch = self
-        sys.setprofile(self._called)
+        sys.setprofile(_hook(self._note))
 
     def stop(self) -> None:
         """The block is left."""
@@ -123,28 +124,6 @@ class Watch:
                 here = read if line <= last else here
         return here, changed
 
-    def _called(self, frame: FrameType, event: str, called: Any) -> None:
-        if event == "c_call":
-            owner = called.__self__
-            if type(owner) is ModuleType:
-                key = called
-            else:
-                key = owner if isinstance(owner, type) else type(owner), called.__name__
-            found = _kinds.get(key)
-            if found is None:
-                found = _kinds[key] = _kind(_name_of(called, owner))
-            if found[0]:
-                self._note(frame, *found)
-        elif event == "call":
-            code = frame.f_code
-            known = _codes.get(id(code))
-            if known is None:
-                known = _codes[id(code)] = code, *_kind("" if _is_program(frame) else _name_of_code(frame))
-            if known[1] and frame.f_back is not None:
-                self._note(frame.f_back, known[1], known[2])
-            elif known[2] == _SEEDING and frame.f_back is not None and frame.f_locals.get("a") is None:
-                self._note(frame.f_back, ENTROPY, "random.Random")
-
     def _note(self, frame: FrameType, kind: str, name: str) -> None:
         """Something was read by a frame: it counts for the statements around, unless it is known not to reach them."""
         if kind == HASHES and self._same_hashes:
@@ -167,6 +146,37 @@ class Watch:
             if around.f_back is None:
                 return
             below, around = around, around.f_back
+
+
+def _hook(note: Callable[[FrameType, str, str], None]) -> Callable[[FrameType, str, Any], None]:
+    """The profile function that tells ``note`` of each call of a source: the calling frame, the kind and the name."""
+    kinds, codes = _kinds.get, _codes.get
+
+    def hook(frame: FrameType, event: str, called: Any) -> None:  # which is run twice a call
+        if event == "c_call":
+            owner = called.__self__
+            kind = owner.__class__
+            key: Any = called
+            if kind is type:
+                key = owner, called.__name__
+            elif kind is not ModuleType:
+                key = kind, called.__name__
+            found = kinds(key)
+            if found is None:
+                found = _kinds[key] = _kind(_name_of(called, owner))
+            if found[0]:
+                note(frame, *found)
+        elif event == "call":
+            code = frame.f_code
+            known = codes(id(code))
+            if known is None:
+                known = _codes[id(code)] = code, *_kind("" if _is_program(frame) else _name_of_code(frame))
+            if known[1] and frame.f_back is not None:
+                note(frame.f_back, known[1], known[2])
+            elif known[2] == _SEEDING and frame.f_back is not None and frame.f_locals.get("a") is None:
+                note(frame.f_back, ENTROPY, "random.Random")
+
+    return hook
 
 
 def _kind(name: str) -> tuple[str, str]:
