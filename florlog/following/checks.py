@@ -350,11 +350,19 @@ class Checks:
 
 
 def _has_sampled_item(iteration: OpenIteration | None) -> bool:
-    """Whether of the item of an open iteration, or of one around it, there is only a sample to compare."""
+    """Whether of the item of an open iteration, or of one around it, there is no more than a sample to compare."""
     while iteration is not None:
+        loop = iteration.loop
         if len(iteration.data) == SAMPLE_BYTES:
             return True
-        iteration = None if iteration.loop is None else iteration.loop.parent
+        if (
+            loop is not None
+            and loop.form == "for"
+            and not iteration.data
+            and loop.data.get("type") != "range"
+        ):
+            return True  # such as tensors on a GPU
+        iteration = None if loop is None else loop.parent
     return False
 
 

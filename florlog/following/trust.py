@@ -31,7 +31,7 @@ class FoundValue:
     unsteady: str = ""  # what else than state and items the code before it reads
     received: bool = True  # the items were compared
     reads_item: bool = False  # its statement reads what comes from the item
-    sampled: bool = False  # of the item only a sample was compared
+    sampled: bool = False  # of the item no more than a sample was compared
     segment: int = 0  # loops of its iteration that had ended
 
 
@@ -80,7 +80,9 @@ RULES: dict[str, Rule] = {
     ),
     "outside": lambda found, here: found.outside,
     "sampled": lambda found, here: (
-        "reads an item of which only a sample was compared" if found.reads_item and found.sampled else ""
+        "reads an item of which no more than a sample was compared"
+        if found.reads_item and found.sampled
+        else ""
     ),
     "unsteady": lambda found, here: (
         f"the code before it {found.unsteady}, and nothing that was recorded after it was reached"
@@ -88,9 +90,9 @@ RULES: dict[str, Rule] = {
         else ""
     ),
     "unread": lambda found, here: (
-        "its iteration was too short for a fingerprint of the item that it received, and nothing that was recorded "
-        "after it was reached"
-        if here.last and not found.received
+        "the item of its iteration has no fingerprint, as the iteration was short, and it reads the item, or nothing "
+        "that was recorded after it was reached"
+        if not found.received and (found.reads_item or here.last)
         else ""
     ),
 }
