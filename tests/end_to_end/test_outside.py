@@ -120,7 +120,7 @@ NOISE = [
     "open(__file__).read()", "Path(__file__).read_text()", 'os.listdir("/")', "os.path.getmtime(__file__)",
     "np.fromfile(__file__, dtype=np.uint8)", "Path(__file__).stat().st_mtime", "sum(DataLoader(Files()))",
     "torch.cuda.memory_allocated()", "resource.getrusage(0).ru_maxrss",
-    'subprocess.run(["true"]).returncode',
+    'subprocess.run(["true"]).returncode', "len(list(DataLoader(data, 16, num_workers=1)))",
     "STARTED", "time.time() - STARTED", "spent", "begun", "timer.began", "timer.laps[0]", "sum(timer.laps)",
 ]  # fmt: skip
 QUIET = [
