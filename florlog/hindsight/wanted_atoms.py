@@ -62,8 +62,8 @@ def answered(tree: RunTree, chosen: Chosen, known: KnownAt) -> Iterator[FoundVal
     for site, found in known.items():
         for path, values in found.values.items():
             if chosen.holds(tree, path) and found.holds(tree, path):
-                for name, value, trust in values:
-                    yield FoundValue(site.file, site.line, site.qualname, name, path, value, trust)
+                for name, value, trust, detail in values:
+                    yield FoundValue(site.file, site.line, site.qualname, name, path, value, trust, detail)
 
 
 def _names(code: AddedCode, sites: list[Location]) -> tuple[str, ...]:
