@@ -7,23 +7,41 @@ such place: what differs up to there may have changed them.
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from florlog_recovery import Loop, RunTree
 from florlog_wal import Commit, StackFrame, Store, Values, decode_value, encode_value
 
 from florlog.following.stack import Expected, OpenIteration, OpenLoop
-from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, FoundValue, where
+from florlog.following.trust import (
+    CONSISTENT,
+    DIVERGED,
+    PROVEN,
+    RULES,
+    UNVERIFIED,
+    Circumstances,
+    FoundValue,
+    Readings,
+    where,
+)
 from florlog.images.imager import SavedState, differing, digests_only, page_table, state_digest
 from florlog.images.snapshot import snapshot
+from florlog.program.process import this_process
 from florlog.state.boundary_trees import HEAP, Trees
 from florlog.state.heap.compare import difference
+from florlog.state.heap.graph import Graph
 from florlog.state.heap.image import graph_of
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
     from florlog.source.skip.skipping import Skipped
+
+
+SAMPLE_BYTES = 8
+"""The length of an item's fingerprint that covers a sample of the item; one of the whole item is longer."""
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")  # as `object.__repr__` writes it
 
 
 class Checks:
@@ -38,7 +56,7 @@ class Checks:
         store: Store,
         tree: RunTree,
         lines: Mapping[str, tuple[str, Mapping[int, int]]] | None,
-        unsteady: Collection[tuple[StackFrame | None, str, int]] = (),
+        readings: Readings,
         *,
         resuming: bool = False,
     ) -> None:
@@ -49,7 +67,7 @@ class Checks:
         self._store = store
         self._statements = tree.statements
         self._lines = lines
-        self._unsteady = unsteady
+        self._readings = readings
         self._resuming = resuming
         self._base = "start"
         self._difference = ""
@@ -57,6 +75,7 @@ class Checks:
         self._compared = 0
         self._closed = 0  # comparisons of what an iteration, or a state, was as a whole
         self._unread = False  # an item was received that cannot be compared, and the state was not since
+        self._sampled = False  # only a sample of an item was compared, and execution went on from there
         self._pending: list[FoundValue] = []
         self._skips: list[str] = []  # loops skipped since the state was last known to be the recorded one
         self._skipped = ""  # the last loop skipped since an image was restored
@@ -80,7 +99,7 @@ class Checks:
         for found in reversed(self._pending):
             if found.closed != self._closed:
                 break
-            if not (found.steady and found.received):
+            if found.unsteady or not found.received:
                 return True
         return False
 
@@ -145,10 +164,23 @@ class Checks:
                 segment=iteration.segment,
             )
             around = None if iteration.loop is None else _present(iteration.loop)
-            found.steady = (around, file, line) not in self._unsteady
+            found.unsteady = self._readings.unsteady.get((around, file, line), "")
+            found.outside = self._outside(found)
             found.received = not self._unread
+            found.reads_item = (file, line) in self._readings.items
+            found.sampled = self._sampled or _has_sampled_item(iteration)
             self.found.append(found)
             self._pending.append(found)
+
+    def _outside(self, found: FoundValue) -> str:
+        """What is read from outside for a value that is being logged, "" if nothing is."""
+        if read := self._readings.outside.get((found.file, found.line), ""):
+            return read
+        if isinstance(found.value, str) and _ADDRESS.search(found.value):
+            return "contains the address of an object"
+        if this_process.watch is None:  # as in an added function that recorded code calls
+            return self._readings.alone.get((found.file, found.line), "")
+        return str(this_process.watch.reason)
 
     def _compare(self, iteration: OpenIteration, line: int, name: str, recorded: bytes, value: Any) -> None:
         self._compared += 1
@@ -173,10 +205,11 @@ class Checks:
         return True
 
     def _print(self, name: str, iteration: OpenIteration, now: bytes, then: bytes) -> None:
-        if now and then:
+        if now and len(now) == len(then):
             self._compared += 1
             if now != then:
                 self._differ(f"{name} differ at {where(iteration.path)}")
+            self._sampled = self._sampled or (name == "data" and len(now) == SAMPLE_BYTES)
         elif now and name == "data":  # a step too short for all fingerprints
             self._unread = True
             for found in reversed(self._pending):
@@ -230,7 +263,7 @@ class Checks:
                 shared = []
             elif shared:
                 self._differ(f"state differs at {here}: {', '.join(shared[:4])}")
-            elif local := difference(graph_of(saved.tree(HEAP)), now[HEAP], _scopes(self._stale)):
+            elif local := self._unlike(graph_of(saved.tree(HEAP)), now[HEAP]):
                 self._local = f"{local} differs at {here}"
                 self._suspect(self._local)
         if not shared and not self._local:
@@ -240,6 +273,12 @@ class Checks:
         if not shared and not self._local:
             self._settle(loop.recorded, index)
         self._base = "image"
+
+    def _unlike(self, then: Graph, now: Graph) -> str:
+        """The place of the first difference between two graphs, of what is the same in every process."""
+        aside = self._stale | self._readings.noisy
+        variables = {(_scope(code), name) for code, name in aside if code}
+        return difference(then, now, variables, {name for code, name in aside if not code})
 
     def skipped(self, what: str, left: Skipped) -> None:
         """A loop or a piece was not run; ``left``: what is not as recorded then, until an image is restored."""
@@ -285,17 +324,19 @@ class Checks:
             if self._difference:
                 found.trust, found.detail = DIVERGED, self._difference
             elif self._base == "image":
-                doubt = self._local
-                if not doubt and self._skips:
-                    doubt = (
-                        f"{self._skips[-1]} was skipped, and no image that was reached afterwards confirms it"
-                    )
-                if not doubt and found.closed == self._closed:
-                    doubt = _UNSTEADY if not found.steady else "" if found.received else _UNREAD
+                doubt = self._doubt(found)
                 found.trust, found.detail = (CONSISTENT, doubt) if doubt else (PROVEN, "")
             else:
                 found.trust = CONSISTENT if self._compared else UNVERIFIED
+                found.detail = found.outside
         self._pending = []
+
+    def _doubt(self, found: FoundValue) -> str:
+        """What is against a value that comes after an image, and up to here nothing differed."""
+        here = Circumstances(
+            self._local, self._skips[-1] if self._skips else "", found.closed == self._closed
+        )
+        return next((doubt for rule in RULES.values() if (doubt := rule(found, here))), "")
 
     def _settle(self, loop: Loop, index: int) -> None:
         """Everything up to here is labelled; what follows starts from a known state."""
@@ -306,7 +347,8 @@ class Checks:
     def restored(self, loop: Loop, index: int) -> None:
         """An image is in place: everything up to here is labelled, what follows starts from a known state."""
         self._settle(loop, index)
-        self._skips, self._skipped, self.undrawn, self._unread = [], "", False, False
+        self._skips, self._skipped, self.undrawn = [], "", False
+        self._unread = self._sampled = False
         self._stale_statements, self._stale_then, self._stale = set(), set(), set()
         self._base = "image"
 
@@ -315,19 +357,26 @@ class Checks:
         self._label()
 
 
-_UNSTEADY = (
-    "the code before it uses more than the recorded state, such as a clock or a file, and nothing that was recorded "
-    "after it was reached"
-)
-_UNREAD = (
-    "its iteration was too short for a fingerprint of the item that it received, and nothing that was recorded after "
-    "it was reached"
-)
+def _has_sampled_item(iteration: OpenIteration | None) -> bool:
+    """Whether of the item of an open iteration, or of one around it, there is no more than a sample to compare."""
+    while iteration is not None:
+        loop = iteration.loop
+        if len(iteration.data) == SAMPLE_BYTES:
+            return True
+        if (
+            loop is not None
+            and loop.form == "for"
+            and not iteration.data
+            and loop.data.get("type") != "range"
+        ):
+            return True  # such as tensors on a GPU
+        iteration = None if loop is None else loop.parent
+    return False
 
 
-def _scopes(stale: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Variables by code and name, as a graph's scopes and names."""
-    return {("module __main__" if code == "<module>" else f"frame {code}", name) for code, name in stale}
+def _scope(code: str) -> str:
+    """The scope, as graphs name it, of the code of a variable."""
+    return "module __main__" if code == "<module>" else f"frame {code}"
 
 
 def _present(loop: OpenLoop) -> StackFrame:

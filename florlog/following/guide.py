@@ -15,12 +15,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, NodePlan, Plan, RunTree
-from florlog_wal import Commit, StackFrame, Store
+from florlog_wal import Commit, Store
 
 from florlog.errors import ChangedError
 from florlog.following.checks import Checks
 from florlog.following.stack import OpenIteration, OpenLoop
-from florlog.following.trust import where
+from florlog.following.trust import Readings, where
 from florlog.source.edit.skip_signal import SkipRest
 from florlog.state.boundary_trees import Trees
 from florlog.state.same_data import check
@@ -56,7 +56,7 @@ class Guide:
         *,
         frontier: tuple[Node, int | Loop] | None = None,
         exits: Mapping[Loop | tuple[Node, int], Exit] | None = None,
-        unsteady: Collection[tuple[StackFrame | None, str, int]] = (),
+        readings: Readings | None = None,
         skippable: Mapping[Loop, Skipped] | None = None,
         pieces: Sequence[Piece] = (),
         passing: PassedPieces | None = None,
@@ -72,7 +72,7 @@ class Guide:
         self._passing = passing or {}
         self.ran: list[str] = []  # loops and pieces that the plan skips and that were run, and why
         self._arrived = False
-        self.checks = Checks(store, tree, lines, unsteady, resuming=self.resuming)
+        self.checks = Checks(store, tree, lines, readings or Readings(), resuming=self.resuming)
         self.redone = 0  # innermost iterations executed
         self._cut = False  # the last iteration was left after its last requested statement
         self.restored = 0

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from florlog_recovery import Loop, Node, RunTree
 from florlog_wal import StackFrame
 
+from florlog.following.trust import Readings, hashes_repeat
 from florlog.hindsight.request import AddedLog
 from florlog.source.diff.source_diff import SourceDiff
 from florlog.source.reach.regions import Exit, Location, ProgramAnalysis
@@ -55,12 +56,29 @@ class AddedCode:
         stacks = () if node is None else self._stacks(node)
         return self._program.exit(tuple(self.names), self.present(loop.site), stacks, segment)
 
-    def unsteady(self, tree: RunTree) -> Iterator[tuple[StackFrame | None, str, int]]:
-        """Loop, file and line of the statements whose values other things than state and items decide."""
+    def readings(self, tree: RunTree) -> Readings:
+        """What the statements read that is neither state nor item, and which of them read an item."""
+        same_hashes = hashes_repeat(tree)
+        unsteady = {}
         for around, stacks in dict.fromkeys(self._iterations(tree)):
             for site in self.names:
-                if self._program.may_run(site, around, stacks) and not self._program.steady(site, around):
-                    yield around, site.file, site.line
+                if self._program.may_run(site, around, stacks) and (
+                    read := self._program.unsteady(site, around, same_hashes=same_hashes)
+                ):
+                    unsteady[around, site.file, site.line] = read
+        marks = {
+            (site.file, site.line): self._program.outside(site, names, same_hashes=same_hashes)
+            for site, names in self.names.items()
+        }
+        outside = {place: str(found.read) for place, found in marks.items() if found.read is not None}
+        items = frozenset(place for place, found in marks.items() if found.item)
+        noisy = self._program.noisy(same_hashes=same_hashes)
+        alone = {
+            (site.file, site.line): read
+            for site in self.names
+            if (read := self._program.unsteady_alone(site, same_hashes=same_hashes))
+        }
+        return Readings(unsteady, outside, alone, items, noisy)
 
     def _iterations(self, tree: RunTree) -> Iterator[tuple[StackFrame | None, Stacks]]:
         yield None, self._stacks(tree.root)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import xxhash
@@ -25,6 +25,9 @@ from florlog.source.diff.source_diff import AddedStatement, SourceDiff
 
 KIND = "asked"
 
+Answered: TypeAlias = tuple[str, Any, str, str]
+"""Name, value, trust, and what is against more trust."""
+
 
 @dataclass(slots=True)
 class Known:
@@ -32,7 +35,7 @@ class Known:
 
     nodes: set[Node] = field(default_factory=set)
     leaves: dict[Loop, Mask] = field(default_factory=dict)
-    values: dict[Path, list[tuple[str, Any, str]]] = field(default_factory=dict)  # name, value, trust
+    values: dict[Path, list[Answered]] = field(default_factory=dict)
 
     def mask(self, loop: Loop) -> Mask:
         """The innermost iterations of a loop execution for which it is known."""
@@ -114,7 +117,7 @@ def known_values(
     sessions = {session.lsn: session for session in store.sessions()}
     for lsn in tree.replays:
         table: dict[int, Statement] = {}
-        values: dict[StatementPlace, dict[Path, list[tuple[str, Any, str]]]] = {}
+        values: dict[StatementPlace, dict[Path, list[Answered]]] = {}
         note, ended = None, False
         for entry in store.scan(
             lsn, sessions[lsn].last_lsn + 1, types=(Statement, Hindsight, Note, RunEnd), session=lsn
@@ -126,7 +129,7 @@ def known_values(
                 for statement, name, value in record.values:
                     site = table[statement]
                     group = values.setdefault((site.file, site.line), {})
-                    group.setdefault(record.path, []).append((name, value, record.trust))
+                    group.setdefault(record.path, []).append((name, value, record.trust, record.detail))
             elif isinstance(record, Note) and record.kind == KIND:
                 note = record
             elif isinstance(record, RunEnd):
@@ -139,7 +142,7 @@ def known_values(
     return found
 
 
-def _take(tree: RunTree, found: Known, note: Note, values: Mapping[Path, list[tuple[str, Any, str]]]) -> None:
+def _take(tree: RunTree, found: Known, note: Note, values: Mapping[Path, list[Answered]]) -> None:
     for path in _paths(note.data["nodes"]):
         place = tree.locate(path)
         found.nodes.add(place[0].nodes[place[1]] if place is not None else tree.root)
@@ -154,7 +157,7 @@ def _take(tree: RunTree, found: Known, note: Note, values: Mapping[Path, list[tu
         found.leaves[loop] = found.mask(loop) | mask
     for path, group in values.items():
         found.values[path] = list(group)
-        if any(trust not in (PROVEN, CONSISTENT) for _, _, trust in group):
+        if any(trust not in (PROVEN, CONSISTENT) for _, _, trust, _ in group):
             found.forget(tree, path)
 
 

@@ -14,10 +14,9 @@ from typing import TypeAlias
 
 from florlog_recovery import Atoms, CostModel, Loop, Node, Plan, RunTree, plan_redo
 from florlog_wal import Path as IterationPath
-from florlog_wal import StackFrame
 
 from florlog.following.guide import PassedPieces
-from florlog.following.trust import FoundValue
+from florlog.following.trust import FoundValue, Readings
 from florlog.hindsight.select import Chosen
 from florlog.program.recorded_sources import StatementPlace
 from florlog.source.edit.rewrite import Rewrite, reading
@@ -100,8 +99,7 @@ class WantedAtoms:
     atoms: Atoms  # to execute, for the values that are not known
     exits: Mapping[AtomGroup, Exit]  # where these iterations can be left early
     reasons: Mapping[AtomGroup, tuple[str, ...]]  # the names asked for there
-    unsteady: frozenset[tuple[StackFrame | None, str, int]]
-    """Loop, file and line of the statements whose values other things than state and items decide."""
+    readings: Readings  # of the added statements
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from florlog_recovery import Atoms, CostModel, Loop, Node, RunTree
 from florlog_wal import Path
 
 from florlog.errors import FlorlogError
-from florlog.following.trust import FoundValue
+from florlog.following.trust import FoundValue, Readings
 from florlog.hindsight.request import (
     AddedLog,
     AtomGroup,
@@ -59,7 +59,7 @@ def to_data(request: Request) -> Data:
             {group: (left.file, left.line, left.points, left.share) for group, left in wanted.exits.items()}
         ),
         "reasons": _grouped(wanted.reasons),
-        "unsteady": wanted.unsteady,
+        "readings": _readings_data(wanted.readings),
         "skipped loops": _grouped({loop: _skipped_data(what) for loop, what in skippable.loops.items()}),
         "pieces": [_piece_data(piece) for piece in skippable.pieces],
         "passing": _grouped({group: tuple(numbers) for group, numbers in skippable.passing.items()}),
@@ -85,7 +85,7 @@ def from_data(data: Data, tree: RunTree) -> Request:
             _atoms(data["atoms"], tree),
             {group: Exit(*fields) for group, fields in _ungrouped(data["exits"], tree)},
             dict(_ungrouped(data["reasons"], tree)),
-            data["unsteady"],
+            _readings(*data["readings"]),
         ),
         Skippable(
             {_loop(group): Skipped(*fields) for group, fields in _ungrouped(data["skipped loops"], tree)},
@@ -104,7 +104,7 @@ def found_data(value: FoundValue) -> tuple[Any, ...]:
     """A found value as plain data."""
     return (
         value.file, value.line, value.qualname, value.name, value.path, value.value, value.trust, value.detail,
-        value.closed, value.steady, value.received, value.segment,
+        value.closed, value.outside, value.unsteady, value.received, value.reads_item, value.sampled, value.segment,
     )  # fmt: skip
 
 
@@ -240,6 +240,21 @@ def _atoms(data: tuple[Any, ...], tree: RunTree) -> Atoms:
     for parent, name, size, bits, share in leaves:
         atoms.add_leaves(loop_named(tree, parent, name), _mask(size, bits), share)
     return atoms
+
+
+def _readings_data(readings: Readings) -> tuple[Any, ...]:
+    texts = (list(part.items()) for part in (readings.unsteady, readings.outside, readings.alone))
+    return *texts, readings.items, readings.noisy
+
+
+def _readings(
+    unsteady: Iterable[Any],
+    outside: Iterable[Any],
+    alone: Iterable[Any],
+    items: frozenset[tuple[str, int]],
+    noisy: frozenset[tuple[str, str]],
+) -> Readings:
+    return Readings(dict(unsteady), dict(outside), dict(alone), items, noisy)
 
 
 def _skipped_data(skipped: Skipped) -> tuple[Any, ...]:

@@ -54,7 +54,7 @@ def wanted(tree: RunTree, code: AddedCode, chosen: Chosen, known: KnownAt) -> Wa
         if left is not None:
             exits[loop] = left
         reasons[loop] = _names(code, sites)
-    return WantedAtoms(chosen, atoms, exits, reasons, frozenset(code.unsteady(tree)))
+    return WantedAtoms(chosen, atoms, exits, reasons, code.readings(tree))
 
 
 def answered(tree: RunTree, chosen: Chosen, known: KnownAt) -> Iterator[FoundValue]:
@@ -62,8 +62,8 @@ def answered(tree: RunTree, chosen: Chosen, known: KnownAt) -> Iterator[FoundVal
     for site, found in known.items():
         for path, values in found.values.items():
             if chosen.holds(tree, path) and found.holds(tree, path):
-                for name, value, trust in values:
-                    yield FoundValue(site.file, site.line, site.qualname, name, path, value, trust)
+                for name, value, trust, detail in values:
+                    yield FoundValue(site.file, site.line, site.qualname, name, path, value, trust, detail)
 
 
 def _names(code: AddedCode, sites: list[Location]) -> tuple[str, ...]:

@@ -98,6 +98,7 @@ def environment() -> dict[str, Any]:
         "libraries": _libraries(),
         # Those that decide numbers; others may contain secrets.
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "hash": _hash(),
         "pid": os.getpid(),
         **({} if hands_free is None else hands_free.facts),
         **({CELLS: dict(notebook.facts)} if notebook.file else {}),
@@ -142,7 +143,22 @@ def is_local(file: str, script: str) -> bool:
 def _below(file: str, directory: str, script: str) -> bool:
     if not file.endswith(".py") or not file.startswith(_roots(directory, script)):
         return False
-    return not any(part in file for part in _INSTALLED) and not file.startswith(_STDLIB)
+    return not is_installed(file)
+
+
+def is_installed(file: str) -> bool:
+    """Whether a file belongs to Python itself or to an installed library."""
+    return any(part in file for part in _INSTALLED) or file.startswith(_STDLIB)
+
+
+def has_same_hashes(then: Mapping[str, Any]) -> bool:
+    """Whether text has the hashes, and a set of it the order, that it had in another environment."""
+    return bool(then.get("hash") == _hash())
+
+
+def _hash() -> int:
+    # PYTHONHASHSEED does not tell: scripts set it for themselves, when it is too late.
+    return hash("florlog")
 
 
 @functools.cache

@@ -48,6 +48,8 @@ class Process:
         self.hands_free: HandsFree | None = None
         self.run: Any = None
         """The open `florlog.recording.run.Run`, whose room lies above this one; None while no run is open."""
+        self.watch: Any = None
+        """The `florlog.programs.watching.Watch` of the added code that is running in a replay; None outside it."""
 
     def in_role(self, role: Role) -> AbstractContextManager[None]:
         """Within, ``role`` says what becomes of the run that the script opens."""

@@ -15,6 +15,7 @@ from florlog_wal import Store
 
 from florlog.errors import FlorlogError
 from florlog.following.guide import Guide
+from florlog.following.trust import hashes_repeat
 from florlog.program.recorded_sources import recorded_sources
 from florlog.programs.finders import RecordedFinder
 from florlog.programs.guided_run import guided_run
@@ -34,6 +35,7 @@ class RecordedProgram:
     def __init__(self, permit: Permit, store: Store, tree: RunTree) -> None:
         assert permit.run == tree.run
         self._begin = tree.begin
+        self._same_hashes = hashes_repeat(tree)
         sources = recorded_sources(store, tree)
         self._texts = {source.path: source.text for source in sources}
         self._modules = {
@@ -63,7 +65,8 @@ class RecordedProgram:
         outer = loop.parent.loop
         with self._read():
             program = ProgramAnalysis(self._texts, self.script)
-            return program.steady(Location(file, line, qualname), None if outer is None else outer.site)
+            site = None if outer is None else outer.site
+            return not program.unsteady(Location(file, line, qualname), site, same_hashes=self._same_hashes)
 
     def _read(self) -> AbstractContextManager[None]:
         return nullcontext() if self._rewrite is None else read_as(self._rewrite)

@@ -1,9 +1,12 @@
 """Fingerprints: what an iteration received and what it made of the state, in microseconds.
 
-Three digests of 8 bytes go with a commit: of torch's CPU RNG, of the item (of its tensors' words a sample), and of the
-last values of each tracked module.  Redo compares them.  They are a check, not a proof of the whole state, which is
-what the page table's digest at an image is for.  What cannot be taken, as of tensors without data, is b"": the training
-goes on.
+Three digests go with a commit: of torch's CPU RNG, of the item, and of the last values of each tracked module.  Redo
+compares them.  They are a check, not a proof of the whole state, which is what the page table's digest at an image is
+for.  What cannot be taken, as of tensors without data, is b"": the training goes on.
+
+An item of up to 1 MiB is digested as a whole, in 16 bytes; in cold caches that takes 45 us for 1 KiB, 64 us for 256 KiB
+and 107 us for 1 MiB.  Of a larger one, and of one with parts that cannot be read, words of each array are sampled, in 8
+bytes: a replay then says of a value that reads the item that it is not proven.
 
 Between two steps the caches hold the training's data, and a digest costs ten times what it costs in a loop by itself:
 the first two take tens of microseconds, the third ten.  So `Pace` lets short steps go without them, as a share of the
@@ -22,11 +25,12 @@ import numpy as np
 import torch
 import xxhash
 
-_WORDS = 32  # of each tensor of an item
-_MAX_ARRAYS = 4  # of an item
-_PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
-_MAX_PLAIN_ITEMS = 8  # of a tuple of plain values
-_MAX_PLAIN_LENGTH = 256  # of text or bytes, from its start
+_WORDS = 32  # of each array of an item that is sampled
+_MAX_ARRAYS = 4  # of an item that is sampled
+_MAX_PARTS = 256  # of an item that is digested as a whole
+_MAX_WHOLE_BYTES = 1 << 20  # of an item that is digested as a whole
+_MAX_DEPTH = 4  # of containers in an item
+_PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
 _SAMPLED_BYTES = 256  # of a module, hashed at each commit
 _MAX_SECONDS = 2e-4  # of one fingerprint: what took longer was interrupted
 _INPUT_SHARE, _STATE_SHARE = 0.05, 0.1  # of the overhead
@@ -64,25 +68,65 @@ def rng_fingerprint() -> bytes:
 
 
 def item_fingerprint(item: Any) -> bytes:
-    """Digest of sampled words of the item's first CPU tensors and arrays, or of a small plain item; b"" for others."""
-    kind = type(item)
-    if kind in _PLAIN:
-        return _plain(item)
-    if kind is tuple and len(item) <= _MAX_PLAIN_ITEMS and _PLAIN.issuperset(map(type, item)):
-        return _digest(b"".join(map(_plain, item)))
-    found: list[bytes] = []
+    """Digest of an item: 16 bytes of all of it, 8 of sampled words of its first arrays, b"" if it has none.
+
+    Parts are CPU tensors, arrays of numbers, plain values, and lists, tuples and dicts of them.
+    """
     try:
-        _sample(item, 3, found)
+        parts: list[Any] = []
+        if _gather(item, _MAX_DEPTH, parts, [_MAX_WHOLE_BYTES]):
+            digest = xxhash.xxh3_128()
+            for part in parts:
+                digest.update(part)
+            return digest.digest()
+        found: list[bytes] = []
+        _sample(item, _MAX_DEPTH, found)
     except Exception:  # a container of the user's may fail to be gone through
         return b""
     return _digest(b"".join(found)) if found else b""
 
 
-def _plain(item: Any) -> bytes:
-    # Version 0 writes equal values as equal bytes: it has no references, and does not say what is interned.
-    if isinstance(item, (str, bytes)):
-        return _digest(marshal.dumps((len(item), item[:_MAX_PLAIN_LENGTH]), 0))
-    return _digest(marshal.dumps(item, 0))
+def _gather(item: Any, depth: int, parts: list[Any], left: list[int]) -> bool:
+    """Collect the bytes of an item with its structure; whether that is all of it, within the ``left`` bytes."""
+    if len(parts) > _MAX_PARTS:
+        return False
+    kind = type(item)
+    if kind in _PLAIN:
+        if isinstance(item, (str, bytes)) and len(item) > left[0]:
+            return False
+        # Version 0 writes equal values as equal bytes: it has no references, and does not say what is interned.
+        parts.append(marshal.dumps(item, 0))
+        left[0] -= len(parts[-1])
+        return left[0] >= 0
+    if isinstance(item, torch.Tensor):
+        if item.device.type != "cpu" or item.numel() * item.element_size() > left[0]:
+            return False
+        data = _array_of(item if item.is_contiguous() else item.contiguous())
+        if data is None and item.numel():
+            return False
+        parts.append(marshal.dumps((str(item.dtype), tuple(item.shape)), 0))
+        if data is not None:
+            parts.append(data)
+            left[0] -= data.nbytes
+        return True
+    if isinstance(item, np.ndarray):
+        if item.dtype.kind not in "biufcSUmM" or item.nbytes > left[0]:
+            return False
+        parts.append(marshal.dumps((item.dtype.str, item.shape), 0))
+        parts.append(item if item.flags.c_contiguous and item.dtype.kind in "biufc" else item.tobytes())
+        left[0] -= item.nbytes
+        return True
+    if isinstance(item, np.generic):
+        return _gather(np.asarray(item), depth, parts, left)
+    if not depth or not isinstance(item, (list, tuple, dict)):
+        return False
+    parts.append(b"%s %d" % (kind.__name__.encode(), len(item)))
+    if isinstance(item, dict):
+        return all(
+            _gather(key, depth - 1, parts, left) and _gather(value, depth - 1, parts, left)
+            for key, value in item.items()
+        )
+    return all(_gather(part, depth - 1, parts, left) for part in item)
 
 
 def _sample(item: Any, depth: int, found: list[bytes]) -> None:

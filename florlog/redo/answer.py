@@ -161,7 +161,7 @@ def _followed(store: Store, request: Request, plan: Plan, progress: Progress | N
         plan,
         request.program.lines,
         exits=request.wanted.exits,
-        unsteady=request.wanted.unsteady,
+        readings=request.wanted.readings,
         skippable=request.skippable.loops,
         pieces=request.skippable.pieces,
         passing=request.skippable.passing,

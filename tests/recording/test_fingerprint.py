@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import copy
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from florlog_wal import Commit
@@ -60,7 +62,7 @@ def test_an_items_fingerprint_notices_other_inputs_and_other_labels(place: int) 
     ],
 )  # fmt: skip
 def test_any_item_of_arrays_has_one_or_is_left_alone(item: object) -> None:
-    assert len(item_fingerprint(item)) in (0, 8)
+    assert len(item_fingerprint(item)) in (0, 16)
     assert item_fingerprint(item) == item_fingerprint(item)
 
 
@@ -121,3 +123,46 @@ def test_items_of_a_range_need_no_fingerprint(tmp_path: Path) -> None:
         found = [entry.record.data for entry in log.records() if isinstance(entry.record, Commit)]
     assert found[:3] == [b"", b"", b""]
     assert len(set(found[3:6])) == 3
+
+
+WHOLE = [
+    torch.rand(512, 512), torch.arange(7), [torch.rand(8, 3), torch.arange(8)], {"x": np.ones(3), "y": [1, "a"]},
+    "text" * 500, b"bytes", 3, 2.5, None, (1, ("a", 2)), np.float32(3), np.array(["a", "b"]), torch.rand(4, 4).T,
+    torch.zeros(0), torch.rand(3).bfloat16(), [], {"nested": {"deep": [torch.tensor(1)]}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("item", WHOLE, ids=lambda item: type(item).__name__)
+def test_an_item_of_up_to_a_mebibyte_is_digested_as_a_whole(item: object) -> None:
+    assert len(item_fingerprint(item)) == 16
+    assert item_fingerprint(copy.deepcopy(item)) == item_fingerprint(item)
+
+
+def test_the_digest_of_a_whole_item_notices_each_element_and_the_form() -> None:
+    item = torch.zeros(1000)
+    before = item_fingerprint([item, "a"])
+    for place in range(0, 1000, 37):
+        other = item.clone()
+        other[place] = 1e-30
+        assert item_fingerprint([other, "a"]) != before
+    others = [
+        [item, "b"],
+        (item, "a"),
+        [item],
+        [item.view(10, 100), "a"],
+        [item.double(), "a"],
+        [item.numpy(), "b"],
+    ]
+    assert len({item_fingerprint(other) for other in others} | {before}) == len(others) + 1
+
+
+@pytest.mark.parametrize(
+    "item", [torch.rand(1 << 19), [torch.rand(3), object()], ["a" * (2 << 20), torch.rand(3)]]
+)
+def test_what_is_larger_or_cannot_be_read_as_a_whole_is_sampled_and_shows_it(item: object) -> None:
+    assert len(item_fingerprint(item)) == 8
+
+
+@pytest.mark.parametrize("item", [object(), [object()], {1, 2}, torch.rand(3, device="meta")])
+def test_what_has_no_numbers_to_sample_has_no_fingerprint(item: object) -> None:
+    assert item_fingerprint(item) == b""

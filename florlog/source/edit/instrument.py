@@ -12,8 +12,9 @@ The rest depends on the replay (`Edits`):
 
 - After the last statement that a replay asks for in a body (``exits``), a call is inserted that leaves the iteration
   when nothing more of it is planned:  ``__florlog_leave__(FILE, LINE)``.
-- Each run of added statements (``added``) is put into ``with __florlog_isolated__(FILE, LINE):``, which lets them draw
-  random numbers without an effect on the recorded code.
+- Each run of added statements (``added``) is put into ``with __florlog_isolated__(FILE, LINE, UNITS):``, which lets
+  them draw random numbers without an effect on the recorded code, and watches what they read from outside.  The bodies
+  of added functions are watched as well:  ``with __florlog_watched__(FILE, LINE, UNITS):``.
 - A statement that reads what a skipped loop would have made (``may_fail``) is put into a ``try`` whose handler calls
   ``__florlog_excuse__()``, which raises again unless such a loop was skipped; a ``return`` returns None then.
 - A piece that may be passed over (``pieces``) is put into ``if not __florlog_passed__(NUMBER, (OBJECT, ...)):``.
@@ -36,9 +37,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from types import CodeType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from florlog.source.edit.edits import Edits, Position
+from florlog.source.edit.units import unit
 from florlog.source.names.calls import LoopCall, loop_call
 from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import FUNCTIONS, blocks, reread
@@ -49,6 +51,7 @@ if TYPE_CHECKING:  # recording does not wait for the analysis
 _SKIP = "__florlog_skip__"
 _LEAVE = "__florlog_leave__"
 _ISOLATED = "__florlog_isolated__"
+_WATCHED = "__florlog_watched__"
 _EXCUSE = "__florlog_excuse__"
 _PASSED = "__florlog_passed__"
 CALLED_NAMES = {
@@ -57,6 +60,7 @@ CALLED_NAMES = {
     _EXCUSE: ("florlog.recording.session", "excuse"),
     _PASSED: ("florlog.recording.session", "passed"),
     _ISOLATED: ("florlog.programs.isolation", "Isolated"),
+    _WATCHED: ("florlog.programs.isolation", "Watched"),
 }
 """The names that instrumented code uses -> the module and the name that each is imported from."""
 _DECLARATIONS = (*FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
@@ -96,8 +100,10 @@ def instrumented_tree(source: str, filename: str, edits: Edits) -> InstrumentedT
         used.add(_PASSED)
     if _let_fail(tree, edits.may_fail_in(filename)):
         used.add(_EXCUSE)
-    if _isolate(tree, filename, edits.added.get(filename, frozenset())):
-        used.add(_ISOLATED)
+    if added := edits.added.get(filename, frozenset()):
+        used |= {
+            name for name, done in ((_WATCHED, _watch), (_ISOLATED, _isolate)) if done(tree, filename, added)
+        }
     wrapped = _wrap_loops(tree)
     if wrapped:
         _insert_exits(tree, filename, edits.exits_in(filename))
@@ -152,7 +158,26 @@ def _guarded(loop: ast.For | ast.AsyncFor) -> ast.stmt:
 
 
 class _Isolation(ast.With):
-    """The ``with`` around a run of added statements."""
+    """The ``with`` around a run of added statements, or around the body of an added function."""
+
+
+def _watch(tree: ast.Module, filename: str, positions: frozenset[Position]) -> bool:
+    """Put the bodies of the functions that are defined at ``positions`` into a context; whether there was one.
+
+    Recorded code may call them, as it does a hook.  A generator is left as it is: other code runs in between.
+    """
+    found = False
+    for node in list(ast.walk(tree)):
+        if not isinstance(node, (*FUNCTIONS, ast.ClassDef)) or _position(node) not in positions:
+            continue
+        for function in [n for n in ast.walk(node) if isinstance(n, ast.FunctionDef)]:
+            if any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in ast.walk(function)):
+                continue
+            start = 1 if ast.get_docstring(function, clean=False) is not None else 0
+            if body := function.body[start:]:
+                function.body[start:] = [_within(_WATCHED, body, filename)]
+                found = True
+    return found
 
 
 def _isolate(tree: ast.Module, filename: str, positions: frozenset[Position]) -> bool:
@@ -169,15 +194,17 @@ def _isolate(tree: ast.Module, filename: str, positions: frozenset[Position]) ->
                 statements = list(run)
                 if added and not all(isinstance(part, _DECLARATIONS) for part in statements):
                     found = True
-                    statements = [_isolated([s for s in statements if isinstance(s, ast.stmt)], filename)]
+                    inside = [s for s in statements if isinstance(s, ast.stmt)]
+                    statements = [_within(_ISOLATED, inside, filename)]
                 kept += statements
             block[:] = kept
     return found
 
 
-def _isolated(statements: list[ast.stmt], filename: str) -> ast.stmt:
+def _within(context: str, statements: list[ast.stmt], filename: str) -> ast.stmt:
     first = statements[0]
-    call = _call(_ISOLATED, ast.Constant(filename), ast.Constant(first.lineno))
+    units = ast.Constant(cast("Any", tuple(map(unit, statements))))  # which typeshed does not know
+    call = _call(context, ast.Constant(filename), ast.Constant(first.lineno), units)
     _place_at(call, first)
     return ast.copy_location(_Isolation([ast.withitem(call)], statements), first)
 

@@ -21,10 +21,12 @@ from florlog.source.graph.callgraph import CallGraph
 from florlog.source.graph.functions import Code, Function, LoopCode, enclosing_plain_loop
 from florlog.source.names.syntax import blocks, own_nodes
 from florlog.source.reach.positions import ChildLoop, LoopSite, SegmentSearch, Stack
+from florlog.source.skip.marks import NONE, Marks
+from florlog.source.skip.noise import Noise
 from florlog.source.skip.pieces import Piece, pieces
 from florlog.source.skip.skipping import Skipping
 from florlog.source.skip.staleness import LineNumbers
-from florlog.source.skip.steadiness import Steadiness
+from florlog.source.skip.steadiness import UNKNOWN, Steadiness
 
 CODE_WITH_STATEMENTS = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -56,8 +58,9 @@ class ProgramAnalysis:
         self._graph = CallGraph(self._code)
         self._script = script
         self._reaching: dict[Location, frozenset[GraphNode]] = {}
-        self._steadiness = Steadiness(self._code, self._graph)
-        self._steady: dict[tuple[Location, LoopSite | None], bool] = {}
+        self._steadiness: dict[bool, Steadiness] = {}  # by whether hashes are as recorded
+        self._noise: dict[bool, Noise] = {}  # by the same
+        self._unsteady: dict[tuple[Location, LoopSite | None, bool], str] = {}
         self._exits: dict[tuple[tuple[Location, ...], LoopSite, tuple[Stack, ...], int], Exit | None] = {}
         self._answers: dict[tuple[Location, LoopSite | None, tuple[Stack, ...]], frozenset[int]] = {}
 
@@ -99,29 +102,58 @@ class ProgramAnalysis:
         """The florlog loop whose call a frame is executing."""
         return self._code.loop(*frame)
 
-    def steady(self, site: Location, loop: LoopSite | None) -> bool:
-        """Whether an iteration's body up to a statement gives the same results in every process."""
-        key = (site, loop)
-        if key not in self._steady:
-            self._steady[key] = self._is_steady(site, loop)
-        return self._steady[key]
+    def unsteady(self, site: Location, loop: LoopSite | None, *, same_hashes: bool) -> str:
+        """What else than the state an iteration's body up to a statement reads; "" if it gives the same everywhere.
 
-    def _is_steady(self, site: Location, loop: LoopSite | None) -> bool:
+        ``same_hashes``: sets are in the order of the recording.
+        """
+        key = (site, loop, same_hashes)
+        if key not in self._unsteady:
+            self._unsteady[key] = self._reads_before(site, loop, same_hashes)
+        return self._unsteady[key]
+
+    def outside(self, site: Location, names: Sequence[str], *, same_hashes: bool) -> Marks:
+        """Where the values come from that a log statement logs under some names."""
+        function = self._code.function(site.file, site.qualname, site.line)
+        return NONE if function is None else self._noise_with(same_hashes).at(function, site.line, names)
+
+    def noisy(self, *, same_hashes: bool) -> frozenset[tuple[str, str]]:
+        """The variables and attributes that hold what was read from outside (`Noise.carriers`)."""
+        return self._noise_with(same_hashes).carriers()
+
+    def unsteady_alone(self, site: Location, *, same_hashes: bool) -> str:
+        """What else than the state a statement itself reads, with all that it may call; "" if nothing."""
+        query = self._query(site, ())
+        if query is None or query.statement is None:
+            return UNKNOWN
+        return self._steadiness_with(same_hashes).unsteady([query.statement], query.statement)
+
+    def _steadiness_with(self, same_hashes: bool) -> Steadiness:
+        if same_hashes not in self._steadiness:
+            self._steadiness[same_hashes] = Steadiness(self._code, self._graph, same_hashes=same_hashes)
+        return self._steadiness[same_hashes]
+
+    def _noise_with(self, same_hashes: bool) -> Noise:
+        if same_hashes not in self._noise:
+            self._noise[same_hashes] = Noise(self._code, self._graph, same_hashes=same_hashes)
+        return self._noise[same_hashes]
+
+    def _reads_before(self, site: Location, loop: LoopSite | None, same_hashes: bool) -> str:
         query = self._query(site, ())
         if query is None:
-            return False
+            return UNKNOWN
         if loop is None:
             body = list(self._code.function_at[self._code.trees[self._script]].block)
         else:
             found = self._code.loop(*loop)
             if found is None or found.body is None:
-                return False
+                return UNKNOWN
             body = list(found.body.body)
         statements = list(self._code.statements_below(body))
         concerned = [place for place, statement in enumerate(statements) if query.concerns(statement)]
         if not concerned:
-            return False
-        return self._steadiness.steady(statements[: concerned[-1] + 1], query.statement)
+            return UNKNOWN
+        return self._steadiness_with(same_hashes).unsteady(statements[: concerned[-1] + 1], query.statement)
 
     def _exit(
         self, sites: tuple[Location, ...], loop: LoopSite, children: tuple[Stack, ...], segment: int

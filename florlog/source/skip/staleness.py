@@ -20,9 +20,9 @@ from florlog.source.graph.functions import Function
 from florlog.source.names.calls import is_log_call
 from florlog.source.names.libraries import PLAIN_BUILTINS
 from florlog.source.names.origins import root_module
+from florlog.source.names.outside import COMPUTING_LIBRARIES
 from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import FUNCTIONS, LOOPS, WITHS, header_parts
-from florlog.source.skip.steadiness import STEADY_LIBRARIES
 
 LineNumbers = Mapping[str, frozenset[int]]
 """File -> lines."""
@@ -191,7 +191,7 @@ class Staleness:
             if any(self._uses([part], stale) for part in [*node.args, *(k.value for k in node.keywords)]):
                 origins = self._scopes.origins(node.func)
                 builtin = origins == {"builtin"} and getattr(node.func, "id", "") in FUNCTIONAL_BUILTINS
-                library = all(root_module(o) in STEADY_LIBRARIES - {"florlog"} for o in origins)
+                library = all(root_module(o) in COMPUTING_LIBRARIES - {"florlog"} for o in origins)
                 named = isinstance(node.func, ast.Attribute) and node.func.attr in CHANGING_METHODS
                 self._refuse_if(named or not (builtin or library))
             elif self._uses([node.func], stale):

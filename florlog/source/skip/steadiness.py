@@ -4,10 +4,10 @@ A replayed value is checked by what the recording observed after it.  If a repla
 requested statement, it observes nothing more; then the code itself must show that the value can be trusted.
 
 Code is *steady* if it, and the functions that it may call, use only libraries that are known to compute from their
-arguments and from random generators that are part of the state.  Clocks, files, the environment, processes, threads,
-identities and the order of sets are not steady, and neither is a library that is not listed.  A clock does no harm if
-it is read into a variable that is used only for other such variables, recorded log calls and ``print`` (``started =
-time.time()``).
+arguments and from random generators that are part of the state.  The outside sources (`florlog.source.names.outside`)
+are not steady, and neither is a library that is not listed.  A source does no harm if it is read into a variable that
+is used only for other such variables, recorded log calls and ``print`` (``started = time.time()``); whether a value is
+logged from such a variable is the question of `florlog.source.skip.noise`.
 
 Not seen: a source of this kind inside a method of an unknown object, such as a dataset that reads files; but what a
 loop receives is compared by its fingerprint.  A function is assumed not to call itself from inside its own florlog
@@ -23,86 +23,81 @@ from florlog.source.graph.callgraph import CallGraph
 from florlog.source.graph.functions import Code, Function
 from florlog.source.names.calls import is_log_call
 from florlog.source.names.origins import root_module
+from florlog.source.names.outside import COMPUTING_LIBRARIES, HASHES, SEEDED, Read, dotted, outside
 from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import FUNCTIONS, header_parts, own_nodes
 
-STEADY_LIBRARIES = {
-    "abc", "argparse", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum", "florlog", "fractions",
-    "functools", "hashlib", "heapq", "itertools", "json", "logging", "math", "numpy", "operator", "random", "re",
-    "scipy", "sklearn", "statistics", "string", "torch", "torchvision", "tqdm", "textwrap", "typing", "warnings",
-    "zlib",
-}  # fmt: skip
-UNSTEADY_NAMES = {
-    "SystemRandom", "default_rng", "fromfile", "initial_seed", "load", "loadtxt", "memmap", "multiprocessing",
-    "seed",
-}  # fmt: skip
-UNSTEADY_BUILTINS = {
-    "eval", "exec", "frozenset", "globals", "hash", "id", "input", "open", "set", "vars",
-}  # fmt: skip
-CLOCK_MODULES = {"time", "datetime"}
-HARMLESS_ORIGINS = {"module:time.sleep", "from:time:sleep"}
+UNKNOWN = "is not found in the source"
+"""The answer for code that analysis does not find."""
+UNKNOWN_BUILTINS = {"eval", "exec", "globals", "vars"}
 
 
 class Steadiness:
-    """Answers for statements of one program."""
+    """Answers for statements of one program; ``same_hashes``: sets are in the order of the recording."""
 
-    def __init__(self, code: Code, graph: CallGraph) -> None:
+    def __init__(self, code: Code, graph: CallGraph, *, same_hashes: bool) -> None:
         self._code = code
         self._graph = graph
-        self._functions: dict[Function, bool] = {}
+        self._same_hashes = same_hashes
+        self._functions: dict[Function, str] = {}
 
-    def steady(self, statements: Iterable[ast.AST], site: ast.AST | None) -> bool:
-        """Whether statements that run one after the other are steady; ``site`` is the requested one."""
+    def unsteady(self, statements: Iterable[ast.AST], site: ast.AST | None) -> str:
+        """What else than state statements read that run one after the other, "" if they are steady.
+
+        ``site`` is the requested one.
+        """
         around: set[Function] = set()
-        timed: set[str] = set()  # variables that hold a time
+        carrying: set[str] = set()  # variables that hold what was read
         ordered = list(statements)
         for statement in ordered:
             function = self._code.function_of.get(statement)
             if function is None:
-                return False
+                return UNKNOWN
             around.add(function)
             scopes = self._code.scopes[function.file]
-            reads = {n.id for n in _own_part(statement) if isinstance(n, ast.Name) and n.id in timed}
-            clocks = self._reads_clock(statement, scopes)
-            if clocks is None:
-                return False
-            if clocks or reads:
+            used = {n.id for n in _own_part(statement) if isinstance(n, ast.Name) and n.id in carrying}
+            read = self._read(statement, function)
+            if read or used:
                 if not _only_binds(statement) and (statement is site or not _only_logs(statement, scopes)):
-                    return False
-                timed.update(_bound(statement))
-        return all(map(self._steady_function, self._graph.reached_from(ordered, around)))
+                    return read or f"uses {min(used)}, which holds what was read from outside"
+                carrying.update(_bound(statement))
+        called = self._graph.reached_from(ordered, around)
+        return next(filter(None, map(self._unsteady_function, sorted(called, key=lambda f: f.qualname))), "")
 
-    def _steady_function(self, function: Function) -> bool:
+    def _unsteady_function(self, function: Function) -> str:
         if function not in self._functions:
-            scopes = self._code.scopes[function.file]
-            self._functions[function] = all(
-                self._reads_clock(statement, scopes) is False
-                for statement in self._code.statements_below(function.block)
+            read = (
+                self._read(statement, function) for statement in self._code.statements_below(function.block)
             )
+            self._functions[function] = next(filter(None, read), "")
         return self._functions[function]
 
-    def _reads_clock(self, statement: ast.AST, scopes: Scopes) -> bool | None:
-        """Whether a statement reads a clock and is steady otherwise; None if it is not steady for another reason."""
-        clock = False
+    def _read(self, statement: ast.AST, function: Function) -> str:
+        """What a statement reads that is not steady, "" if it is steady."""
+        scopes = self._code.scopes[function.file]
         for node in _own_part(statement):
-            if isinstance(node, (ast.Set, ast.SetComp, ast.Await, ast.Import, ast.ImportFrom)):
-                return None
+            line = getattr(node, "lineno", 0)
+            if isinstance(node, (ast.Set, ast.SetComp)) and not self._same_hashes:
+                return str(Read(HASHES, "a set", function.file, line))
+            if isinstance(node, (ast.Await, ast.Import, ast.ImportFrom)):
+                return f"imports or awaits (line {line})"
             if not isinstance(node, (ast.Name, ast.Attribute)) or node not in scopes.of:
                 continue
             for origin in scopes.origins(node):
-                if origin == "builtin" and getattr(node, "id", "") in UNSTEADY_BUILTINS:
-                    return None
+                name = dotted(origin, getattr(node, "id", ""))
+                if origin == "builtin" and getattr(node, "id", "") in UNKNOWN_BUILTINS:
+                    return f"calls {name} (line {line})"
+                if name in ("builtins.set", "builtins.frozenset") and not self._same_hashes:
+                    return str(Read(HASHES, "a set", function.file, line))
+                kind = outside(name)
+                if kind and "." in name and not (kind == HASHES and self._same_hashes):
+                    return str(Read(kind, name, function.file, line))
                 root = root_module(origin)
-                last = origin.replace(":", ".").rpartition(".")[2]
-                if not root or origin in HARMLESS_ORIGINS or origin in ("module:time", "module:datetime"):
+                if name in SEEDED - {"random.Random"} and name.startswith("numpy"):
                     continue
-                if root in CLOCK_MODULES:
-                    clock = True
-                elif (
-                    root not in STEADY_LIBRARIES and root not in self._graph.local
-                ) or last in UNSTEADY_NAMES:
-                    return None
-        return clock
+                if root and root not in COMPUTING_LIBRARIES and root not in self._graph.local:
+                    return f"uses {name}, of which it is not known what it reads (line {line})"
+        return ""
 
 
 def _own_part(statement: ast.AST) -> Iterator[ast.AST]:

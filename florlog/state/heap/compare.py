@@ -20,16 +20,20 @@ from florlog.state.heap.memory import WHOLE, View
 from florlog.state.inplace import bits
 
 
-def difference(then: Graph, now: Graph, skipped: Container[tuple[str, str]] = ()) -> str:
+def difference(
+    then: Graph, now: Graph, skipped: Container[tuple[str, str]] = (), aside: Container[str] = ()
+) -> str:
     """The place of the first difference, "" if there is none.
 
-    Only names that both graphs have are compared; ``skipped``: scope and name of those that are not.
+    Only names that both graphs have are compared; ``skipped``: scope and name of those that are not; ``aside``: the
+    attributes that are not, of whatever object.
     """
-    return _Comparison(then, now).run(skipped)
+    return _Comparison(then, now, aside).run(skipped)
 
 
 class _Comparison:
-    def __init__(self, then: Graph, now: Graph) -> None:
+    def __init__(self, then: Graph, now: Graph, aside: Container[str]) -> None:
+        self._aside = aside
         self._then = then
         self._now = now
         self._pairs: dict[int, int] = {}
@@ -76,6 +80,8 @@ class _Comparison:
         mine, theirs = one.attributes or {}, other.attributes or {}
         for name in sorted(mine.keys() | theirs.keys()):
             step = f"{place}.{name}"
+            if name in self._aside:
+                continue
             if name not in mine or name not in theirs or not self._same(mine[name], theirs[name], step):
                 return step
         if isinstance(one.own, View):
