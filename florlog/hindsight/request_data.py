@@ -15,11 +15,11 @@ from florlog_recovery import Atoms, CostModel, Loop, Node, RunTree
 from florlog_wal import Path
 
 from florlog.errors import FlorlogError
+from florlog.following.failed_images import Boundary
 from florlog.following.trust import FoundValue
 from florlog.hindsight.request import (
     AddedLog,
     AtomGroup,
-    Boundary,
     Doubts,
     Earlier,
     PresentFile,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from florlog_recovery import Loop, RunTree
 from florlog_wal import StackFrame
 
+from florlog.following.failed_images import Boundary
 from florlog.hindsight.compared_files import Compared
-from florlog.hindsight.request import Boundary
 from florlog.source.carry.exposure import exposed_names
 from florlog.state.same_data import WORKER_STATE
 

@@ -17,7 +17,7 @@ import torch
 from florlog_recovery import Image
 from florlog_wal import CheckpointBegin, Note, Store
 
-from florlog.errors import ChangedError, StoreError, TrackError
+from florlog.errors import ChangedError, ImageError, StoreError, TrackError
 from florlog.following.local_variables import Variables
 from florlog.following.stack import OpenLoop, Site
 from florlog.images.budget import Room
@@ -30,6 +30,7 @@ from florlog.recording.entry_state import EntryState, entry_state, restore_entry
 from florlog.recording.fingerprints import StateFingerprint
 from florlog.recording.journal import Journal
 from florlog.recording.passing_over import PassingOver
+from florlog.recording.putting_back import putting_back
 from florlog.state.adapters import Adapter, adapter
 from florlog.state.cursors import passed_over
 from florlog.state.derived import Derived
@@ -263,8 +264,8 @@ class Checkpointer:
             self._imager.lineages.go_on(saved.table)
         names = set(saved.names())
         missing = {name for name in names if not name.startswith("/") and name not in self._tracked}
-        if index == 0:
-            _tracked_or_raise(missing)
+        if index == 0 and missing:
+            raise ChangedError(_untracked(missing))
         # Made anew and tracked in the loop's body: what it was before does not matter.
         self.awaited |= missing
         at_end = loop.recorded is not None and index == loop.recorded.count and loop.recorded.ended
@@ -286,7 +287,8 @@ class Checkpointer:
                 advance(counter, index - loop.count)
         for name, made in self._tracked.items():
             if name in names:
-                made.restore(saved.tree(name))
+                with putting_back(name):
+                    made.restore(saved.tree(name))
         held = {name[1:]: saved.tree(name) for name in names if name.startswith("/locals")}
         self._carried.restore(places_of(loop), held, self._objects, ())
         self._derived.regenerate(self._tracked, names)
@@ -296,8 +298,9 @@ class Checkpointer:
         self.policy.restored(time.perf_counter() - started)
 
     def tracked_or_raise(self) -> None:
-        """Raise `ChangedError` if something that a restored image has was not tracked again."""
-        _tracked_or_raise(self.awaited)
+        """Raise `ImageError` if something that a restored image has was not tracked again."""
+        if self.awaited:
+            raise ImageError(_untracked(self.awaited))
 
     def _thinned(self, text: str, data: dict[str, Any]) -> None:
         assert self._journal is not None
@@ -318,9 +321,5 @@ class Checkpointer:
             warn(f"{text}: {why}" if why else text)
 
 
-def _tracked_or_raise(missing: set[str]) -> None:
-    if missing:
-        raise ChangedError(
-            f"{', '.join(sorted(missing))} was tracked when recorded and is not now: "
-            "track the same names before the loop"
-        )
+def _untracked(missing: set[str]) -> str:
+    return f"{', '.join(sorted(missing))} was tracked when recorded and is not now: track the same names before the loop"

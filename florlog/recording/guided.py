@@ -12,9 +12,10 @@ import time
 from florlog_recovery import Image
 from florlog_wal import Note
 
-from florlog.errors import ChangedError
+from florlog.errors import ChangedError, ImageError
 from florlog.following.guide import Guide
 from florlog.following.stack import OpenIteration, OpenLoop
+from florlog.program.terminal import reason
 from florlog.recording.transactions import Transactions
 
 
@@ -132,8 +133,16 @@ class Guided:
         self._guide.stands(loop, loop.count, lambda: self._checkpointer.imaged(loop))
 
     def _restore(self, loop: OpenLoop, index: int, image: Image) -> None:
-        """Put back the state at a boundary, and the loop's data position with it."""
-        self._checkpointer.restore(self._guide.store, loop, index, image)
+        """Put back the state at a boundary, and the loop's data position with it.
+
+        Raises `ImageError` for whatever is raised there, and `ChangedError` where the script tracks other names.
+        """
+        try:
+            self._checkpointer.restore(self._guide.store, loop, index, image)
+        except ChangedError:
+            raise
+        except Exception as error:
+            raise ImageError(reason(error)) from error
 
 
 def _end_of(loop: OpenLoop) -> int:
