@@ -73,6 +73,16 @@ class Checks:
         return bool(self._pending) and self._base == "start"
 
     @property
+    def comparisons(self) -> int:
+        """How often something was compared."""
+        return self._compared
+
+    @property
+    def unlike(self) -> str:
+        """A variable or a random generator that was not as in an image, since the state was last restored or equal."""
+        return self._local
+
+    @property
     def lacks_fingerprint(self) -> bool:
         """Whether a value waits for a later iteration's fingerprints, as its own was too short to have them."""
         for found in reversed(self._pending):

@@ -37,12 +37,15 @@ class FailedImages:
 
 def instead(tree: RunTree, unusable: Collection[Boundary]) -> str:
     """What is done without the images that are not used, as text."""
-    left = ((loop, index) for loop in tree.loops() for index in loop.images if index or loop.depth > 1)
-    return (
-        "all is redone from the run's start"
-        if all(image in unusable for image in left)
-        else "an earlier one is used"
-    )
+    left = [
+        index or loop.depth > 1
+        for loop in tree.loops()
+        for index in loop.images
+        if (loop, index) not in unusable
+    ]
+    if any(left):
+        return "an earlier one is used"
+    return "all is redone from the run's start" + ("" if left else ", without an image")
 
 
 def cannot_be_restored(failed: Boundary, why: str) -> str:

@@ -242,12 +242,15 @@ class Guide:
         """The image that was restored last cannot be used: whoever leads the run needs another plan."""
         self.image_error = error
 
-    def prove(self) -> list[Note]:
-        """A resume has come to its frontier: what the log is to say of the way there.
+    def compared(self) -> None:
+        """The whole state was compared at a boundary."""
 
-        Does not return where the run is not the recorded one.
-        """
+    def prove(self) -> list[Note]:
+        """A resume has come to its frontier: what the log is to say of the way there."""
         return []
+
+    def leave(self, error: BaseException | None) -> None:
+        """The script leaves the run, with an ``error`` or without."""
 
     def _next_span(self, now: float) -> None:
         self.spans.append(now - self._span)

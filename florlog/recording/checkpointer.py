@@ -297,6 +297,10 @@ class Checkpointer:
             loop.entry = self.entry(loop.cursor.iterable if loop.cursor else None)
         self.policy.restored(time.perf_counter() - started)
 
+    def put_back_generators(self, store: Store, image: Image) -> None:
+        """Of an image put back the random generators alone: those that nobody seeds differ in every process."""
+        self._random.restore(SavedState(store, image.table).tree("/rng"))
+
     def tracked_or_raise(self) -> None:
         """Raise `ImageError` if something that a restored image has was not tracked again."""
         if self.awaited:
@@ -322,4 +326,5 @@ class Checkpointer:
 
 
 def _untracked(missing: set[str]) -> str:
-    return f"{', '.join(sorted(missing))} was tracked when recorded and is not now: track the same names before the loop"
+    names = ", ".join(sorted(missing))
+    return f"{names} was tracked when recorded and is not now: track the same names before the loop"
