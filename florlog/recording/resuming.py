@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import NoReturn
 
-from florlog_recovery import Loop, Node, Plan, RunTree
+from florlog_recovery import FORCED, Loop, Node, Plan, RunTree
 from florlog_wal import Note, Store
 
 from florlog.errors import ChangedError, DivergedError, FlorlogError, ImageError
@@ -27,8 +27,6 @@ from florlog.recording.journal import Journal
 
 WENT_BACK = "went back"
 """The kind of the note with which a session ends that has gone back."""
-FORCED = "forced"
-"""The kind of the note that marks a run which went on though it differs."""
 _DIFFERS = "differs"
 
 

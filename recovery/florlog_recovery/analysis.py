@@ -38,7 +38,7 @@ from florlog_wal import (
     Values,
 )
 
-from florlog_recovery import costs
+from florlog_recovery import costs, tree
 from florlog_recovery.tree import Image, Loop, Node, RunTree
 
 
@@ -156,7 +156,7 @@ class _Builder:
                     self.root.after = max(0.0, record.seconds - loops)  # a resumed session is shorter
             case Note(kind=costs.KIND):
                 self.costs.append(record.data)
-            case Note(kind="forced"):
+            case Note(kind=tree.FORCED):
                 self.forced.append(record.text)
             case Note(kind="source"):
                 self._late_source(record)

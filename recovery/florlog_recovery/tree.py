@@ -20,6 +20,8 @@ from typing import Any
 from florlog_wal import Failure, Path, RunBegin, StackFrame, Statement
 
 Digest = bytes
+FORCED = "forced"
+"""The kind of the note that marks a run which was resumed though it differed from the recording."""
 
 
 @dataclass(frozen=True, slots=True)
