@@ -44,6 +44,11 @@ class Checks:
         self.sampled = False  # words of the parameters were compared when the last iteration ended
         self.alarm: Callable[[str], None] = lambda difference: None
         self.differences: list[str] = []
+        self.shows_time: Callable[[str, int, str], bool] = lambda file, line, name: False
+        """Whether a logged value is a time, which differs whenever it is logged again."""
+        self.holds_time: Callable[[str], bool] = lambda variable: False
+        """The same of a variable."""
+        self.times_differed = False
         self._store = store
         self._statements = tree.statements
         self._lines = lines
@@ -134,7 +139,7 @@ class Checks:
             if queue:
                 recorded = queue.popleft()
                 if (file, line) not in self._stale_statements:
-                    self._compare(iteration, line, name, recorded, value)
+                    self._compare(iteration, file, line, name, recorded, value)
                 return
             if self._has_name(*then, name):
                 loop = iteration.loop
@@ -158,9 +163,14 @@ class Checks:
             self.found.append(found)
             self._pending.append(found)
 
-    def _compare(self, iteration: OpenIteration, line: int, name: str, recorded: bytes, value: Any) -> None:
+    def _compare(
+        self, iteration: OpenIteration, file: str, line: int, name: str, recorded: bytes, value: Any
+    ) -> None:
         self._compared += 1
         if recorded != encode_value(value):
+            if self.shows_time(file, line, name):
+                self.times_differed = True
+                return
             then, now = _short(decode_value(recorded)), _short(value)
             self._differ(f"{name} (line {line}) was {then} at {where(iteration.path)}, and is {now} now")
 
@@ -237,7 +247,7 @@ class Checks:
                 shared = []
             elif shared:
                 self._differ(f"state differs at {here}: {', '.join(shared[:4])}")
-            elif local := local_difference(saved, trees(variables_of(saved)), self._stale):
+            elif local := local_difference(saved, trees(variables_of(saved)), self._stale, self.holds_time):
                 self._local = f"variable {local} differs at {here}"
                 self._suspect(self._local)
         if not shared and not self._local:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from florlog.images.imager import SavedState
@@ -19,15 +19,21 @@ def variables_of(saved: SavedState) -> Variables:
 
 
 def local_difference(
-    saved: SavedState, trees: dict[str, Any], stale: Collection[tuple[str, str]] = ()
+    saved: SavedState,
+    trees: dict[str, Any],
+    stale: Collection[tuple[str, str]] = (),
+    holds_time: Callable[[str], bool] = lambda variable: False,
 ) -> str:
-    """The name of a variable that differs from the image, "" if none does; ``stale`` frames and variables aside."""
+    """The name of a variable that differs from the image, "" if none does.
+
+    ``stale`` frames and variables do not count, and neither do variables of which ``holds_time`` is true.
+    """
     for name in variables_of(saved):
         then, now = saved.tree(f"/{name}"), trees.get(f"/{name}", {})
         for variable in then.keys() & now.keys():
             if (name.removeprefix("locals "), variable) in stale:
                 continue
-            if _differ(then[variable], now[variable]):
+            if _differ(then[variable], now[variable]) and not holds_time(variable):
                 return str(variable)
     return ""
 

@@ -11,8 +11,10 @@ run in its place, because the training has to start.  ``florlog resume --force``
 
 from __future__ import annotations
 
+import functools
+import linecache
 from dataclasses import asdict, dataclass, replace
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from florlog_recovery import FORCED, Loop, Node, Plan, RunTree
 from florlog_wal import Note, Store
@@ -24,6 +26,9 @@ from florlog.program import restart
 from florlog.program.process import this_process
 from florlog.program.terminal import reason, report
 from florlog.recording.journal import Journal
+
+if TYPE_CHECKING:
+    from florlog.source.skip.clocks import Clocks
 
 WENT_BACK = "went back"
 """The kind of the note with which a session ends that has gone back."""
@@ -85,6 +90,8 @@ class ResumeGuide(Guide):
     ) -> None:
         super().__init__(store, tree, plan, None, frontier=frontier)
         self.checks.alarm = self._differs
+        self.checks.shows_time = lambda file, line, name: _clocks(file).shows_time(line, name)
+        self.checks.holds_time = lambda name: any(name in _clocks(file).times for file in tree.sources)
         self._before = before
         self._force = force
         self._anew = anew  # where it cannot be resumed, the training begins as a new run
@@ -190,15 +197,23 @@ class ResumeGuide(Guide):
             raise self._refusal
         start = "its beginning" if self.image is None else named(self.image)
         count = f"{self.redone} iteration{'' if self.redone == 1 else 's'}"
+        times = ", times aside" if self.checks.times_differed else ""
         if self._set_up:
             report(f"before its first loop the run differs from the recording: {self._set_up}")
         if self._forced:
             report(f"resumed from {start} by force, though the run differs: {self._forced}")
             return [Note(FORCED, self._forced, {})]
         if self.redone and self.checks.comparisons:
-            report(f"resumed from {start} after re-executing {count}, all equal to the recording")
+            report(f"resumed from {start} after re-executing {count}, all equal to the recording{times}")
         else:
             report(
                 f"resumed from {start} after re-executing {count}, of which nothing recorded could be compared"
             )
         return []
+
+
+@functools.cache
+def _clocks(file: str) -> Clocks:
+    from florlog.source.skip.clocks import Clocks  # source analysis: a resume that is equal does without
+
+    return Clocks("".join(linecache.getlines(file)), file)

@@ -230,7 +230,7 @@ def behind_last_image_but_one(store: Store) -> int:
     """Innermost iterations that were committed after the state of the outermost loop's newest image but one.
 
     A resume starts before the newest image of all, to compare its state with that.  An image inside is used where it
-    helps, but is reached through one of the loop around it, and a kill may have taken the one that was on its way there.
+    helps, but is reached through one of the loop around it, and a kill may have taken the one on its way there.
     """
     with florlog.open(store) as log:
         # Not by the images' LSNs: a resume takes an image that was missing when the log is already further.
