@@ -15,8 +15,22 @@ from florlog_recovery import Loop, RunTree
 
 from florlog.following.trust import where
 from florlog.program.terminal import report
+from florlog.state.same_data import WORKER_STATE
 
 Boundary = tuple[Loop, int]
+
+
+def without_worker_state(tree: RunTree) -> tuple[Loop | None, frozenset[Boundary]]:
+    """The first loop over a loader whose persistent workers draw, and the images that lack their generators."""
+    first = next((loop for loop in tree.loops() if loop.data.get(WORKER_STATE)), None)
+    if first is None:
+        return None, frozenset()
+    return first, frozenset(
+        (loop, index)
+        for loop in tree.loops()
+        for index, image in loop.images.items()
+        if image.lsn > first.lsn
+    )
 
 
 class FailedImages:

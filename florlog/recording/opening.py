@@ -17,6 +17,7 @@ from florlog_recovery.costs import KIND, fitted
 from florlog_wal import Commit, Note, RunBegin, Store
 
 from florlog.errors import FlorlogError
+from florlog.following.failed_images import without_worker_state
 from florlog.following.guide import last_restore
 from florlog.images.budget import Room
 from florlog.images.policy import Policy
@@ -117,7 +118,7 @@ def _guide_of(store: Store, run: str, max_redo: float, *, anew: bool) -> ResumeG
     plan, frontier = plan_resume(
         tree,
         costs_of(store, tree),
-        before.images(tree),
+        before.images(tree) | without_worker_state(tree)[1],
         proof_seconds=proof_seconds(tree, max_redo),
         has_fingerprint=has_fingerprint,
     )
