@@ -23,6 +23,7 @@ from florlog.errors import ChangedError, DivergedError, FlorlogError, ImageError
 from florlog.following.failed_images import Boundary, cannot_be_restored, instead, named, without
 from florlog.following.guide import Guide, last_restore
 from florlog.program import restart
+from florlog.program.environment import rank
 from florlog.program.process import this_process
 from florlog.program.terminal import reason, report
 from florlog.recording.journal import Journal
@@ -171,6 +172,8 @@ class ResumeGuide(Guide):
     def _obstacle(self) -> str:
         if this_process.notebook.file:
             return "a kernel cannot be started over by itself"
+        if rank()[1] > 1:
+            return "one rank of several cannot be started over alone"
         return restart.obstacle()
 
     def _start_over(self, learnt: WentBack, what: str) -> NoReturn:

@@ -162,7 +162,7 @@ def test_a_run_that_differs_from_its_beginning_is_refused_and_goes_on_by_force_a
     assert row["status"] == "complete"
     assert row["forced"].startswith("loss (line")
     assert "forced" in flor(store, "runs").stdout
-    assert "resumed by force" in flor(store, "inspect", row["run"], "tree").stdout
+    assert "resumed by force" in flor(store, "inspect", "tree", row["run"]).stdout
 
 
 @pytest.mark.parametrize(("kind", "runs"), [("last", 1), ("clock", 2)])

@@ -40,17 +40,34 @@ class Clocks:
         self._calls = {n for n in nodes if isinstance(n, ast.Call) and is_log_call(n, self._scopes)}
         bindings = _bindings(nodes)
         self.times = set(bindings)
-        while True:  # the largest set in which each name is a time if the others are
+        before = -1
+        while len(self.times) != before:  # the largest set in which each name is a time if the others are
             before = len(self.times)
             self.times = {
                 name
                 for name in self.times
                 if all(self._is_time(value) or isinstance(value, ast.Constant) for value in bindings[name])
-                and any(self._is_time(value) for value in bindings[name])
             }
-            self.times -= set(self._read_elsewhere(tree))
-            if len(self.times) == before:
-                return
+            self.times = self._from_clocks(bindings) - set(self._read_elsewhere(tree))
+
+    def _from_clocks(self, bindings: dict[str, list[ast.expr]]) -> set[str]:
+        """Those of the times that a clock leads to: ``count = count + 1`` leads to itself alone."""
+        found: set[str] = set()
+        before = -1
+        while len(found) != before:
+            before = len(found)
+            for name in self.times - found:
+                if any(self._reads(value, found) for value in bindings[name]):
+                    found.add(name)
+        return found
+
+    def _reads(self, value: ast.expr, times: set[str]) -> bool:
+        """Whether an expression reads a clock or one of ``times``."""
+        return any(
+            isinstance(node, (ast.Name, ast.Attribute))
+            and (self._is_clock(node) or ast.unparse(node) in times)
+            for node in ast.walk(value)
+        )
 
     def shows_time(self, line: int, name: str) -> bool:
         """Whether the value that is logged at a line under a name is a time."""
@@ -65,15 +82,12 @@ class Clocks:
 
     def _is_time(self, value: ast.expr) -> bool:
         """Whether an expression is computed from clocks or times, and by nothing with a memory."""
-        clock = False
         for node in ast.walk(value):
             if isinstance(node, (ast.Await, ast.Lambda, ast.NamedExpr, ast.Yield, ast.YieldFrom)):
                 return False
             if isinstance(node, ast.Call) and not self._is_harmless(node.func):
                 return False
-            if isinstance(node, (ast.Name, ast.Attribute)):
-                clock = clock or self._is_clock(node) or ast.unparse(node) in self.times
-        return clock
+        return self._reads(value, self.times)
 
     def _is_harmless(self, function: ast.expr) -> bool:
         if self._is_clock(function):
