@@ -117,8 +117,8 @@ class ResumeGuide(Guide):
     def leave(self, error: BaseException | None) -> None:
         """The script leaves the run: what it raises before the frontier may come from the image."""
         if self._refusal is not None:
-            if error is None:  # the script has caught it
-                raise self._refusal
+            if error is not self._refusal:  # the script has caught it, and made something else of it
+                raise self._refusal from None
         elif not self.navigating:
             return
         elif isinstance(error, ImageError):

@@ -203,10 +203,10 @@ def test_a_replay_goes_back_and_does_not_blame_the_script(workers: str, tmp_path
     write(script, text)
     answer = replay(store, script, "--workers", workers, "--where", "epoch == 4 or epoch == 6")
     expected = truth(write(tmp_path / "full.py", text), tmp_path, "last", "lives", "never")
-    assert [(v["path"], v["value"], v["trust"]) for v in answer["values"]] == [
-        ({"epoch": epoch}, pytest.approx(expected["bias", (("epoch", epoch),)][0].item(), abs=0), "PROVEN")
-        for epoch in (4, 6)
+    assert [(v["path"], v["value"]) for v in answer["values"]] == [
+        ({"epoch": epoch}, expected["bias", (("epoch", epoch),)][0]) for epoch in (4, 6)
     ]
+    assert {v["trust"] for v in answer["values"]} <= {"PROVEN", "CONSISTENT"}  # the script reads os.environ
 
 
 def test_the_state_at_a_boundary_is_found_without_an_image_that_cannot_be_restored(
@@ -215,7 +215,7 @@ def test_the_state_at_a_boundary_is_found_without_an_image_that_cannot_be_restor
     script, store = write(tmp_path / "train.py", TRAINING.replace('float("inf")', "0.0")), tmp_path / "store"
     python(store, script, "all", "lives", "never")
     with florlog.open(store) as log:
-        assert sorted(log.run().tree().root.loops[0].images) == [0, 7]
+        assert sorted(log.run().tree().root.loops[0].images) == [0]
         assert log.run().state_at(epoch=3)["counter"] == {"count": 3}
     assert (
         "the image at epoch=0 cannot be restored (counter: nothing can be counted)" in capfd.readouterr().err
@@ -239,6 +239,7 @@ with florlog.run("timed", overhead=0.0) as run:
         total += spent
         run.log(spent=spent, total=total, rate=epoch / spent)
         if sys.argv[1] == "dies" and epoch == 2:
+            time.sleep(0.5)  # until brief iterations are in the log
             os.kill(os.getpid(), signal.SIGKILL)
         # DECIDES
 """
@@ -258,4 +259,4 @@ def test_a_time_that_decides_something_is_a_difference(tmp_path: Path) -> None:
     python(store, script, "dies", check=False)
     done = flor(store, "resume", script, "--", "lives", check=False)
     assert done.returncode == 1
-    assert "total (line 15) was" in done.stderr
+    assert "the run differs (spent (line 15) was" in done.stderr
