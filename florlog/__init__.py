@@ -28,6 +28,7 @@ from florlog.errors import (
     TrackError,
     UntrustedRunError,
 )
+from florlog.program import restart as _restart  # noqa: F401 - keeps how the process began
 from florlog.program.loading import load as _load
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import os
 
 from florlog.commands._arguments import add_script, run_of_script
 from florlog.errors import FlorlogError, RanksError
+from florlog.program import restart
 from florlog.program.process import this_process
 from florlog.program.stores import open_store, store_path
 from florlog.program.terminal import report
@@ -18,13 +19,18 @@ __all__ = ["arguments", "run"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """SCRIPT, ``--run`` and ``--extend``."""
+    """SCRIPT, ``--run``, ``--extend`` and ``--force``."""
     add_script(parser)
     parser.add_argument(
         "--extend",
         action="store_true",
         help="go on with a complete run whose outermost loop was left by a break or return: its last iteration, and "
         "what comes after it, are executed again",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="go on though what is re-executed differs from the recording; the run is marked from then on",
     )
 
 
@@ -39,8 +45,9 @@ def run(options: argparse.Namespace) -> int:
             raise FlorlogError(f"run {tree.run} is still being recorded: wait for it, or stop it first")
         again = reopen(tree, extend=options.extend)
     os.environ["FLORLOG_STORE"] = str(path)
-    resume = Resume(run=tree.run, extend=options.extend)
-    report(f"resuming run {tree.run}{f': {again}' if again else ''}")
+    resume = Resume(run=tree.run, extend=options.extend, force=options.force)
+    if not restart.message():
+        report(f"resuming run {tree.run}{f': {again}' if again else ''}")
     with this_process.in_role(resume):
         kind_of(tree.begin).resume(options.script, list(options.rest or tree.begin.argv), path)
     if not resume.taken:

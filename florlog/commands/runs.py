@@ -20,7 +20,8 @@ def run(options: argparse.Namespace) -> int:
     if options.format == "json":
         print(json.dumps(rows))
     elif rows:
-        print(table([{k: v for k, v in row.items() if k != "name"} for row in rows], len(rows)))
+        hidden = {"name"} if any(row["forced"] for row in rows) else {"name", "forced"}
+        print(table([{k: v for k, v in row.items() if k not in hidden} for row in rows], len(rows)))
     else:
         print("no runs yet")
     return 0

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from florlog_recovery import Loop, RunTree
 from florlog_wal import Commit, StackFrame, Store, Values, decode_value, encode_value
 
+from florlog.following.outside import Outside
 from florlog.following.stack import Expected, OpenIteration, OpenLoop
 from florlog.following.trust import (
     CONSISTENT,
@@ -64,6 +65,8 @@ class Checks:
         self.sampled = False  # words of the parameters were compared when the last iteration ended
         self.alarm: Callable[[str], None] = lambda difference: None
         self.differences: list[str] = []
+        self._outside: Outside | None = None
+        self.excused: list[str] = []  # what differs, and comes from outside
         self._store = store
         self._statements = tree.statements
         self._lines = lines
@@ -88,10 +91,24 @@ class Checks:
         self.passed: list[int] = []  # the number of each piece of code that was passed over
         self.before = 0, 0, 0  # how many values, differences and pieces passed over there were before that
 
+    def excuse(self, outside: Outside) -> None:
+        """Let what comes from outside differ, as it may in each process."""
+        self._outside = outside
+
     @property
     def unchecked(self) -> bool:
         """Whether the set-up produced values, and the state that it made has not been compared yet."""
         return bool(self._pending) and self._base == "start"
+
+    @property
+    def comparisons(self) -> int:
+        """How often something was compared."""
+        return self._compared
+
+    @property
+    def unlike(self) -> str:
+        """A variable or a random generator that was not as in an image, since the state was last restored or equal."""
+        return self._local
 
     @property
     def lacks_fingerprint(self) -> bool:
@@ -145,7 +162,7 @@ class Checks:
             if queue:
                 recorded = queue.popleft()
                 if (file, line) not in self._stale_statements:
-                    self._compare(iteration, line, name, recorded, value)
+                    self._compare(iteration, site, name, recorded, value)
                 return
             if self._has_name(*then, name):
                 loop = iteration.loop
@@ -165,14 +182,14 @@ class Checks:
             )
             around = None if iteration.loop is None else _present(iteration.loop)
             found.unsteady = self._readings.unsteady.get((around, file, line), "")
-            found.outside = self._outside(found)
+            found.outside = self._read_from_outside(found)
             found.received = not self._unread
             found.reads_item = (file, line) in self._readings.items
             found.sampled = self._sampled or _has_sampled_item(iteration)
             self.found.append(found)
             self._pending.append(found)
 
-    def _outside(self, found: FoundValue) -> str:
+    def _read_from_outside(self, found: FoundValue) -> str:
         """What is read from outside for a value that is being logged, "" if nothing is."""
         if read := self._readings.outside.get((found.file, found.line), ""):
             return read
@@ -182,9 +199,15 @@ class Checks:
             return self._readings.alone.get((found.file, found.line), "")
         return str(this_process.watch.reason)
 
-    def _compare(self, iteration: OpenIteration, line: int, name: str, recorded: bytes, value: Any) -> None:
+    def _compare(
+        self, iteration: OpenIteration, site: tuple[str, int, str], name: str, recorded: bytes, value: Any
+    ) -> None:
+        line = site[1]
         self._compared += 1
         if recorded != encode_value(value):
+            if self._outside is not None and self._outside.excuses(site, name):
+                self.excused.append(f"{name} (line {line})")
+                return
             then, now = _short(decode_value(recorded)), _short(value)
             self._differ(f"{name} (line {line}) was {then} at {where(iteration.path)}, and is {now} now")
 
@@ -276,9 +299,13 @@ class Checks:
 
     def _unlike(self, then: Graph, now: Graph) -> str:
         """The place of the first difference between two graphs, of what is the same in every process."""
-        aside = self._stale | self._readings.noisy
-        variables = {(_scope(code), name) for code, name in aside if code}
-        return difference(then, now, variables, {name for code, name in aside if not code})
+        if not (found := difference(then, now, *_aside(self._stale))):
+            return ""
+        noisy = frozenset() if self._outside is None else self._outside.noisy()
+        if noisy and not difference(then, now, *_aside(self._stale | noisy)):
+            self.excused.append(found)
+            return ""
+        return found
 
     def skipped(self, what: str, left: Skipped) -> None:
         """A loop or a piece was not run; ``left``: what is not as recorded then, until an image is restored."""
@@ -372,6 +399,11 @@ def _has_sampled_item(iteration: OpenIteration | None) -> bool:
             return True  # such as tensors on a GPU
         iteration = None if loop is None else loop.parent
     return False
+
+
+def _aside(names: Collection[tuple[str, str]]) -> tuple[set[tuple[str, str]], set[str]]:
+    """Of variables by code and name, and attributes with "" for the code: the former by scope, and the latter."""
+    return {(_scope(code), name) for code, name in names if code}, {name for code, name in names if not code}
 
 
 def _scope(code: str) -> str:

@@ -15,9 +15,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, NodePlan, Plan, RunTree
-from florlog_wal import Commit, Store
+from florlog_wal import Commit, Note, Store
 
-from florlog.errors import ChangedError
+from florlog.errors import ChangedError, ImageError
 from florlog.following.checks import Checks
 from florlog.following.stack import OpenIteration, OpenLoop
 from florlog.following.trust import Readings, where
@@ -76,6 +76,8 @@ class Guide:
         self.redone = 0  # innermost iterations executed
         self._cut = False  # the last iteration was left after its last requested statement
         self.restored = 0
+        self.image: tuple[Loop, int] | None = None  # where the last image was restored, or should have been
+        self.image_error: ImageError | None = None  # why that failed
         self.measured = Measured()
         self.spans: list[float] = []  # seconds to the first restore, and from each to the next
         self._began = self._span = time.perf_counter()
@@ -226,11 +228,30 @@ class Guide:
         assert loop.recorded is not None
         image, started = loop.recorded.images[index], time.perf_counter()
         self._next_span(started)
-        restore(loop, index, image)
+        self.image = loop.recorded, index
+        try:
+            restore(loop, index, image)
+        except ImageError as error:
+            self.fail(error)
+            raise
         loop.restored = index
         self.measured.restored(image.state_bytes, time.perf_counter() - started)
         self.restored += 1
         self.checks.restored(loop.recorded, index)
+
+    def fail(self, error: ImageError) -> None:
+        """The image that was restored last cannot be used: whoever leads the run needs another plan."""
+        self.image_error = error
+
+    def compared(self) -> None:
+        """The whole state was compared at a boundary."""
+
+    def prove(self) -> list[Note]:
+        """A resume has come to its frontier: what the log is to say of the way there."""
+        return []
+
+    def leave(self, error: BaseException | None) -> None:
+        """The script leaves the run, with an ``error`` or without."""
 
     def _next_span(self, now: float) -> None:
         self.spans.append(now - self._span)

@@ -47,8 +47,6 @@ class Readings:
     """The same of what a statement itself executes, by its text, for a statement that is not watched while it runs."""
     items: frozenset[tuple[str, int]] = frozenset()
     """File and line of the statements that read an item, or what was computed from it."""
-    noisy: frozenset[tuple[str, str]] = frozenset()
-    """Variables, by qualified name of their code, and attributes, with "", that hold what was read from outside."""
 
 
 def hashes_repeat(tree: RunTree) -> bool:

@@ -72,13 +72,12 @@ class AddedCode:
         }
         outside = {place: str(found.read) for place, found in marks.items() if found.read is not None}
         items = frozenset(place for place, found in marks.items() if found.item)
-        noisy = self._program.noisy(same_hashes=same_hashes)
         alone = {
             (site.file, site.line): read
             for site in self.names
             if (read := self._program.unsteady_alone(site, same_hashes=same_hashes))
         }
-        return Readings(unsteady, outside, alone, items, noisy)
+        return Readings(unsteady, outside, alone, items)
 
     def _iterations(self, tree: RunTree) -> Iterator[tuple[StackFrame | None, Stacks]]:
         yield None, self._stacks(tree.root)

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from florlog_recovery import Atoms, CostModel, Loop, Node, Plan, RunTree, plan_redo
 from florlog_wal import Path as IterationPath
 
+from florlog.following.failed_images import Boundary
 from florlog.following.guide import PassedPieces
 from florlog.following.trust import FoundValue, Readings
 from florlog.hindsight.select import Chosen
@@ -26,8 +27,6 @@ from florlog.source.skip.skipping import Skipped
 
 AtomGroup: TypeAlias = Loop | tuple[Node, int]
 """The innermost iterations of a loop execution, or one segment of another iteration."""
-
-Boundary: TypeAlias = tuple[Loop, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +170,6 @@ class Request:
     def limited_to(self, atoms: Atoms) -> Request:
         """The same request, with only these atoms to execute."""
         return replace(self, wanted=replace(self.wanted, atoms=atoms))
-
-    def without_images(self) -> Request:
-        """The same request, answered without any image but that of the run's start."""
-        images = {
-            (loop, index) for loop in self.tree.loops() for index in loop.images if index or loop.depth > 1
-        }
-        return replace(self, unusable=self.unusable | images)
 
     def without_skipping(self) -> Request:
         """The same request, with everything on the way executed."""

@@ -15,11 +15,11 @@ from florlog_recovery import Atoms, CostModel, Loop, Node, RunTree
 from florlog_wal import Path
 
 from florlog.errors import FlorlogError
+from florlog.following.failed_images import Boundary
 from florlog.following.trust import FoundValue, Readings
 from florlog.hindsight.request import (
     AddedLog,
     AtomGroup,
-    Boundary,
     Doubts,
     Earlier,
     PresentFile,
@@ -244,7 +244,7 @@ def _atoms(data: tuple[Any, ...], tree: RunTree) -> Atoms:
 
 def _readings_data(readings: Readings) -> tuple[Any, ...]:
     texts = (list(part.items()) for part in (readings.unsteady, readings.outside, readings.alone))
-    return *texts, readings.items, readings.noisy
+    return *texts, readings.items
 
 
 def _readings(
@@ -252,9 +252,8 @@ def _readings(
     outside: Iterable[Any],
     alone: Iterable[Any],
     items: frozenset[tuple[str, int]],
-    noisy: frozenset[tuple[str, str]],
 ) -> Readings:
-    return Readings(dict(unsteady), dict(outside), dict(alone), items, noisy)
+    return Readings(dict(unsteady), dict(outside), dict(alone), items)
 
 
 def _skipped_data(skipped: Skipped) -> tuple[Any, ...]:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from florlog_recovery import Loop, RunTree
 from florlog_wal import StackFrame
 
+from florlog.following.failed_images import Boundary, without_worker_state
 from florlog.hindsight.compared_files import Compared
-from florlog.hindsight.request import Boundary
 from florlog.source.carry.exposure import exposed_names
-from florlog.state.same_data import WORKER_STATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +60,10 @@ def _lacking_variables(tree: RunTree, files: dict[str, Compared]) -> Iterator[Un
 
 def _lacking_workers(tree: RunTree) -> Iterator[Unusable]:
     """The images that lack the random generators of a loader's persistent workers."""
-    first = next((loop for loop in tree.loops() if loop.data.get(WORKER_STATE)), None)
-    if first is None:
-        return
-    reason = (
-        f"images after the start of loop {first.name!r} lack the random generators of its loader's "
-        "workers, which are persistent: they are not used"
-    )
-    yield Unusable(
-        frozenset(
-            (loop, index)
-            for loop in tree.loops()
-            for index, image in loop.images.items()
-            if image.lsn > first.lsn
-        ),
-        (reason,),
-    )
+    first, images = without_worker_state(tree)
+    if first is not None:
+        reason = (
+            f"images after the start of loop {first.name!r} lack the random generators of its loader's "
+            "workers, which are persistent: they are not used"
+        )
+        yield Unusable(images, (reason,))

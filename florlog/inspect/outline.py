@@ -83,6 +83,8 @@ def outline_text(tree: RunTree, at: At | None = None) -> Iterator[str]:
     )
     if tree.failure is not None:
         yield printable(f"failed with {tree.failure.exception}: {tree.failure.message}"[:400])
+    for difference in tree.forced:
+        yield printable(f"resumed by force, though it differed from the recording: {difference}"[:400])
     for depth, facts in outline(tree, at):
         yield "  " * (depth + 1) + (_loop_line(facts) if "loop" in facts else _node_line(facts))
 

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from florlog_wal import Commit, RunBegin, RunEnd, SessionInfo, Store
+from florlog_recovery import FORCED
+from florlog_wal import Commit, Note, RunBegin, RunEnd, SessionInfo, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class RunFacts:
     commits: int  # iterations of any loop
     records: int
     nbytes: int
+    forced: bool  # resumed though it differed from the recording
 
 
 def facts_of(store: Store) -> Iterator[RunFacts]:
@@ -41,6 +43,7 @@ def facts_of(store: Store) -> Iterator[RunFacts]:
                 sum(session.counts.get(Commit, 0) for session in recording),
                 sum(sum(session.counts.values()) for session in sessions),
                 sum(session.nbytes for session in sessions),
+                any(_is_forced(store, session) for session in recording),
             )
 
 
@@ -51,3 +54,10 @@ def _status(store: Store, newest: SessionInfo, live: bool) -> str:
             assert isinstance(entry.record, RunEnd)
             return entry.record.status
     return "running" if live else "crashed"
+
+
+def _is_forced(store: Store, session: SessionInfo) -> bool:
+    if session.begin.kind != "resume" or Note not in session.counts:
+        return False
+    notes = store.scan(session.lsn, session.last_lsn + 1, types=(Note,), session=session.lsn)
+    return any(isinstance(entry.record, Note) and entry.record.kind == FORCED for entry in notes)

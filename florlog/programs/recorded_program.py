@@ -37,34 +37,34 @@ class RecordedProgram:
         self._begin = tree.begin
         self._same_hashes = hashes_repeat(tree)
         sources = recorded_sources(store, tree)
-        self._texts = {source.path: source.text for source in sources}
+        self.texts = {source.path: source.text for source in sources}
         self._modules = {
             source.module: (source.path, source.text) for source in sources if source.module != "__main__"
         }
         self.script = next((source.path for source in sources if source.module == "__main__"), "")
         if not self.script:
             raise FlorlogError(f"the script of run {tree.run} was not recorded: it was not run as a file")
-        first = {path: self._texts[path] for path, _, _ in tree.begin.sources}
+        first = {path: self.texts[path] for path, _, _ in tree.begin.sources}
         self._rewrite = recorded_rewrite(tree.begin, first)
 
     def run(self, guide: Guide) -> None:
         """Run it along a guide.  Raises `FlorlogError` for what it raises."""
-        for path, text in self._texts.items():
+        for path, text in self.texts.items():
             linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
         instrumenter = Instrumenter()
         with (
             RecordedFinder(self._modules, instrumenter),
-            guided_run(self._begin, guide, self.script, self._texts, instrumenter),
+            guided_run(self._begin, guide, self.script, self.texts, instrumenter),
         ):
             program = kind_of(self._begin)
-            program.replay(self.script, instrumenter, self._rewrite, self._texts[self.script])
+            program.replay(self.script, instrumenter, self._rewrite, self.texts[self.script])
 
     def steady_before(self, loop: Loop) -> bool:
         """Whether the body around a loop, up to the loop, gives the same in every process (`steadiness`)."""
         file, qualname, line = loop.site
         outer = loop.parent.loop
         with self._read():
-            program = ProgramAnalysis(self._texts, self.script)
+            program = ProgramAnalysis(self.texts, self.script)
             site = None if outer is None else outer.site
             return not program.unsteady(Location(file, line, qualname), site, same_hashes=self._same_hashes)
 

@@ -20,8 +20,8 @@ from florlog_recovery import Condition, Node, RunTree, WhereError, state_name
 from florlog_wal import Path, Store
 
 from florlog.errors import FlorlogError
+from florlog.following.failed_images import Boundary
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED
-from florlog.hindsight.request import Boundary
 from florlog.images.imager import SavedState
 from florlog.programs.permission import Trust
 from florlog.questions.elements import StateElements

@@ -12,7 +12,7 @@ from typing import Any
 
 from florlog_recovery import Condition, RunTree
 
-from florlog.hindsight.request import Boundary
+from florlog.following.failed_images import Boundary
 from florlog.questions.bisection import boundaries, values_at
 from florlog.redo.boundary_visit import Arrival, Look, visit
 from florlog.redo.spawner import Order, serve

@@ -286,6 +286,7 @@ def _summary(sessions: list[SessionInfo], tree: RunTree) -> dict[str, Any]:
         "started": started.isoformat(timespec="seconds") if started else "",
         "iterations": tree.innermost_iterations(),
         "bytes": sum(session.nbytes for session in sessions),
+        "forced": tree.forced[0] if tree.forced else "",
     }
 
 

@@ -27,6 +27,7 @@ from florlog.recording.entry_state import EntryState, entry_state, restore_entry
 from florlog.recording.fingerprints import StateFingerprint
 from florlog.recording.journal import Journal
 from florlog.recording.passing_over import PassingOver
+from florlog.recording.putting_back import putting_back
 from florlog.state.adapters import Adapter, adapter
 from florlog.state.boundary_trees import HEAP, Trees
 from florlog.state.cursors import passed_over
@@ -273,8 +274,8 @@ class Checkpointer:
             self._imager.lineages.go_on(saved.table)
         names = set(saved.names())
         missing = {name for name in names if not name.startswith("/") and name not in self._tracked}
-        if index == 0:
-            _tracked_or_raise(missing)
+        if index == 0 and missing:
+            raise ChangedError(_untracked(missing))
         # Made anew and tracked in the loop's body: what it was before does not matter.
         self.awaited |= missing
         at_end = loop.recorded is not None and index == loop.recorded.count and loop.recorded.ended
@@ -297,7 +298,8 @@ class Checkpointer:
         self._carried.restore(places_of(loop), graph_of(saved.tree(HEAP)), self._objects)
         for name, made in self._tracked.items():
             if name in names:
-                _put_back(name, made, saved.tree(name))
+                with putting_back(name):
+                    made.restore(saved.tree(name))
         self._derived.regenerate(self._tracked, names)
         self._settings.restore(saved.tree(_SETTINGS) if _SETTINGS in names else {})
         self._random.restore(saved.tree("/rng"))
@@ -305,9 +307,14 @@ class Checkpointer:
             loop.entry = self.entry(loop.cursor.iterable if loop.cursor else None)
         self.policy.restored(time.perf_counter() - started)
 
+    def put_back_generators(self, store: Store, image: Image) -> None:
+        """Of an image put back the random generators alone: those that nobody seeds differ in every process."""
+        self._random.restore(SavedState(store, image.table).tree("/rng"))
+
     def tracked_or_raise(self) -> None:
-        """Raise `ChangedError` if something that a restored image has was not tracked again."""
-        _tracked_or_raise(self.awaited)
+        """Raise `ImageError` if something that a restored image has was not tracked again."""
+        if self.awaited:
+            raise ImageError(_untracked(self.awaited))
 
     def _thinned(self, text: str, data: dict[str, Any]) -> None:
         assert self._journal is not None
@@ -328,18 +335,6 @@ class Checkpointer:
             warn(f"{text}: {why}" if why else text)
 
 
-def _put_back(name: str, adapter: Adapter, tree: Any) -> None:
-    try:
-        adapter.restore(tree)
-    except ChangedError:
-        raise
-    except Exception as error:  # whatever an object's load_state_dict() raises
-        raise ImageError(f"{name} does not take its state back: {error}") from None
-
-
-def _tracked_or_raise(missing: set[str]) -> None:
-    if missing:
-        raise ChangedError(
-            f"{', '.join(sorted(missing))} was tracked when recorded and is not now: "
-            "track the same names before the loop"
-        )
+def _untracked(missing: set[str]) -> str:
+    names = ", ".join(sorted(missing))
+    return f"{names} was tracked when recorded and is not now: track the same names before the loop"

@@ -62,7 +62,7 @@ class Closing:
             prints = (rng_fingerprint(), iteration.data, checkpointer.sampled())
             transactions.commit(iteration, seconds, prints, left=left)
             if self.guided is not None:
-                self.guided.finish(iteration, prints)
+                self.guided.finish(iteration, prints, left=left)
 
     def end(self, loop: OpenLoop, *, left: bool) -> None:
         """A loop has ended; ``left``: by a break or a return."""
@@ -174,7 +174,7 @@ class Closing:
                 transactions.commit(iteration, it.seconds, it.prints, left=True)
         if self.guided is not None and not transactions.recording and loop.parent in transactions.stack:
             if not it.cut:
-                self.guided.finish(iteration, it.prints)
+                self.guided.finish(iteration, it.prints, left=True)
             self.guided.went_past(loop)
         if ended and not any(isinstance(r, LoopEnd) and r.loop == loop.lsn for r in done):
             self._log_end(loop, left=True)

@@ -8,13 +8,15 @@ place that the log does not have.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from florlog_recovery import Image
 from florlog_wal import Note
 
-from florlog.errors import ChangedError
+from florlog.errors import ChangedError, ImageError
 from florlog.following.guide import Guide
 from florlog.following.stack import OpenIteration, OpenLoop
+from florlog.program.terminal import reason
 from florlog.recording.transactions import Transactions
 
 
@@ -42,15 +44,19 @@ class Guided:
         if guide.checks.unchecked and loop.depth == 1 and before == 0:
             self._compare(loop, 0)
         index = guide.next_index(loop, self._restore, checkpointer.passing.skip)
+        came = loop.restored == restored and before != end  # by itself
+        if came and index is not None and not transactions.recording:
+            if index == 0 and loop.depth == 1:
+                self._put_back_generators(loop)
+            self._compare(
+                loop, before
+            )  # also at the frontier: nothing is recorded before that is known to be equal
         if self._record_from_here() and index is not None:
             transactions.log_loop(loop, start=index)
         if index is None:
             return None
-        if loop.restored == restored and before != end:
-            if transactions.recording:
-                checkpointer.boundary(loop, before, end=False)
-            else:
-                self._compare(loop, before)
+        if came and transactions.recording:
+            checkpointer.boundary(loop, before, end=False)
         iteration = OpenIteration(loop, index, time.perf_counter(), checkpointer.own_seconds)
         guide.begin(iteration)
         transactions.stack.append(iteration)
@@ -67,8 +73,12 @@ class Guided:
                 "replay and resume need the same data"
             ) from None
 
-    def finish(self, iteration: OpenIteration, prints: tuple[bytes, bytes, bytes]) -> None:
-        """An iteration ran to its end: compare what it was."""
+    def finish(
+        self, iteration: OpenIteration, prints: tuple[bytes, bytes, bytes], *, left: bool = False
+    ) -> None:
+        """An iteration ran to its end, or was ``left`` by a break or return: compare what it was."""
+        if left and self._guide.resuming and iteration.commit is not None and not iteration.commit.left:
+            return  # somebody asked the training to stop: the frontier is not reached
         self._guide.finish(iteration, prints)
         loop = iteration.loop
         if loop is None or loop.form == "for":
@@ -113,6 +123,7 @@ class Guided:
         transactions, guide = self._transactions, self._guide
         if transactions.recording or transactions.journal is None or guide.navigating:
             return False
+        notes = guide.prove()
         transactions.recording = True
         for iteration in transactions.stack[1:]:
             assert iteration.loop is not None
@@ -121,19 +132,36 @@ class Guided:
         redone, restored = guide.redone, guide.restored
         text = f"{redone} iterations redone before the run went on, {restored} images restored"
         note = Note("resume", text, {"redone": redone, "restored": restored})
-        transactions.journal.append(note, transactions.journal.session)
+        for said in [note, *notes]:
+            transactions.journal.append(said, transactions.journal.session)
         return True
+
+    def _put_back_generators(self, loop: OpenLoop) -> None:
+        """The image before the run's first iteration is there, and cannot be restored as a whole."""
+        recorded = loop.recorded
+        if recorded is not None and recorded.order == 0 and (image := recorded.images.get(0)) is not None:
+            with suppress(Exception):  # what differs then is seen
+                self._checkpointer.put_back_generators(self._guide.store, image)
 
     def _compare(self, loop: OpenLoop, index: int) -> None:
         """Compare the state at a boundary with the image there, if there is one."""
         self._guide.checks.arrive(loop, index, lambda: self._checkpointer.trees(loop))
+        self._guide.compared()
 
     def _stands(self, loop: OpenLoop) -> None:
         self._guide.stands(loop, loop.count, lambda: self._checkpointer.imaged(loop))
 
     def _restore(self, loop: OpenLoop, index: int, image: Image) -> None:
-        """Put back the state at a boundary, and the loop's data position with it."""
-        self._checkpointer.restore(self._guide.store, loop, index, image)
+        """Put back the state at a boundary, and the loop's data position with it.
+
+        Raises `ImageError` for whatever is raised there, and `ChangedError` where the script tracks other names.
+        """
+        try:
+            self._checkpointer.restore(self._guide.store, loop, index, image)
+        except ChangedError:
+            raise
+        except Exception as error:
+            raise ImageError(reason(error)) from error
 
 
 def _end_of(loop: OpenLoop) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
@@ -11,12 +12,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from florlog_recovery import Plan, RunTree, plan_redo, resume_atoms
+from florlog_recovery import Loop, Plan, RunTree, plan_resume
 from florlog_recovery.costs import KIND, fitted
-from florlog_wal import Note, RunBegin, Store
+from florlog_wal import Commit, Note, RunBegin, Store
 
 from florlog.errors import FlorlogError
-from florlog.following.guide import Guide, last_restore
+from florlog.following.failed_images import without_worker_state
+from florlog.following.guide import last_restore
 from florlog.images.budget import Room
 from florlog.images.policy import Policy
 from florlog.program.environment import environment, main_script, rank
@@ -24,12 +26,16 @@ from florlog.program.loading import seconds_since_import
 from florlog.program.measured_costs import costs_of
 from florlog.program.process import this_process
 from florlog.program.stores import newest_run, sessions_of, tree_of
-from florlog.program.terminal import report
 from florlog.recording.checkpointer import Tell
 from florlog.recording.journal import Journal
+from florlog.recording.resuming import ResumeGuide, begins_anew, went_back
 from florlog.recording.roles import Resume
 from florlog.recording.run import Run
 
+MIN_PROOF_SECONDS = 10.0
+"""What a resume may always re-execute to be proven: a person who resumes waits for the set-up anyway."""
+PROOF_SHARE = 0.01
+"""Of the run's recorded time: what a resume may re-execute to be proven; recording costs as much."""
 _MAX_SESSIONS_READ = 16
 """How many of a store's newest sessions are read for what restores cost."""
 _MAX_RECORDS_READ = 200
@@ -51,15 +57,7 @@ def recorded_run(
     """A run that writes into ``store``; ``closing`` is what happens when it closes.  Arguments as of `session.run`."""
     script = main_script()
     resumed = _resumed_run(store, name, resume)
-    tree = plan = guide = None
-    if resumed is not None:
-        tree = tree_of(store, resumed)
-        role = this_process.role
-        reopen(tree, extend=isinstance(role, Resume) and role.extend)
-        request, node, place = resume_atoms(tree)
-        plan = plan_redo(tree, request, costs_of(store, tree))
-        guide = Guide(store, tree, plan, None, frontier=(node, place))
-        closing.callback(_report_differences, guide)
+    guide = None if resumed is None else _guide_of(store, resumed, max_redo, anew=resume == "auto")
     number, size = rank()
     begin = RunBegin(
         run=resumed or _new_id(name),
@@ -74,10 +72,12 @@ def recorded_run(
         started=time.time(),
         rank=number,
         world_size=size,
-        resumed_from=_resumed_from(plan),
+        resumed_from=0 if guide is None else _resumed_from(guide.plan),
     )
     journal = Journal(store, begin, overhead, strict=strict)
     closing.callback(journal.close)
+    if guide is not None:
+        guide.journal = journal
     journal.watch()
     if resumed is None:  # what a replay has to do before the run begins, with florlog imported
         notebook = this_process.notebook
@@ -103,6 +103,36 @@ def recorded_run(
     )
 
 
+def _guide_of(store: Store, run: str, max_redo: float, *, anew: bool) -> ResumeGuide:
+    """What leads the resume of a run; arguments as of `recorded_run` and `ResumeGuide`."""
+    tree = tree_of(store, run)
+    role = this_process.role
+    commanded = role if isinstance(role, Resume) and role.run == run else None
+    reopen(tree, extend=commanded is not None and commanded.extend)
+    before = went_back(run, store, tree)
+
+    def has_fingerprint(loop: Loop, index: int) -> bool:
+        record = store.record(loop.commits[index]).record
+        return isinstance(record, Commit) and bool(record.state or record.rng)
+
+    plan, frontier = plan_resume(
+        tree,
+        costs_of(store, tree),
+        before.images(tree) | without_worker_state(tree)[1],
+        proof_seconds=proof_seconds(tree, max_redo),
+        has_fingerprint=has_fingerprint,
+    )
+    force = commanded is not None and commanded.force
+    return ResumeGuide(store, tree, plan, frontier, before, force=force, anew=anew and commanded is None)
+
+
+def proof_seconds(tree: RunTree, max_redo: float) -> float:
+    """What a resume may re-execute only to be proven: a hundredth of the run, or what its user has said of a crash."""
+    recorded = sum(sum(loop.seconds) for loop in tree.root.loops)
+    said = max_redo if math.isfinite(max_redo) else 0.0
+    return max(MIN_PROOF_SECONDS, PROOF_SHARE * recorded, said)
+
+
 def reopen(tree: RunTree, *, extend: bool) -> str:
     """Make a run's tree one that a resume can go on with; what is executed again, for a person, "" for a killed run.
 
@@ -126,11 +156,6 @@ def reopen(tree: RunTree, *, extend: bool) -> str:
     text = f"the script caught an exception that left {where}" if loop.cut else f"it goes on in {where}"
     loop.take_back()
     return text
-
-
-def _report_differences(guide: Guide) -> None:
-    if guide.checks.differences:
-        report(f"the resumed run differs from what was recorded before: {guide.checks.differences[0]}")
 
 
 def restore_costs(store: Store) -> Callable[[int], float] | None:
@@ -165,7 +190,9 @@ def _resumed_run(store: Store, name: str, resume: str) -> str | None:
         sessions_of(store, resume)
         return resume
     newest = newest_run(store, lambda begin: begin.name == name)
-    return newest if newest is not None and tree_of(store, newest).status != "complete" else None
+    if newest is None or begins_anew(newest) or tree_of(store, newest).status == "complete":
+        return None
+    return newest
 
 
 def _resumed_from(plan: Plan | None) -> int:

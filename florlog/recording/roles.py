@@ -30,3 +30,5 @@ class Resume(Role):
     run: str
     extend: bool = False
     """Whether a complete run goes on in its outermost loop, which a break or return has left."""
+    force: bool = False
+    """Whether the run goes on though what was re-executed differs from the recording."""

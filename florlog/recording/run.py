@@ -158,6 +158,8 @@ class Run:
         try:
             if error is None:
                 self._loops.end_run()
+            if self._guide is not None:
+                self._guide.leave(error)
             log_end(self._transactions, self._guide, self._script, self._started, error)
         except Exception as failure:
             if self._strict or not recording or self._journal is None:

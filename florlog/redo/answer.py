@@ -12,7 +12,9 @@ from florlog_recovery import AtomSequence, Node, Plan, RunTree, split
 from florlog_wal import Store
 
 from florlog.errors import ImageError
+from florlog.following.failed_images import FailedImages
 from florlog.following.guide import Guide
+from florlog.following.outside import Outside, present_texts
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, FoundValue
 from florlog.hindsight.request import Request, plan_for
 from florlog.program.environment import changes, environment
@@ -71,21 +73,18 @@ def answer(
 
 
 def redo(store: Store, request: Request, plan: Plan, progress: Progress | None = None) -> Redone:
-    """Execute a plan in this process; where that fails, the plan of a request that needs less."""
-    try:
-        guide = _followed(store, request, plan, progress)
-    except ImageError as error:
-        report(f"the images cannot be used, all is redone from the run's start: {error}")
-        request = request.without_images()
-        guide = _followed(store, request, plan_for(request), progress)
+    """Execute a plan in this process; where an image cannot be restored, one that does without it."""
+    guide, request = _led(store, request, plan, progress)
     if guide.ran:
         report(guide.ran[0] + (f" (and {len(guide.ran) - 1} more)" if len(guide.ran) > 1 else ""))
+    if guide.checks.excused:
+        report(f"not compared, as it comes from outside of the program: {guide.checks.excused[0]}")
     found, differences, passed = guide.checks.found, guide.checks.differences, guide.checks.passed
     if guide.checks.mistaken:
         report(f"{guide.checks.mistaken}: from there on all is redone in full")
         values_before, differences_before, passed_before = guide.checks.before
         request = _rest(request, guide).without_skipping()
-        again = _followed(store, request, plan_for(request), progress)
+        again, request = _led(store, request, plan_for(request), progress)
         found = merged([found[:values_before], again.checks.found])
         differences = [*differences[:differences_before], *again.checks.differences]
         passed = passed[:passed_before]
@@ -153,8 +152,29 @@ def _with_earlier(request: Request, values: Sequence[FoundValue]) -> Sequence[Fo
     return sorted([*values, *older], key=place)
 
 
-def _followed(store: Store, request: Request, plan: Plan, progress: Progress | None) -> Guide:
-    """Run the request's script along a plan; the guide that led it."""
+def _led(store: Store, request: Request, plan: Plan, progress: Progress | None) -> tuple[Guide, Request]:
+    """Run the request's script along a plan, and along others as long as images fail; the guide that led it to its end.
+
+    Also the request, without the images that failed.
+    """
+    failed = FailedImages(request.tree)
+    while True:
+        guide = _guide(store, request, plan)
+        if progress is not None:
+            guide.progress = progress
+        try:
+            _follow(request, guide)
+        except ImageError as error:
+            if guide.image is None:
+                raise
+            request = replace(request, unusable=failed.without(request.unusable, guide.image, str(error)))
+            plan = plan_for(request)
+        else:
+            return guide, request
+
+
+def _guide(store: Store, request: Request, plan: Plan) -> Guide:
+    program = request.program
     guide = Guide(
         store,
         request.tree,
@@ -166,8 +186,12 @@ def _followed(store: Store, request: Request, plan: Plan, progress: Progress | N
         pieces=request.skippable.pieces,
         passing=request.skippable.passing,
     )
-    if progress is not None:
-        guide.progress = progress
+    guide.checks.excuse(Outside(request.tree, lambda: present_texts(program.files), program.script))
+    return guide
+
+
+def _follow(request: Request, guide: Guide) -> None:
+    """Run the request's script along a guide."""
     before = set(sys.modules)
     try:
         _execute(request, guide)
@@ -175,7 +199,6 @@ def _followed(store: Store, request: Request, plan: Plan, progress: Progress | N
         for name in set(sys.modules) - before:  # a second run of the script makes its modules anew
             if str(getattr(sys.modules[name], "__file__", None)) in request.program.files:
                 del sys.modules[name]
-    return guide
 
 
 def _execute(request: Request, guide: Guide) -> None:

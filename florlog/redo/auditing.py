@@ -16,8 +16,8 @@ from florlog_recovery import RunTree
 from florlog_wal import Path, Store
 
 from florlog.errors import DivergedError, FlorlogError
+from florlog.following.failed_images import Boundary
 from florlog.following.trust import DIVERGED, PROVEN, where
-from florlog.hindsight.request import Boundary
 from florlog.hindsight.request_data import loop_name
 from florlog.programs.permission import Trust
 from florlog.redo.boundary_visit import answers, order_of
@@ -71,15 +71,15 @@ def _audited(store: Store, tree: RunTree, before: Boundary, after: Boundary, tru
     start, end = before[0].path(before[1]), after[0].path(after[1])
     order = order_of(
         store, tree, trust,
-        loop=loop_name(after[0]), index=after[1], restore=[loop_name(before[0]), before[1]],
+        loop=loop_name(after[0]), index=after[1], only=before[0].images[before[1]].lsn,
     )  # fmt: skip
     try:
-        for message in answers(tree, "florlog.redo.audit_worker", order):
+        for message in answers(tree, "florlog.redo.audit_worker", order, once=True):
             match message:
                 case ["audited", str() as label, str() as detail, int() as redone]:
                     return Stretch(start, end, redone, label, detail)
-                case ["differs" | "unusable", str() as text]:
-                    return Stretch(start, end, 0, DIVERGED, text)
+                case ["unusable", int(), str() as text]:
+                    return Stretch(start, end, 0, DIVERGED, f"the image cannot be restored: {text}")
                 case ["error", str() as text]:
                     raise FlorlogError(text)
     except DivergedError as error:

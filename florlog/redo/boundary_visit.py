@@ -4,8 +4,8 @@ Nothing after the last boundary is executed: no ``finally`` of the script and no
 What it writes lies in a directory that the asking side removes.
 
 Both sides are here: `answers` starts the process and reads its messages; `visit` is what the process does.  Besides
-the messages of the one who looks, there may come ``["differs", text]``, ``["unusable", why images cannot be
-restored]`` or ``["error", text]``.
+the messages of the one who looks, there may come ``["differs", text]``, ``["unusable", LSN of
+an image, why it cannot be restored]`` or ``["error", text]``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from florlog_recovery.costs import MIN_RESTORE_SECONDS
 from florlog_wal import Store
 
 from florlog.errors import FlorlogError, ImageError
+from florlog.following.failed_images import Boundary, FailedImages
+from florlog.following.outside import Outside
 from florlog.following.trust import where
-from florlog.hindsight.request import Boundary
-from florlog.hindsight.request_data import loop_named
+from florlog.hindsight.request_data import RunChangedError
 from florlog.program.environment import VARIABLES, changes, environment
 from florlog.program.measured_costs import costs_of
 from florlog.program.stores import open_store, tree_of
-from florlog.program.terminal import report
 from florlog.programs.permission import Trust, permit
 from florlog.programs.recorded_program import RecordedProgram
 from florlog.redo.boundary_guide import BoundaryGuide, States
@@ -49,31 +49,44 @@ def order_of(store: Store, tree: RunTree, trust: Trust, **more: Any) -> Order:
     return {"store": str(store.path), "run": tree.run, "trust": trust.runs, **more}
 
 
-def answers(tree: RunTree, module: str, order: Order) -> Iterator[list[Any]]:
+def answers(tree: RunTree, module: str, order: Order, *, once: bool = False) -> Iterator[list[Any]]:
     """The messages of a process that visits boundaries; it is killed when no more of them are asked for.
+
+    Where an image cannot be restored, another process does without it; with ``once`` the message is given.
 
     Raises `FlorlogError` where it fails, `DivergedError` where the recorded program does not do what it did.
     """
     cwd = tree.begin.cwd if Path(tree.begin.cwd).is_dir() else None
-    for images in (True, False):
+    failed = FailedImages(tree)
+    unusable: frozenset[Boundary] = frozenset()
+    while True:
         with (
             tempfile.TemporaryDirectory(prefix="florlog-state-") as scratch,
             Child(
                 module,
-                {**order, "images": images},
+                {**order, "unusable": [loop.images[index].lsn for loop, index in unusable]},
                 cwd=cwd,
                 environment=_recorded_variables(tree) | {"TMPDIR": scratch},
                 stderr=Stderr.KEPT,
             ) as child,
         ):
             for message in child.messages():
-                if message[0] == "unusable":
-                    report(f"the images cannot be used, all is redone from the run's start: {message[1]}")
+                if message[0] == "unusable" and not once:
+                    unusable = failed.without(unusable, *_failed(tree, *message[1:]))
                     break
                 yield message
             else:
                 said = child.said().strip().splitlines() or ["it said nothing"]
                 raise FlorlogError(f"the process that re-executed the script ended early: {said[-1]}")
+
+
+def _failed(tree: RunTree, lsn: int, why: str) -> tuple[Boundary, str]:
+    """The image with an LSN that a process says it cannot restore, and why."""
+    for loop in tree.loops():
+        for index, image in loop.images.items():
+            if image.lsn == lsn:
+                return (loop, index), why
+    raise RunChangedError
 
 
 def _recorded_variables(tree: RunTree) -> dict[str, str]:
@@ -140,25 +153,26 @@ def visit(order: Order, wire: Wire, goal: Callable[[RunTree], tuple[Sequence[Bou
                 finish(*last)
 
         atoms = boundary_atoms(wanted)
-        named = order.get("restore")
-        sole = None if named is None else (loop_named(tree, *named[0]), named[1])
+        only = order.get("only")
         unusable = [
             (loop, index)
             for loop in tree.loops()
-            for index in loop.images
-            if (not order["images"] and (index or loop.depth > 1)) or (sole and sole != (loop, index))
+            for index, image in loop.images.items()
+            if image.lsn in order["unusable"] or (only and image.lsn != only)
         ]
-        costs = costs_of(store, tree) if sole is None else CostModel(MIN_RESTORE_SECONDS, math.inf)
+        costs = CostModel(MIN_RESTORE_SECONDS, math.inf) if only else costs_of(store, tree)
         plan = plan_redo(tree, atoms, costs, frozenset(unusable))
         guide = BoundaryGuide(
             store, tree, plan, atoms, arrived, lambda text: finish("differs", text), program.steady_before
         )
+        guide.checks.excuse(Outside(tree, lambda: program.texts, program.script))
         try:
             program.run(guide)
         except ImageError as error:
-            if not order["images"]:
+            if guide.image is None:
                 raise
-            finish("unusable", str(error))
+            at, index = guide.image
+            finish("unusable", at.images[index].lsn, str(error))
     loop, index = wanted[-1]
     place = where(loop.path(index))
     raise FlorlogError(f"the script ended and did not come to {place}, where it was when recorded")

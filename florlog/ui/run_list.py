@@ -47,6 +47,8 @@ class RunList(LineList):
         text.append(f"{started}  ", "dim")
         text.append(f"{run.commits:>8} {size_text(run.nbytes):>8}  ")
         text.append(printable(PurePath(run.begin.script).name), "dim")
+        if run.forced:
+            text.append("  resumed by force", "yellow")
         return text
 
 

@@ -133,6 +133,8 @@ class RunScreen(Screen[None]):
         parts = [printable(self._run)]
         if tree is not None:
             parts.append(f"{tree.status}, {tree.innermost_iterations()} iterations, {size_text(tree.bytes)}")
+            if tree.forced:
+                parts.append("resumed by force")
         if records.count:
             parts.append(f"{records.cursor + 1}/{records.count}")
         if not records.selection.everything:

@@ -38,7 +38,7 @@ from florlog_wal import (
     Values,
 )
 
-from florlog_recovery import costs
+from florlog_recovery import costs, tree
 from florlog_recovery.tree import Image, Loop, Node, RunTree
 
 
@@ -81,6 +81,7 @@ def analyse(store: RecordSource, sessions: Sequence[SessionInfo], *, running: bo
         costs=builder.costs,
         sources=builder.sources,
         problems=builder.problems,
+        forced=builder.forced,
         unproven=builder.unproven,
     )
 
@@ -100,6 +101,7 @@ class _Builder:
         self.costs: list[dict[str, Any]] = []
         self.sources: dict[str, tuple[str, bytes]] = {}
         self.problems: list[tuple[int, str]] = []
+        self.forced: list[str] = []
         self.unproven: list[Loop] = []
         self._loops: dict[int, Loop] = {}  # by LoopBegin LSN
         self._copied: dict[int, tuple[Loop, int]] = {}  # by CheckpointBegin LSN
@@ -154,6 +156,8 @@ class _Builder:
                     self.root.after = max(0.0, record.seconds - loops)  # a resumed session is shorter
             case Note(kind=costs.KIND):
                 self.costs.append(record.data)
+            case Note(kind=tree.FORCED):
+                self.forced.append(record.text)
             case Note(kind="source"):
                 self._late_source(record)
             case RunBegin():  # the source may have changed before a resume

@@ -172,7 +172,7 @@ class _PlanWalk:
         if loop in self.skippable and self._may_skip(loop):
             self.way = _Way(entry.cost, (entry, loop, _SKIP))
             return
-        if loop.parent.loop is None and loop.order == 0 and 0 in loop.images:
+        if self._starts_from_image(loop):
             # The set-up before the first loop gives the stack frames; the state comes from the image.
             restore = self.costs.restore(loop.images[0])
             self.way = _Way(entry.cost + restore, (entry, loop, 0))
@@ -188,6 +188,11 @@ class _PlanWalk:
             first = index + 1
         if first <= loop.count:
             self._leaves(loop, first, loop.count, entry if self.hits == hits else _HERE, images)
+
+    def _starts_from_image(self, loop: Loop) -> bool:
+        """Whether a loop is the run's first, and the image before its first iteration can be restored."""
+        first = loop.parent.loop is None and loop.order == 0
+        return first and 0 in loop.images and (loop, 0) not in self.unusable
 
     def _may_skip(self, loop: Loop) -> bool:
         """Whether nothing in a loop is requested.

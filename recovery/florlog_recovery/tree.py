@@ -20,6 +20,8 @@ from typing import Any
 from florlog_wal import Failure, Path, RunBegin, StackFrame, Statement
 
 Digest = bytes
+FORCED = "forced"
+"""The kind of the note that marks a run which was resumed though it differed from the recording."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ class RunTree:
         default_factory=dict
     )  # path -> module name, page of the text
     problems: list[tuple[int, str]] = field(default_factory=list)  # LSN of a record without effect, and why
+    forced: list[str] = field(default_factory=list)
+    """How each resume that was forced differed from the recording before it went on."""
     unproven: list[Loop] = field(default_factory=list)
     """Loops that a body left last of all, inner before outer: no later record shows that execution went on normally."""
 

@@ -28,6 +28,11 @@ def child(argv: list[str], store: str, log: str) -> None:
     os.environ["FLORLOG_STORE"] = store
     os.chdir(os.path.dirname(store))  # noqa: PTH120
     code = 0
+    sys.orig_argv = [
+        sys.executable,
+        *(["-m"] if argv[0] == "florlog" else []),
+        *argv,
+    ]  # a resume may start it over
     try:
         if argv[0] == "florlog":
             from florlog.commands import main

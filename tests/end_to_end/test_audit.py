@@ -78,7 +78,9 @@ def test_what_lies_outside_of_python_is_found_and_named(
 
 def test_a_run_with_a_single_image_cannot_be_audited(nursery: Nursery, tmp_path: Path) -> None:
     text = TRAINING.replace("HIDDEN", "pass").replace("range(3)", "range(0)")
-    nursery.run(tmp_path / "store", write(tmp_path / "train.py", text.replace("        run.log", "        pass  #")))
+    nursery.run(
+        tmp_path / "store", write(tmp_path / "train.py", text.replace("        run.log", "        pass  #"))
+    )
     done = flor(tmp_path / "store", "audit", check=False)
     assert done.returncode == 2
     assert "images, and an audit goes from one to the next" in done.stderr

@@ -1,0 +1,59 @@
+"""Which values of a program come from outside of it, and may differ in each process that executes it.
+
+The time that an epoch took is logged by many scripts, and is another one whenever the epoch is executed again.  Source
+analysis tells such values (`florlog.source.skip.noise`).  It is asked only where something differs.
+"""
+
+from __future__ import annotations
+
+import functools
+import linecache
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from florlog_recovery import RunTree
+
+from florlog.following.trust import hashes_repeat
+
+if TYPE_CHECKING:  # importing florlog does not wait for source analysis
+    from florlog.source.reach.regions import ProgramAnalysis
+
+
+def present_texts(files: Iterable[str]) -> dict[str, str]:
+    """The texts of those files that there are."""
+    texts = {file: "".join(linecache.getlines(file)) for file in files}
+    return {file: text for file, text in texts.items() if text}
+
+
+class Outside:
+    """The answers for one program.  ``texts``: its files, of which ``script`` is one; read when they are needed."""
+
+    def __init__(self, tree: RunTree, texts: Callable[[], Mapping[str, str]], script: str) -> None:
+        self._tree = tree
+        self._texts = texts
+        self._script = script
+
+    @functools.cached_property
+    def _program(self) -> ProgramAnalysis | None:
+        from florlog.source.names.syntax import SourceError
+        from florlog.source.reach.regions import ProgramAnalysis
+
+        try:
+            return ProgramAnalysis(dict(self._texts()), self._script)
+        except (SourceError, LookupError):
+            return None
+
+    def excuses(self, site: tuple[str, int, str], name: str) -> bool:
+        """Whether the value that a site (file, line, qualified name) logs under a name comes from outside."""
+        from florlog.source.reach.regions import Location
+
+        if self._program is None:
+            return False
+        same_hashes = hashes_repeat(self._tree)
+        return self._program.outside(Location(*site), [name], same_hashes=same_hashes).read is not None
+
+    def noisy(self) -> frozenset[tuple[str, str]]:
+        """The variables, by their code's qualified name, and attributes, with "" for that, that hold such values."""
+        if self._program is None:
+            return frozenset()
+        return self._program.noisy(same_hashes=hashes_repeat(self._tree))
