@@ -13,6 +13,7 @@ from florlog_wal import Store
 
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.program import units
+from florlog.program.process import this_process
 from florlog.program.stores import is_recorded_from, newest_run, sessions_of, tree_of
 from florlog.programs.permission import Trust
 
@@ -37,6 +38,12 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="execute the code of this run, though it was not recorded on this machine by you; may be repeated",
     )
+
+
+def trust_images(options: argparse.Namespace, tree: RunTree) -> None:
+    """Let the images of a run be restored that was not recorded here, if ``--trust`` names it."""
+    if tree.run in options.trust:
+        this_process.trusts_images = True
 
 
 def trust_of(options: argparse.Namespace, *, ask: bool = True) -> Trust:

@@ -7,7 +7,7 @@ import json
 import sys
 from contextlib import ExitStack
 
-from florlog.commands._arguments import add_trust, number_of, run_of_script
+from florlog.commands._arguments import add_trust, number_of, run_of_script, trust_images
 from florlog.commands._question import add_question, question_of
 from florlog.commands._several_runs import replay_runs
 from florlog.commands._text_table import table
@@ -70,6 +70,7 @@ def _replayed(options: argparse.Namespace) -> Replayed:
             return line.enter_context(progress_line(view["iterations_redone"]))
 
         tree = run_of_script(store, options)
+        trust_images(options, tree)
         replayed = replay_here(store, tree, question_of(options, tree.run), announce)
     if options.analyze:
         analyzed(replayed.view, replayed.answer.spans, replayed.answer.passed)

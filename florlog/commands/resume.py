@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from florlog.commands._arguments import add_script, run_of_script
+from florlog.commands._arguments import add_script, add_trust, run_of_script, trust_images
 from florlog.errors import FlorlogError, RanksError
 from florlog.program import restart
 from florlog.program.process import this_process
@@ -19,8 +19,9 @@ __all__ = ["arguments", "run"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """SCRIPT, ``--run``, ``--extend`` and ``--force``."""
+    """SCRIPT, ``--run``, ``--trust``, ``--extend`` and ``--force``."""
     add_script(parser)
+    add_trust(parser)
     parser.add_argument(
         "--extend",
         action="store_true",
@@ -39,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
     path = store_path(options.store)
     with open_store(path, "r") as store:
         tree = run_of_script(store, options)
+        trust_images(options, tree)
         if tree.begin.world_size > 1:
             raise RanksError(tree.begin.world_size)
         if tree.status == "running":

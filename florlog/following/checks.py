@@ -31,7 +31,7 @@ from florlog.following.trust import (
 from florlog.images.imager import SavedState, differing, digests_only, page_table, state_digest
 from florlog.images.snapshot import snapshot
 from florlog.program.process import this_process
-from florlog.state.boundary_trees import HEAP, Trees
+from florlog.state.boundary_trees import HEAP, SEAL, Trees
 from florlog.state.heap.compare import difference
 from florlog.state.heap.graph import Graph
 from florlog.state.heap.image import graph_of
@@ -275,7 +275,7 @@ class Checks:
         shared: list[str] = []
         if state_digest(live) != image.table:
             saved = SavedState(self._store, image.table)
-            names = [name for name in differing(saved.table, live) if name.split(".")[0] != HEAP]
+            names = [name for name in differing(saved.table, live) if name.split(".")[0] not in (HEAP, SEAL)]
             shared = [name for name in names if name.split(".")[0] in saved.table]
             here = where(loop.path(index))
             if self._base == "start" and shared and all(name.startswith("/rng.") for name in shared):

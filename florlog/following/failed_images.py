@@ -12,8 +12,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from florlog_recovery import Loop, RunTree
+from florlog_wal import Store
 
 from florlog.following.trust import where
+from florlog.images.imager import SavedState
+from florlog.program.process import this_process
 from florlog.program.terminal import report
 from florlog.state.same_data import WORKER_STATE
 
@@ -31,6 +34,18 @@ def without_worker_state(tree: RunTree) -> tuple[Loop | None, frozenset[Boundary
         for index, image in loop.images.items()
         if image.lsn > first.lsn
     )
+
+
+def images_of_others(store: Store, tree: RunTree) -> frozenset[Boundary]:
+    """The images of a run that somebody else recorded, unless the user trusts it.
+
+    The newest stands for all here; each is looked at again before it is restored.
+    """
+    images = {(loop, index): image for loop in tree.loops() for index, image in loop.images.items()}
+    if not images or this_process.trusts_images:
+        return frozenset()
+    newest = max(images.values(), key=lambda image: image.lsn)
+    return frozenset() if SavedState(store, newest.table).is_sealed() else frozenset(images)
 
 
 class FailedImages:

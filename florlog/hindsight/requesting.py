@@ -100,7 +100,7 @@ def request_of(
         listed = "; ".join(str(item) for item in added)
         raise FlorlogError(f"no recorded iteration that was asked for reaches the added statement: {listed}")
     plain = not hands_free and not changed
-    unusable = unusable_images(tree, files)
+    unusable = unusable_images(store, tree, files)
     return Request(
         tree,
         program,

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from florlog_recovery import Loop, RunTree
-from florlog_wal import StackFrame
+from florlog_wal import StackFrame, Store
 
-from florlog.following.failed_images import Boundary, without_worker_state
+from florlog.following.failed_images import Boundary, images_of_others, without_worker_state
 from florlog.hindsight.compared_files import Compared
 from florlog.source.carry.exposure import exposed_names
 
@@ -21,8 +21,11 @@ class Unusable:
     reasons: tuple[str, ...] = ()
 
 
-def unusable_images(tree: RunTree, files: Iterable[Compared]) -> Unusable:
+def unusable_images(store: Store, tree: RunTree, files: Iterable[Compared]) -> Unusable:
     """The images that cannot be restored for the present text of a program."""
+    if strange := images_of_others(store, tree):
+        why = "was not recorded on this machine by you: its images are not restored"
+        return Unusable(strange, (f"run {tree.run} {why} without --trust {tree.run}",))
     found = [*_lacking_variables(tree, {file.recorded: file for file in files}), *_lacking_workers(tree)]
     images = frozenset(image for part in found for image in part.images)
     return Unusable(images, tuple(reason for part in found for reason in part.reasons))

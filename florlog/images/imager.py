@@ -37,6 +37,8 @@ from florlog_wal import (
 from florlog.images.budget import Room
 from florlog.images.lineages import Lineages
 from florlog.images.snapshot import Buffers, Flat, StateSnapshot, snapshot
+from florlog.program.signing import is_sealed
+from florlog.state.boundary_trees import SEAL
 from florlog.state.tensors import dtype_name, tensor_bytes, tensor_from
 from florlog.state.tree import unflatten
 
@@ -95,6 +97,11 @@ class SavedState:
     def names(self) -> list[str]:
         """The tracked names."""
         return [name for name, entry in self.table.items() if entry.kind == "host"]
+
+    def is_sealed(self) -> bool:
+        """Whether what it holds besides tensors is as this user recorded it."""
+        hosts = {name: bytes(self._bytes(self.table[name])) for name in self.names() if name != SEAL}
+        return SEAL in self.table and is_sealed(hosts, self.tree(SEAL))
 
     def tree(self, name: str) -> Any:
         """The state of one tracked name; raises KeyError if the image does not have it."""

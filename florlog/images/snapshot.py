@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from florlog_wal import encode_value
 
+from florlog.program.signing import seal
+from florlog.state.boundary_trees import SEAL
 from florlog.state.tree import Skeleton, flatten
 
 Flat = Mapping[str, tuple[Skeleton, list[tuple[str, torch.Tensor]]]]
@@ -48,8 +50,11 @@ class StateSnapshot:
 
     @functools.cached_property
     def hosts(self) -> dict[str, bytes]:
-        """The encoded skeletons by tracked name.  Raises `florlog_wal.Unencodable`."""
-        return {name: held.encoded() for name, held in self.frozen.items()}
+        """The encoded skeletons by tracked name, and their seal.  Raises `florlog_wal.Unencodable`."""
+        hosts = {name: held.encoded() for name, held in self.frozen.items()}
+        if (found := seal(hosts)) is not None:
+            hosts[SEAL] = encode_value(("v", found))
+        return hosts
 
     @property
     def nbytes(self) -> int:

@@ -48,6 +48,8 @@ class Process:
         self.hands_free: HandsFree | None = None
         self.run: Any = None
         """The open `florlog.recording.run.Run`, whose room lies above this one; None while no run is open."""
+        self.trusts_images = False
+        """Whether images are restored that are not sealed: the user said so, of a run from somebody else."""
         self.watch: Any = None
         """The `florlog.programs.watching.Watch` of the added code that is running in a replay; None outside it."""
 

@@ -5,8 +5,11 @@ random bytes that nobody else may read, made by the first recording.  With it th
 signed, and each source that is stored later.  So a run's stored source can be known from a stranger's, before it is
 executed (`florlog.programs.permission`).
 
+An image is *sealed*: of what it holds besides tensors there is a signature, as restoring it makes objects and decides
+which functions the program's names are bound to.
+
 The texts themselves are signed and not the digests of their pages: those are for finding damage, and somebody who
-wants to can find two texts that have the same one.  What is logged is not signed.
+wants to can find two texts that have the same one.  Logged values and tensors are not signed.
 
 Where there is no key, as in a home that cannot be written, nothing is signed, and recording goes on.
 """
@@ -19,7 +22,7 @@ import hmac
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -107,6 +110,23 @@ def later_signature(begin: RunBegin, note: str, path: str, text: bytes) -> bytes
 def is_later_signed(key: bytes, begin: RunBegin, note: str, path: str, text: bytes, found: object) -> bool:
     """Whether a later source is as it was signed with this key in this session."""
     return isinstance(found, bytes) and hmac.compare_digest(found, _of_later(key, begin, note, path, text))
+
+
+def seal(hosts: Mapping[str, bytes]) -> bytes | None:
+    """The signature of what an image holds besides tensors, by name; None where there is no key."""
+    key = user_key()
+    return None if key is None else _of_hosts(key, hosts)
+
+
+def is_sealed(hosts: Mapping[str, bytes], found: object) -> bool:
+    """Whether that is as it was when this user recorded it."""
+    key = user_key()
+    return key is not None and isinstance(found, bytes) and hmac.compare_digest(found, _of_hosts(key, hosts))
+
+
+def _of_hosts(key: bytes, hosts: Mapping[str, bytes]) -> bytes:
+    names = sorted(hosts)
+    return _mac(key, b"florlog image", (encode_value(names), *(hosts[name] for name in names)))
 
 
 def _of_begin(key: bytes, begin: RunBegin, texts: Sequence[bytes]) -> bytes:

@@ -17,6 +17,7 @@ from florlog_recovery import RunTree
 from florlog_wal import Note, SessionInfo, Store, WalError
 
 from florlog.errors import UntrustedRunError
+from florlog.program.process import this_process
 from florlog.program.signing import SIGNATURE, is_later_signed, is_signed, user_key
 from florlog.program.stores import sessions_of
 
@@ -54,8 +55,10 @@ class Permit:
 
 def permit(store: Store, tree: RunTree, trust: Trust) -> Permit:
     """The permit for a run's recorded code.  Raises `UntrustedRunError` where there is none."""
-    if not is_own(store, tree) and not trust.covers(tree.run):
-        raise UntrustedRunError(tree.run)
+    if not is_own(store, tree):
+        if not trust.covers(tree.run):
+            raise UntrustedRunError(tree.run)
+        this_process.trusts_images = True
     return Permit(tree.run)
 
 

@@ -22,6 +22,7 @@ from florlog.images.budget import Room
 from florlog.images.imager import Imager, SavedState
 from florlog.images.policy import Policy
 from florlog.images.snapshot import StateSnapshot
+from florlog.program.process import this_process
 from florlog.program.terminal import reason, warn
 from florlog.recording.entry_state import EntryState, entry_state, restore_entry
 from florlog.recording.fingerprints import StateFingerprint
@@ -270,6 +271,8 @@ class Checkpointer:
         """Put back the state at a boundary, and the loop's data position with it."""
         started = time.perf_counter()
         saved = SavedState(store, image.table)
+        if not (this_process.trusts_images or saved.is_sealed()):
+            raise ImageError("it was not recorded on this machine by you, and --trust RUN is not given")
         if self._imager is not None:
             self._imager.lineages.go_on(saved.table)
         names = set(saved.names())

@@ -25,6 +25,7 @@ from typing import Any
 from florlog_wal import WalError
 
 from florlog.errors import DivergedError, FlorlogError
+from florlog.program.process import this_process
 from florlog.redo.wire import Wire
 
 Order = dict[str, Any]
@@ -112,7 +113,7 @@ class Child:
 
     def __enter__(self) -> Child:
         with contextlib.suppress(OSError):  # it has ended already, as `messages` finds
-            self._wire.send(self._order)
+            self._wire.send(self._order, this_process.trusts_images)
         return self
 
     def __exit__(
@@ -141,6 +142,7 @@ def serve(handler: Handler) -> None:
     order = wire.receive()
     if order is None:
         return
+    this_process.trusts_images = order[1]
     try:
         handler(order[0], wire)
     except (FlorlogError, WalError) as error:

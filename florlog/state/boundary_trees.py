@@ -8,6 +8,8 @@ from florlog.state.heap.image import Flattened
 
 HEAP = "/heap"
 """The name of the graph of all mutable state that the program's names reach."""
+SEAL = "/seal"
+"""The name of the signature of all that an image holds besides tensors."""
 
 
 class Trees(dict[str, Any]):
