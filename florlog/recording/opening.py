@@ -17,7 +17,7 @@ from florlog_recovery.costs import KIND, fitted
 from florlog_wal import Commit, Note, RunBegin, Store
 
 from florlog.errors import FlorlogError
-from florlog.following.failed_images import without_worker_state
+from florlog.following.failed_images import images_of_others, without_worker_state
 from florlog.following.guide import last_restore
 from florlog.images.budget import Room
 from florlog.images.policy import Policy
@@ -26,6 +26,7 @@ from florlog.program.loading import seconds_since_import
 from florlog.program.measured_costs import costs_of
 from florlog.program.process import this_process
 from florlog.program.stores import newest_run, sessions_of, tree_of
+from florlog.program.terminal import report
 from florlog.recording.checkpointer import Tell
 from florlog.recording.journal import Journal
 from florlog.recording.resuming import ResumeGuide, begins_anew, went_back
@@ -115,10 +116,15 @@ def _guide_of(store: Store, run: str, max_redo: float, *, anew: bool) -> ResumeG
         record = store.record(loop.commits[index]).record
         return isinstance(record, Commit) and bool(record.state or record.rng)
 
+    if strange := images_of_others(store, tree):
+        report(
+            f"run {run} was not recorded on this machine by you: its images are not restored without "
+            f"`florlog resume --trust {run}`, and all is redone from its start"
+        )
     plan, frontier = plan_resume(
         tree,
         costs_of(store, tree),
-        before.images(tree) | without_worker_state(tree)[1],
+        before.images(tree) | without_worker_state(tree)[1] | strange,
         proof_seconds=proof_seconds(tree, max_redo),
         has_fingerprint=has_fingerprint,
     )

@@ -325,6 +325,7 @@ CALLS = {
     ("programs/hands_free.py", "run_as_main"): "called by kinds",
     ("programs/scripts.py", "exec"): "called by kinds and hands_free",
     ("programs/scripts.py", "compile"): "called by kinds and hands_free",
+    ("state/heap/names.py", "import_module"): "what a sealed image names, or one that the user trusts",
     ("programs/scripts.py", "import_module"): "the package of a module that is run",
     ("programs/notebook_cells.py", "exec"): "called by kinds and the notebook",
     ("programs/notebook_cells.py", "compile"): "called by kinds and the notebook",
