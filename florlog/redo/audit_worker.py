@@ -1,6 +1,6 @@
 """From one image to the next, in a process: ``python -m florlog.redo.audit_worker``.
 
-Its order names the boundary of the second image, and as ``only`` the LSN of the first
+Its order names the boundary of the second image, and as ``last`` the LSN of the first, after which none is used
 (`florlog.redo.boundary_visit`).  It answers ``["audited", trust, detail, iterations redone]``.
 """
 

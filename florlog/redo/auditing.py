@@ -1,8 +1,9 @@
 """Auditing a run: is what its images hold all that the run depends on?
 
-Each image is restored in a process of its own, and the recorded program re-executed from there to the next image,
-where the whole state is compared.  What was not captured cannot hide in a process that has just computed it: each
-process starts with the program's set-up alone.  This is Flor's deferred correctness check (VLDB 2020, section 4.4),
+Each image is restored in a process of its own (before one inside an inner loop that of the iteration around it, if there
+is one), and the recorded program re-executed from there to the next image, where the whole state is compared.  What was
+not captured cannot hide in a process that has just computed it: each process starts with the program's set-up alone.
+This is Flor's deferred correctness check (VLDB 2020, section 4.4),
 of the state and not of the logged values only.
 """
 
@@ -71,7 +72,7 @@ def _audited(store: Store, tree: RunTree, before: Boundary, after: Boundary, tru
     start, end = before[0].path(before[1]), after[0].path(after[1])
     order = order_of(
         store, tree, trust,
-        loop=loop_name(after[0]), index=after[1], only=before[0].images[before[1]].lsn,
+        loop=loop_name(after[0]), index=after[1], last=before[0].images[before[1]].lsn,
     )  # fmt: skip
     try:
         for message in answers(tree, "florlog.redo.audit_worker", order, once=True):

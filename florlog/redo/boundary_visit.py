@@ -153,14 +153,14 @@ def visit(order: Order, wire: Wire, goal: Callable[[RunTree], tuple[Sequence[Bou
                 finish(*last)
 
         atoms = boundary_atoms(wanted)
-        only = order.get("only")
+        newest = order.get("last")
         unusable = [
             (loop, index)
             for loop in tree.loops()
             for index, image in loop.images.items()
-            if image.lsn in order["unusable"] or (only and image.lsn != only)
+            if image.lsn in order["unusable"] or (newest and image.lsn > newest)
         ]
-        costs = CostModel(MIN_RESTORE_SECONDS, math.inf) if only else costs_of(store, tree)
+        costs = CostModel(MIN_RESTORE_SECONDS, math.inf) if newest else costs_of(store, tree)
         plan = plan_redo(tree, atoms, costs, frozenset(unusable))
         guide = BoundaryGuide(
             store, tree, plan, atoms, arrived, lambda text: finish("differs", text), program.steady_before
