@@ -27,7 +27,7 @@ optimizer = torch.optim.Adam(model.parameters(), 0.01)
 with florlog.run("audited", overhead=float("inf")) as run:
     run.track(model=model, optimizer=optimizer)
     for epoch in run.loop("epoch", range(3)):
-        for step in run.loop("step", range(4)):
+        for _ in range(4):
             loss = model(torch.randn(8, 4)).square().mean()
             optimizer.zero_grad()
             loss.backward()
@@ -57,7 +57,7 @@ def audited(nursery: Nursery, store: Path, hidden: str, code: int) -> dict[str, 
 def test_a_run_whose_state_is_in_its_images_passes(nursery: Nursery, tmp_path: Path) -> None:
     answer = audited(nursery, tmp_path / "store", "pass", 0)
     assert answer["passed"]
-    assert sum(stretch["iterations"] for stretch in answer["stretches"]) == 12
+    assert sum(stretch["iterations"] for stretch in answer["stretches"]) == 3
     assert answer["stretches"][0]["from"] == {"epoch": 0}
 
 
