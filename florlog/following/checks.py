@@ -31,7 +31,7 @@ from florlog.following.trust import (
 from florlog.images.imager import SavedState, differing, digests_only, page_table, state_digest
 from florlog.images.snapshot import snapshot
 from florlog.program.process import this_process
-from florlog.state.boundary_trees import HEAP, SEAL, Trees
+from florlog.state.boundary_trees import HEAP, SEAL, SETTINGS, Trees
 from florlog.state.heap.compare import difference
 from florlog.state.heap.graph import Graph
 from florlog.state.heap.image import graph_of
@@ -73,6 +73,9 @@ class Checks:
         self._readings = readings
         self._resuming = resuming
         self._base = "start"
+        self._unseeded: set[str] = (
+            set()
+        )  # parts of random generators that the set-up leaves different each time
         self._difference = ""
         self._local = ""
         self._compared = 0
@@ -260,12 +263,12 @@ class Checks:
 
     # -- boundaries --------------------------------------------------------------------------------
 
-    def arrive(self, loop: OpenLoop, index: int, trees: Callable[[], Trees]) -> None:
-        """Execution reached a boundary: where there is an image, compare the whole state.
+    def arrive(self, loop: Loop, index: int, trees: Callable[[], Trees]) -> None:
+        """Execution reached a boundary of a recorded loop: where there is an image, compare the whole state.
 
         ``trees`` gives the state now.
         """
-        if loop.recorded is None or (image := loop.recorded.images.get(index)) is None:
+        if (image := loop.images.get(index)) is None:
             return
         now = trees()
         live = page_table(snapshot(now, flat=now.flat), digests_only)
@@ -276,16 +279,20 @@ class Checks:
         if state_digest(live) != image.table:
             saved = SavedState(self._store, image.table)
             names = [name for name in differing(saved.table, live) if name.split(".")[0] not in (HEAP, SEAL)]
-            shared = [name for name in names if name.split(".")[0] in saved.table]
+            shared = [name for name in names if name.split(".")[0] in saved.table or name == SETTINGS]
             here = where(loop.path(index))
-            if self._base == "start" and shared and all(name.startswith("/rng.") for name in shared):
+            unseeded = all(name.startswith("/rng.") for name in shared)
+            if shared and unseeded and (self._base == "start" or self._unseeded.issuperset(shared)):
                 # The set-up drew from an RNG that nobody seeded, or nobody drew from it: all else is equal.
+                self._unseeded.update(shared)
                 self._local = (
                     f"random numbers were not seeded alike: {', '.join(shared[:4])} differ at {here}"
                 )
                 shared = []
             elif shared:
-                self._differ(f"state differs at {here}: {', '.join(shared[:4])}")
+                unlike = self._unlike(graph_of(saved.tree(HEAP)), now[HEAP])
+                listed = ", ".join([*([unlike] if unlike else []), *shared[:4]])
+                self._differ(f"state differs at {here}: {listed}")
             elif local := self._unlike(graph_of(saved.tree(HEAP)), now[HEAP]):
                 self._local = f"{local} differs at {here}"
                 self._suspect(self._local)
@@ -294,7 +301,7 @@ class Checks:
         self._label()
         # What differs here goes on differing: what follows does not start from the recorded state.
         if not shared and not self._local:
-            self._settle(loop.recorded, index)
+            self._settle(loop, index)
         self._base = "image"
 
     def _unlike(self, then: Graph, now: Graph) -> str:
@@ -377,7 +384,7 @@ class Checks:
         self._skips, self._skipped, self.undrawn = [], "", False
         self._unread = self._sampled = False
         self._stale_statements, self._stale_then, self._stale = set(), set(), set()
-        self._base = "image"
+        self._base, self._unseeded = "image", set()
 
     def end(self) -> None:
         """The run is over."""

@@ -30,7 +30,7 @@ from florlog.recording.journal import Journal
 from florlog.recording.passing_over import PassingOver
 from florlog.recording.putting_back import putting_back
 from florlog.state.adapters import Adapter, adapter
-from florlog.state.boundary_trees import HEAP, Trees
+from florlog.state.boundary_trees import HEAP, SETTINGS, Trees
 from florlog.state.cursors import passed_over
 from florlog.state.derived import Derived
 from florlog.state.heap.image import flattened, graph_of
@@ -41,7 +41,6 @@ from florlog.state.tree import flatten
 from florlog.state.variables import Carried
 from florlog.state.wrappers import advance, bare, counters, obstacle
 
-_SETTINGS = "/settings"
 Tell = Callable[[str, dict[str, Any]], None]
 _STEP_COST_FACTOR = 2.5
 """What the bookkeeping of a step costs, over what is seen of it between two steps: the rest are its log statements and
@@ -135,7 +134,7 @@ class Checkpointer:
         }
         trees["/rng"] = self._random.capture()
         if changed := self._settings.capture():
-            trees[_SETTINGS] = changed
+            trees[SETTINGS] = changed
         if loop.entry is not None and loop.count > 0:
             trees["/entry"] = loop.entry
             if loop.cursor is not None and (position := loop.cursor.position()) is not None:
@@ -304,7 +303,7 @@ class Checkpointer:
                 with putting_back(name):
                     made.restore(saved.tree(name))
         self._derived.regenerate(self._tracked, names)
-        self._settings.restore(saved.tree(_SETTINGS) if _SETTINGS in names else {})
+        self._settings.restore(saved.tree(SETTINGS) if SETTINGS in names else {})
         self._random.restore(saved.tree("/rng"))
         if index == 0 and loop.entry is not None:
             loop.entry = self.entry(loop.cursor.iterable if loop.cursor else None)

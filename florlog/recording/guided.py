@@ -145,7 +145,8 @@ class Guided:
 
     def _compare(self, loop: OpenLoop, index: int) -> None:
         """Compare the state at a boundary with the image there, if there is one."""
-        self._guide.checks.arrive(loop, index, lambda: self._checkpointer.trees(loop))
+        if loop.recorded is not None:
+            self._guide.checks.arrive(loop.recorded, index, lambda: self._checkpointer.trees(loop))
         self._guide.compared()
 
     def _stands(self, loop: OpenLoop) -> None:

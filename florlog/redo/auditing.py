@@ -1,10 +1,9 @@
 """Auditing a run: is what its images hold all that the run depends on?
 
 Each image is restored in a process of its own (before one inside an inner loop that of the iteration around it, if it
-has one), and the recorded program is re-executed from there to the next image.  The whole state is compared there.  What
-was not captured cannot hide in a process that has just computed it: each process starts with the program's set-up alone.
-This is Flor's deferred correctness check (VLDB 2020, section 4.4),
-of the state and not of the logged values only.
+has one), and the recorded program is re-executed from there to the next image, where the whole state is compared.
+What was not captured cannot hide in a process that has just computed it: each process starts with the program's set-up
+alone.  This is Flor's deferred correctness check (VLDB 2020, section 4.4), of the state and not of logged values only.
 """
 
 from __future__ import annotations

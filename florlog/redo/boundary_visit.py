@@ -25,7 +25,7 @@ from florlog_wal import Store
 from florlog.errors import FlorlogError, ImageError
 from florlog.following.failed_images import Boundary, FailedImages
 from florlog.following.outside import Outside
-from florlog.following.trust import where
+from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, where
 from florlog.hindsight.request_data import RunChangedError
 from florlog.program.environment import VARIABLES, changes, environment
 from florlog.program.measured_costs import costs_of
@@ -115,8 +115,12 @@ class Arrival:
         return self.guide.redone
 
     def compared(self) -> tuple[str, str]:
-        """The same where an image stands: nothing but the comparison with it counts."""
-        return self.guide.checks.trust("")
+        """What the comparison with the image here says, and the last difference before or in it."""
+        checks = self.guide.checks
+        checks.arrive(self.loop, self.index, lambda: self.trees)
+        if checks.differences:
+            return DIVERGED, checks.differences[-1]
+        return (CONSISTENT, checks.unlike) if checks.unlike else (PROVEN, "")
 
     def trust(self) -> tuple[str, str]:
         """How far the state is proven, and what is against more."""
@@ -162,9 +166,8 @@ def visit(order: Order, wire: Wire, goal: Callable[[RunTree], tuple[Sequence[Bou
         ]
         costs = CostModel(MIN_RESTORE_SECONDS, math.inf) if newest else costs_of(store, tree)
         plan = plan_redo(tree, atoms, costs, frozenset(unusable))
-        guide = BoundaryGuide(
-            store, tree, plan, atoms, arrived, lambda text: finish("differs", text), program.steady_before
-        )
+        alarm = (lambda text: None) if newest else (lambda text: finish("differs", text))
+        guide = BoundaryGuide(store, tree, plan, atoms, arrived, alarm, program.steady_before)
         guide.checks.excuse(Outside(tree, lambda: program.texts, program.script))
         try:
             program.run(guide)

@@ -8,6 +8,8 @@ from florlog.state.heap.image import Flattened
 
 HEAP = "/heap"
 """The name of the graph of all mutable state that the program's names reach."""
+SETTINGS = "/settings"
+"""The name of the process's settings that the program has changed."""
 SEAL = "/seal"
 """The name of the signature of all that an image holds besides tensors."""
 
