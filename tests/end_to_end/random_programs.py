@@ -34,7 +34,7 @@ from tests.state.heap.kinds import KINDS, PRELUDE, Kind
 
 from .harness import Nursery
 
-EPOCHS, STEPS = 4, 3
+EPOCHS, STEPS = 3, 2
 PLACES = ("script", "function", "module")
 _HEAD = (
     PRELUDE
@@ -92,7 +92,7 @@ class Program:
     place: str = "script"
     acts: bool = False
     overhead: str = "float('inf')"
-    kill: int = 8
+    kill: int = 4
     hands_free: bool = False
 
     def command(self) -> list[str]:
@@ -139,6 +139,9 @@ class Outcome:
         return "WRONG" in (self.resumed, self.replayed)
 
 
+UNFIT = Outcome("unfit", "unfit", "the program fails by itself, as an iterator that has no more items")
+
+
 def fits(kind: Kind, place: str) -> bool:
     """Whether a kind of state can be in a place."""
     if place == "function":
@@ -152,7 +155,8 @@ def outcome(nursery: Nursery, folder: Path, program: Program) -> Outcome:
     folder.mkdir(parents=True)
     output = nursery.directory / "output.txt"
     truth, store = folder / "truth", folder / "store"
-    nursery.run(truth, *program.command(), program.write(folder, asked=True))
+    if _code(nursery, truth, *program.command(), program.write(folder, asked=True)):
+        return UNFIT
     expected = _values(truth, recorded=True)
     script = program.write(folder, asked=False)
     (folder / "kill").touch()

@@ -32,8 +32,8 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 )
 @given(programs())
 @example(Program(kind("a name that is deleted"), acts=True))
-@example(Program(kind("endless loader"), "function", acts=True, kill=7))
-@example(Program(kind("a new head"), "function", acts=True, kill=9))
+@example(Program(kind("endless loader"), "function", acts=True, kill=3))
+@example(Program(kind("a new head"), "function", acts=True, kill=5))
 @example(Program(kind("class attribute"), "module", kill=5, hands_free=True))
 def test_a_program_is_resumed_and_replayed_as_it_ran(nursery: Nursery, program: Program) -> None:
     found = outcome(nursery, nursery.directory / "program", program)
@@ -41,7 +41,8 @@ def test_a_program_is_resumed_and_replayed_as_it_ran(nursery: Nursery, program: 
 
 
 def test_a_state_that_no_image_has_is_noticed(nursery: Nursery) -> None:
-    """The twin of the test above, with state that lies outside of Python."""
+    """The twin of the test above, with state that lies outside of Python: its resume has to start over."""
     hidden = Kind("hidden", "import ctypes\nh = ctypes.c_int(0)", "h.value += 1", "h.value")
-    found = outcome(nursery, nursery.directory / "program", Program(hidden, acts=True, kill=8))
-    assert (found.resumed, found.replayed) != ("equal", "PROVEN")
+    found = outcome(nursery, nursery.directory / "program", Program(hidden, acts=True, kill=5))
+    assert found.resumed == "equal"
+    assert "the run differs" in found.said
