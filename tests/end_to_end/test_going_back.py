@@ -19,6 +19,7 @@ Killed = Callable[[str], tuple[Path, Path, list[Logged]]]
 """Makes, for a kind of training, its script, the store of a killed run, and what the uninterrupted one logs."""
 
 TRAINING = """
+import ctypes
 import os
 import signal
 import sys
@@ -30,7 +31,7 @@ import torch
 import florlog
 
 KIND = sys.argv[1]
-os.environ["COUNT"] = "0"  # which no image has
+COUNT = ctypes.c_int(0)  # what C holds, no image has
 torch.manual_seed(3)
 
 
@@ -61,10 +62,10 @@ with florlog.run("going", overhead=float("inf"), resume=sys.argv[3]) as run:
     run.track(model=model, optimizer=optimizer, counter=counter)
     try:
         for epoch in run.loop("epoch", range(7)):
-            os.environ["COUNT"] = str(int(os.environ["COUNT"]) + 1)
+            COUNT.value += 1
             loss = model(torch.randn(8, 4)).square().mean()
             if KIND == "hidden":
-                loss = loss * int(os.environ["COUNT"])
+                loss = loss * COUNT.value
             if KIND == "clock":
                 loss = loss * (1 + time.time() % 1)
             optimizer.zero_grad()
@@ -142,11 +143,9 @@ def test_a_run_that_differs_from_its_beginning_is_refused_and_goes_on_by_force_a
     script, store, _ = killed("clock")
     before = logged(store)
     said = resumed(store, script, "clock", code=1)
-    assert (
-        "cannot be resumed: executed again from its beginning it differs from the recording (loss (line"
-        in said[-1]
-    )
-    assert "at epoch=0, and is" in said[-1]
+    refused = "cannot be resumed: executed again from its beginning it differs from the recording (sampled parameters"
+    assert refused in said[-1]
+    assert "at epoch=0" in said[-1]
     assert logged(store) == before
     with florlog.open(store) as log:
         assert log.run().tree().status == "crashed"
@@ -155,12 +154,12 @@ def test_a_run_that_differs_from_its_beginning_is_refused_and_goes_on_by_force_a
     assert row["forced"] == ""
 
     said = resumed(store, script, "clock", "--force")
-    assert "by force, though the run differs: loss (line" in said[-1]
+    assert "by force, though the run differs: sampled parameters" in said[-1]
     assert logged(store)[: len(before)] == before
     assert len(logged(store)) == 8
     (row,) = json.loads(flor(store, "runs", "--format", "json").stdout)
     assert row["status"] == "complete"
-    assert row["forced"].startswith("loss (line")
+    assert row["forced"].startswith("sampled parameters")
     assert "forced" in flor(store, "runs").stdout
     assert "resumed by force" in flor(store, "inspect", "tree", row["run"]).stdout
 
@@ -241,7 +240,7 @@ with florlog.run("timed", overhead=0.0) as run:
         if sys.argv[1] == "dies" and epoch == 2:
             time.sleep(0.5)  # until brief iterations are in the log
             os.kill(os.getpid(), signal.SIGKILL)
-        # DECIDES
+
 """
 
 
@@ -250,13 +249,4 @@ def test_times_that_decide_nothing_do_not_keep_a_run_from_being_resumed(tmp_path
     python(store, script, "dies", check=False)
     said = flor(store, "resume", script, "--", "lives").stderr
     assert "after re-executing 2 iterations" in said
-    assert "all equal to the recording, times aside" in said
-
-
-def test_a_time_that_decides_something_is_a_difference(tmp_path: Path) -> None:
-    script = write(tmp_path / "train.py", TIMED.replace("# DECIDES", "if total > 1000: break"))
-    store = tmp_path / "store"
-    python(store, script, "dies", check=False)
-    done = flor(store, "resume", script, "--", "lives", check=False)
-    assert done.returncode == 1
-    assert "the run differs (spent (line 15) was" in done.stderr
+    assert "all equal to the recording, what it reads from outside aside" in said
