@@ -130,7 +130,7 @@ QUIET = [
     "sklearn.metrics.confusion_matrix(y, model(x).argmax(1))", "np.percentile(model[0].weight.detach().numpy(), 50)",
     "scipy.stats.kurtosis([1.0, 2, 5])", "statistics.median([1, 2])", 'json.dumps({"a": 1})',
     "torch.autograd.grad(model(x).sum(), model[0].weight)[0].norm()", "timer.rounds",
-    'torch.optim.Adam(copy.deepcopy(model).parameters()).param_groups[0]["lr"]', "rng.random()",
+    'torch.optim.Adam(copy.deepcopy(model).parameters()).param_groups[0]["lr"]',
     "np.random.default_rng(0).random()", "random.Random(1).random()", "random.random()", "len(words)", "sorted(words)",
     '"red" in words', "max(words)", "CHOSEN", "str(model)", "torch.linalg.eigh(torch.eye(3))[0]",
     "nn.utils.parameters_to_vector(model.parameters()).std()", "sum(x.mean() for x, _ in val)",
