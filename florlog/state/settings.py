@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import decimal
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 
 _ENVIRONMENT = "environment"
+_LIBRARIES = ("_", "CUDA", "KMP", "NCCL", "OMP", "PYTORCH", "TORCH", "TRITON")
+"""How the variables begin that libraries set for their own process, addresses among them."""
 _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "default dtype": (
         lambda: str(torch.get_default_dtype()).removeprefix("torch."),
@@ -45,8 +46,11 @@ _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         lambda: (decimal.getcontext().prec, decimal.getcontext().rounding),
         lambda held: _set(decimal.getcontext(), prec=held[0], rounding=held[1]),
     ),
-    "recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
 }
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(_LIBRARIES)}
 
 
 def _set(target: Any, **values: Any) -> None:
@@ -63,16 +67,16 @@ class Settings:
 
     def __init__(self) -> None:
         self._before = {name: get() for name, (get, _) in _SETTINGS.items()}
-        self._environment = dict(os.environ)
+        self._environment = _environment()
 
     def capture(self) -> dict[str, Any]:
         """The settings that have changed since, by name; of the environment, variables with None for those deleted."""
         found = {name: now for name, (get, _) in _SETTINGS.items() if (now := get()) != self._before[name]}
-        if os.environ != self._environment:
+        if (environment := _environment()) != self._environment:
             found[_ENVIRONMENT] = {
-                name: os.environ.get(name)
-                for name in sorted(os.environ.keys() | self._environment.keys())
-                if os.environ.get(name) != self._environment.get(name)
+                name: environment.get(name)
+                for name in sorted(environment.keys() | self._environment.keys())
+                if environment.get(name) != self._environment.get(name)
             }
         return found
 
@@ -83,7 +87,7 @@ class Settings:
             if get() != wanted:
                 put(wanted)
         wanted = {**self._environment, **tree.get(_ENVIRONMENT, {})}
-        for name in os.environ.keys() | wanted.keys():
+        for name in _environment().keys() | wanted.keys():
             if (value := wanted.get(name)) is None:
                 os.environ.pop(name, None)
             elif os.environ.get(name) != value:

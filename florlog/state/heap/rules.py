@@ -25,6 +25,10 @@ TOOLS = frozenset({
 })  # fmt: skip
 """Top-level modules of libraries whose objects are tools of a script: they show, write, or talk to the outside, and
 hold what belongs to this process (files, sockets, processes, clocks)."""
+COMPILERS = ("torch._dynamo", "torch._functorch", "torch._inductor")
+"""Modules of torch's compiler: what they make is code, kept for this process."""
+COMPILER_ATTRIBUTE = "_torchdynamo"
+"""How the attributes begin that the compiler keeps in modules."""
 _VALUES: tuple[type, ...] = (argparse.Namespace,)
 """Classes of such modules that only hold values: no tools."""
 _SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -97,7 +101,9 @@ def is_tool(kind: type) -> bool:
     A program's class may be derived from a tool's; it is a tool too, with settings of its own (`settings_of`).
     """
     return not issubclass(kind, _VALUES) and any(
-        base.__module__.partition(".")[0] in TOOLS for base in kind.__mro__ if base is not object
+        base.__module__.partition(".")[0] in TOOLS or base.__module__.startswith(COMPILERS)
+        for base in kind.__mro__
+        if base is not object
     )
 
 

@@ -13,7 +13,7 @@ from florlog.state.cpython_holders import cached_results
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk, all_same
 from florlog.state.heap.names import constant_name, function_name
-from florlog.state.heap.rules import ATOMS, is_immutable
+from florlog.state.heap.rules import ATOMS, COMPILERS, is_immutable
 
 
 class _Function(Kind):
@@ -26,6 +26,8 @@ class _Function(Kind):
     immutable = True
 
     def take(self, walk: Walk, value: types.FunctionType) -> Node:
+        if str(value.__globals__.get("__name__")).startswith(COMPILERS):
+            return Node("tool", "builtins:function")
         refs = walk.refs((value.__defaults__, value.__kwdefaults__, *(value.__closure__ or ())))
         own = walk.named(value.__dict__) if value.__dict__ else None
         return Node("function", function_name(value), value.__code__.co_firstlineno, refs, own)

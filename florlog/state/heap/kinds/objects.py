@@ -15,7 +15,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk
 from florlog.state.heap.names import constant, constant_name
-from florlog.state.heap.rules import described, is_program_class, settings_of
+from florlog.state.heap.rules import COMPILER_ATTRIBUTE, described, is_program_class, settings_of
 from florlog.state.loaders import keeps_workers, start_workers
 
 EMPTY_MODULE_PARTS = frozenset({
@@ -55,7 +55,11 @@ class _Module(_Object):
     name = "module"
 
     def take(self, walk: Walk, value: Any) -> Node:
-        held = {name: part for name, part in vars(value).items() if name not in EMPTY_MODULE_PARTS or part}
+        held = {
+            name: part
+            for name, part in vars(value).items()
+            if (name not in EMPTY_MODULE_PARTS or part) and not name.startswith(COMPILER_ATTRIBUTE)
+        }
         return Node("module", walk.class_name(value), None, (), walk.attributes(value, held))
 
     def fill(self, build: Build, node: Node, held: Any) -> None:
@@ -64,7 +68,8 @@ class _Module(_Object):
                 part.clear()
             else:
                 vars(held)[name] = vars(torch.nn.Module())[name]
-        build.put(held, node.attributes, EMPTY_MODULE_PARTS)
+        compiled = {name for name in vars(held) if name.startswith(COMPILER_ATTRIBUTE)}
+        build.put(held, node.attributes, EMPTY_MODULE_PARTS | compiled)
 
 
 class _Loader(_Object):
