@@ -155,6 +155,8 @@ class Run:
         try:
             if error is None:
                 self._loops.end_run()
+            else:
+                self._loops.fail_run()
             log_end(self._transactions, self._guide, self._script, self._started, error)
         except Exception as failure:
             if self._strict or not recording or self._journal is None:

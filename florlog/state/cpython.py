@@ -86,6 +86,11 @@ def departure(frame: FrameType | None) -> str:
     return ""
 
 
+def closes_by_call(frame: FrameType) -> bool:
+    """Whether the frame calls what closes a generator; if it only drops it, Python drops what the generator raises."""
+    return frame.f_lasti >= 0 and dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith("CALL")
+
+
 def _raised_at(frame: FrameType) -> bool:
     return any(
         type(made) is TracebackType and made.tb_frame is frame and made.tb_lasti == frame.f_lasti
