@@ -123,7 +123,7 @@ class Interrupter:
                 return None
             if event == "opcode":
                 now, last, before = frame.f_lasti, before, frame.f_lasti
-                if _can_raise(frame.f_code, last, now, called=self._callers.pop(frame, -1) == last):
+                if _can_raise(frame.f_code, last, now, called=last <= self._callers.pop(frame, -2) < now):
                     self._reach(frame)
             return at
 
