@@ -97,14 +97,16 @@ class Closing:
             self.end(loop, left=True)
             return
         why = departure(consumer) if self._sees else ""
-        it.cut, it.certain = why == "exception", why == "break"
-        if it.certain:
+        it.cut, it.certain = why in ("exception", "interrupt"), why in ("break", "interrupt")
+        if why == "break":
             self._resolve(lambda inner: _lies_in(inner, iteration))
         it.seconds = self._seconds(iteration)
         it.prints = rng_fingerprint(), iteration.data, transactions.checkpointer.sampled()
         self._take_off(it)
         it.doubtful = False
-        if it.certain:
+        if why == "interrupt":
+            self._resolve(lambda other: other is loop or _lies_in(other, iteration))
+        elif why == "break":
             self._log_left(it)
             transactions.pending.remove(it)
             if transactions.recording and loop.lsn:
@@ -132,7 +134,7 @@ class Closing:
             self.came_to_end()
         else:
             for it in pending:
-                it.cut = not it.certain
+                it.cut = it.cut or not it.certain
 
     def failed(self) -> None:
         """An exception arrives at the run: find out how far the loops are that it left."""
