@@ -2,8 +2,8 @@
 
 An order is data (`florlog.redo.wire`), sent through a pipe whose end the process inherits; its answers come back
 through the same pipe.  A process is a module run by ``python -m``, which calls `serve`.  It has a process group of its
-own and is killed with it, so that no worker of a loader outlives it; it ends itself when the process that asks is gone.  What it prints goes nowhere; what it says on
-stderr goes where `Stderr` says.
+own and is killed with it, so that no worker of a loader outlives it; it kills the group itself when the process that
+asks is gone.  What it prints goes nowhere; what it says on stderr goes where `Stderr` says.
 """
 
 from __future__ import annotations
