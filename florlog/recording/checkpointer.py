@@ -29,6 +29,7 @@ from florlog.recording.boundary_state import Storages, Trees, check_can_go_on, p
 from florlog.recording.entry_state import EntryState, entry_state, restore_entry
 from florlog.recording.fingerprints import StateFingerprint
 from florlog.recording.journal import Journal
+from florlog.recording.once import from_signal_handler
 from florlog.recording.passing_over import PassingOver
 from florlog.state.adapters import Adapter, adapter
 from florlog.state.cursors import passed_over
@@ -195,6 +196,8 @@ class Checkpointer:
             except StoreError:  # of a strict run
                 raise
             except Exception as error:
+                if from_signal_handler(error):
+                    raise
                 self._warn("no image could be taken, later replays must start earlier", reason(error))
             self.own_seconds += time.perf_counter() - self._started - now
 
@@ -239,6 +242,8 @@ class Checkpointer:
             self._report_untaken()
             return self._imager.snapshot(trees, trees.flat)
         except Exception as error:  # whatever an object's state_dict() raises: the training goes on
+            if from_signal_handler(error):
+                raise
             self._warn(f"no image could be taken, later replays must start earlier: {error}")
             return None
 

@@ -28,7 +28,8 @@ class Once:
 
     def append(self, record: Record, session: int, prev: int) -> int:
         """The LSN of the record, which is appended unless an earlier append of it did not return and has done so."""
-        if lsn := self._known(_place(record, prev), session):
+        unsure = self._appending is not None or self._interrupted or self._written
+        if unsure and (lsn := self._known(_place(record, prev), session)):
             return lsn
         self._appending = self._store.last_lsn, record, prev
         try:
@@ -51,7 +52,7 @@ class Once:
             self._appending = None
         if self._interrupted:
             self._look(session)
-        return self._written.get(place, 0) if self._written else 0
+        return self._written.get(place, 0)
 
     def _look(self, session: int) -> None:
         for before, record, prev in self._interrupted:

@@ -23,6 +23,7 @@ from florlog.program.terminal import reason, warn
 from florlog.recording.checkpointer import Checkpointer
 from florlog.recording.gpu_values import later
 from florlog.recording.journal import Journal
+from florlog.recording.once import from_signal_handler
 from florlog.state.logged_values import plain
 from florlog.state.tensors import dtype_name
 
@@ -165,6 +166,8 @@ class Transactions:
         except StoreError:  # of a strict run
             raise
         except Exception as error:  # such as a source that cannot be parsed in the memory that there is
+            if from_signal_handler(error):
+                raise
             self.journal.stop(error)
             self.journal.complain()
             return 0
@@ -206,6 +209,8 @@ class Transactions:
         except StoreError:  # of a strict run
             raise
         except Exception as error:
+            if from_signal_handler(error):
+                raise
             journal.stop(error)
             journal.complain()
 

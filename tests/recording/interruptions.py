@@ -14,6 +14,7 @@ import functools
 import inspect
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -99,11 +100,14 @@ KINDS = (
 
 
 class Interrupter:
-    """Traces a call; raises at the ``at``-th time that execution is at a point, or notes all points."""
+    """Traces a call; raises at the ``at``-th time that execution is at a point, or notes all points.
 
-    def __init__(self, point: Point | None = None, time: int = 0) -> None:
+    What it raises is what the handler of the signal ``sent`` does.
+    """
+
+    def __init__(self, point: Point | None = None, time: int = 0, sent: int = signal.SIGINT) -> None:
         self.points: Counter[Point] = Counter()
-        self._point, self._time = point, time
+        self._point, self._time, self._sent = point, time, sent
         self._callers: dict[FrameType, int] = {}
         """Frames that have called a Python function, and the instruction: when that returns no handler is called."""
         self.raised = False
@@ -139,7 +143,7 @@ class Interrupter:
         self.points[point] += 1
         if point == self._point and self.points[point] == self._time:
             self.raised = True
-            raise KeyboardInterrupt
+            signal.raise_signal(self._sent)
 
 
 @functools.cache
