@@ -100,8 +100,7 @@ class Journal:
     def append(self, record: Record, prev: int = 0) -> int:
         """Append a record; its LSN, or 0 once the log has stopped.
 
-        What a signal's handler raises meanwhile comes out of it, whether or not the record is in the log by then;
-        the same record is then appended once, however often this is called.
+        What a signal's handler raises meanwhile comes out; called again, this appends the record once (`Once`).
         """
         if self.held and not self.stopped:
             self.settle(wait=True)
