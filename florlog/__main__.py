@@ -10,7 +10,10 @@ from florlog import commands
 
 def main() -> int:
     """Run the command line; the exit code."""
-    options = commands.parse(sys.argv[1:])
+    try:
+        options = commands.parse(sys.argv[1:])
+    except KeyboardInterrupt:  # while its command was being imported
+        return commands.interrupted()
     # A full collection looks at all objects, and while a script's imports make more there are several.  Those of the
     # command, torch's for most of them, stay as long as the process does: set aside, they cost each of the script's
     # collections 0.1 s less.

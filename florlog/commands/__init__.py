@@ -1,7 +1,7 @@
 """The command ``florlog``: one module per command.
 
 Data goes to stdout, progress and errors to stderr; an error is one line.  Exit codes: 0 done, 1 the log or a
-replay disagrees with the recording, 2 wrong use.
+replay disagrees with the recording, 2 wrong use, 130 interrupted by SIGINT.
 
 A command's module has ``arguments``, which adds what the command takes to its parser, and ``run``, which gets the
 parsed options and returns the exit code.  Only the module of the command that is called is imported, because importing
@@ -46,6 +46,7 @@ COMMANDS = {
     "bisect": "Find the first iteration at which a condition on values or on the state holds.",
 }
 """Each command, in the order of the help text, and what it does."""
+_RUN_TRAININGS = {"record", "resume"}
 _PASS_ON = {"resume"}  # the script gets the arguments that these commands do not know
 
 
@@ -89,9 +90,19 @@ def execute(options: argparse.Namespace) -> int:
     except (FlorlogError, WalError, FileExistsError) as error:
         report(str(error))
         return 2
+    except KeyboardInterrupt:
+        if options.command in _RUN_TRAININGS:  # which end as they do in Python
+            raise
+        return interrupted()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def interrupted() -> int:
+    """Report that SIGINT has ended the command; the exit code."""
+    report("interrupted")
+    return 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -46,11 +46,14 @@ class OpenLoop:
     steps: Generator[Any, None, None] | None = None  # what carries out a run.iteration loop
     iterator: Any = None  # weak reference to what the script iterates over
     counters: list[Any] | None = None  # the enumerates around that
+    order: int = field(init=False)
+    """Its position among the loops of the iteration around it."""
     depth: int = field(init=False)
     """1 for an outermost loop."""
 
     def __post_init__(self) -> None:
         self.depth = len(self.parent.path) + 1
+        self.order = self.parent.segment
 
     def path(self, index: int) -> Path:
         """The address of iteration ``index``."""
@@ -68,6 +71,7 @@ class OpenIteration:
     prev: int = 0  # LSN of its latest record
     begun: bool = False  # its Begin is in the log
     values: list[tuple[int, str, Any]] = field(default_factory=list)
+    writing: int = 0  # how many of them are being written
     data: bytes = b""  # fingerprint of its item
     segment: int = 0
     segment_started: float = 0.0  # of segments after the first

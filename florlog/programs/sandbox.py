@@ -10,7 +10,8 @@ of Python's functions: the ``open`` of builtins and io, the functions of `os` th
 Not covered: what C libraries open by themselves (sqlite3, HDF5, safetensors), other programs that the script
 starts, processes made by spawn, calls with ``dir_fd``, and everything that is not a file (network, databases).
 Devices, ``/proc`` and the directory of multiprocessing's sockets are passed through: a socket is bound by a C
-library, and a DataLoader's workers hand their batches over through one.
+library, and a DataLoader's workers hand their batches over through one.  So are the user's caches, and what `tempfile`
+and torch's compiler make for a process: a compiler that is started there has to see it, and no user keeps files there.
 """
 
 from __future__ import annotations
@@ -35,13 +36,21 @@ _READING_FUNCTIONS = ("stat", "lstat", "access", "readlink", "getxattr", "listxa
 _CHANGING_FUNCTIONS = ("chmod", "chown", "utime", "truncate", "setxattr")
 _READ_MODES = ("r", "rb", "rt")
 _PASSED_THROUGH = ("/dev", "/proc", "/sys")
+_TEMPORARY = (tempfile.gettempprefix(), "torchinductor_", "triton_")
+"""How names in the directory for temporary files begin that belong to a process and not to a user."""
+
+
+def _caches() -> list[str]:
+    """Where libraries keep what they can make again."""
+    found = [os.environ.get("XDG_CACHE_HOME"), os.environ.get("TORCHINDUCTOR_CACHE_DIR")]
+    return [os.path.realpath(path) for path in (*found, os.path.expanduser("~/.cache")) if path]  # noqa: PTH111
 
 
 class FileOverlay:
     """A context manager; only one can be entered at a time."""
 
     def __init__(self) -> None:
-        self._upper = ""
+        self._upper = self._temporary = self._working = ""
         self._through: tuple[str, ...] = ()
         self._removed: set[str] = set()  # whiteouts: paths of the lower layer that count as removed
         self._empty = True  # nothing was written or removed yet; imports look at thousands of files
@@ -50,7 +59,9 @@ class FileOverlay:
 
     def __enter__(self) -> FileOverlay:
         self._upper = os.path.realpath(tempfile.mkdtemp(prefix="florlog-replay-"))
-        self._through = (*_PASSED_THROUGH, self._upper, get_temp_dir())
+        self._through = (*_PASSED_THROUGH, self._upper, get_temp_dir(), *_caches())
+        self._temporary = os.path.join(os.path.realpath(tempfile.gettempdir()), "")  # noqa: PTH118
+        self._working = os.path.join(os.path.realpath(os.getcwd()), "")  # noqa: PTH109, PTH118
         opened = builtins.open
         for name in (
             *_READING_FUNCTIONS,
@@ -106,7 +117,14 @@ class FileOverlay:
         text = os.path.abspath(text)  # noqa: PTH100 - pathlib keeps ".."
         if any(text == through or text.startswith(through + "/") for through in self._through):
             return None
-        return text
+        return None if self._is_temporary(text) else text
+
+    def _is_temporary(self, text: str) -> bool:
+        """Whether a path lies in what `tempfile` or a compiler made for a process, and the program does not."""
+        if not text.startswith(self._temporary):
+            return False
+        first = text[len(self._temporary) :].partition("/")[0]
+        return first.startswith(_TEMPORARY) and not self._working.startswith(f"{self._temporary}{first}/")
 
     def _exists(self, path: str) -> bool:
         try:

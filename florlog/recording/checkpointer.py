@@ -27,6 +27,7 @@ from florlog.program.terminal import reason, warn
 from florlog.recording.entry_state import EntryState, entry_state, restore_entry
 from florlog.recording.fingerprints import StateFingerprint
 from florlog.recording.journal import Journal
+from florlog.recording.once import from_signal_handler
 from florlog.recording.passing_over import PassingOver
 from florlog.recording.putting_back import putting_back
 from florlog.state.adapters import Adapter, adapter
@@ -206,6 +207,8 @@ class Checkpointer:
             except StoreError:  # of a strict run
                 raise
             except Exception as error:
+                if from_signal_handler(error):
+                    raise
                 self._warn("no image could be taken, later replays must start earlier", reason(error))
             self.own_seconds += time.perf_counter() - self._started - now
 
@@ -252,6 +255,8 @@ class Checkpointer:
                 return None
             return self._imager.snapshot(trees, trees.flat)
         except Exception as error:  # whatever an object's state_dict() raises: the training goes on
+            if from_signal_handler(error):
+                raise
             self._warn(f"no image could be taken, later replays must start earlier: {error}")
             return None
 

@@ -6,7 +6,7 @@ import linecache
 from types import TracebackType
 
 from florlog_recovery.costs import KIND
-from florlog_wal import Abort, Failure, Note, Path, Values, WalError
+from florlog_wal import Abort, Failure, Note, Path, WalError
 
 from florlog.following.guide import Guide
 from florlog.program.process import this_process
@@ -50,9 +50,7 @@ def _end_recording(
             loop = iteration.loop
             if loop is not None and loop.lsn:  # else this session has logged nothing of it
                 journal.append(Abort(loop.lsn, iteration.index, failure.exception), iteration.prev)
-    root = stack[0]
-    if root.values:
-        journal.append(Values(0, 0, root.segment, tuple(root.values)), root.prev)
+    transactions.log_values(stack[0])
     journal.end(script, started, "complete" if failure is None else "failed", failure)
     try:
         journal.store.sync()

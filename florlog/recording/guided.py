@@ -124,11 +124,11 @@ class Guided:
         if transactions.recording or transactions.journal is None or guide.navigating:
             return False
         notes = guide.prove()
-        transactions.recording = True
         for iteration in transactions.stack[1:]:
             assert iteration.loop is not None
             transactions.log_loop(iteration.loop, start=iteration.index)
             transactions.log_begins()
+        transactions.recording = True  # not before: a signal may interrupt this
         redone, restored = guide.redone, guide.restored
         text = f"{redone} iterations redone before the run went on, {restored} images restored"
         note = Note("resume", text, {"redone": redone, "restored": restored})

@@ -9,6 +9,7 @@ once, as `StoreError`, by the next call on the training's thread.
 from __future__ import annotations
 
 import ast
+import itertools
 import linecache
 import math
 import threading
@@ -22,6 +23,7 @@ from florlog_wal import (
     CommitFields,
     Failure,
     Note,
+    Path,
     Record,
     RunBegin,
     RunEnd,
@@ -38,6 +40,7 @@ from florlog.program.process import this_process
 from florlog.program.signing import SIGNATURE, later_signature, signed
 from florlog.program.terminal import reason, warn
 from florlog.recording.gpu_values import arrived, receive
+from florlog.recording.once import Once, from_signal_handler
 from florlog.source.names.calls import log_calls
 from florlog.source.names.syntax import SourceError
 
@@ -65,6 +68,7 @@ class Journal:
         self, store: Store, begin: RunBegin, overhead: float = math.inf, *, strict: bool = False
     ) -> None:
         self.store = store
+        self._once = Once(store)
         self._strict = strict
         self._error: Exception | None = None
         """What the training's thread is still to raise."""
@@ -84,6 +88,7 @@ class Journal:
         """Whether values have been logged that were still on a GPU."""
         self._sites: dict[tuple[str, Site], int] = {}
         self._places: dict[tuple[str, int, str, tuple[str, ...]], int] = {}
+        self._numbers = itertools.count(1)
         self._hashes: dict[str, dict[int, bytes]] = {}
         self._sources: set[str] = set()
         self.session = 0
@@ -93,7 +98,10 @@ class Journal:
         self.session = store.append(self._begin)
 
     def append(self, record: Record, prev: int = 0) -> int:
-        """Append a record; its LSN, or 0 once the log has stopped."""
+        """Append a record; its LSN, or 0 once the log has stopped.
+
+        What a signal's handler raises meanwhile comes out; called again, this appends the record once (`Once`).
+        """
         if self.held and not self.stopped:
             self.settle(wait=True)
         if self.stopped:
@@ -102,11 +110,17 @@ class Journal:
         try:
             if self.late and isinstance(record, (Commit, Values)):
                 record = replace(record, values=tuple(arrived(record.values)))
-            return self.store.append(record, session=self.session, prev=prev)
+            return self._once.append(record, self.session, prev)
         except Exception as error:  # whatever it is, the training goes on
+            if from_signal_handler(error):
+                raise
             self.stop(error)
             self.complain()
             return 0
+
+    def beginning(self, path: Path, name: str) -> int:
+        """The LSN of a loop's LoopBegin whose append was interrupted; 0 if it is not in the log."""
+        return self._once.beginning(path, name, self.session)
 
     def settle(self, *, wait: bool = False) -> None:
         """Commit what is held; what is still on a GPU, and what comes after it, only if it is to ``wait`` for that."""
@@ -115,7 +129,7 @@ class Journal:
             self.complain()
 
     def settle_held(self, *, wait: bool = False) -> None:
-        """As `settle`, for any thread: raises nothing."""
+        """As `settle`, for any thread: raises nothing but what a signal's handler does."""
         held = self.held
         if self.stopped:
             held.clear()
@@ -125,6 +139,8 @@ class Journal:
                 count = receive(held, wait=wait) if self.late else len(held)
                 self.store.commit(self.session, held, count)
             except Exception as error:
+                if from_signal_handler(error):
+                    raise
                 self.stop(error)
 
     def watch(self) -> None:
@@ -206,9 +222,10 @@ class Journal:
         key = (file, line, kind, names)
         found = self._places.get(key)
         if found is None:
-            found = self._places[key] = len(self._places) + 1
+            found = next(self._numbers)
             digest = self._source_hash(text_at or file, line)
             self.append(Statement(found, kind, file, qualname, line, digest, loops, names), prev=self.session)
+            self._places[key] = found
         return found
 
     def _source_hash(self, file: str, line: int) -> bytes:

@@ -49,7 +49,8 @@ from florlog.recording.closing import Closing
 from florlog.recording.fingerprints import Pace, item_fingerprint, paid, rng_fingerprint
 from florlog.recording.guided import Guided
 from florlog.recording.journal import MAX_HOLD_SECONDS
-from florlog.recording.transactions import Transactions
+from florlog.recording.transactions import Pending, Transactions
+from florlog.source.edit.skip_signal import SkipRest
 from florlog.state.cpython import frame_of
 from florlog.state.cursors import Cursor
 from florlog.state.iterables import length_of, needs_entry_state
@@ -126,25 +127,24 @@ class Loops:
 
     def end_run(self) -> None:
         """The run ends by itself."""
-        self._closing.came_to_end()
-        self._closing.settle(self._transactions.stack[0])
+        self._closing.end_run()
+
+    def fail_run(self) -> None:
+        """An exception ends the run."""
+        self._closing.failed()
 
     def iterations(self, call: LoopCall) -> Steps:
         """The state machine; the module's docstring says what it does."""
         cursor = None if call.iterable is None else Cursor(call.iterable)
-        loop = self._enter(call, cursor)
+        loop = self._made(call, cursor)
         transactions, pace, closing = self._transactions, self._pace, self._closing
         journal, checkpointer = transactions.journal, transactions.checkpointer
         clock, stack, pending, wake, awaited = (
             time.perf_counter, transactions.stack, transactions.pending, checkpointer.wake, checkpointer.awaited,
         )  # fmt: skip
+        outermost, only_recorded = loop.depth == 1, False
         held: list[CommitFields | None] = []
         brief_seconds = 0.0
-        only_recorded = transactions.recording and loop.recorded is None
-        if only_recorded:
-            assert journal is not None
-            held, brief_seconds = journal.held, journal.brief_seconds
-        lsn, outermost, last = loop.lsn, loop.depth == 1, loop.length - 1
         add_undisturbed = checkpointer.policy.undisturbed(loop.name)
         input_credit, state_credit, input_share, state_share = (
             pace.input_credit, pace.state_credit, pace.input_share, pace.state_share,
@@ -154,8 +154,17 @@ class Loops:
         items: Iterator[Any] | None = None
         persisting, bookkeeping, hold_until = True, 0.0, 0.0
         iteration = OpenIteration(loop, 0, 0.0, checkpointer.own_seconds)
-        now = clock()
+        left = Pending(iteration)
+        dropped = False
         try:
+            self._enter(loop, call)
+            left.entered = True
+            only_recorded = transactions.recording and loop.recorded is None
+            if only_recorded:
+                assert journal is not None
+                held, brief_seconds = journal.held, journal.brief_seconds
+            lsn, last = loop.lsn, loop.length - 1
+            now = clock()
             while True:
                 # BOUNDARY, then OPEN
                 if only_recorded:
@@ -174,7 +183,8 @@ class Loops:
                     stack.append(iteration)
                     printed = input_credit >= 0.0
                 elif (opened := self._open_next(loop)) is not None:
-                    iteration, index, printed = opened, opened.index, True
+                    left.iteration = iteration = opened
+                    index, printed = opened.index, True
                 else:
                     break
                 if cursor is not None:
@@ -198,7 +208,9 @@ class Loops:
                     yield item
                 except GeneratorExit:
                     if cursor is not None:
-                        closing.leave(iteration, sys._getframe().f_back)
+                        dropped = True
+                        pending.append(left)  # first of all: a signal's handler may raise after each call
+                        closing.leave(left, sys._getframe().f_back)
                     raise
                 # COMMITTED
                 if only_recorded and not iteration.names:
@@ -240,39 +252,44 @@ class Loops:
                     if only_recorded:
                         # The loops in it have used some.
                         input_credit, state_credit = pace.input_credit, pace.state_credit
-                        iteration = OpenIteration(loop, 0, 0.0, checkpointer.own_seconds)
+                        iteration = OpenIteration(loop, index, 0.0, checkpointer.own_seconds)
+                        left.iteration = iteration
                         now = clock()
                 if cursor is None:
                     loop.count = index
                     yield None
                     now = clock()
+            # ENDED
+            if only_recorded:
+                loop.count = index
+            if cursor is not None:
+                closing.end(loop, left=False)
         except GeneratorExit:
             raise
-        except BaseException:
-            if cursor is not None and transactions.journal is not None:
-                closing.interrupted(iteration)
+        except BaseException as error:
+            if cursor is not None and transactions.journal is not None and not isinstance(error, SkipRest):
+                if left not in pending and (transactions.recording or iteration in stack):
+                    pending.append(left)
+                if closing.interrupted(error, sys._getframe().f_back if dropped else None):
+                    return
             raise
         finally:
             if only_recorded:
                 pace.input_credit, pace.state_credit = input_credit, state_credit
                 checkpointer.bookkeeping += bookkeeping
-        # ENDED
-        if only_recorded:
-            loop.count = index
-        if cursor is not None:
-            closing.end(loop, left=False)
 
-    def _enter(self, call: LoopCall, cursor: Cursor | None) -> OpenLoop:
-        iterable, transactions = call.iterable, self._transactions
+    def _made(self, call: LoopCall, cursor: Cursor | None) -> OpenLoop:
+        """A loop, of which nothing else knows yet."""
+        transactions = self._transactions
         if transactions.pending:
             self._closing.went_on()
         parent = transactions.stack[-1]
         self._closing.settle(parent)
         name = self._usable(call.name, parent)
-        number = parent.names[name] = parent.names.get(name, 0) + 1
+        number = parent.names.get(name, 0) + 1
         frame = frame_of(call.site[0])
         outer = parent.loop.site[0] if parent.loop is not None else None
-        loop = OpenLoop(
+        return OpenLoop(
             name=name if number == 1 else f"{name}#{number}",
             form=call.form,
             parent=parent,
@@ -283,6 +300,12 @@ class Loops:
             cursor=cursor,
             handled=id(error) if (error := sys.exception()) is not None else 0,
         )
+
+    def _enter(self, loop: OpenLoop, call: LoopCall) -> None:
+        """The loop begins in the iteration around it."""
+        iterable, transactions, parent = call.iterable, self._transactions, loop.parent
+        name, _, number = loop.name.partition("#")
+        parent.names[name] = int(number or 1)
         with self._looking_at(loop):
             if iterable is not None and (transactions.recording or self._guided is not None):
                 loop.length, loop.data = length_of(iterable), identity(iterable)
@@ -298,7 +321,6 @@ class Loops:
             loop.iterator = call.steps
         elif call.steps is not None:
             parent.with_loop, loop.steps = loop, call.steps()
-        return loop
 
     def _usable(self, name: str, parent: OpenIteration) -> str:
         """The name of a loop, or one in its place where it cannot be used; that is a `LoopError` in a strict run."""

@@ -24,6 +24,7 @@ from florlog.recording.ending import log_end
 from florlog.recording.fingerprints import Pace
 from florlog.recording.journal import Journal
 from florlog.recording.loops import Loops, Steps
+from florlog.recording.once import from_signal_handler
 from florlog.recording.transactions import Transactions, joined
 from florlog.source.edit.skip_signal import SkipRest
 from florlog.state.delta_log import DeltaLog
@@ -158,11 +159,13 @@ class Run:
         try:
             if error is None:
                 self._loops.end_run()
+            else:
+                self._loops.fail_run()
             if self._guide is not None:
                 self._guide.leave(error)
             log_end(self._transactions, self._guide, self._script, self._started, error)
         except Exception as failure:
-            if self._strict or not recording or self._journal is None:
+            if self._strict or not recording or self._journal is None or from_signal_handler(failure):
                 raise
             self._journal.stop(failure)
 

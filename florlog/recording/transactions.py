@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
@@ -23,6 +23,7 @@ from florlog.program.terminal import reason, warn
 from florlog.recording.checkpointer import Checkpointer
 from florlog.recording.gpu_values import later
 from florlog.recording.journal import Journal
+from florlog.recording.once import from_signal_handler
 from florlog.state.logged_values import plain
 from florlog.state.tensors import dtype_name
 
@@ -52,19 +53,23 @@ def type_text(value: Any) -> str:
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """An iteration that was left early, of which nothing is in the log."""
+    """A for loop that was left early, in an iteration of which the log may have nothing yet."""
 
     iteration: OpenIteration
-    inside: list[OpenIteration]
+    inside: list[OpenIteration] = field(default_factory=list)
     """What was open in it, innermost first."""
-    cut: bool
+    cut: bool = True
     """Whether an exception is known to have left it."""
-    seconds: float
-    prints: tuple[bytes, bytes, bytes]
     certain: bool = False
     """Whether a break or return is known to have left it."""
-    began: int = 0
-    """The LSN after which it is written, once that has begun; a signal may interrupt it."""
+    seconds: float = 0.0
+    prints: tuple[bytes, bytes, bytes] = (b"", b"", b"")
+    entered: bool = False
+    """Whether the log has the loop's beginning, where it is to have it."""
+    committed: bool = False
+    """Whether the log has the iteration."""
+    doubtful: bool = True
+    """Whether florlog was interrupted at work in the loop: the log may have more of it than is known here."""
 
 
 class Transactions:
@@ -91,7 +96,7 @@ class Transactions:
         root = OpenIteration(None, 0, time.perf_counter(), 0.0, begun=True)
         self.stack = [root]
         self.pending: list[Pending] = []
-        """Iterations that were left, perhaps by an exception, innermost first, until it is known."""
+        """Loops that were left, perhaps by an exception, innermost first, until it is known."""
         self.went_on: Callable[[], None] = lambda: None
         """To be called when the script does something and there are pending iterations."""
         self._statements: dict[tuple[int, int], int] = {}
@@ -161,6 +166,8 @@ class Transactions:
         except StoreError:  # of a strict run
             raise
         except Exception as error:  # such as a source that cannot be parsed in the memory that there is
+            if from_signal_handler(error):
+                raise
             self.journal.stop(error)
             self.journal.complain()
             return 0
@@ -202,6 +209,8 @@ class Transactions:
         except StoreError:  # of a strict run
             raise
         except Exception as error:
+            if from_signal_handler(error):
+                raise
             journal.stop(error)
             journal.complain()
 
@@ -219,10 +228,7 @@ class Transactions:
         journal, parent = self.journal, loop.parent
         assert journal is not None
         parent_lsn = parent.loop.lsn if parent.loop is not None else 0
-        if parent.values:
-            values = Values(parent_lsn, parent.index, parent.segment, tuple(parent.values))
-            parent.prev = journal.append(values, parent.prev)
-            parent.values = []
+        self.log_values(parent)
         names = (*(name for name, _ in parent.path), loop.name)
         statement = journal.statement("loop", loop.site, names[:-1], (loop.name,))
         since, own = parent.segment_started, parent.segment_own_seconds
@@ -243,11 +249,27 @@ class Transactions:
         loop.start = start
         loop.lsn = parent.prev = journal.append(record, parent.prev)
 
+    def log_values(self, iteration: OpenIteration) -> None:
+        """Write what was logged in an iteration up to here, once, also if that is interrupted and called again."""
+        assert self.journal is not None
+        if iteration.values and not iteration.writing:
+            iteration.writing = len(iteration.values)
+        if iteration.writing:
+            values = tuple(iteration.values[: iteration.writing])
+            loop = iteration.loop.lsn if iteration.loop is not None else 0
+            record = Values(loop, iteration.index, iteration.segment, values)
+            iteration.prev = self.journal.append(record, iteration.prev)
+            # No call from the append on, so no signal handler can raise in between.
+            iteration.values = iteration.values[iteration.writing :]
+            iteration.writing = 0
+
     def commit(
         self, iteration: OpenIteration, seconds: float, prints: tuple[bytes, bytes, bytes], *, left: bool
     ) -> None:
         """Write that an iteration has ended, if records are written."""
         if self.recording and self.journal is not None and iteration.loop is not None:
+            if iteration.writing:
+                self.log_values(iteration)
             values = tuple(iteration.values)
             record = Commit(
                 iteration.loop.lsn, iteration.index, iteration.segment, values, seconds, *prints, left

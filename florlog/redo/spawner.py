@@ -2,8 +2,8 @@
 
 An order is data (`florlog.redo.wire`), sent through a pipe whose end the process inherits; its answers come back
 through the same pipe.  A process is a module run by ``python -m``, which calls `serve`.  It has a process group of its
-own and is killed with it, so that no worker of a loader outlives it.  What it prints goes nowhere; what it says on
-stderr goes where `Stderr` says.
+own and is killed with it, so that no worker of a loader outlives it; it kills the group itself when the process that
+asks is gone.  What it prints goes nowhere; what it says on stderr goes where `Stderr` says.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import contextlib
 import enum
 import gc
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -138,6 +140,7 @@ def serve(handler: Handler) -> None:
     end = int(sys.argv[1])
     os.set_inheritable(end, False)  # what the script starts must not keep the pipe open
     wire = Wire(Connection(end))
+    threading.Thread(target=_end_with_asker, args=(end,), name="florlog-asker", daemon=True).start()
     sys.path.insert(0, "")  # -P left it out; the script's own directory takes its place
     order = wire.receive()
     if order is None:
@@ -147,3 +150,11 @@ def serve(handler: Handler) -> None:
         handler(order[0], wire)
     except (FlorlogError, WalError) as error:
         wire.send("error", str(error))
+
+
+def _end_with_asker(end: int) -> None:
+    """Kill this process's group when the process that asks is gone: killed, it could not do so itself."""
+    gone = select.poll()
+    gone.register(end, select.POLLHUP)
+    gone.poll()
+    os.killpg(0, signal.SIGKILL)

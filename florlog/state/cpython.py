@@ -70,6 +70,8 @@ _YOUNG_GENERATIONS = 2  # of the garbage collector: a traceback that was made ju
 def departure(frame: FrameType | None) -> str:
     """Why an iterator is being dropped, by the frame that drops it: "break", "exception", or "" if it cannot be seen.
 
+    "interrupt" is a ``break`` or ``return`` in the handler of an exception that a signal raises (`_INTERRUPTS`).
+
     A ``break`` or ``return`` pops the iterator of its ``for`` by an instruction of its own.  An exception has left a
     traceback at the instruction that the frame stands at.  A generator that is closed while it waits at a ``yield``
     passes on what its own consumer does.
@@ -78,12 +80,43 @@ def departure(frame: FrameType | None) -> str:
         operation = dis.opname[frame.f_code.co_code[frame.f_lasti]] if frame.f_lasti >= 0 else ""
         if not (frame.f_code.co_flags & inspect.CO_GENERATOR and operation == "YIELD_VALUE"):
             if operation == "POP_TOP":
-                return "break"
+                return "interrupt" if _handles_interrupt(frame.f_code, frame.f_lasti) else "break"
             if operation == "POP_EXCEPT" or _raised_at(frame):
                 return "exception"
             return ""
         frame = frame.f_back
     return ""
+
+
+_INTERRUPTS = frozenset({"KeyboardInterrupt", "SystemExit"})
+"""Exceptions by which a ``break`` in their handler has not come from what the loop computes."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _handles_interrupt(code: CodeType, at: int) -> bool:
+    """Whether the instruction at ``at``, which drops a loop's iterator, ends a handler of one of `_INTERRUPTS`.
+
+    Before it stand, in this order: the names, CHECK_EXC_MATCH, the body, POP_EXCEPT, and from there a straight line.
+    Of a body that has a handler of its own this sees that one alone.
+    """
+    before = [instruction for instruction in dis.get_instructions(code) if instruction.offset < at]
+    while before and before[-1].opname != "POP_EXCEPT":
+        if before.pop().opcode in _JUMPS:
+            return False
+    while before and before.pop().opname != "CHECK_EXC_MATCH":
+        pass
+    while before and (named := before.pop()).opcode not in _JUMPS and named.opname != "PUSH_EXC_INFO":
+        if named.argval in _INTERRUPTS:
+            return True
+    return False
+
+
+_JUMPS = frozenset(dis.hasjrel + dis.hasjabs)
+
+
+def closes_by_call(frame: FrameType) -> bool:
+    """Whether the frame calls what closes a generator; if it only drops it, Python drops what the generator raises."""
+    return frame.f_lasti >= 0 and dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith("CALL")
 
 
 def _raised_at(frame: FrameType) -> bool:
@@ -128,6 +161,17 @@ def can_see_departure() -> bool:
                     int("no number")
                 except ValueError:
                     break
+            if how == "break by an interrupt":
+                try:
+                    raise KeyboardInterrupt
+                except KeyboardInterrupt as interrupt:
+                    seen.extend([str(interrupt)][1:])
+                    break
+            if how == "return by an interrupt":
+                try:
+                    raise KeyboardInterrupt
+                except (KeyboardInterrupt, SystemExit):
+                    return 0
             if how == "raise":
                 raise KeyError(number)
             int("no number")
@@ -143,6 +187,8 @@ def can_see_departure() -> bool:
         "break": "break",
         "return": "break",
         "break by another": "break",
+        "break by an interrupt": "interrupt",
+        "return by an interrupt": "interrupt",
         "raise": "exception",
         "call": "exception",
     }

@@ -150,6 +150,7 @@ class _Builder:
             case RunEnd():
                 self.status, self.failure = record.status, record.failure
                 if record.status == "complete":
+                    self._executed(self.root, len(self.root.loops), session)
                     self.unproven.clear()
                     self.root.committed = True
                     loops = sum(loop.before + sum(loop.seconds) for loop in self.root.loops)
@@ -199,6 +200,7 @@ class _Builder:
             )
             parent.loops.append(loop)
             self.unproven.clear()
+            self._executed(parent, loop.order, session)
         else:
             loop.lsn = lsn
             if loop in self.unproven:
@@ -241,16 +243,16 @@ class _Builder:
 
     def _values(self, node: Node, segment: int, session: int, lsn: int) -> None:
         """Add values.  A resume executes a segment that was cut off after its values again, and logs them again."""
-        earlier = self._logged.get((node, segment))
-        if earlier is not None and earlier[0] != session:
-            self._forget(node, segment)
+        self._executed(node, segment, session)
         self._logged.setdefault((node, segment), (session, []))[1].append(lsn)
         node.values.append(lsn)
 
-    def _forget(self, node: Node, segment: int) -> None:
-        """Another session has logged a segment again."""
-        _, lsns = self._logged.pop((node, segment))
-        node.values = [lsn for lsn in node.values if lsn not in lsns]
+    def _executed(self, node: Node, segment: int, session: int) -> None:
+        """A session has executed a segment: what an earlier one logged in it does not count."""
+        earlier = self._logged.get((node, segment))
+        if earlier is not None and earlier[0] != session:
+            del self._logged[node, segment]
+            node.values = [lsn for lsn in node.values if lsn not in earlier[1]]
 
     def _commit(self, session: int, lsn: int, record: Commit) -> None:
         loop = self._loop(record.loop)
@@ -261,9 +263,7 @@ class _Builder:
         loop.seconds.append(record.seconds)
         node = loop.nodes.get(record.index)
         if node is not None:
-            earlier = self._logged.get((node, record.segment))
-            if earlier is not None and earlier[0] != session:
-                self._forget(node, record.segment)
+            self._executed(node, record.segment, session)
             node.committed = True
             inner = sum(child.before + sum(child.seconds) for child in node.loops)
             node.after = max(0.0, record.seconds - inner)

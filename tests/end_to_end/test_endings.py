@@ -31,6 +31,8 @@ def endings(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Itera
         Round(
             "flag", ("6:2", "45:15", "4:9,8:later2")
         ),  # a resume is killed before it comes to the inner loop
+        Round("caught", ("75:2,75:later2", "54:later2", "40:9")),  # between two iterations that have loops
+        Round("caught", ("44:2",)),
         Round("caught", ("30:later2",)),
         Round("flag", ("30:later15",)),
     ],
