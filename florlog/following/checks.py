@@ -16,7 +16,7 @@ from florlog_recovery import Loop, RunTree
 from florlog_wal import Commit, StackFrame, Store, Values, decode_value, encode_value
 
 from florlog.following.outside import Outside
-from florlog.following.stack import Expected, OpenIteration, OpenLoop
+from florlog.following.stack import Expected, OpenIteration, OpenLoop, gives_state_of
 from florlog.following.trust import (
     CONSISTENT,
     DIVERGED,
@@ -236,7 +236,9 @@ class Checks:
             if now != then:
                 self._differ(f"{name} differ at {where(iteration.path)}")
             self._sampled = self._sampled or (name == "data" and len(now) == SAMPLE_BYTES)
-        elif now and name == "data":  # a step too short for all fingerprints
+        elif (
+            now and name == "data" and not gives_state_of(iteration.loop)
+        ):  # a step too short for all fingerprints
             self._unread = True
             for found in reversed(self._pending):
                 if found.path != iteration.path:
@@ -395,15 +397,9 @@ def _has_sampled_item(iteration: OpenIteration | None) -> bool:
     """Whether of the item of an open iteration, or of one around it, there is no more than a sample to compare."""
     while iteration is not None:
         loop = iteration.loop
-        if len(iteration.data) == SAMPLE_BYTES:
+        whole = len(iteration.data) not in (0, SAMPLE_BYTES)  # none: such as tensors on a GPU
+        if loop is not None and loop.form == "for" and not whole and not gives_state_of(loop):
             return True
-        if (
-            loop is not None
-            and loop.form == "for"
-            and not iteration.data
-            and loop.data.get("type") != "range"
-        ):
-            return True  # such as tensors on a GPU
         iteration = None if loop is None else loop.parent
     return False
 

@@ -14,6 +14,7 @@ from florlog_wal import Commit, Path
 
 from florlog.errors import ImageError
 from florlog.state.cursors import Cursor
+from florlog.state.item_sources import gives_state
 
 Site: TypeAlias = tuple[CodeType, int]
 """A call site: the code that runs and its line."""
@@ -46,6 +47,7 @@ class OpenLoop:
     steps: Generator[Any, None, None] | None = None  # what carries out a run.iteration loop
     iterator: Any = None  # weak reference to what the script iterates over
     counters: list[Any] | None = None  # the enumerates around that
+    gives_state: bool | None = None  # whether its items are made of state alone; None: not asked yet
     order: int = field(init=False)
     """Its position among the loops of the iteration around it."""
     depth: int = field(init=False)
@@ -97,6 +99,18 @@ def check_can_go_on(loop: OpenLoop) -> None:
         raise ImageError(
             f"loop {loop.name.split('#')[0]!r} ({FilePath(code.co_filename).name}:{line}): {why}"
         )
+
+
+def gives_state_of(loop: OpenLoop | None) -> bool:
+    """Whether the items of a loop are made of state alone, and so are compared with it."""
+    if loop is None or loop.cursor is None:
+        return False
+    if loop.gives_state is None:
+        try:
+            loop.gives_state = gives_state(loop.cursor.iterable)
+        except Exception:  # whatever an iterable of the user's raises when it is looked at
+            loop.gives_state = False
+    return loop.gives_state
 
 
 def places_of(loop: OpenLoop) -> dict[CodeType, int | None]:

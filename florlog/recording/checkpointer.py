@@ -17,7 +17,7 @@ from florlog_recovery import Image
 from florlog_wal import CheckpointBegin, Note, Store
 
 from florlog.errors import ChangedError, ImageError, StoreError, TrackError
-from florlog.following.stack import OpenLoop, Site, check_can_go_on, places_of
+from florlog.following.stack import OpenLoop, Site, check_can_go_on, gives_state_of, places_of
 from florlog.images.budget import Room
 from florlog.images.imager import Imager, SavedState
 from florlog.images.policy import Policy
@@ -35,6 +35,7 @@ from florlog.state.boundary_trees import HEAP, SETTINGS, Trees
 from florlog.state.cursors import passed_over
 from florlog.state.derived import Derived
 from florlog.state.heap.image import flattened, graph_of
+from florlog.state.item_sources import parts_of
 from florlog.state.loaders import start_workers
 from florlog.state.random_generators import Randomness
 from florlog.state.settings import Settings
@@ -147,6 +148,7 @@ class Checkpointer:
             {name: target for name, target in self._objects.items() if name not in without},
             (tensor for _, tensors in flat.values() for _, tensor in tensors),
             left={id(self._objects[name]) for name in without if name in self._objects},
+            iterables=_iterables(loop),
             fresh=fresh,
         )
         trees[HEAP], flat[HEAP] = graph, flattened(graph, HEAP)
@@ -302,7 +304,7 @@ class Checkpointer:
                 loop.counters = [] if bare(loop.site) else counters(loop.iterator())
             for counter in loop.counters:
                 advance(counter, index - loop.count)
-        self._carried.restore(places_of(loop), graph_of(saved.tree(HEAP)), self._objects)
+        self._carried.restore(places_of(loop), graph_of(saved.tree(HEAP)), self._objects, _iterables(loop))
         for name, made in self._tracked.items():
             if name in names:
                 with putting_back(name):
@@ -340,6 +342,18 @@ class Checkpointer:
         if text not in self._warned:
             self._warned.add(text)
             warn(f"{text}: {why}" if why else text)
+
+
+def _iterables(loop: OpenLoop) -> dict[str, Any]:
+    """What a loop and those around it run over, as far as it is state, by depth and place."""
+    found: dict[str, Any] = {}
+    around: OpenLoop | None = loop
+    while around is not None:
+        if gives_state_of(around) and around.cursor is not None:
+            parts = parts_of(around.cursor.iterable)
+            found |= {f"{around.depth}.{place}": part for place, part in enumerate(parts)}
+        around = around.parent.loop
+    return found
 
 
 def _untracked(missing: set[str]) -> str:

@@ -51,6 +51,10 @@ def call_stack(frame: FrameType, outermost: CodeType | None) -> tuple[tuple[str,
     return tuple(stack)
 
 
+LOOPS = "loops"
+"""The scope of what open loops run over: a list that no variable holds is reached from there."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Module:
     """A module of the program.  ``used``: globals that its functions use; ``whole``: any other may change as well."""
@@ -110,17 +114,18 @@ class Carried:
         objects: Mapping[str, Any],
         tracked: Iterable[torch.Tensor],
         *,
+        iterables: Mapping[str, Any],
         left: Collection[int] = (),
         fresh: bool = False,
     ) -> Graph:
         """The graph of what the running frames, the program's modules and the tracked objects reach.
 
         ``places`` are code objects and the lines at which they are; None stands for the line that the frame executes.
-        ``objects`` are tracked, and the bytes of the tensors ``tracked`` are kept elsewhere; ``left``: ids of objects
-        that are left out; ``fresh``: no loop has run yet, so whatever cannot be captured is as the set-up makes it.
-        Raises `florlog.state.pending.Pending`.
+        ``objects`` are tracked, and the bytes of the tensors ``tracked`` are kept elsewhere; ``iterables``: what open
+        loops run over; ``left``: ids of objects that are left out; ``fresh``: no loop has run yet, so whatever cannot
+        be captured is as the set-up makes it.  Raises `florlog.state.pending.Pending`.
         """
-        roots = self._roots(places, objects)
+        roots = {"tracked": objects, LOOPS: iterables, **self._roots(places)}
         graph = capture(roots, tracked, left=left, constants=self._constants)
         self._constants.close()
         for scope, names in roots.items():
@@ -132,11 +137,9 @@ class Carried:
         self.missing = graph.missing
         return graph
 
-    def _roots(
-        self, places: Mapping[CodeType, int | None], objects: Mapping[str, Any]
-    ) -> dict[str, dict[str, Any]]:
-        """The names from which state is reached, by scope."""
-        roots: dict[str, dict[str, Any]] = {"tracked": dict(objects)}
+    def _roots(self, places: Mapping[CodeType, int | None]) -> dict[str, Mapping[str, Any]]:
+        """The names of frames and modules from which state is reached, by scope."""
+        roots: dict[str, Mapping[str, Any]] = {}
         bound: dict[str, set[str]] = {}
         carried: dict[str, set[str]] = {}
         for code, line in places.items():
@@ -179,14 +182,18 @@ class Carried:
         return ""
 
     def restore(
-        self, places: Mapping[CodeType, int | None], graph: Graph, objects: Mapping[str, Any]
+        self,
+        places: Mapping[CodeType, int | None],
+        graph: Graph,
+        objects: Mapping[str, Any],
+        iterables: Mapping[str, Any],
     ) -> None:
         """Put a graph back into the running frames, modules and objects.  Raises `ImageError` where that fails."""
         frames = {_scope(code): frame for code in places if (frame := frame_of(code)) is not None}
         if frames and not can_write_variables():
             raise ImageError("this Python does not let the variables of a running function be set")
         modules = {shared.scope: shared.module for shared in self._shared()}
-        live: dict[str, Mapping[str, Any]] = {"tracked": objects}
+        live: dict[str, Mapping[str, Any]] = {"tracked": objects, LOOPS: iterables}
         live |= {scope: frame.f_locals for scope, frame in frames.items()}
         live |= {scope: vars(module) for scope, module in modules.items()}
         codes = [

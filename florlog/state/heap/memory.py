@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import mmap
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
@@ -104,6 +105,7 @@ class Memory:
                 start = tensor.data_ptr()
                 spans.add((start, start + _extent(tensor)))
         self._elsewhere = _merged(sorted(spans))
+        self._files: list[tuple[int, int]] = []  # memory that is a file's: reading it all may take minutes
 
     def tensor(self, value: torch.Tensor, place: Callable[[], str]) -> View | None:
         """The view of a tensor; None where its data cannot be taken.  Raises `Pending`, with the ``place``."""
@@ -164,6 +166,8 @@ class Memory:
             low, high = storage.data_ptr(), storage.data_ptr() + storage.nbytes()
         else:
             low, high = np.lib.array_utils.byte_bounds(owner)
+        if isinstance(base, mmap.mmap):
+            self._files.append((low, high))
         self.extents.append(_Extent(low, high, owner, view, address - low))
         return view
 
@@ -194,7 +198,7 @@ class Memory:
 
     def _region(self, owner: Any, start: int, stop: int) -> Any:
         size = stop - start
-        if self._is_elsewhere(start, stop):
+        if self._is_elsewhere(start, stop) or any(low <= start and stop <= high for low, high in self._files):
             return ("elsewhere", size)
         data = _flat(owner, start, size)
         if self._constants is not None and size > LARGE_BYTES and data.device.type == "cpu":

@@ -1,0 +1,99 @@
+"""What the items of a loop are made of: state that images hold, or something that only the item itself shows.
+
+The items of a list, or of a loader over tensors, are in the images as any object that is reachable: changed data is
+another state.  A data set that reads files gives items that no image knows.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+from collections import deque
+from collections.abc import Iterator, Mapping
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import ConcatDataset, DataLoader, StackDataset, Subset, TensorDataset
+
+from florlog.source.names.outside import COMPUTING_LIBRARIES, READING_METHODS, SOURCES
+from florlog.state.iterables import innermost
+from florlog.state.user_code import is_user_class, is_user_file
+
+_PLAIN: tuple[Any, ...] = (list, tuple, range, dict, set, frozenset, deque, str, bytes, torch.Tensor)
+_AROUND: tuple[Any, ...] = (Subset, ConcatDataset, StackDataset)
+_GIVING = ("__getitem__", "__getitems__", "__iter__", "__len__")
+_READING = READING_METHODS | {name.rpartition(".")[2] for name in SOURCES} | {"imread", "memmap"}
+
+
+def parts_of(iterable: Any) -> list[Any]:
+    """What an iterable gives items of, inside all wrappers; iterators left out, as they are positions."""
+    return [leaf for leaf in innermost(iterable) if not isinstance(leaf, Iterator)]
+
+
+def gives_state(iterable: Any) -> bool:
+    """Whether an iterable's items are made of state alone."""
+    leaves = list(innermost(iterable))
+    return all(not isinstance(leaf, Iterator) and _gives_state(leaf) for leaf in leaves)
+
+
+def _gives_state(value: Any) -> bool:
+    kind: Any = type(value)
+    if isinstance(value, DataLoader):
+        collates = value.collate_fn
+        plain = (
+            collates is None or collates.__module__.startswith("torch.utils.data") or _only_computes(collates)
+        )
+        return plain and value.num_workers == 0 and _gives_state(value.dataset)
+    if isinstance(value, np.ndarray):
+        return not isinstance(value, np.memmap)
+    if kind in _PLAIN or kind is TensorDataset or isinstance(value, torch.Tensor):
+        return True
+    if kind in _AROUND:
+        held = getattr(value, "datasets", None)
+        inner = (
+            [value.dataset] if held is None else list(held.values() if isinstance(held, Mapping) else held)
+        )
+        return all(map(_gives_state, inner))
+    return is_user_class(kind) and _class_only_computes(kind)
+
+
+@functools.cache
+def _class_only_computes(kind: Any) -> bool:
+    methods = [vars(base).get(name) for base in kind.__mro__ if is_user_class(base) for name in _GIVING]
+    found = [method for method in methods if method is not None]
+    return bool(found) and all(map(_only_computes, found))
+
+
+def _only_computes(function: Any) -> bool:
+    """Whether a function, and what of the program it calls by name, uses computing libraries only."""
+    pending, seen = [function], set()
+    while pending:
+        function = pending.pop()
+        if not isinstance(function, FunctionType) or not is_user_file(function.__code__.co_filename):
+            return False
+        if function in seen:
+            continue
+        seen.add(function)
+        for name in _names(function.__code__):
+            if name in _READING:
+                return False
+            held = function.__globals__.get(name, getattr(builtins, name, None))
+            if isinstance(held, FunctionType) and is_user_file(held.__code__.co_filename):
+                pending.append(held)
+            elif isinstance(held, (ModuleType, FunctionType, type)) and not _is_computing(held):
+                return False
+    return True
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _is_computing(held: Any) -> bool:
+    module = held.__name__ if isinstance(held, ModuleType) else held.__module__
+    return module.partition(".")[0] in COMPUTING_LIBRARIES | {"builtins"}
