@@ -133,10 +133,10 @@ def test_a_cell_is_recorded_with_what_earlier_cells_define_and_asked(folder: Pat
     assert "5 values" in second["out"]
     assert same["out"].split() == ["True", "True", "False"]
     with florlog.open(folder / "store") as log:
-        found = log.values("y", "torch", "len_losses")
+        found = log.values("out", "drawn", "count")
     program = SETUP, FAILED_SCRIPT
-    assert found["y"].dropna().tolist() == said(folder, "out", *program, model, RUN)[12:18]
-    assert found["torch"].dropna().tolist() == said(folder, "drawn", *program, again, RUN)
+    assert found["out"].dropna().tolist() == said(folder, "out", *program, model, RUN)[12:18]
+    assert found["drawn"].dropna().tolist() == said(folder, "drawn", *program, again, RUN)
     assert set(found["trust"]) == {"PROVEN"}
 
 
