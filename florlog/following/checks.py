@@ -7,9 +7,11 @@ such place: what differs up to there may have changed them.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from florlog_recovery import Loop, RunTree
@@ -153,6 +155,16 @@ class Checks:
     def was_there(self, file: str, line: int) -> bool:
         """Whether a statement was in the program when it was recorded."""
         return self._resuming or self._then(file, line) is not None
+
+    def is_added(self, value: Any) -> bool:
+        """Whether something is a function, or has one, of code that the recorded program does not have."""
+        if isinstance(value, functools.partial):
+            value = value.func
+        if isinstance(value, MethodType):
+            value = value.__func__
+        if not isinstance(value, FunctionType):
+            return False
+        return not self.was_there(value.__code__.co_filename, value.__code__.co_firstlineno)
 
     def log(self, iteration: OpenIteration, site: tuple[str, int, str], name: str, value: Any) -> None:
         """A value was logged (``site``: file, line, qualified name): compare it, or keep it as found."""

@@ -40,7 +40,7 @@ from florlog.state.loaders import start_workers
 from florlog.state.random_generators import Randomness
 from florlog.state.settings import Settings
 from florlog.state.tree import flatten
-from florlog.state.variables import Carried
+from florlog.state.variables import Carried, IsAdded
 from florlog.state.wrappers import advance, bare, counters, obstacle
 
 Tell = Callable[[str, dict[str, Any]], None]
@@ -56,6 +56,7 @@ class Checkpointer:
         self, journal: Journal | None, policy: Policy, room: Callable[[Tell], Room] | None = None
     ) -> None:
         self.policy = policy
+        self.is_added: IsAdded | None = None  # in a replay
         self.awaited: set[str] = set()  # names that a restored image has and nobody tracked yet
         self._sampled = StateFingerprint()
         self.sampled = self._sampled.digest
@@ -150,6 +151,7 @@ class Checkpointer:
             left={id(self._objects[name]) for name in without if name in self._objects},
             iterables=_iterables(loop),
             fresh=fresh,
+            is_added=self.is_added,
         )
         trees[HEAP], flat[HEAP] = graph, flattened(graph, HEAP)
         return Trees(trees, flat)
@@ -304,7 +306,9 @@ class Checkpointer:
                 loop.counters = [] if bare(loop.site) else counters(loop.iterator())
             for counter in loop.counters:
                 advance(counter, index - loop.count)
-        self._carried.restore(places_of(loop), graph_of(saved.tree(HEAP)), self._objects, _iterables(loop))
+        self._carried.restore(
+            places_of(loop), graph_of(saved.tree(HEAP)), self._objects, _iterables(loop), self.is_added
+        )
         for name, made in self._tracked.items():
             if name in names:
                 with putting_back(name):

@@ -61,6 +61,8 @@ class Run:
         self._strict = strict
         self._refused: set[str] = set()  # what is tracked in vain
         self._states = Checkpointer(journal, policy, room)
+        if guide is not None and not guide.resuming:
+            self._states.is_added = guide.checks.is_added
         self._transactions = Transactions(journal, guide, self._states, strict=strict)
         self._loops = Loops(self._transactions, guide, Pace(policy.overhead), strict=strict)
 

@@ -14,7 +14,7 @@ import ast
 import linecache
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType
@@ -51,6 +51,8 @@ def call_stack(frame: FrameType, outermost: CodeType | None) -> tuple[tuple[str,
     return tuple(stack)
 
 
+IsAdded = Callable[[Any], bool]
+"""Whether something was made by code that the recorded program does not have."""
 LOOPS = "loops"
 """The scope of what open loops run over: a list that no variable holds is reached from there."""
 
@@ -117,16 +119,18 @@ class Carried:
         iterables: Mapping[str, Any],
         left: Collection[int] = (),
         fresh: bool = False,
+        is_added: IsAdded | None = None,
     ) -> Graph:
         """The graph of what the running frames, the program's modules and the tracked objects reach.
 
         ``places`` are code objects and the lines at which they are; None stands for the line that the frame executes.
         ``objects`` are tracked, and the bytes of the tensors ``tracked`` are kept elsewhere; ``iterables``: what open
         loops run over; ``left``: ids of objects that are left out; ``fresh``: no loop has run yet, so whatever cannot
-        be captured is as the set-up makes it.  Raises `florlog.state.pending.Pending`.
+        be captured is as the set-up makes it; ``is_added`` as of `florlog.state.heap.capture`.  Raises
+        `florlog.state.pending.Pending`.
         """
         roots = {"tracked": objects, LOOPS: iterables, **self._roots(places)}
-        graph = capture(roots, tracked, left=left, constants=self._constants)
+        graph = capture(roots, tracked, left=left, constants=self._constants, is_added=is_added)
         self._constants.close()
         for scope, names in roots.items():
             seen = self._seen.setdefault(scope, set())
@@ -187,6 +191,7 @@ class Carried:
         graph: Graph,
         objects: Mapping[str, Any],
         iterables: Mapping[str, Any],
+        is_added: IsAdded | None = None,
     ) -> None:
         """Put a graph back into the running frames, modules and objects.  Raises `ImageError` where that fails."""
         frames = {_scope(code): frame for code in places if (frame := frame_of(code)) is not None}
@@ -201,7 +206,7 @@ class Carried:
             for frame in frames.values()
             for code in _codes_around(frame)
         ]
-        found = restore(graph, live, [*codes, *_codes_of_modules(modules.values())])
+        found = restore(graph, live, [*codes, *_codes_of_modules(modules.values())], is_added)
         for scope, names in found.items():
             gone = graph.gone.get(scope, ())
             if scope in modules:

@@ -48,7 +48,7 @@ def main():
     parts = list(zip(x[256:512].split(64), y[256:512].split(64)))
     model = nn.Sequential(nn.Linear(64, 32), nn.BatchNorm1d(32), nn.Dropout(0.2), nn.Linear(32, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    ticks = __import__("itertools").pairwise(range(99))
+    ticks = __import__('itertools').pairwise(range(99))
     with florlog.run("passing", overhead=float("inf")) as run:
         run.track(model=model, optimizer=optimizer)
         for epoch in run.loop("epoch", range(3)):
@@ -112,14 +112,16 @@ class Laboratory:
     ) -> Asked:
         """Ask for a value, with the program changed; all values are those of a full run.
 
-        ``images``: at every boundary; else none is taken behind the start, as an iterator that cannot be captured is carried.
+        ``images``: at every boundary; else none is taken behind the start, as what is carried cannot be captured.
         """
         text = PROGRAM.replace("SHUFFLE", f"shuffle={shuffle}")
         for old, new in changes:
             assert old in text
             text = text.replace(old, new)
         if images:
-            text = text.replace("ticks = __import__("itertools").pairwise(range(99))", "").replace("next(ticks)", "pass")
+            text = text.replace("ticks = __import__('itertools').pairwise(range(99))", "").replace(
+                "next(ticks)", "pass"
+            )
         script, store = write(self.directory / "train.py", text), self.directory / "store"
         self.nursery.run(store, script)
         write(script, text.replace(place, f"florlog.log(added={added})"))

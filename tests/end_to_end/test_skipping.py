@@ -110,7 +110,9 @@ def ask(
     """Record the program, and ask for a value; ``images``: at every boundary, or at the start alone."""
     text = PROGRAM.replace("MODE", mode).replace("SECRET", secret).replace("FAIL", fail)
     if not images:  # none can be taken while what cannot be captured is carried
-        text = text.replace("# BEFORE", "ticks = __import__("itertools").pairwise(range(99))").replace("# TICK", "next(ticks)")
+        text = text.replace("# BEFORE", "ticks = __import__('itertools').pairwise(range(99))").replace(
+            "# TICK", "next(ticks)"
+        )
     script = write(directory / "train.py", text)
     nursery.run(directory / "store", script)
     write(script, text.replace(f"# {place}", f"run.log(added={added})"))

@@ -32,8 +32,10 @@ class Builder:
         memory: dict[int, torch.Tensor],
         codes: Iterable[tuple[str, CodeType]],
         place: Callable[[int], str],
+        is_added: Callable[[Any], bool] | None,
     ) -> None:
         self.memory = memory
+        self.is_added = is_added
         self._nodes = graph.nodes
         self._wholes = [region[1] for region in graph.regions if region[0] == "whole"]
         self._matching = matching
@@ -153,7 +155,8 @@ class Builder:
                 own[name] = value
         if own:
             for name in own.keys() - attributes.keys() - set(kept):
-                del own[name]
+                if self.is_added is None or not self.is_added(own[name]):
+                    del own[name]
         for slot in slots:
             if slot not in attributes and hasattr(held, slot):
                 object.__delattr__(held, slot)

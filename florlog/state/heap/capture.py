@@ -31,26 +31,29 @@ def capture(
     *,
     left: Collection[int] = (),
     constants: Constants | None = None,
+    is_added: Callable[[Any], bool] | None = None,
 ) -> Graph:
     """The graph of all that is reachable from names.
 
     ``tracked``: tensors whose bytes are kept elsewhere; ``left``: ids of objects that are left as they are;
-    ``constants``: what is known of large memory from earlier captures of the same process.
+    ``constants``: what is known of large memory from earlier captures of the same process; ``is_added``: whether what a
+    mapping or an attribute holds was made by code that the recorded program does not have, and is left out.
 
     Raises `florlog.state.pending.Pending` where a tensor still waits for its backward pass.
     """
     collecting = gc.isenabled()
     gc.disable()  # a collection would run finalizers of the program, and finds nothing: all that is met is kept
     try:
-        return _Walk(Memory(tracked, constants), left).run(roots)
+        return _Walk(Memory(tracked, constants), left, is_added).run(roots)
     finally:
         if collecting:
             gc.enable()
 
 
 class _Walk:
-    def __init__(self, memory: Memory, left: Collection[int]) -> None:
+    def __init__(self, memory: Memory, left: Collection[int], is_added: Callable[[Any], bool] | None) -> None:
         self.memory = memory
+        self.is_added = is_added
         self._left = left
         self._roots: dict[str, dict[str, Ref]] = {}
         self._nodes: list[Node] = []
@@ -122,6 +125,8 @@ class _Walk:
 
     def attributes(self, value: Any, own: Mapping[str, Any] | None = None) -> dict[str, Ref]:
         held = (getattr(value, "__dict__", None) or {}) if own is None else own
+        if self.is_added is not None:
+            held = {name: part for name, part in held.items() if not self.is_added(part)}
         kind: Any = type(value)
         if slots := slots_of(kind):
             held = dict(held)

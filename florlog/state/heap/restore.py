@@ -22,19 +22,23 @@ from florlog.state.heap.matching import Matching
 
 
 def restore(
-    graph: Graph, live: Mapping[str, Mapping[str, Any]], codes: Iterable[tuple[str, types.CodeType]] = ()
+    graph: Graph,
+    live: Mapping[str, Mapping[str, Any]],
+    codes: Iterable[tuple[str, types.CodeType]] = (),
+    is_added: Callable[[Any], bool] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Put a graph's state into the live objects; what each name of each scope is to be bound to.
 
     ``live``: scope -> name -> value, as the program has them now.  ``codes``: modules' names with their code, for
-    functions that have to be made anew.  Raises `ImageError`, with the place of the object, where the state cannot be
-    put back; then nothing was changed.
+    functions that have to be made anew.  ``is_added``: whether something was made by code that the recorded program
+    does not have, as a hook may be; it stays in mappings and attributes.  Raises `ImageError`, with the place of the
+    object, where the state cannot be put back; then nothing was changed.
     """
     place = _Places(graph)
     matching = Matching(graph, live)
     _check(graph, matching, place)
     anchors = Anchors(graph, matching.objects, place)
-    builder = Builder(graph, matching, anchors.memory, codes, place)
+    builder = Builder(graph, matching, anchors.memory, codes, place, is_added)
     builder.make()
     found = {
         scope: {name: builder.value(ref) for name, ref in names.items()}

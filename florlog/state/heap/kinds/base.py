@@ -18,6 +18,8 @@ class Walk(Protocol):
     """What a kind needs of the walk that captures."""
 
     memory: Memory
+    is_added: Callable[[Any], bool] | None
+    """Whether something was made by code that the recorded program does not have; None where there is no such code."""
 
     def ref(self, value: Any) -> Ref:
         """The reference to a value."""
@@ -48,6 +50,8 @@ class Build(Protocol):
     """What a kind needs of what builds the objects of a graph."""
 
     memory: dict[int, torch.Tensor]
+    is_added: Callable[[Any], bool] | None
+    """As of `Walk`."""
 
     def value(self, ref: Ref) -> Any:
         """What a reference stands for; it may not be filled yet."""

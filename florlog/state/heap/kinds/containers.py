@@ -155,7 +155,8 @@ class _Dict(_Container):
         if with_factory:
             items.append(value.default_factory)
         for pair in _base(type(value)).items(value):
-            items += pair
+            if walk.is_added is None or not walk.is_added(pair[1]):
+                items += pair
         return Node("dict", kind, with_factory, walk.refs(items), attributes)
 
     def steps(self, node: Node) -> Iterator[str]:
@@ -183,9 +184,15 @@ class _Dict(_Container):
     def fill(self, build: Build, node: Node, held: Any) -> None:
         parts = list(map(build.value, node.refs))
         base = _base(type(held))
+        added = (
+            [] if build.is_added is None else [pair for pair in base.items(held) if build.is_added(pair[1])]
+        )
         base.clear(held)
         for key, item in zip(parts[node.own :: 2], parts[node.own + 1 :: 2], strict=True):
             base.__setitem__(held, key, item)
+        for key, item in added:  # such as a hook, whose number another one had when it was recorded
+            numbers = [number for number in base.keys(held) if type(number) is int]
+            base.__setitem__(held, max(numbers) + 1 if key in numbers else key, item)
         if node.own:
             held.default_factory = parts[0]
         build.put(held, node.attributes)

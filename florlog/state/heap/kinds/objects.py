@@ -65,11 +65,16 @@ class _Module(_Object):
     def fill(self, build: Build, node: Node, held: Any) -> None:
         for name in EMPTY_MODULE_PARTS.difference(node.attributes or ()):
             if (part := vars(held).get(name)) is not None:
-                part.clear()
+                for key in [key for key in part if not _is_added_item(build, part, key)]:
+                    part.pop(key) if isinstance(part, dict) else part.discard(key)
             else:
                 vars(held)[name] = vars(torch.nn.Module())[name]
         compiled = {name for name in vars(held) if name.startswith(COMPILER_ATTRIBUTE)}
         build.put(held, node.attributes, EMPTY_MODULE_PARTS | compiled)
+
+
+def _is_added_item(build: Build, part: Any, key: Any) -> bool:
+    return isinstance(part, dict) and build.is_added is not None and build.is_added(part[key])
 
 
 class _Loader(_Object):
