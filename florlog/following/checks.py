@@ -33,7 +33,7 @@ from florlog.following.trust import (
 from florlog.images.imager import SavedState, differing, digests_only, page_table, state_digest
 from florlog.images.snapshot import snapshot
 from florlog.program.process import this_process
-from florlog.state.boundary_trees import HEAP, SEAL, SETTINGS, Trees
+from florlog.state.boundary_trees import ENVIRONMENT, HEAP, SEAL, SETTINGS, Trees
 from florlog.state.heap.compare import difference
 from florlog.state.heap.graph import Graph
 from florlog.state.heap.image import graph_of
@@ -45,6 +45,10 @@ if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not 
 SAMPLE_BYTES = 8
 """The length of an item's fingerprint that covers a sample of the item; one of the whole item is longer."""
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")  # as `object.__repr__` writes it
+
+
+_ASIDE = (HEAP, SEAL, ENVIRONMENT)
+"""What of an image is not compared by its bytes: the graph is compared as one, and the rest is this process's."""
 
 
 class Checks:
@@ -292,7 +296,7 @@ class Checks:
         shared: list[str] = []
         if state_digest(live) != image.table:
             saved = SavedState(self._store, image.table)
-            names = [name for name in differing(saved.table, live) if name.split(".")[0] not in (HEAP, SEAL)]
+            names = [name for name in differing(saved.table, live) if name.split(".")[0] not in _ASIDE]
             shared = [name for name in names if name.split(".")[0] in saved.table or name == SETTINGS]
             here = where(loop.path(index))
             unseeded = all(name.startswith("/rng.") for name in shared)

@@ -1,5 +1,7 @@
 """Which values of a program come from outside of it, and may differ in each process that executes it.
 
+Files, the environment and the network are not among them: a run that reads them again has to find what it found.
+
 The time that an epoch took is logged by many scripts, and is another one whenever the epoch is executed again.  Source
 analysis tells such values (`florlog.source.skip.noise`).  It is asked only where something differs.
 """
@@ -45,12 +47,14 @@ class Outside:
 
     def excuses(self, site: tuple[str, int, str], name: str) -> bool:
         """Whether the value that a site (file, line, qualified name) logs under a name comes from outside."""
+        from florlog.source.names.outside import INPUTS
         from florlog.source.reach.regions import Location
 
         if self._program is None:
             return False
         same_hashes = hashes_repeat(self._tree)
-        return self._program.outside(Location(*site), [name], same_hashes=same_hashes).read is not None
+        read = self._program.outside(Location(*site), [name], same_hashes=same_hashes).read
+        return read is not None and read.kind not in INPUTS
 
     def noisy(self) -> frozenset[tuple[str, str]]:
         """The variables, by their code's qualified name, and attributes, with "" for that, that hold such values."""

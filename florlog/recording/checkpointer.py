@@ -31,9 +31,10 @@ from florlog.recording.once import from_signal_handler
 from florlog.recording.passing_over import PassingOver
 from florlog.recording.putting_back import putting_back
 from florlog.state.adapters import Adapter, adapter
-from florlog.state.boundary_trees import HEAP, SETTINGS, Trees
+from florlog.state.boundary_trees import ENVIRONMENT, HEAP, SETTINGS, Trees
 from florlog.state.cursors import passed_over
 from florlog.state.derived import Derived
+from florlog.state.heap.graph import Graph
 from florlog.state.heap.image import flattened, graph_of
 from florlog.state.item_sources import parts_of
 from florlog.state.loaders import start_workers
@@ -138,6 +139,8 @@ class Checkpointer:
         trees["/rng"] = self._random.capture()
         if changed := self._settings.capture():
             trees[SETTINGS] = changed
+        if variables := self._settings.environment():
+            trees[ENVIRONMENT] = variables
         if loop.entry is not None and loop.count > 0:
             trees["/entry"] = loop.entry
             if loop.cursor is not None and (position := loop.cursor.position()) is not None:
@@ -306,19 +309,25 @@ class Checkpointer:
                 loop.counters = [] if bare(loop.site) else counters(loop.iterator())
             for counter in loop.counters:
                 advance(counter, index - loop.count)
-        self._carried.restore(
-            places_of(loop), graph_of(saved.tree(HEAP)), self._objects, _iterables(loop), self.is_added
-        )
+        graph = graph_of(saved.tree(HEAP))
+        self._put_back_graph(loop, graph)
         for name, made in self._tracked.items():
             if name in names:
                 with putting_back(name):
                     made.restore(saved.tree(name))
+        self._put_back_graph(
+            loop, graph
+        )  # once more: a load_state_dict() may change more than what it is given
         self._derived.regenerate(self._tracked, names)
-        self._settings.restore(saved.tree(SETTINGS) if SETTINGS in names else {})
+        changed = {name: saved.tree(name) if name in names else {} for name in (SETTINGS, ENVIRONMENT)}
+        self._settings.restore(changed[SETTINGS], changed[ENVIRONMENT])
         self._random.restore(saved.tree("/rng"))
         if index == 0 and loop.entry is not None:
             loop.entry = self.entry(loop.cursor.iterable if loop.cursor else None)
         self.policy.restored(time.perf_counter() - started)
+
+    def _put_back_graph(self, loop: OpenLoop, graph: Graph) -> None:
+        self._carried.restore(places_of(loop), graph, self._objects, _iterables(loop), self.is_added)
 
     def put_back_generators(self, store: Store, image: Image) -> None:
         """Of an image put back the random generators alone: those that nobody seeds differ in every process."""

@@ -10,6 +10,8 @@ HEAP = "/heap"
 """The name of the graph of all mutable state that the program's names reach."""
 SETTINGS = "/settings"
 """The name of the process's settings that the program has changed."""
+ENVIRONMENT = "/environment"
+"""The name of the variables of the environment that the program has changed: restored, and not compared."""
 SEAL = "/seal"
 """The name of the signature of all that an image holds besides tensors."""
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-_ENVIRONMENT = "environment"
 _LIBRARIES = ("_", "CUDA", "KMP", "NCCL", "OMP", "PYTORCH", "TORCH", "TRITON")
 """How the variables begin that libraries set for their own process, addresses among them."""
 _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
@@ -70,25 +69,26 @@ class Settings:
         self._environment = _environment()
 
     def capture(self) -> dict[str, Any]:
-        """The settings that have changed since, by name; of the environment, variables with None for those deleted."""
-        found = {name: now for name, (get, _) in _SETTINGS.items() if (now := get()) != self._before[name]}
-        if (environment := _environment()) != self._environment:
-            found[_ENVIRONMENT] = {
-                name: environment.get(name)
-                for name in sorted(environment.keys() | self._environment.keys())
-                if environment.get(name) != self._environment.get(name)
-            }
-        return found
+        """The settings that have changed since, by name."""
+        return {name: now for name, (get, _) in _SETTINGS.items() if (now := get()) != self._before[name]}
 
-    def restore(self, tree: dict[str, Any]) -> None:
-        """Set what `capture` gave, and the others as they were when this object was made."""
+    def environment(self) -> dict[str, str | None]:
+        """The variables of the environment that have changed since, None for those deleted."""
+        before, now = self._environment, _environment()
+        if now == before:
+            return {}
+        names = sorted(now.keys() | before.keys())
+        return {name: now.get(name) for name in names if now.get(name) != before.get(name)}
+
+    def restore(self, settings: dict[str, Any], environment: dict[str, str | None]) -> None:
+        """Set what `capture` and `environment` gave, and all else as it was when this object was made."""
         for name, (get, put) in _SETTINGS.items():
-            wanted = tree.get(name, self._before[name])
+            wanted = settings.get(name, self._before[name])
             if get() != wanted:
                 put(wanted)
-        wanted = {**self._environment, **tree.get(_ENVIRONMENT, {})}
-        for name in _environment().keys() | wanted.keys():
-            if (value := wanted.get(name)) is None:
+        held: dict[str, str | None] = {**self._environment, **environment}
+        for name in _environment().keys() | held.keys():
+            if (value := held.get(name)) is None:
                 os.environ.pop(name, None)
             elif os.environ.get(name) != value:
                 os.environ[name] = value

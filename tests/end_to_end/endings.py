@@ -36,23 +36,23 @@ from florlog_wal import Store
 import florlog
 
 KIND = sys.argv[1]
-os.environ["SENT"] = sys.argv[2]  # not a global: images carry those
-os.environ["RECORD"] = "0"
-os.environ["WAITING"] = os.environ["STOP"] = ""
+os.environ["_SENT"] = sys.argv[2]  # images do not carry variables of such names
+os.environ["_RECORD"] = "0"
+os.environ["_WAITING"] = os.environ["_STOP"] = ""
 append, settle = Store.append, Store.commit
 
 
 def happens(place):
-    for waiting in os.environ["WAITING"].split(",") if place == "step" else ():
+    for waiting in os.environ["_WAITING"].split(",") if place == "step" else ():
         if waiting:
-            os.environ["WAITING"] = ""
+            os.environ["_WAITING"] = ""
             os.kill(os.getpid(), int(waiting))
     if place == "record":
-        os.environ["RECORD"] = number = str(int(os.environ["RECORD"]) + 1)
-        for event in os.environ["SENT"].split(","):
+        os.environ["_RECORD"] = number = str(int(os.environ["_RECORD"]) + 1)
+        for event in os.environ["_SENT"].split(","):
             at, _, how = event.partition(":")
             if at == number and how.startswith("later"):
-                os.environ["WAITING"] += how[5:] + ","
+                os.environ["_WAITING"] += how[5:] + ","
             elif at == number:
                 os.kill(os.getpid(), int(how))
 
@@ -69,7 +69,7 @@ def committed(self, *arguments):
 
 def terminated(number, frame):
     if KIND == "flag":
-        os.environ["STOP"] = "1"
+        os.environ["_STOP"] = "1"
     else:
         sys.exit(0)
 
@@ -93,9 +93,9 @@ def train(run):
             total += loss.item()
             time.sleep(0.002)
             run.log(loss=loss)
-            if os.environ["STOP"]:
+            if os.environ["_STOP"]:
                 break
-        if os.environ["STOP"]:
+        if os.environ["_STOP"]:
             break
         for held in run.loop("check", range(5)):
             run.log(held=model.weight.sum() + held)
@@ -120,7 +120,7 @@ with florlog.run("endings", overhead=float("inf")) as run:
             happens("step")
     else:
         train(run)
-    if not os.environ["STOP"]:
+    if not os.environ["_STOP"]:
         run.log(final=model.weight.sum())
 """
 

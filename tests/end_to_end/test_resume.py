@@ -102,12 +102,12 @@ from florlog_wal import CheckpointBegin, LoopEnd, Store
 import florlog
 
 append = Store.append
-os.environ["LEFT"] = sys.argv[1]  # not a global: images carry those
+os.environ["_LEFT"] = sys.argv[1]  # images do not carry variables of such names
 
 
 def dying(self, record, **place):
-    os.environ["LEFT"] = str(int(os.environ["LEFT"]) - 1)
-    if os.environ["LEFT"] == "0":
+    os.environ["_LEFT"] = str(int(os.environ["_LEFT"]) - 1)
+    if os.environ["_LEFT"] == "0":
         os.kill(os.getpid(), signal.SIGKILL)
     lsn = append(self, record, **place)
     if sys.argv[2] == "end" and isinstance(record, LoopEnd):

@@ -80,8 +80,15 @@ class Noise:
         return found
 
     def carriers(self) -> frozenset[tuple[str, str]]:
-        """The variables that carry noise, by their code's qualified name, and the attributes, with "" for that."""
-        noisy = [key for key, marks in self._marks.items() if marks.read is not None]
+        """The variables that carry noise, by their code's qualified name, and the attributes, with "" for that.
+
+        What was read from files, the environment or the network is the same each time, and does not count.
+        """
+        noisy = [
+            key
+            for key, marks in self._marks.items()
+            if marks.read is not None and marks.read.kind not in INPUTS
+        ]
         variables = {(key[0].qualname, key[1]) for key in noisy if isinstance(key, tuple)}
         return frozenset(variables | {("", key) for key in noisy if isinstance(key, str)})
 
