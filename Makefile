@@ -63,7 +63,7 @@ crash: $(STAMP)
 	$(BIN)/python -m tests.wal.crash $(ARGS)
 	$(BIN)/python -m tests.end_to_end.endings --rounds 2000
 	$(BIN)/python -m tests.recording.interruptions
-	$(BIN)/python -m pytest -n $(JOBS) -m crash
+	$(BIN)/python -m pytest -n $(JOBS) -m 'crash or long'
 
 programs: $(STAMP)
 	$(BIN)/python -m tests.end_to_end.random_programs --programs 2000 $(ARGS)

@@ -120,6 +120,7 @@ def test_where_the_newest_image_cannot_be_restored_the_resume_starts_from_an_ear
     assert verify(store).ok
 
 
+@pytest.mark.long
 def test_where_no_image_can_be_restored_all_is_redone_after_a_few_attempts(killed: Killed) -> None:
     script, store, expected = killed("all")
     *back, at_last = resumed(store, script, "all")[1:]
@@ -164,6 +165,7 @@ def test_a_run_that_differs_from_its_beginning_is_refused_and_goes_on_by_force_a
     assert "resumed by force" in flor(store, "inspect", "tree", row["run"]).stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "runs"), [("last", 1), ("clock", 2)])
 def test_with_auto_a_script_goes_back_by_itself_and_begins_a_new_run_where_it_cannot_be_resumed(
     kind: str, runs: int, killed: Killed
@@ -183,6 +185,7 @@ def test_with_auto_a_script_goes_back_by_itself_and_begins_a_new_run_where_it_ca
         assert len(logged(store)) == 8
 
 
+@pytest.mark.long
 def test_a_resume_that_is_killed_while_it_goes_back_can_be_resumed(killed: Killed) -> None:
     script, store, expected = killed("killed")
     assert flor(store, "resume", script, "--", "killed", "lives", "never", check=False).returncode == -9
@@ -208,6 +211,7 @@ def test_a_replay_goes_back_and_does_not_blame_the_script(workers: str, tmp_path
     assert {v["trust"] for v in answer["values"]} <= {"PROVEN", "CONSISTENT"}  # the script reads os.environ
 
 
+@pytest.mark.long
 def test_the_state_at_a_boundary_is_found_without_an_image_that_cannot_be_restored(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

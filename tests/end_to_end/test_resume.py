@@ -19,7 +19,7 @@ from florlog.program.measured_costs import costs_of
 from .harness import EXAMPLES, Logged, Nursery, flor, logged
 from .programs import write
 
-INSTANTS = 20
+INSTANTS = 8
 DIGITS = ("--epochs", "2", "--batch-size", "64")
 CHARLM = ("--epochs", "2", "--steps", "12", "--width", "32", "--context", "32")
 
