@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from florlog_wal import encode_value
 
@@ -97,10 +98,9 @@ class _Comparison:
             return bits(_wholes(self._then)[one.first]) == bits(_wholes(self._now)[other.first])
         if one.region < 0:
             return True
-        if one.region in self._regions:
-            return self._regions[one.region] == other.region
-        self._regions[one.region] = other.region
-        return _same_bytes(self._then.regions[one.region], self._now.regions[other.region])
+        if self._regions.setdefault(one.region, other.region) != other.region:
+            return False
+        return _same_bytes(self._then.regions[one.region], self._now.regions[other.region], _span(one))
 
 
 _HOOKS = ("hooks", "hooks_with_kwargs", "hooks_always_called")
@@ -118,10 +118,23 @@ def _wholes(graph: Graph) -> list[torch.Tensor]:
     return [region[1] for region in graph.regions if region[0] == "whole"]
 
 
-def _same_bytes(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+def _span(view: View) -> slice:
+    """The bytes of a region from a view's lowest element to its highest: what else a storage has may be anything."""
+    if view.device == "numpy":
+        size, unit = np.dtype(view.dtype).itemsize, 1
+    else:
+        size = unit = getattr(torch, view.dtype).itemsize
+    steps = [(count - 1) * stride * unit for count, stride in zip(view.shape, view.strides, strict=True)]
+    return slice(
+        view.first + sum(step for step in steps if step < 0),
+        view.first + sum(step for step in steps if step > 0) + size,
+    )
+
+
+def _same_bytes(one: tuple[Any, ...], other: tuple[Any, ...], span: slice) -> bool:
     if one[0] != other[0]:
         return False
     if one[0] != "bytes":
         return bool(one == other)
     mine, theirs = one[1].reshape(-1).view(torch.uint8), other[1].reshape(-1).view(torch.uint8)
-    return mine.shape == theirs.shape and bool(torch.equal(mine.cpu(), theirs.cpu()))
+    return mine.shape == theirs.shape and bool(torch.equal(mine[span].cpu(), theirs[span].cpu()))
