@@ -117,7 +117,7 @@ class Checks:
     @property
     def unlike(self) -> str:
         """A variable or a random generator that was not as in an image, since the state was last restored or equal."""
-        return self._local
+        return "" if self._unseeded else self._local
 
     @property
     def lacks_fingerprint(self) -> bool:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 import xxhash
+from torch.nn.parameter import is_lazy
 
 _WORDS = 32  # of each array of an item that is sampled
 _MAX_ARRAYS = 4  # of an item that is sampled
@@ -176,7 +177,8 @@ class StateFingerprint:
 
     def watch(self, name: str, module: torch.nn.Module) -> None:
         """Include a module, in the place of the last one of that name."""
-        here = [(at, p) for at, p in module.named_parameters() if p.device.type == "cpu" and p.numel() > 0]
+        named = [(at, p) for at, p in module.named_parameters() if not is_lazy(p)]
+        here = [(at, p) for at, p in named if p.device.type == "cpu" and p.numel() > 0]
         trained = [(at, p) for at, p in here if p.requires_grad]
         self._watched.pop(name, None)
         if here:

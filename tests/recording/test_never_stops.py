@@ -306,31 +306,30 @@ def with_subclass() -> torch.nn.Module:
 
 
 UNTRACKABLE: dict[str, tuple[Callable[[], Any], str]] = {
-    "lazy": (lambda: torch.nn.LazyLinear(3), "lazy parameters"),
-    "meta": (lambda: torch.nn.Linear(2, 2, device="meta"), "device meta"),
-    "subclass": (with_subclass, "Named"),
-    "socket": (socket.socket, "a socket has no state_dict"),
-    "failing": (Failing, "no state today"),
+    "lazy": (lambda: torch.nn.LazyLinear(3), "UninitializedParameter"),
+    "meta": (lambda: torch.nn.Linear(2, 2, device="meta"), ""),
+    "subclass": (with_subclass, ""),
+    "socket": (socket.socket, ""),
+    "failing": (Failing, ""),
     "layout": (lambda: torch.eye(3).to_sparse_csr(), "sparse_csr"),
-    "class": (lambda: dict, "has no state_dict"),
+    "class": (lambda: dict, ""),
 }
+"""Objects whose state cannot be shown under a name, and what is said of those that no image can hold either."""
 
 
 @pytest.mark.parametrize("name", UNTRACKABLE)
-def test_what_cannot_be_tracked_costs_the_images(name: str, store: Path) -> None:
+def test_what_cannot_be_tracked_is_in_images_or_named(name: str, store: Path) -> None:
     make, words = UNTRACKABLE[name]
     torch_state = torch.get_rng_state()
     target = make()
     torch.set_rng_state(torch_state)
     numbers, warned, run = recorded(store, before=lambda run: run.track(it=target))
     assert numbers == PLAIN
-    (line,) = warned
-    assert "cannot track 'it'" in line
-    assert words in line
-    assert "no images are taken" in line
+    assert bool(warned) == bool(words)
+    assert all("no images are taken while there is it" in line and words in line for line in warned)
     with florlog.open(store) as opened:
         assert len(opened.values("loss")) == 12
-        assert not any(isinstance(e.record, CheckpointBegin) for e in opened.run(run.id).records())
+        assert any(isinstance(e.record, CheckpointBegin) for e in opened.run(run.id).records())
     with (
         florlog.run("strict", store=store, strict=True) as strict,
         pytest.raises(florlog.TrackError, match="cannot track 'it'"),
@@ -345,7 +344,7 @@ def test_a_name_that_no_longer_stands_for_its_object_has_no_stale_state(store: P
 
     numbers, warned, _ = recorded(store, use=rebind, before=lambda run: run.track(it=torch.ones(2)))
     assert numbers == PLAIN
-    assert len(warned) == 1
+    assert warned == []
 
 
 def test_any_name_can_be_tracked(store: Path) -> None:
@@ -859,4 +858,4 @@ def test_a_recorded_script_with_what_cannot_be_tracked(name: str, tmp_path: Path
     plain = python(tmp_path, "train.py")
     done = python(tmp_path, "-m", "florlog", "record", "train.py")
     assert (done.returncode, done.stdout) == (0, plain.stdout), done.stderr
-    assert done.stderr.count("RuntimeWarning") == (name != "derived")
+    assert bool(done.stderr.count("RuntimeWarning")) == (name == "lazy")

@@ -88,7 +88,7 @@ class _Loader(_Object):
         return Node("loader", walk.class_name(value), keeps_workers(value), (), walk.attributes(value, held))
 
     def fill(self, build: Build, node: Node, held: Any) -> None:
-        super().fill(build, node, held)
+        build.put(held, node.attributes, frozenset({"_iterator"}))
         if node.own:
             start_workers(held)
 
