@@ -15,6 +15,7 @@ from .interruptions import KINDS, Interrupter, Kind, execute, points, problem
 _DRAWN = 12
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_interrupted_at_any_point_of_the_recorder_a_run_can_be_read_and_resumed(
     kind: Kind, tmp_path: Path
