@@ -45,8 +45,6 @@ if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not 
 SAMPLE_BYTES = 8
 """The length of an item's fingerprint that covers a sample of the item; one of the whole item is longer."""
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")  # as `object.__repr__` writes it
-
-
 _ASIDE = (HEAP, SEAL, ENVIRONMENT)
 """What of an image is not compared by its bytes: the graph is compared as one, and the rest is this process's."""
 
@@ -79,9 +77,9 @@ class Checks:
         self._readings = readings
         self._resuming = resuming
         self._base = "start"
-        self._unseeded: set[str] = (
-            set()
-        )  # parts of random generators that the set-up leaves different each time
+        self._unseeded: dict[
+            str, str
+        ] = {}  # parts of generators that the set-up leaves otherwise, and where seen
         self._difference = ""
         self._local = ""
         self._compared = 0
@@ -116,8 +114,8 @@ class Checks:
 
     @property
     def unlike(self) -> str:
-        """A variable or a random generator that was not as in an image, since the state was last restored or equal."""
-        return "" if self._unseeded else self._local
+        """A variable that was not as in an image, since the state was last restored or equal."""
+        return self._local
 
     @property
     def lacks_fingerprint(self) -> bool:
@@ -299,28 +297,34 @@ class Checks:
             names = [name for name in differing(saved.table, live) if name.split(".")[0] not in _ASIDE]
             shared = [name for name in names if name.split(".")[0] in saved.table or name == SETTINGS]
             here = where(loop.path(index))
-            unseeded = all(name.startswith("/rng.") for name in shared)
-            if shared and unseeded and (self._base == "start" or self._unseeded.issuperset(shared)):
-                # The set-up drew from an RNG that nobody seeded, or nobody drew from it: all else is equal.
-                self._unseeded.update(shared)
-                self._local = (
-                    f"random numbers were not seeded alike: {', '.join(shared[:4])} differ at {here}"
-                )
+            if all(name.startswith("/rng.") for name in shared) and (
+                self._base == "start" or self._unseeded.keys() >= set(shared)
+            ):
+                # The set-up drew from an RNG that nobody seeded, or nobody drew from it.
+                self._unseeded |= dict.fromkeys(shared, here)
                 shared = []
-            elif shared:
-                unlike = self._unlike(graph_of(saved.tree(HEAP)), now[HEAP])
-                listed = ", ".join([*([unlike] if unlike else []), *shared[:4]])
-                self._differ(f"state differs at {here}: {listed}")
-            elif local := self._unlike(graph_of(saved.tree(HEAP)), now[HEAP]):
-                self._local = f"{local} differs at {here}"
+            unlike = self._unlike(graph_of(saved.tree(HEAP)), now[HEAP])
+            if shared:
+                self._differ(f"state differs at {here}: {', '.join([*filter(None, [unlike]), *shared[:4]])}")
+            elif unlike:
+                self._local = f"{unlike} differs at {here}"
                 self._suspect(self._local)
-        if not shared and not self._local:
+        equal = not (shared or self._doubted_state)
+        if equal:
             self._skips, self.undrawn = [], False
         self._label()
         # What differs here goes on differing: what follows does not start from the recorded state.
-        if not shared and not self._local:
+        if equal:
             self._settle(loop, index)
         self._base = "image"
+
+    @property
+    def _doubted_state(self) -> str:
+        """What of the state was not as recorded, and is no difference that counts; "" if all was."""
+        if self._local or not self._unseeded:
+            return self._local
+        *_, here = self._unseeded.values()
+        return f"random numbers were not seeded alike: {', '.join([*self._unseeded][:4])} differ at {here}"
 
     def _unlike(self, then: Graph, now: Graph) -> str:
         """The place of the first difference between two graphs, of what is the same in every process."""
@@ -368,7 +372,7 @@ class Checks:
         if self._base != "image":
             why = "no image vouches for the state from which it was computed"
             return (CONSISTENT if self._compared else UNVERIFIED), why
-        doubt = self._local or doubt
+        doubt = self._doubted_state or doubt
         return (CONSISTENT, doubt) if doubt else (PROVEN, "")
 
     def _label(self) -> None:
@@ -386,7 +390,7 @@ class Checks:
     def _doubt(self, found: FoundValue) -> str:
         """What is against a value that comes after an image, and up to here nothing differed."""
         here = Circumstances(
-            self._local, self._skips[-1] if self._skips else "", found.closed == self._closed
+            self._doubted_state, self._skips[-1] if self._skips else "", found.closed == self._closed
         )
         return next((doubt for rule in RULES.values() if (doubt := rule(found, here))), "")
 
@@ -402,7 +406,7 @@ class Checks:
         self._skips, self._skipped, self.undrawn = [], "", False
         self._unread = self._sampled = False
         self._stale_statements, self._stale_then, self._stale = set(), set(), set()
-        self._base, self._unseeded = "image", set()
+        self._base, self._unseeded = "image", {}
 
     def end(self) -> None:
         """The run is over."""
