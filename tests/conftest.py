@@ -1,10 +1,16 @@
-"""What all tests share: a configuration directory of their own, so that none touches the user's key."""
+"""What all tests share: a configuration directory of their own, so that none touches the user's key, and a program.
+
+An image holds the state of the program's own modules.  In a test's process these are its module and the helpers; what
+other test modules hold would be captured, written and put back with it.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,3 +23,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove it."""
     shutil.rmtree(os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _only_this_program(request: pytest.FixtureRequest) -> Iterator[None]:
+    others = {
+        name: module
+        for name, module in sys.modules.items()
+        if name.startswith("tests.") and ".test_" in name and module is not request.module
+    }
+    for name in others:
+        del sys.modules[name]
+    yield
+    sys.modules.update(others)

@@ -99,6 +99,10 @@ class Guide:
         """Another loop of an iteration has ended, or none has begun: is what follows the frontier?"""
         if self._frontier is not None and self._frontier == (iteration.recorded, iteration.segment):
             self._arrived = True
+            around = iteration.loop
+            while around is not None:  # behind these loops a training logged that had been interrupted in them
+                around.parent.expected = None
+                around = around.parent.loop
 
     def enter(self, loop: OpenLoop) -> None:
         """A loop begins: find it in the recording and in the plan.

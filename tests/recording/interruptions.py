@@ -9,6 +9,7 @@ analysis has nothing to say against, and a resume must make it the uninterrupted
 from __future__ import annotations
 
 import argparse
+import ctypes
 import dis
 import functools
 import inspect
@@ -152,8 +153,10 @@ def _is_watched(code: CodeType) -> bool:
 
 
 @functools.cache
-def _operations(code: CodeType) -> dict[int, str]:
-    return {instruction.offset: instruction.opname for instruction in dis.get_instructions(code)}
+def _operations(code: CodeType) -> tuple[str, ...]:
+    """The name of the instruction at each offset, "" between them; a tuple, as mutable state would be in no image."""
+    names = {instruction.offset: instruction.opname for instruction in dis.get_instructions(code)}
+    return tuple(names.get(offset, "") for offset in range(max(names) + 1))
 
 
 def _is_plain(code: CodeType) -> bool:
@@ -163,9 +166,9 @@ def _is_plain(code: CodeType) -> bool:
 
 def _can_raise(code: CodeType, before: int, now: int, *, called: bool) -> bool:
     operations = _operations(code)
-    if operations.get(now) in ("RESUME", "JUMP_BACKWARD"):
+    if operations[now] in ("RESUME", "JUMP_BACKWARD"):
         return True
-    return not called and operations.get(before, "").startswith(("CALL", "WITH_EXCEPT_START"))
+    return not called and before >= 0 and operations[before].startswith(("CALL", "WITH_EXCEPT_START"))
 
 
 def logged(store: Path) -> list[tuple[str, Any, bytes]]:
@@ -182,11 +185,13 @@ def execute(
     store: Path, kind: Kind, *, resume: str = "never", interrupter: Interrupter | None = None
 ) -> bool:
     """Run a training, or resume one by its id; whether it came to its end."""
+    tracing = ctypes.py_object(interrupter)  # what traces the program is no state of it
+    del interrupter
     try:
         with florlog.run("interrupted", store=store, overhead=float("inf"), resume=resume) as run:
             counting = Counting()
             run.track(counting=counting)
-            sys.settrace(interrupter)
+            sys.settrace(tracing.value)
             kind.train(run, counting)
             run.log(final=counting.number)
     except KeyboardInterrupt:

@@ -22,6 +22,8 @@ from florlog.state.tree import flatten
 
 _ALWAYS_NODES = frozenset({list, dict, set, OrderedDict, torch.Tensor, torch.nn.Parameter})
 """What need not be asked whether it is constant or immutable."""
+_MAX_MISSING = 20
+"""How many of the things that cannot be taken are named: there may be thousands, and one is enough to have no image."""
 __all__ = ["Graph", "capture"]
 
 
@@ -164,7 +166,8 @@ class _Walk:
         name = constant_name(type(value))
         if self._is_data():
             return Node(TOOL.name, name)
-        self._missing[self.place()] = f"{name}: {why}"
+        if len(self._missing) < _MAX_MISSING:
+            self._missing[self.place()] = f"{name}: {why}"
         return Node("opaque", name)
 
     def _is_data(self) -> bool:
