@@ -100,8 +100,8 @@ class Guide:
         if self._frontier is not None and self._frontier == (iteration.recorded, iteration.segment):
             self._arrived = True
             around = iteration.loop
-            while around is not None:  # behind these loops a training logged that had been interrupted in them
-                around.parent.expected = None
+            while around is not None:
+                around.parent.expected = None  # logged behind the loop that goes on: undone with its end
                 around = around.parent.loop
 
     def enter(self, loop: OpenLoop) -> None:
