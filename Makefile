@@ -14,6 +14,9 @@ STAMP := $(VENV)/.installed
 # Two test processes with two threads each spin for the same two cores: ten times slower than one thread each.
 test crash programs docs: export OMP_NUM_THREADS ?= 1
 
+# The tests start thousands of processes: with this set, each of them would compile all of florlog for itself.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types crash programs flips fuzz bench docs docs-update nox clean
 
