@@ -1,7 +1,8 @@
 """What the items of a loop are made of: state that images hold, or something that only the item itself shows.
 
 The items of a list, or of a loader over tensors, are in the images as any object that is reachable: changed data is
-another state.  A data set that reads files gives items that no image knows.
+another state.  A data set that reads files gives items that no image knows.  What an ``enumerate`` draws from is an
+iterator already; it is looked through where it shows what it goes over.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import builtins
 import functools
 from collections import deque
 from collections.abc import Iterator, Mapping
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, GeneratorType, ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, StackDataset, Subset, TensorDataset
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from florlog.source.names.outside import COMPUTING_LIBRARIES, READING_METHODS, SOURCES
-from florlog.state.iterables import innermost
+from florlog.state.cpython_holders import dict_under, taken_apart
+from florlog.state.iterables import innermost, is_progress_bar
 from florlog.state.user_code import is_user_class, is_user_file
 
 _PLAIN: tuple[Any, ...] = (list, tuple, range, dict, set, frozenset, deque, str, bytes, torch.Tensor)
@@ -27,25 +30,46 @@ _GIVING = ("__getitem__", "__getitems__", "__iter__", "__len__")
 _READING = READING_METHODS | {name.rpartition(".")[2] for name in SOURCES} | {"imread", "memmap"}
 
 
+_OVER_SEQUENCES: tuple[Any, ...] = (
+    *map(type, (iter([]), iter(()), iter(""), iter("é"), iter(b""), iter(range(0)), reversed([]))),
+    reversed,
+)
+_OVER_MAPPINGS: tuple[Any, ...] = (type(iter({})), type(iter({}.values())), type(iter({}.items())))
+
+
 def parts_of(iterable: Any) -> list[Any]:
-    """What an iterable gives items of, inside all wrappers; iterators left out, as they are positions."""
-    return [leaf for leaf in innermost(iterable) if not isinstance(leaf, Iterator)]
+    """What an iterable gives items of, inside all wrappers; iterators that do not show it are left out."""
+    return [source for leaf in innermost(iterable) if (source := _source(leaf)) is not None]
 
 
 def gives_state(iterable: Any) -> bool:
     """Whether an iterable's items are made of state alone."""
-    leaves = list(innermost(iterable))
-    return all(not isinstance(leaf, Iterator) and _gives_state(leaf) for leaf in leaves)
+    return all(map(_gives_state, innermost(iterable)))
+
+
+def _source(leaf: Any) -> Any:
+    """What an iterable gives items of: itself, or what an iterator goes over; None where that cannot be seen."""
+    if isinstance(leaf, _BaseDataLoaderIter):
+        return leaf._dataset
+    if type(leaf) in _OVER_SEQUENCES:
+        return taken_apart(leaf)[1][0]
+    if type(leaf) in _OVER_MAPPINGS:
+        return dict_under(leaf)
+    if isinstance(leaf, GeneratorType):
+        bar: Any = None if leaf.gi_frame is None else leaf.gi_frame.f_locals.get("self")
+        return bar.iterable if leaf.gi_code.co_name == "__iter__" and is_progress_bar(bar) else None
+    return None if isinstance(leaf, Iterator) else leaf
 
 
 def _gives_state(value: Any) -> bool:
     kind: Any = type(value)
     if isinstance(value, DataLoader):
-        collates = value.collate_fn
-        plain = (
-            collates is None or collates.__module__.startswith("torch.utils.data") or _only_computes(collates)
-        )
-        return plain and value.num_workers == 0 and _gives_state(value.dataset)
+        return _loads_state(value.dataset, value.collate_fn, value.num_workers)
+    if isinstance(value, _BaseDataLoaderIter):
+        return _loads_state(value._dataset, value._collate_fn, value._num_workers)
+    if isinstance(value, Iterator):
+        source = _source(value)
+        return source is not None and gives_state(source)
     if isinstance(value, np.ndarray):
         return not isinstance(value, np.memmap)
     if kind in _PLAIN or kind is TensorDataset or isinstance(value, torch.Tensor):
@@ -57,6 +81,11 @@ def _gives_state(value: Any) -> bool:
         )
         return all(map(_gives_state, inner))
     return is_user_class(kind) and _class_only_computes(kind)
+
+
+def _loads_state(dataset: Any, collates: Any, workers: int) -> bool:
+    plain = collates is None or collates.__module__.startswith("torch.utils.data") or _only_computes(collates)
+    return plain and workers == 0 and _gives_state(dataset)
 
 
 @functools.cache

@@ -36,6 +36,8 @@ OLD = "import torch\nmodel = make()\nhistory = []\nfor x in data:\n    loss = mo
         ("mine = [loss]\n    mine.append(2)", ""),
         ("log(norm=loss.clone().mul_(2).norm())", ""),
         ("log(norm=sum(p.norm() for p in model.parameters()))", ""),
+        ("log(many=[x.norm() for loss, x in pairs])", ""),
+        ("log(many=[(loss := x) for x in pairs])", "assigns loss, a name of the recorded code"),
         ("for q in model.parameters(): log(q=q.norm())", ""),
     ],
 )

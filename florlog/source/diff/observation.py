@@ -26,10 +26,11 @@ def changing(old: str, diff: SourceDiff, file: str) -> Iterator[tuple[int, str]]
     """The added statements that may change something of the recorded code: line, and what they do."""
     recorded = _bound(Scopes(parse(old, file)))
     for added in diff.added:
+        own = _comprehension_targets(added.node)
         for node in own_nodes([added.node]):
             if isinstance(added.node, (*FUNCTIONS, ast.ClassDef)):
                 break
-            if what := _change(node, recorded):
+            if node not in own and (what := _change(node, recorded)):
                 yield getattr(node, "lineno", added.line), f"`{one_line(added.node)}` {what}"
                 break
 
@@ -37,6 +38,12 @@ def changing(old: str, diff: SourceDiff, file: str) -> Iterator[tuple[int, str]]
 def _bound(scopes: Scopes) -> set[str]:
     every = {scopes.root, *scopes.inner.values()}
     return {name for scope in every for name in scope.bound}
+
+
+def _comprehension_targets(node: ast.AST) -> set[ast.AST]:
+    """The names that comprehensions bind, which are their own."""
+    comprehensions = [part for part in ast.walk(node) if isinstance(part, ast.comprehension)]
+    return {name for part in comprehensions for name in ast.walk(part.target) if isinstance(name, ast.Name)}
 
 
 def _change(node: ast.AST, recorded: set[str]) -> str:

@@ -1,0 +1,68 @@
+"""Which loops' items are made of state that images hold, and what of it an image has to reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+from tqdm import tqdm
+
+from florlog.state.item_sources import gives_state, parts_of
+
+HELD = [torch.ones(2), torch.zeros(2)]
+DATA = TensorDataset(torch.ones(4, 2))
+
+
+class Reading(Dataset[bytes]):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> bytes:
+        return Path(__file__).read_bytes()
+
+
+STATE: dict[str, tuple[Callable[[], Any], list[Any]]] = {
+    "list": (lambda: HELD, [HELD]),
+    "enumerated list": (lambda: enumerate(HELD), [HELD]),
+    "iterator": (lambda: iter(HELD), [HELD]),
+    "reversed": (lambda: enumerate(reversed(HELD)), [HELD]),
+    "zip": (lambda: zip(HELD, range(2), strict=True), [HELD, range(2)]),
+    "loader": (lambda: enumerate(DataLoader(DATA, 2, shuffle=True), 1), [DATA]),
+    "subset": (lambda: enumerate(DataLoader(Subset(DATA, [1, 2]))), [Subset]),
+    "bar": (lambda: enumerate(tqdm(HELD, disable=True)), [HELD]),
+    "bar over a loader": (lambda: tqdm(enumerate(DataLoader(DATA)), disable=True), [DATA]),
+    "tensor": (lambda: enumerate(torch.ones(3, 2)), [tuple]),
+}
+OUTSIDE: dict[str, Callable[[], Any]] = {
+    "a generator": lambda: (Path(name) for name in ()),
+    "an enumerated generator": lambda: enumerate(Path(name) for name in ()),
+    "files": lambda: enumerate(DataLoader(Reading())),
+    "workers": lambda: DataLoader(DATA, num_workers=1),
+    "a mapped file": lambda: np.memmap(__file__, mode="r"),
+}
+
+
+@pytest.mark.parametrize("name", STATE)
+def test_items_of_what_images_hold_are_state(name: str) -> None:
+    make, sources = STATE[name]
+    iterable = make()
+    assert gives_state(iterable)
+    for part, source in zip(parts_of(iterable), sources, strict=True):
+        assert isinstance(part, source) if isinstance(source, type) else part is source or part == source
+
+
+def test_an_iterator_over_a_mapping_is_looked_through() -> None:
+    held = {"a": 1}
+    for iterator in (iter(held), iter(held.values()), enumerate(held.items())):
+        assert gives_state(iterator)
+        assert parts_of(iterator) == [held]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_items_from_outside_are_not(name: str) -> None:
+    assert not gives_state(OUTSIDE[name]())
