@@ -201,7 +201,7 @@ class ResumeGuide(Guide):
         if self._forced:
             report(f"resumed from {start} by force, though the run differs: {self._forced}")
             return [Note(FORCED, self._forced, {})]
-        if self.redone and self.checks.comparisons:
+        if self.redone and self.checks.evidence.compared:
             report(f"resumed from {start} after re-executing {count}, all equal to the recording{times}")
         else:
             report(

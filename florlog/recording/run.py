@@ -62,7 +62,7 @@ class Run:
         self._refused: set[str] = set()  # what is tracked in vain
         self._states = Checkpointer(journal, policy, room)
         if guide is not None and not guide.resuming:
-            self._states.is_added = guide.checks.is_added
+            self._states.is_added = guide.statements.is_added
         self._transactions = Transactions(journal, guide, self._states, strict=strict)
         self._loops = Loops(self._transactions, guide, Pace(policy.overhead), strict=strict)
 
@@ -208,7 +208,7 @@ class Run:
     @property
     def misses(self) -> bool:
         """Whether variables may lack what a skipped loop would have made."""
-        return self._guide is not None and self._guide.checks.stale
+        return self._guide is not None and self._guide.omissions.stale
 
     def disown(self) -> None:
         """In a forked child, such as a loader's worker: loops run and nothing is recorded."""
