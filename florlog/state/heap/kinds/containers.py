@@ -30,6 +30,10 @@ class _Container(Kind):
         kind = build.kind_named(node.name)
         return layout_of(kind).__new__(kind)  # a subclass's own may do more
 
+    def fill(self, build: Build, node: Node, held: Any) -> None:
+        if node.attributes is not None:  # what cannot change gets its items when it is made
+            build.put(held, node.attributes)
+
 
 class _List(_Container):
     name = "list"
@@ -87,13 +91,8 @@ class _Tuple(_Container):
         made: Any = tuple.__new__(build.kind_named(node.name), items)
         return made
 
-    def fill(self, build: Build, node: Node, held: Any) -> None:
-        if node.attributes is not None:
-            build.put(held, node.attributes)
 
-
-class _Set(_Container):
-    name = "set"
+class _AnySet(_Container):
     rank = 1
     bases = (set, frozenset)
 
@@ -112,7 +111,11 @@ class _Set(_Container):
         return (".member()" for _ in node.refs)
 
     def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
-        return ()  # which member is which cannot be told
+        return ()  # nothing shows which member is which
+
+
+class _Set(_AnySet):
+    name = "set"
 
     def fill(self, build: Build, node: Node, held: Any) -> None:
         items = list(map(build.value, node.refs))
@@ -121,7 +124,7 @@ class _Set(_Container):
         build.put(held, node.attributes)
 
 
-class _FrozenSet(_Set):
+class _FrozenSet(_AnySet):
     name = "frozenset"
     immutable = True
 
@@ -133,10 +136,6 @@ class _FrozenSet(_Set):
             if all(id(item) in known or (type(item) in ATOMS and item in live) for item in items):
                 return live
         return frozenset.__new__(kind, items)
-
-    def fill(self, build: Build, node: Node, held: Any) -> None:
-        if node.attributes is not None:
-            build.put(held, node.attributes)
 
 
 class _Dict(_Container):
