@@ -23,7 +23,8 @@ from florlog.recording.checkpointer import Checkpointer, Tell
 from florlog.recording.ending import log_end
 from florlog.recording.fingerprints import Pace
 from florlog.recording.journal import Journal
-from florlog.recording.loops import Loops, Steps
+from florlog.recording.loop_start import Steps
+from florlog.recording.loops import Loops
 from florlog.recording.once import from_signal_handler
 from florlog.recording.transactions import Transactions, joined
 from florlog.source.edit.skip_signal import SkipRest
