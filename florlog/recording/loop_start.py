@@ -88,7 +88,7 @@ class LoopStart:
         with self._looking_at(loop):
             followed = transactions.journal is not None or self.guided is not None
             if iterable is not None and followed and needs_entry_state(iterable):
-                loop.entry = transactions.checkpointer.entry(iterable)
+                loop.entry = transactions.checkpointer.state.entry(iterable)
         if transactions.recording:
             transactions.log_start(loop)
         if call.form == "for":

@@ -117,8 +117,9 @@ class Loops:
         loop = self._starts.made(call, cursor)
         transactions, pace, closing = self._transactions, self._pace, self._closing
         journal, checkpointer = transactions.journal, transactions.checkpointer
+        run_state = checkpointer.state
         clock, stack, pending, wake, awaited = (
-            time.perf_counter, transactions.stack, transactions.pending, checkpointer.wake, checkpointer.awaited,
+            time.perf_counter, transactions.stack, transactions.pending, checkpointer.wake, run_state.awaited,
         )  # fmt: skip
         outermost, only_recorded = loop.depth == 1, False
         held: list[CommitFields | None] = []
@@ -197,7 +198,7 @@ class Loops:
                     if pending:
                         closing.went_on()
                     if awaited:
-                        checkpointer.tracked_or_raise()
+                        run_state.tracked_or_raise()
                     seconds = ended - now
                     if persisting:
                         checkpointer.step(loop.name, seconds)
@@ -205,7 +206,7 @@ class Loops:
                         add_undisturbed(seconds)
                     rng = state = b""
                     if state_credit >= 0.0 or index == last:
-                        state = checkpointer.sampled()
+                        state = run_state.sampled()
                         state_credit = paid(state_credit, clock() - ended)
                     if printed or index == last:
                         started = clock()
