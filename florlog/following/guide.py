@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, NodePlan, Plan, RunTree
+from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, Plan, RunTree
 from florlog_wal import Commit, Note, Store
 
 from florlog.errors import ChangedError, ImageError
@@ -360,18 +360,3 @@ def _fixed_length(recorded: Loop) -> int:
     whole = recorded.ended and not recorded.left
     changed = recorded.count > recorded.length or (whole and recorded.count != recorded.length)
     return -1 if changed else recorded.length
-
-
-def last_restore(plan: NodePlan) -> tuple[Loop, int] | None:
-    """The last boundary that a plan restores."""
-    for loop in reversed(plan.loops):
-        if loop.restore_end:
-            return loop.loop, loop.loop.count
-        for stretch in reversed(loop.stretches):
-            inner = [index for index in loop.nodes if stretch.first <= index <= stretch.last]
-            for index in sorted(inner, reverse=True):
-                if (found := last_restore(loop.nodes[index])) is not None:
-                    return found
-            if stretch.restore:
-                return loop.loop, stretch.first
-    return None
