@@ -2,5 +2,5 @@
 
 In come a run tree, a plan and what the script does.  Out come the next iteration to run, the images to restore,
 the values that were found, and how far each can be trusted.  It does not know why a question was asked, and it
-writes nothing.  **A new rule of trust goes here**, in `checks`.
+writes nothing.  **A new rule of trust goes here**, in `trust.RULES`.
 """

@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, NodePlan, Plan, RunTree
+from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, Plan, RunTree
 from florlog_wal import Commit, Note, Store
 
 from florlog.errors import ChangedError, ImageError
 from florlog.following.checks import Checks
+from florlog.following.labelling import FoundValues
+from florlog.following.omissions import Omissions
+from florlog.following.recorded_statements import RecordedStatements
 from florlog.following.stack import OpenIteration, OpenLoop
 from florlog.following.trust import Readings, where
 from florlog.source.edit.skip_signal import SkipRest
@@ -72,7 +75,10 @@ class Guide:
         self._passing = passing or {}
         self.ran: list[str] = []  # loops and pieces that the plan skips and that were run, and why
         self._arrived = False
-        self.checks = Checks(store, tree, lines, readings or Readings(), resuming=self.resuming)
+        self.statements = RecordedStatements(store, tree, lines, resuming=self.resuming)
+        self.omissions = Omissions(self.statements)
+        self.found = FoundValues(readings or Readings())
+        self.checks = Checks(store, self.statements, self.omissions, self.found, resuming=self.resuming)
         self.redone = 0  # innermost iterations executed
         self._cut = False  # the last iteration was left after its last requested statement
         self.restored = 0
@@ -92,7 +98,7 @@ class Guide:
         """The run itself begins."""
         root.recorded = self.tree.root
         root.plan = self.plan.root if self.plan else None
-        self.checks.expect(root)
+        self.statements.expect(root)
         self.reached(root)
 
     def reached(self, iteration: OpenIteration) -> None:
@@ -159,7 +165,7 @@ class Guide:
 
         ``skip`` returns why the loop cannot be skipped, "" if it is; where it cannot, the loop is run.
         """
-        if self.checks.mistaken:
+        if self.omissions.mistaken:
             self._give_up(loop)
         index = self._planned_index(loop, restore, skip)
         self._arrived = self._arrived or self._at_frontier(loop)
@@ -225,7 +231,7 @@ class Guide:
             self.ran.append(f"{what} was run, not skipped: {why}")
             return False
         loop.count = recorded.count
-        self.checks.skipped(what, self._skippable[recorded])
+        self.omissions.skipped(what, self._skippable[recorded])
         return True
 
     def _restore(self, loop: OpenLoop, index: int, restore: Restore) -> None:
@@ -283,7 +289,9 @@ class Guide:
                 planned_exit = self._exits.get(loop.recorded)
         if planned_exit is None or (planned_exit.file, planned_exit.line) != (file, line):
             return False
-        if self.checks.undrawn:  # a piece may have drawn random numbers: the iteration's commit will show it
+        if (
+            self.omissions.undrawn
+        ):  # a piece may have drawn random numbers: the iteration's commit will show it
             return False
         if iteration.plan is None and not self.checks.received(iteration):
             return False
@@ -302,7 +310,7 @@ class Guide:
         loop, node = iteration.loop, iteration.recorded
         if loop is None or loop.recorded is None or loop.plan is None or not self.navigating:
             return False
-        if iteration.abandoned or self.checks.mistaken or iteration.index >= loop.recorded.count:
+        if iteration.abandoned or self.omissions.mistaken or iteration.index >= loop.recorded.count:
             return False
         if number not in self._passing.get(loop.recorded if node is None else (node, iteration.segment), ()):
             return False
@@ -311,9 +319,7 @@ class Guide:
         if why := pass_over(piece.acts):
             self.ran.append(f"{what} was run, not skipped: {why}")
             return False
-        self.checks.passed.append(number)
-        self.checks.skipped(what, piece.left)
-        self.checks.undrawn = True
+        self.omissions.passed_over(number, what, piece.left)
         return True
 
     def begin(self, iteration: OpenIteration) -> None:
@@ -325,7 +331,7 @@ class Guide:
         iteration.recorded = loop.recorded.nodes.get(iteration.index)
         if loop.plan is not None:
             iteration.plan = loop.plan.nodes.get(iteration.index)
-        self.checks.expect(iteration)
+        self.statements.expect(iteration)
 
     def finish(self, iteration: OpenIteration, prints: tuple[bytes, bytes, bytes]) -> None:
         """An iteration ran to its end: compare what is left to compare."""
@@ -358,18 +364,3 @@ def _fixed_length(recorded: Loop) -> int:
     whole = recorded.ended and not recorded.left
     changed = recorded.count > recorded.length or (whole and recorded.count != recorded.length)
     return -1 if changed else recorded.length
-
-
-def last_restore(plan: NodePlan) -> tuple[Loop, int] | None:
-    """The last boundary that a plan restores."""
-    for loop in reversed(plan.loops):
-        if loop.restore_end:
-            return loop.loop, loop.loop.count
-        for stretch in reversed(loop.stretches):
-            inner = [index for index in loop.nodes if stretch.first <= index <= stretch.last]
-            for index in sorted(inner, reverse=True):
-                if (found := last_restore(loop.nodes[index])) is not None:
-                    return found
-            if stretch.restore:
-                return loop.loop, stretch.first
-    return None

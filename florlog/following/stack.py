@@ -16,6 +16,9 @@ from florlog.errors import ImageError
 from florlog.state.cursors import Cursor
 from florlog.state.item_sources import gives_state
 
+SAMPLE_BYTES = 8
+"""The length of an item's fingerprint that covers a sample of the item; one of the whole item is longer."""
+
 Site: TypeAlias = tuple[CodeType, int]
 """A call site: the code that runs and its line."""
 
@@ -111,6 +114,17 @@ def gives_state_of(loop: OpenLoop | None) -> bool:
         except Exception:  # whatever an iterable of the user's raises when it is looked at
             loop.gives_state = False
     return loop.gives_state
+
+
+def has_sampled_item(iteration: OpenIteration | None) -> bool:
+    """Whether of the item of an open iteration, or of one around it, there is no more than a sample to compare."""
+    while iteration is not None:
+        loop = iteration.loop
+        whole = len(iteration.data) not in (0, SAMPLE_BYTES)  # none: such as tensors on a GPU
+        if loop is not None and loop.form == "for" and not whole and not gives_state_of(loop):
+            return True
+        iteration = None if loop is None else loop.parent
+    return False
 
 
 def places_of(loop: OpenLoop) -> dict[CodeType, int | None]:

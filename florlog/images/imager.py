@@ -87,12 +87,16 @@ class PageSource(Protocol):
 
 
 class SavedState:
-    """The state of an image, read lazily from its page table."""
+    """The state of an image, read lazily from its page table.
+
+    Host values are read once, so that the ones restored are those whose seal was checked.
+    """
 
     def __init__(self, store: PageSource, digest: bytes) -> None:
         self._store = store
         self.digest = digest
         self.table = decode_table(store.get_page(digest))
+        self._hosts: dict[str, bytes] = {}
 
     def names(self) -> list[str]:
         """The tracked names."""
@@ -100,13 +104,17 @@ class SavedState:
 
     def is_sealed(self) -> bool:
         """Whether what it holds besides tensors is as this user recorded it."""
-        hosts = {name: bytes(self._bytes(self.table[name])) for name in self.names() if name != SEAL}
+        hosts = {name: self._host(name) for name in self.names() if name != SEAL}
         return SEAL in self.table and is_sealed(hosts, self.tree(SEAL))
 
     def tree(self, name: str) -> Any:
         """The state of one tracked name; raises KeyError if the image does not have it."""
-        skeleton = decode_value(memoryview(self._bytes(self.table[name])))
-        return unflatten(skeleton, self._tensor)
+        return unflatten(decode_value(memoryview(self._host(name))), self._tensor)
+
+    def _host(self, name: str) -> bytes:
+        if name not in self._hosts:
+            self._hosts[name] = bytes(self._bytes(self.table[name]))
+        return self._hosts[name]
 
     def _bytes(self, entry: PageEntry) -> bytearray:
         """The bytes of an entry, which are as many as it says; raises `CorruptValue` where its pages have others."""

@@ -42,16 +42,16 @@ def guided_run(
         pass
     except SystemExit as leaving:
         text = f"the replayed script exited with {leaving.code!r}"
-        if guide.image_error is None and leaving.code not in (None, 0) and not guide.checks.failed(text):
+        if guide.image_error is None and leaving.code not in (None, 0) and not guide.omissions.failed(text):
             raise FlorlogError(text) from None
     except ImageError:
         raise
     except FlorlogError as error:
-        if guide.image_error is None and not guide.checks.failed(str(error)):
+        if guide.image_error is None and not guide.omissions.failed(str(error)):
             raise
     except Exception as error:
         text = f"the replayed script raised {_located(error, files)}"
-        if guide.image_error is None and not guide.checks.failed(text):
+        if guide.image_error is None and not guide.omissions.failed(text):
             raise FlorlogError(text) from error
     if guide.image_error is not None:  # whatever the script made of it
         raise guide.image_error

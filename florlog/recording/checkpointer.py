@@ -1,7 +1,7 @@
-"""Where a run's state is copied and put back: images at the boundaries of its loops.
+"""When a run's state is stored, and when it is put back: images at the boundaries of its loops.
 
-A `Checkpointer` knows what is tracked and what the running frames carry.  While a run records it takes images when
-the policy wants one; while it follows a plan it restores them, and gives the state as it is for comparison.
+While a run records, a `Checkpointer` takes images when the policy wants one; while it follows a plan it restores them.
+What the state is, and how it is captured, `florlog.recording.run_state` knows.
 """
 
 from __future__ import annotations
@@ -9,40 +9,24 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from florlog_recovery import Image
 from florlog_wal import CheckpointBegin, Note, Store
 
-from florlog.errors import ChangedError, ImageError, StoreError, TrackError
-from florlog.following.stack import OpenLoop, Site, check_can_go_on, gives_state_of, places_of
+from florlog.errors import ImageError, StoreError
+from florlog.following.stack import OpenLoop, Site, check_can_go_on
 from florlog.images.budget import Room
 from florlog.images.imager import Imager, SavedState
 from florlog.images.policy import Policy
 from florlog.images.snapshot import StateSnapshot
 from florlog.program.process import this_process
 from florlog.program.terminal import reason, warn
-from florlog.recording.entry_state import EntryState, entry_state, restore_entry
-from florlog.recording.fingerprints import StateFingerprint
 from florlog.recording.journal import Journal
 from florlog.recording.once import from_signal_handler
-from florlog.recording.passing_over import PassingOver
-from florlog.recording.putting_back import putting_back
-from florlog.state.adapters import Adapter, adapter
-from florlog.state.boundary_trees import ENVIRONMENT, HEAP, SETTINGS, Trees
-from florlog.state.cursors import passed_over
-from florlog.state.derived import Derived
-from florlog.state.heap.graph import Graph
-from florlog.state.heap.image import flattened, graph_of
-from florlog.state.item_sources import parts_of
-from florlog.state.loaders import start_workers
-from florlog.state.random_generators import Randomness
-from florlog.state.settings import Settings
-from florlog.state.tree import flatten
-from florlog.state.variables import Carried, IsAdded
-from florlog.state.wrappers import advance, bare, counters, obstacle
+from florlog.recording.run_state import RunState
+from florlog.state.wrappers import bare, obstacle
 
 Tell = Callable[[str, dict[str, Any]], None]
 _STEP_COST_FACTOR = 2.5
@@ -57,10 +41,7 @@ class Checkpointer:
         self, journal: Journal | None, policy: Policy, room: Callable[[Tell], Room] | None = None
     ) -> None:
         self.policy = policy
-        self.is_added: IsAdded | None = None  # in a replay
-        self.awaited: set[str] = set()  # names that a restored image has and nobody tracked yet
-        self._sampled = StateFingerprint()
-        self.sampled = self._sampled.digest
+        self.state = RunState(self._warn)
         self._journal = journal
         self._imager = None
         if journal is not None:
@@ -74,35 +55,10 @@ class Checkpointer:
         self.wake = [-math.inf, -math.inf]
         """Times before which `due` says no, by `time.perf_counter`: of inner boundaries, of outermost ones."""
         self._busy = 0.0  # CPU seconds of persisting before the present iteration
-        self._tracked: dict[str, Adapter] = {}
-        self._objects: dict[str, Any] = {}
-        self._random = Randomness()
-        self._settings = Settings()
-        self.passing = PassingOver(self._objects, self._random, self.sampled)
-        self._derived = Derived(self._random, self._warn)
-        self._carried = Carried()
         self._warned: set[str] = set()
         self._untaken: set[str] = set()
         self._withheld = False
         self._obstacles: dict[Site, str] = {}
-
-    def track(self, name: str, target: Any) -> None:
-        """Include an object under its name.  Raises `TrackError` where its state cannot be shown under it.
-
-        Such an object is in images as whatever the program's variables reach.
-        """
-        self.awaited.discard(name)
-        self._tracked.pop(name, None)
-        self._objects[name] = target
-        if isinstance(target, torch.nn.Module):
-            self._sampled.watch(name, target)
-        self._tracked[name] = adapter(name, target)
-
-    def derive(self, name: str, function: Callable[[], Any]) -> None:
-        """Regenerate what is tracked under a name by a function.  Raises `TrackError` for what is no function."""
-        if not callable(function):
-            raise TrackError(f"derived state {name!r} needs a function that regenerates it")
-        self._derived.add(name, function)
 
     def withhold(self) -> None:
         """Take no more images: something changes whose state cannot be taken."""
@@ -124,44 +80,6 @@ class Checkpointer:
         """Wait until every image is in the log."""
         if self._imager is not None:
             self._imager.close()
-
-    # -- the state now -----------------------------------------------------------------------------
-
-    def entry(self, iterable: Any) -> EntryState:
-        """The random generators from which a loop draws its order when it starts."""
-        return entry_state(iterable, self._random)
-
-    def trees(self, loop: OpenLoop, *, without: Collection[str] = ()) -> Trees:
-        """The state now, a tree for each name."""
-        trees: dict[str, Any] = {
-            name: made.capture() for name, made in self._tracked.items() if name not in without
-        }
-        trees["/rng"] = self._random.capture()
-        if changed := self._settings.capture():
-            trees[SETTINGS] = changed
-        if variables := self._settings.environment():
-            trees[ENVIRONMENT] = variables
-        if loop.entry is not None and loop.count > 0:
-            trees["/entry"] = loop.entry
-            if loop.cursor is not None and (position := loop.cursor.position()) is not None:
-                trees["/position"] = position
-        flat = {name: flatten(tree, name) for name, tree in trees.items()}
-        fresh = loop.depth == 1 and loop.count == 0 and loop.parent.segment == 0
-        graph = self._carried.capture(
-            places_of(loop),
-            {name: target for name, target in self._objects.items() if name not in without},
-            (tensor for _, tensors in flat.values() for _, tensor in tensors),
-            left={id(self._objects[name]) for name in without if name in self._objects},
-            iterables=_iterables(loop),
-            fresh=fresh,
-            is_added=self.is_added,
-        )
-        trees[HEAP], flat[HEAP] = graph, flattened(graph, HEAP)
-        return Trees(trees, flat)
-
-    def imaged(self, loop: OpenLoop) -> Trees:
-        """The state now, as an image holds it: without what is derived from the rest."""
-        return self.trees(loop, without=self._derived.omitted())
 
     # -- images ------------------------------------------------------------------------------------
 
@@ -255,9 +173,9 @@ class Checkpointer:
         try:
             if not end:
                 check_can_go_on(loop)
-            self._derived.check(self._tracked)
-            trees = self.imaged(loop)
-            if self._carried.missing:
+            self.state.check_derived()
+            trees = self.state.imaged(loop)
+            if self.state.missing:
                 self._report_missing()
                 return None
             return self._imager.snapshot(trees, trees.flat)
@@ -269,74 +187,25 @@ class Checkpointer:
 
     def _report_missing(self) -> None:
         """Report, once each, what cannot be captured, and what follows from it."""
-        for place, what in self._carried.missing.items():
+        for place, what in self.state.missing.items():
             variable = re.sub(r"\[\d+\]", "[...]", place)  # once for all items of a list
             if variable not in self._untaken:
                 self._untaken.add(variable)
                 self._warn(
-                    f"no images are taken while there is {variable}, {what}{self._carried.line_of(place)}: a replay or "
+                    f"no images are taken while there is {variable}, {what}{self.state.line_of(place)}: a replay or "
                     "resume starts earlier; give it state_dict()/load_state_dict(), or florlog.register its type"
                 )
 
     def restore(self, store: Store, loop: OpenLoop, index: int, image: Image) -> None:
-        """Put back the state at a boundary, and the loop's data position with it."""
+        """Put back an image, as `RunState.restore` does.  Raises `ImageError` for one that is not to be trusted."""
         started = time.perf_counter()
         saved = SavedState(store, image.table)
         if not (this_process.trusts_images or saved.is_sealed()):
             raise ImageError("it was not recorded on this machine by you, and --trust RUN is not given")
         if self._imager is not None:
             self._imager.lineages.go_on(saved.table)
-        names = set(saved.names())
-        missing = {name for name in names if not name.startswith("/") and name not in self._tracked}
-        if index == 0 and missing:
-            raise ChangedError(_untracked(missing))
-        # Made anew and tracked in the loop's body: what it was before does not matter.
-        self.awaited |= missing
-        at_end = loop.recorded is not None and index == loop.recorded.count and loop.recorded.ended
-        if loop.cursor is not None and index > 0 and not at_end:
-            if "/entry" in names:
-                loop.entry = saved.tree("/entry")
-                restore_entry(loop.entry, loop.cursor.iterable, self._random)
-                if loop.entry["workers"]:
-                    start_workers(loop.cursor.iterable)
-            position = saved.tree("/position") if "/position" in names else None
-            if what := passed_over(loop.cursor.iterable, position):
-                self._warn(
-                    f"loop {loop.name!r} goes on at item {index}: {what} produces the items before again"
-                )
-            loop.cursor.seek(index, position)
-            if loop.counters is None:
-                loop.counters = [] if bare(loop.site) else counters(loop.iterator())
-            for counter in loop.counters:
-                advance(counter, index - loop.count)
-        graph = graph_of(saved.tree(HEAP))
-        self._put_back_graph(loop, graph)
-        for name, made in self._tracked.items():
-            if name in names:
-                with putting_back(name):
-                    made.restore(saved.tree(name))
-        self._put_back_graph(
-            loop, graph
-        )  # once more: a load_state_dict() may change more than what it is given
-        self._derived.regenerate(self._tracked, names)
-        changed = {name: saved.tree(name) if name in names else {} for name in (SETTINGS, ENVIRONMENT)}
-        self._settings.restore(changed[SETTINGS], changed[ENVIRONMENT])
-        self._random.restore(saved.tree("/rng"))
-        if index == 0 and loop.entry is not None:
-            loop.entry = self.entry(loop.cursor.iterable if loop.cursor else None)
+        self.state.restore(saved, loop, index)
         self.policy.restored(time.perf_counter() - started)
-
-    def _put_back_graph(self, loop: OpenLoop, graph: Graph) -> None:
-        self._carried.restore(places_of(loop), graph, self._objects, _iterables(loop), self.is_added)
-
-    def put_back_generators(self, store: Store, image: Image) -> None:
-        """Of an image put back the random generators alone: those that nobody seeds differ in every process."""
-        self._random.restore(SavedState(store, image.table).tree("/rng"))
-
-    def tracked_or_raise(self) -> None:
-        """Raise `ImageError` if something that a restored image has was not tracked again."""
-        if self.awaited:
-            raise ImageError(_untracked(self.awaited))
 
     def _thinned(self, text: str, data: dict[str, Any]) -> None:
         assert self._journal is not None
@@ -355,20 +224,3 @@ class Checkpointer:
         if text not in self._warned:
             self._warned.add(text)
             warn(f"{text}: {why}" if why else text)
-
-
-def _iterables(loop: OpenLoop) -> dict[str, Any]:
-    """What a loop and those around it run over, as far as it is state, by depth and place."""
-    found: dict[str, Any] = {}
-    around: OpenLoop | None = loop
-    while around is not None:
-        if gives_state_of(around) and around.cursor is not None:
-            parts = parts_of(around.cursor.iterable)
-            found |= {f"{around.depth}.{place}": part for place, part in enumerate(parts)}
-        around = around.parent.loop
-    return found
-
-
-def _untracked(missing: set[str]) -> str:
-    names = ", ".join(sorted(missing))
-    return f"{names} was tracked when recorded and is not now: track the same names before the loop"

@@ -61,14 +61,14 @@ class Closing:
         self._resolve(lambda loop: _lies_in(loop, iteration))
         self.settle(iteration)
         if not left and not iteration.abandoned:
-            checkpointer.tracked_or_raise()
+            checkpointer.state.tracked_or_raise()
         seconds = self._seconds(iteration)
         transactions.stack.pop()
         loop.count = iteration.index + 1
         if transactions.journal is not None and not iteration.names:
             checkpointer.step(loop.name, seconds)
         if not iteration.abandoned and (transactions.recording or self.guided is not None):
-            prints = (rng_fingerprint(), iteration.data, checkpointer.sampled())
+            prints = (rng_fingerprint(), iteration.data, checkpointer.state.sampled())
             transactions.commit(iteration, seconds, prints, left=left)
             if self.guided is not None:
                 self.guided.finish(iteration, prints, left=left)
@@ -101,7 +101,7 @@ class Closing:
         if why == "break":
             self._resolve(lambda inner: _lies_in(inner, iteration))
         it.seconds = self._seconds(iteration)
-        it.prints = rng_fingerprint(), iteration.data, transactions.checkpointer.sampled()
+        it.prints = rng_fingerprint(), iteration.data, transactions.checkpointer.state.sampled()
         self._take_off(it)
         it.doubtful = False
         if why == "interrupt":

@@ -16,6 +16,7 @@ from florlog_wal import Note
 from florlog.errors import ChangedError, ImageError
 from florlog.following.guide import Guide
 from florlog.following.stack import OpenIteration, OpenLoop
+from florlog.images.imager import SavedState
 from florlog.program.terminal import reason
 from florlog.recording.transactions import Transactions
 
@@ -43,7 +44,7 @@ class Guided:
             self._stands(loop)
         if guide.checks.unchecked and loop.depth == 1 and before == 0:
             self._compare(loop, 0)
-        index = guide.next_index(loop, self._restore, checkpointer.passing.skip)
+        index = guide.next_index(loop, self._restore, checkpointer.state.passing.skip)
         came = loop.restored == restored and before != end  # by itself
         if came and index is not None and not transactions.recording:
             if index == 0 and loop.depth == 1:
@@ -141,16 +142,16 @@ class Guided:
         recorded = loop.recorded
         if recorded is not None and recorded.order == 0 and (image := recorded.images.get(0)) is not None:
             with suppress(Exception):  # what differs then is seen
-                self._checkpointer.put_back_generators(self._guide.store, image)
+                self._checkpointer.state.put_back_generators(SavedState(self._guide.store, image.table))
 
     def _compare(self, loop: OpenLoop, index: int) -> None:
         """Compare the state at a boundary with the image there, if there is one."""
         if loop.recorded is not None:
-            self._guide.checks.arrive(loop.recorded, index, lambda: self._checkpointer.trees(loop))
+            self._guide.checks.arrive(loop.recorded, index, lambda: self._checkpointer.state.trees(loop))
         self._guide.compared()
 
     def _stands(self, loop: OpenLoop) -> None:
-        self._guide.stands(loop, loop.count, lambda: self._checkpointer.imaged(loop))
+        self._guide.stands(loop, loop.count, lambda: self._checkpointer.state.imaged(loop))
 
     def _restore(self, loop: OpenLoop, index: int, image: Image) -> None:
         """Put back the state at a boundary, and the loop's data position with it.

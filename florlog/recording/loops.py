@@ -34,45 +34,24 @@ from __future__ import annotations
 import sys
 import time
 import weakref
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from florlog_wal import CommitFields
 
-from florlog.errors import LoopError
 from florlog.following.guide import Guide
 from florlog.following.stack import OpenIteration, OpenLoop, Site
-from florlog.program.terminal import reason, warn
 from florlog.recording.closing import Closing
 from florlog.recording.fingerprints import Pace, item_fingerprint, paid, rng_fingerprint
 from florlog.recording.guided import Guided
 from florlog.recording.journal import MAX_HOLD_SECONDS
+from florlog.recording.loop_start import LoopStart, RequestedLoop, Steps
 from florlog.recording.transactions import Pending, Transactions
 from florlog.source.edit.skip_signal import SkipRest
-from florlog.state.cpython import frame_of
 from florlog.state.cursors import Cursor
-from florlog.state.iterables import length_of, needs_entry_state
-from florlog.state.same_data import identity
-from florlog.state.variables import call_stack
 
 _MAX_BOOKKEEPING_SECONDS = 5e-4
 """Of one step: what took longer was interrupted."""
-
-Steps = Generator[Any, None, None]
-
-
-@dataclass(slots=True, eq=False)
-class LoopCall:
-    """What the script asks for."""
-
-    name: str
-    form: Literal["for", "with"]
-    iterable: Iterable[Any] | None
-    site: Site
-    steps: weakref.ref[Steps] | None = None
-    """The generator that carries it out; it may not keep itself alive, so that a break ends it at once."""
 
 
 class Loops:
@@ -82,15 +61,14 @@ class Loops:
         self, transactions: Transactions, guide: Guide | None, pace: Pace, *, strict: bool = False
     ) -> None:
         self._transactions = transactions
-        self._strict = strict
-        self._refused: set[str] = set()
         self._guided = None if guide is None else Guided(guide, transactions)
         self._pace = pace
         self._closing = Closing(transactions, self._guided)
+        self._starts = LoopStart(transactions, self._guided, self._closing, strict=strict)
 
     def disown(self) -> None:
         """In a forked child: no plan is followed."""
-        self._guided = self._closing.guided = None
+        self._guided = self._closing.guided = self._starts.guided = None
 
     def start(self, name: str, iterable: Iterable[Any] | None, site: Site) -> Steps:
         """The iterations of a new loop, which begins when the first one is asked for.
@@ -98,7 +76,7 @@ class Loops:
         Yields the items of ``iterable``.  Without one, for `run.iteration`, yields twice for each iteration: at the
         start of its body, and when it is committed.
         """
-        call = LoopCall(name, "with" if iterable is None else "for", iterable, site)
+        call = RequestedLoop(name, "with" if iterable is None else "for", iterable, site)
         steps = self.iterations(call)
         call.steps = weakref.ref(steps)
         return steps
@@ -112,11 +90,11 @@ class Loops:
         parent = self._transactions.stack[-1]
         loop = parent.with_loop
         if loop is None or loop.name.split("#")[0] != name:
-            name = self._usable(name, parent)
+            name = self._starts.usable(name, parent)
             if loop is None or loop.name.split("#")[0] != name:
                 return self.start(name, None, site)
         if index != loop.count:
-            self._refuse(
+            self._starts.refuse(
                 f"iterations of {name!r} are numbered 0, 1, 2, ...: got {index} where {loop.count} is due",
                 "it is recorded as that, and can be neither replayed nor resumed",
                 once=f"{name} numbered",
@@ -133,14 +111,15 @@ class Loops:
         """An exception ends the run."""
         self._closing.failed()
 
-    def iterations(self, call: LoopCall) -> Steps:
+    def iterations(self, call: RequestedLoop) -> Steps:
         """The state machine; the module's docstring says what it does."""
         cursor = None if call.iterable is None else Cursor(call.iterable)
-        loop = self._made(call, cursor)
+        loop = self._starts.made(call, cursor)
         transactions, pace, closing = self._transactions, self._pace, self._closing
         journal, checkpointer = transactions.journal, transactions.checkpointer
+        run_state = checkpointer.state
         clock, stack, pending, wake, awaited = (
-            time.perf_counter, transactions.stack, transactions.pending, checkpointer.wake, checkpointer.awaited,
+            time.perf_counter, transactions.stack, transactions.pending, checkpointer.wake, run_state.awaited,
         )  # fmt: skip
         outermost, only_recorded = loop.depth == 1, False
         held: list[CommitFields | None] = []
@@ -157,7 +136,7 @@ class Loops:
         left = Pending(iteration)
         dropped = False
         try:
-            self._enter(loop, call)
+            self._starts.enter(loop, call)
             left.entered = True
             only_recorded = transactions.recording and loop.recorded is None
             if only_recorded:
@@ -219,7 +198,7 @@ class Loops:
                     if pending:
                         closing.went_on()
                     if awaited:
-                        checkpointer.tracked_or_raise()
+                        run_state.tracked_or_raise()
                     seconds = ended - now
                     if persisting:
                         checkpointer.step(loop.name, seconds)
@@ -227,7 +206,7 @@ class Loops:
                         add_undisturbed(seconds)
                     rng = state = b""
                     if state_credit >= 0.0 or index == last:
-                        state = checkpointer.sampled()
+                        state = run_state.sampled()
                         state_credit = paid(state_credit, clock() - ended)
                     if printed or index == last:
                         started = clock()
@@ -277,82 +256,6 @@ class Loops:
             if only_recorded:
                 pace.input_credit, pace.state_credit = input_credit, state_credit
                 checkpointer.bookkeeping += bookkeeping
-
-    def _made(self, call: LoopCall, cursor: Cursor | None) -> OpenLoop:
-        """A loop, of which nothing else knows yet."""
-        transactions = self._transactions
-        if transactions.pending:
-            self._closing.went_on()
-        parent = transactions.stack[-1]
-        self._closing.settle(parent)
-        name = self._usable(call.name, parent)
-        number = parent.names.get(name, 0) + 1
-        frame = frame_of(call.site[0])
-        outer = parent.loop.site[0] if parent.loop is not None else None
-        return OpenLoop(
-            name=name if number == 1 else f"{name}#{number}",
-            form=call.form,
-            parent=parent,
-            site=call.site,
-            stack=call_stack(frame, outer) if frame is not None else (),
-            length=-1,
-            data={},
-            cursor=cursor,
-            handled=id(error) if (error := sys.exception()) is not None else 0,
-        )
-
-    def _enter(self, loop: OpenLoop, call: LoopCall) -> None:
-        """The loop begins in the iteration around it."""
-        iterable, transactions, parent = call.iterable, self._transactions, loop.parent
-        name, _, number = loop.name.partition("#")
-        parent.names[name] = int(number or 1)
-        with self._looking_at(loop):
-            if iterable is not None and (transactions.recording or self._guided is not None):
-                loop.length, loop.data = length_of(iterable), identity(iterable)
-        if self._guided is not None:
-            self._guided.enter(loop)
-        with self._looking_at(loop):
-            followed = transactions.journal is not None or self._guided is not None
-            if iterable is not None and followed and needs_entry_state(iterable):
-                loop.entry = transactions.checkpointer.entry(iterable)
-        if transactions.recording:
-            transactions.log_start(loop)
-        if call.form == "for":
-            loop.iterator = call.steps
-        elif call.steps is not None:
-            parent.with_loop, loop.steps = loop, call.steps()
-
-    def _usable(self, name: str, parent: OpenIteration) -> str:
-        """The name of a loop, or one in its place where it cannot be used; that is a `LoopError` in a strict run."""
-        made = "".join("_" if c in "#=,/" or not c.isprintable() else c for c in str(name)) or "loop"
-        if made != name:
-            self._refuse(f"{name!r} cannot name a loop: use a word without # = , /", f"it is called {made!r}")
-        around = {outer.split("#")[0] for outer, _ in parent.path}
-        while made in around:
-            self._refuse(
-                f"loop {made!r} is already open around this place: give the inner loop another name",
-                f"it is called '{made}_'",
-            )
-            made += "_"
-        return made
-
-    def _refuse(self, problem: str, instead: str, *, once: str = "", follows: bool = False) -> None:
-        """The script asks for what cannot be recorded so: raise that in a strict run, else say once what is done."""
-        if self._strict or follows:
-            raise LoopError(problem)
-        if self._transactions.journal is not None and (once or problem) not in self._refused:
-            self._refused.add(once or problem)
-            warn(f"{problem}; {instead}")
-
-    @contextmanager
-    def _looking_at(self, loop: OpenLoop) -> Iterator[None]:
-        """Within, what a loop runs over is looked at; where that fails no more images are taken."""
-        try:
-            yield
-        except Exception as error:
-            self._transactions.checkpointer.withhold()
-            text = f"what loop {loop.name!r} runs over cannot be looked at: {reason(error)}"
-            self._refuse(text, "no more images are taken", once=f"{loop.name.split('#')[0]} looked at")
 
     def _open_next(self, loop: OpenLoop) -> OpenIteration | None:
         """The next iteration of a loop that is not only recorded, open; None at the planned end."""

@@ -12,13 +12,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from florlog_recovery import Loop, Plan, RunTree, plan_resume
+from florlog_recovery import Loop, Plan, RunTree, last_restore, plan_resume
 from florlog_recovery.costs import KIND, fitted
 from florlog_wal import Commit, Note, RunBegin, Store
 
 from florlog.errors import FlorlogError
 from florlog.following.failed_images import images_of_others, without_worker_state
-from florlog.following.guide import last_restore
 from florlog.images.budget import Room
 from florlog.images.policy import Policy
 from florlog.program.environment import environment, main_script, rank

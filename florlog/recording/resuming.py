@@ -14,12 +14,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import NoReturn
 
-from florlog_recovery import FORCED, Loop, Node, Plan, RunTree
+from florlog_recovery import FORCED, Loop, Node, Plan, RunTree, last_restore
 from florlog_wal import Note, Store
 
 from florlog.errors import ChangedError, DivergedError, FlorlogError, ImageError
 from florlog.following.failed_images import Boundary, cannot_be_restored, instead, named, without
-from florlog.following.guide import Guide, last_restore
+from florlog.following.guide import Guide
 from florlog.following.outside import Outside, present_texts
 from florlog.program import restart
 from florlog.program.environment import main_script, rank
@@ -201,7 +201,7 @@ class ResumeGuide(Guide):
         if self._forced:
             report(f"resumed from {start} by force, though the run differs: {self._forced}")
             return [Note(FORCED, self._forced, {})]
-        if self.redone and self.checks.comparisons:
+        if self.redone and self.checks.evidence.compared:
             report(f"resumed from {start} after re-executing {count}, all equal to the recording{times}")
         else:
             report(

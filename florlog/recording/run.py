@@ -23,7 +23,8 @@ from florlog.recording.checkpointer import Checkpointer, Tell
 from florlog.recording.ending import log_end
 from florlog.recording.fingerprints import Pace
 from florlog.recording.journal import Journal
-from florlog.recording.loops import Loops, Steps
+from florlog.recording.loop_start import Steps
+from florlog.recording.loops import Loops
 from florlog.recording.once import from_signal_handler
 from florlog.recording.transactions import Transactions, joined
 from florlog.source.edit.skip_signal import SkipRest
@@ -62,7 +63,7 @@ class Run:
         self._refused: set[str] = set()  # what is tracked in vain
         self._states = Checkpointer(journal, policy, room)
         if guide is not None and not guide.resuming:
-            self._states.is_added = guide.checks.is_added
+            self._states.state.is_added = guide.statements.is_added
         self._transactions = Transactions(journal, guide, self._states, strict=strict)
         self._loops = Loops(self._transactions, guide, Pace(policy.overhead), strict=strict)
 
@@ -89,13 +90,13 @@ class Run:
             return
         for name, target in objects.items():
             try:
-                self._states.track(name, target)
+                self._states.state.track(name, target)
             except Exception:
                 if self._strict:
                     raise
         for name, function in derived.items():
             try:
-                self._states.derive(name, function)
+                self._states.state.derive(name, function)
             except Exception as error:
                 if self._strict:
                     raise
@@ -202,13 +203,15 @@ class Run:
     def passes(self, piece: int, objects: tuple[Any, ...]) -> bool:
         """Pass over a piece of code here if the plan lets it; for instrumented code."""
         return self._guide is not None and self._guide.passes(
-            self._transactions.stack[-1], piece, lambda acts: self._states.passing.pass_over(acts, objects)
+            self._transactions.stack[-1],
+            piece,
+            lambda acts: self._states.state.passing.pass_over(acts, objects),
         )
 
     @property
     def misses(self) -> bool:
         """Whether variables may lack what a skipped loop would have made."""
-        return self._guide is not None and self._guide.checks.stale
+        return self._guide is not None and self._guide.omissions.stale
 
     def disown(self) -> None:
         """In a forked child, such as a loader's worker: loops run and nothing is recorded."""

@@ -144,7 +144,7 @@ class Transactions:
 
     def _refuse(self, error: LogValueError, frame: FrameType) -> None:
         """A value cannot be logged: leave it out, and say so once."""
-        asked = self.checks is not None and not self.checks.was_there(
+        asked = self.checks is not None and not self.checks.statements.was_there(
             frame.f_code.co_filename, frame.f_lineno
         )
         if self._strict or asked:

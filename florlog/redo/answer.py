@@ -79,13 +79,13 @@ def redo(store: Store, request: Request, plan: Plan, progress: Progress | None =
         report(guide.ran[0] + (f" (and {len(guide.ran) - 1} more)" if len(guide.ran) > 1 else ""))
     if guide.checks.excused:
         report(f"not compared, as it comes from outside of the program: {guide.checks.excused[0]}")
-    found, differences, passed = guide.checks.found, guide.checks.differences, guide.checks.passed
-    if guide.checks.mistaken:
-        report(f"{guide.checks.mistaken}: from there on all is redone in full")
+    found, differences, passed = guide.found.values, guide.checks.differences, guide.omissions.passed
+    if guide.omissions.mistaken:
+        report(f"{guide.omissions.mistaken}: from there on all is redone in full")
         values_before, differences_before, passed_before = guide.checks.before
         request = _rest(request, guide).without_skipping()
         again, request = _led(store, request, plan_for(request), progress)
-        found = merged([found[:values_before], again.checks.found])
+        found = merged([found[:values_before], again.found.values])
         differences = [*differences[:differences_before], *again.checks.differences]
         passed = passed[:passed_before]
         guide = again

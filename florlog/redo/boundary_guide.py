@@ -65,7 +65,7 @@ class BoundaryGuide(Guide):
             doubt = doubt or "the last iteration has no sampled parameters to compare"
         if index == 0 and not self._steady_before(loop):
             doubt = doubt or "the code before the loop uses more than the recorded state"
-        return self.checks.trust(doubt)
+        return self.checks.evidence.trust(doubt)
 
     def _asked(self, loop: Loop, index: int) -> bool:
         if index in loop.nodes:

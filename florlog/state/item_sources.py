@@ -11,7 +11,7 @@ import builtins
 import functools
 from collections import deque
 from collections.abc import Iterator, Mapping
-from types import CodeType, FunctionType, GeneratorType, ModuleType
+from types import FunctionType, GeneratorType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from florlog.source.names.outside import COMPUTING_LIBRARIES, READING_METHODS, SOURCES
 from florlog.state.cpython_holders import dict_under, taken_apart
 from florlog.state.iterables import innermost, is_progress_bar
-from florlog.state.user_code import is_user_class, is_user_file
+from florlog.state.user_code import is_user_class, is_user_file, names_in
 
 _PLAIN: tuple[Any, ...] = (list, tuple, range, dict, set, frozenset, deque, str, bytes, torch.Tensor)
 _AROUND: tuple[Any, ...] = (Subset, ConcatDataset, StackDataset)
@@ -105,7 +105,7 @@ def _only_computes(function: Any) -> bool:
         if function in seen:
             continue
         seen.add(function)
-        for name in _names(function.__code__):
+        for name in names_in(function.__code__):
             if name in _READING:
                 return False
             held = function.__globals__.get(name, getattr(builtins, name, None))
@@ -114,13 +114,6 @@ def _only_computes(function: Any) -> bool:
             elif isinstance(held, (ModuleType, FunctionType, type)) and not _is_computing(held):
                 return False
     return True
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
 
 
 def _is_computing(held: Any) -> bool:

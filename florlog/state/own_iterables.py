@@ -40,6 +40,7 @@ from florlog.state.user_code import (
     is_user_file,
     is_user_generator,
     is_user_object,
+    names_in,
 )
 
 _MAX_ENTRIES = 10_000  # of a container that is compared, and not only its length
@@ -80,7 +81,8 @@ def _names_read(kind: type, code: CodeType | None = None) -> frozenset[str]:
     pending: list[Any] = (
         [code] if code is not None else [vars(k).get(n) for k in kind.__mro__ for n in _GIVING]
     )
-    seen, names = set(), set()
+    seen: set[CodeType] = set()
+    names: set[str] = set()
     while pending:
         part = pending.pop()
         part = getattr(part, "fget", part)
@@ -94,9 +96,9 @@ def _names_read(kind: type, code: CodeType | None = None) -> frozenset[str]:
         if not isinstance(part, CodeType) or part in seen or not is_user_file(part.co_filename):
             continue
         seen.add(part)
-        names |= set(part.co_names)
-        pending += part.co_consts
-        for name in part.co_names:
+        here = frozenset(names_in(part))
+        names |= here
+        for name in here:
             pending += [space.get(name), inspect.getattr_static(kind, name, None)]
     return frozenset(names)
 

@@ -10,7 +10,8 @@ import argparse
 import functools
 import os
 import sys
-from types import GeneratorType, SimpleNamespace
+from collections.abc import Iterator
+from types import CodeType, GeneratorType, SimpleNamespace
 from typing import Any
 
 from florlog.program.environment import is_local, is_own, main_script
@@ -54,6 +55,14 @@ def is_own_generator(generator: GeneratorType[Any, Any, Any]) -> bool:
 def is_user_generator(generator: GeneratorType[Any, Any, Any]) -> bool:
     """Whether a generator's code is in a user's file and not florlog's own."""
     return is_user_file(generator.gi_code.co_filename) and not is_own_generator(generator)
+
+
+def names_in(code: CodeType) -> Iterator[str]:
+    """The names of globals and attributes in a code object and in the functions and comprehensions inside it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from names_in(constant)
 
 
 def attributes_of(value: Any) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from florlog_recovery.analysis import analyse
 from florlog_recovery.atoms import Atoms, boundary_atoms, resume_atoms
+from florlog_recovery.condition_syntax import WhereError
 from florlog_recovery.costs import CostModel, Measured, fitted
 from florlog_recovery.plan import LoopPlan, NodePlan, Plan, Stretch, plan_redo
-from florlog_recovery.resuming import plan_resume
+from florlog_recovery.resuming import last_restore, plan_resume
 from florlog_recovery.split import AtomSequence, split
 from florlog_recovery.tree import FORCED, Image, Loop, Node, RunTree
-from florlog_recovery.where import Condition, WhereError, state_name
+from florlog_recovery.where import Condition, state_name
 
 __all__ = [
     "FORCED",
@@ -28,6 +29,7 @@ __all__ = [
     "analyse",
     "boundary_atoms",
     "fitted",
+    "last_restore",
     "plan_redo",
     "plan_resume",
     "resume_atoms",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from florlog_recovery.atoms import resume_atoms
 from florlog_recovery.costs import CostModel
-from florlog_recovery.plan import Plan, plan_redo
+from florlog_recovery.plan import NodePlan, Plan, plan_redo
 from florlog_recovery.tree import Loop, Node, RunTree
 
 MAX_SEARCHED_ITERATIONS = 20_000
@@ -105,3 +105,18 @@ class _Timeline:
         for loop, first, stop in reversed(self._rows):
             for index in range(stop - 1, first - 1, -1):
                 yield loop, index
+
+
+def last_restore(plan: NodePlan) -> tuple[Loop, int] | None:
+    """The last boundary that a plan restores."""
+    for loop in reversed(plan.loops):
+        if loop.restore_end:
+            return loop.loop, loop.loop.count
+        for stretch in reversed(loop.stretches):
+            inner = [index for index in loop.nodes if stretch.first <= index <= stretch.last]
+            for index in sorted(inner, reverse=True):
+                if (found := last_restore(loop.nodes[index])) is not None:
+                    return found
+            if stretch.restore:
+                return loop.loop, stretch.first
+    return None

@@ -13,11 +13,11 @@ import florlog
 from tests.inspect.stores import train
 
 LARGE = {
-    "torch", "pandas", "numpy", "florlog_wal", "textual", "IPython", "matplotlib", "pyarrow", "duckdb",
+    "torch", "pandas", "numpy", "numpy.ma", "florlog_wal", "textual", "IPython", "matplotlib", "pyarrow", "duckdb",
     "mlflow", "safetensors",
 }  # fmt: skip
 LOG = {"numpy", "florlog_wal"}
-"""What reading a log takes."""
+"""What reading a log takes; conditions on iterations take masked arrays too."""
 
 IMPORTED = {
     "--help": set(),
@@ -38,10 +38,10 @@ IMPORTED = {
     "inspect source --format json": LOG,
     "inspect plan": LOG,
     "inspect plan --format json": LOG,
-    "export values -o FOLDER/values.csv": LOG,
-    "export values -o FOLDER/values.jsonl": LOG,
+    "export values -o FOLDER/values.csv": LOG | {"numpy.ma"},
+    "export values -o FOLDER/values.jsonl": LOG | {"numpy.ma"},
     "export values -o FOLDER/values.parquet": LOG
-    | {"pyarrow", "pandas"},  # pyarrow looks for the latter itself
+    | {"numpy.ma", "pyarrow", "pandas"},  # pyarrow looks for the latter itself
     "verify": LOG,
     "gc --dry-run": LOG,
     "diff FIRST SECOND": LOG,

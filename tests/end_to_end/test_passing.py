@@ -1,4 +1,7 @@
-"""Validation written by hand is passed over where nothing asked for depends on it; a wrong skip is redone in full."""
+"""Validation code without florlog's loops is passed over if no requested value depends on it.
+
+If that was wrong, everything is redone in full.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +98,7 @@ class Asked:
 
 @dataclass
 class Laboratory:
-    """Records the program and asks it."""
+    """Records the program and asks for values of it."""
 
     nursery: Nursery
     directory: Path
@@ -110,9 +113,9 @@ class Laboratory:
         shuffle: bool = False,
         workers: int = 1,
     ) -> Asked:
-        """Ask for a value, with the program changed; all values are those of a full run.
+        """Make ``changes`` to the program, record it and ask for a value; each answer must be a full run's value.
 
-        ``images``: at every boundary; else none is taken behind the start, as what is carried cannot be captured.
+        ``images``: at every boundary; else only at the start, because a variable of the loop cannot be captured.
         """
         text = PROGRAM.replace("SHUFFLE", f"shuffle={shuffle}")
         for old, new in changes:
@@ -168,7 +171,7 @@ def test_an_image_confirms_what_is_passed_over(laboratory: Laboratory) -> None:
     asked = laboratory.ask(place="# EPOCH", where="epoch >= 0", images=True)
     assert asked.skips == [(CALL, 3)]
     assert asked.validated == 0
-    # Behind the last value no image is reached any more.
+    # No image comes after the last value.
     assert [value["trust"] for value in asked.answer["values"]] == ["PROVEN", "PROVEN", "CONSISTENT"]
 
 
@@ -256,7 +259,7 @@ def test_a_validation_in_training_mode_is_run_after_all(laboratory: Laboratory) 
     )
 
 
-def test_several_workers_tell_together_how_often_they_passed_over_it(laboratory: Laboratory) -> None:
+def test_several_workers_count_together_how_often_they_passed_over_it(laboratory: Laboratory) -> None:
     asked = laboratory.ask(place="# EPOCH", where="epoch >= 0", images=True, workers=2)
     assert asked.skips == [(CALL, 3)]
 
@@ -269,14 +272,14 @@ def test_random_numbers_that_analysis_does_not_see_are_found_by_fingerprints(
     asked = laboratory.ask(
         ("# INSIDE", draws), place=place, added="torch.initial_seed() + model[0].bias[0].item()"
     )
-    assert asked.skips == [(CALL, 0)]  # in the end nothing was
+    assert asked.skips == [(CALL, 0)]  # nothing was skipped in the end
     assert asked.validated >= 2
     assert "random numbers differ at epoch=0" in asked.said
     assert "had been skipped: from there on all is redone in full" in asked.said
     assert asked.labels <= {"PROVEN", "CONSISTENT"}
 
 
-def test_an_iteration_is_not_left_before_its_fingerprint_tells_of_random_numbers(
+def test_an_iteration_is_not_left_before_its_fingerprint_shows_random_numbers(
     laboratory: Laboratory,
 ) -> None:
     noise = "noise = torch.rand(1).item()\n            # EPOCH\n            print(noise)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,12 @@ def ask(
     secret: str = "pass",
     fail: str = "pass",
     images: bool = True,
+    replay: Sequence[str | Path] = ("florlog", "replay"),
 ) -> Asked:
-    """Record the program, and ask for a value; ``images``: at every boundary, or at the start alone."""
+    """Record the program, and ask for a value by a ``replay`` command.
+
+    ``images``: at every boundary, or at the start alone.
+    """
     text = PROGRAM.replace("MODE", mode).replace("SECRET", secret).replace("FAIL", fail)
     if not images:  # none can be taken while what cannot be captured is carried
         text = text.replace("# BEFORE", "ticks = __import__('itertools').pairwise(range(99))").replace(
@@ -117,8 +122,8 @@ def ask(
     nursery.run(directory / "store", script)
     write(script, text.replace(f"# {place}", f"run.log(added={added})"))
     truth = instrumented(nursery, directory / "truth", script)
-    command = ("replay", script, "--run", newest(directory / "store"), "--format", "json", *options)
-    nursery.run(directory / "store", "florlog", *command)
+    command = (*replay, script, "--run", newest(directory / "store"), "--format", "json", *options)
+    nursery.run(directory / "store", *command)
     output = (nursery.directory / "output.txt").read_text()
     answer = next(line for line in output.splitlines() if line.startswith("{"))
     return Asked(json.loads(answer), output.replace(answer, ""), truth)

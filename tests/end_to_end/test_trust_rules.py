@@ -17,6 +17,7 @@ from florlog.source.names.outside import ENTROPY, HASHES, NETWORK, SOURCES
 from .harness import Nursery
 from .programs import write
 from .test_outside import command
+from .test_skipping import MEAN, SECRET, ask
 
 DRIVER = """
 import sys
@@ -71,9 +72,11 @@ class Items:
 
 def disturb(w):
     w += DISTURBANCE
+    aside[0] = ASIDE
 
 
 w = torch.zeros(2)
+aside = [0.0]
 with florlog.run("rules", overhead=float("OVERHEAD")) as run:
     run.track(w=w)
     for epoch in run.loop("epoch", range(2)):
@@ -88,38 +91,45 @@ with florlog.run("rules", overhead=float("OVERHEAD")) as run:
 """
 
 
-STEADY = NESTED.replace("DISTURBANCE", "1").replace("OVERHEAD", "inf").replace("SIZE", "2")
+STEADY = (
+    NESTED.replace("DISTURBANCE", "1").replace("ASIDE", "1").replace("OVERHEAD", "inf").replace("SIZE", "2")
+)
+HIDDEN = "sys.modules['random'].SystemRandom().random()"
+"""A number that is another one in each process, which the source does not show."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A value that is not the recorded run's, because of ``disturbance`` or of data that change after the recording."""
+    """A value that is not the recorded run's, because of data that change after the recording or of what disturbs.
+
+    ``place``: where the statement is added.  ``disturbance``: of what is tracked; ``aside``: of another variable.
+    ``goes_on``: the replay executes more after it.
+    """
 
     added: str
     place: str = "AFTER"
     where: str = "epoch < 2"
     disturbance: str = "1"
+    aside: str = "1"
+    goes_on: bool = False
+    data: str = "1 7 3"
     size: int = 2
     overhead: str = "inf"
 
 
 CASES = {
     "outside": Case("time.time()"),
-    "sampled": Case("x.sum()", place="INSIDE", size=1 << 19),
-    "unsteady": Case(
-        "w[0]",
-        place="BEFORE",
-        where="epoch == 1",
-        disturbance="sys.modules['random'].SystemRandom().random()",
-    ),
-    "unread": Case("x[1]", place="INSIDE", where="epoch == 0 and step == 1", overhead="0"),
+    "variable": Case("aside[0]", "BEFORE", "epoch == 1", aside=HIDDEN, goes_on=True, data="1 2 3"),
+    "sampled": Case("x.sum()", "INSIDE", size=1 << 19),
+    "unsteady": Case("w[0]", "BEFORE", "epoch == 1", disturbance=HIDDEN),
+    "unread": Case("x[1]", "INSIDE", "epoch == 0 and step == 1", overhead="0"),
 }
 
 
 def asked(nursery: Nursery, directory: Path, case: Case, switched_off: str) -> set[str]:
     """The labels of the values of a case in a replay without a rule."""
     text = NESTED.replace("DISTURBANCE", case.disturbance).replace("OVERHEAD", case.overhead)
-    text = text.replace("SIZE", str(case.size))
+    text = text.replace("SIZE", str(case.size)).replace("ASIDE", case.aside)
     script, store, driver = (
         directory / "train.py",
         directory / "store",
@@ -129,17 +139,18 @@ def asked(nursery: Nursery, directory: Path, case: Case, switched_off: str) -> s
         write(directory / "data.txt", "1 2 3")
         write(script, text)
         nursery.run(store, script)
-        write(directory / "data.txt", "1 7 3")
-        write(script, text.replace(f"# {case.place}", f"run.log(added={case.added})"))
+        write(directory / "data.txt", case.data)
+        text = text.replace(f"# {case.place}", f"run.log(added={case.added})")
+        write(script, text.replace("# INSIDE", "run.log(later=w[0])") if case.goes_on else text)
     nursery.run(store, driver, switched_off, script, "--where", case.where)
     output = (nursery.directory / "output.txt").read_text().splitlines()
     answer = json.loads(next(line for line in output if line.startswith("{")))
-    return {value["trust"] for value in answer["values"]}
+    return {value["trust"] for value in answer["values"] if value["name"] == "added"}
 
 
 def test_every_rule_has_a_case() -> None:
-    """`skipped` has its own in test_skipping.py, `variable` those of the state's comparison."""
-    assert {*CASES, "skipped", "variable"} == set(RULES)
+    """`skipped` has a test of its own below."""
+    assert {*CASES, "skipped"} == set(RULES)
 
 
 @pytest.mark.parametrize("rule", CASES)
@@ -150,6 +161,26 @@ def test_without_a_rule_a_differing_value_would_be_proven(
         (tmp_path / name).mkdir()
         labels = asked(nursery, tmp_path / name, CASES[rule], allowed)
         assert ("PROVEN" in labels) is (name == "without"), (name, labels)
+
+
+def test_without_its_rule_what_a_skipped_loop_changed_in_secret_would_be_proven(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    driver = write(tmp_path / "driver.py", DRIVER)
+    for switched_off in ("none", "skipped"):
+        (tmp_path / switched_off).mkdir()
+        replay = (driver, switched_off)
+        asked = ask(
+            nursery, tmp_path / switched_off, MEAN, "--where", "epoch == 2",
+            secret=SECRET, images=False, replay=replay,
+        )  # fmt: skip
+        wrong = [
+            value["trust"]
+            for value in asked.answer["values"]
+            if asked.truth[value["name"], tuple(value["path"].items())] != [value["value"]]
+        ]
+        assert wrong
+        assert ("PROVEN" in wrong) is (switched_off == "skipped"), wrong
 
 
 KINDS = {

@@ -1,4 +1,4 @@
-"""Loop-carried variables that cannot be captured are reported once, with name and line; the others are captured."""
+"""Each variable of a loop that cannot be captured is reported once, by name and line; all others are captured."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_what_cannot_be_captured_is_reported_once_with_its_name_and_line(tmp_pat
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
     done = python(tmp_path / "store", script)
-    told = [line for line in done.stderr.splitlines() if "no images are taken while" in line]
+    reported = [line for line in done.stderr.splitlines() if "no images are taken while" in line]
     lines = SCRIPT.splitlines()
     expected = [
         ("source", lines.index("    source = numbers()") + 1),
@@ -64,10 +64,10 @@ def test_what_cannot_be_captured_is_reported_once_with_its_name_and_line(tmp_pat
         ("deep['history'][...][...][...]", next(i for i, x in enumerate(lines, 1) if "deep = " in x)),
     ]
     for name, line in expected:
-        found = [text for text in told if f"there is {name}, " in text and f"(train.py:{line})" in text]
+        found = [text for text in reported if f"there is {name}, " in text and f"(train.py:{line})" in text]
         assert len(found) == 1, done.stderr
-    assert len(told) == len(expected)
-    with Store.open(tmp_path / "store") as store:  # of the start alone, where the set-up makes all anew
+    assert len(reported) == len(expected)
+    with Store.open(tmp_path / "store") as store:  # only at the start, where the set-up makes everything anew
         assert len(list(store.scan(types=[CheckpointEnd]))) == 1
 
 

@@ -236,6 +236,20 @@ class Order:
         return iter(list(self.items))
 
 
+def drawn(order: Drawing) -> int:
+    return order.generator.randrange(1000)
+
+
+class Drawing:
+    """Its items are made in a comprehension, by a function that alone names the generator."""
+
+    def __init__(self) -> None:
+        self.generator = random.Random(3)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([drawn(self) for _ in range(8)])
+
+
 class Ordered(Sampler[int]):
     """A sampler with a generator that no DataLoader knows of."""
 
@@ -255,8 +269,9 @@ class Ordered(Sampler[int]):
         Order,
         lambda: Order(lambda: np.random.default_rng(3)),
         lambda: DataLoader(torch.arange(8), 2, sampler=Ordered()),
+        Drawing,
     ],
-    ids=["python", "numpy", "sampler"],
+    ids=["python", "numpy", "sampler", "comprehension"],
 )
 def test_an_iterable_with_a_generator_of_its_own_is_gone_over_from_its_state_at_the_loops_start(
     make: Callable[[], Any],

@@ -1,15 +1,16 @@
-"""Which names, attributes and functions of a program carry what was read from outside, or the items of a loop.
+"""Which names, attributes and functions of a program hold what was read from outside, or the items of a loop.
 
-``started = time.time()`` is noise, and so is ``elapsed`` computed from it, an attribute that holds it, the result of a
-function that returns it, and a name that is bound under a condition that depends on it.  A value that is logged from
-such a name is not the one of the recorded run, whatever else was equal.
+After ``started = time.time()``, the name ``started`` is *noise*.  So is ``elapsed`` if it is computed from ``started``,
+an attribute that holds it, the result of a function that returns it, and a name that is bound under a condition that
+depends on it.  A value that is logged from noise differs from the recorded run's, even if everything else was equal.
 
-This is a fixpoint over all code of the program, without regard to order.  Names are told apart by scope, attributes by
-name alone.  What a set-up reads from files and the environment is no noise: its results are in the images.  Sets are
-noise where their order is used, unless hashes are as they were (``same_hashes``).  The item of a florlog loop has a
-fingerprint; `Marks.item` says which values come from it other than through the training's state.
+The marks are a fixpoint over all code of the program; the order of statements does not count.  Names are kept apart by
+scope, attributes only by name.  What the set-up reads from files and the environment is not noise: images contain what
+comes of it.  A set is noise where its order is used, unless hashes are as they were when recorded (``same_hashes``).
+The item of a florlog loop has a fingerprint; `Marks.item` says which values come from the item directly, and not
+through the training's state.
 
-Not seen: an object that two names share other than by ``a = b``, and what library objects keep of their arguments.
+Not seen: an object that gets a second name other than by ``a = b``, and what library objects keep of their arguments.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Noise:
         self._graph = graph
         self._same_hashes = same_hashes
         self._marks: dict[Key, Marks] = {}
-        self._globals: dict[str, Marks] = {}  # names of modules, in whatever module
+        self._globals: dict[str, Marks] = {}  # global names, of all modules together
         self._changed_in_place: dict[Key, Marks] = {}
         self._control: dict[ast.AST, Marks] = {}  # statement -> what decides whether it runs
         self._origins: dict[ast.expr, Origins] = {}

@@ -13,12 +13,12 @@ from florlog.state.heap.rules import ATOMS
 
 
 class _Container(Kind):
-    """What holds items; those of a subclass have attributes too.  Items are read and written as the base does it."""
+    """A container.  Instances of a subclass have attributes too; the base's methods read and write their items."""
 
     bases: tuple[Any, ...]
 
     def head(self, walk: Walk, value: Any) -> tuple[str, dict[str, Ref] | None]:
-        """Class and attributes; the plain container has none."""
+        """The class and the attributes; None for a plain container, which has none."""
         if type(value) in self.bases:
             return constant_name(type(value)), None
         return walk.class_name(value), walk.attributes(value)
@@ -28,7 +28,11 @@ class _Container(Kind):
 
     def make(self, build: Build, node: Node, live: Any) -> Any:
         kind = build.kind_named(node.name)
-        return layout_of(kind).__new__(kind)  # a subclass's own may do more
+        return layout_of(kind).__new__(kind)  # a subclass's own __new__ may do more
+
+    def fill(self, build: Build, node: Node, held: Any) -> None:
+        if node.attributes is not None:  # an immutable container got its items when it was made
+            build.put(held, node.attributes)
 
 
 class _List(_Container):
@@ -87,13 +91,8 @@ class _Tuple(_Container):
         made: Any = tuple.__new__(build.kind_named(node.name), items)
         return made
 
-    def fill(self, build: Build, node: Node, held: Any) -> None:
-        if node.attributes is not None:
-            build.put(held, node.attributes)
 
-
-class _Set(_Container):
-    name = "set"
+class _AnySet(_Container):
     rank = 1
     bases = (set, frozenset)
 
@@ -112,7 +111,11 @@ class _Set(_Container):
         return (".member()" for _ in node.refs)
 
     def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
-        return ()  # which member is which cannot be told
+        return ()  # nothing shows which member is which
+
+
+class _Set(_AnySet):
+    name = "set"
 
     def fill(self, build: Build, node: Node, held: Any) -> None:
         items = list(map(build.value, node.refs))
@@ -121,7 +124,7 @@ class _Set(_Container):
         build.put(held, node.attributes)
 
 
-class _FrozenSet(_Set):
+class _FrozenSet(_AnySet):
     name = "frozenset"
     immutable = True
 
@@ -134,13 +137,9 @@ class _FrozenSet(_Set):
                 return live
         return frozenset.__new__(kind, items)
 
-    def fill(self, build: Build, node: Node, held: Any) -> None:
-        if node.attributes is not None:
-            build.put(held, node.attributes)
-
 
 class _Dict(_Container):
-    """``refs`` are keys and values by turns; of a defaultdict its factory comes first."""
+    """``refs`` are keys and values in turn; a defaultdict's factory comes before them."""
 
     name = "dict"
     rank = 1
@@ -190,7 +189,7 @@ class _Dict(_Container):
         base.clear(held)
         for key, item in zip(parts[node.own :: 2], parts[node.own + 1 :: 2], strict=True):
             base.__setitem__(held, key, item)
-        for key, item in added:  # such as a hook, whose number another one had when it was recorded
+        for key, item in added:  # such as a hook, under a number that another hook had when recorded
             numbers = [number for number in base.keys(held) if type(number) is int]
             base.__setitem__(held, max(numbers) + 1 if key in numbers else key, item)
         if node.own:
@@ -199,7 +198,7 @@ class _Dict(_Container):
 
 
 def _base(kind: type) -> Any:
-    """The dictionary of C code whose methods read and write a mapping: those of a subclass may do more."""
+    """The class whose C methods read and write a mapping; a subclass's own methods may do more."""
     return OrderedDict if issubclass(kind, OrderedDict) else dict
 
 
@@ -215,7 +214,7 @@ CONTAINERS: tuple[tuple[type, Kind], ...] = (
 
 
 def layout_of(kind: type) -> Any:
-    """The class of C code that decides what an instance of a container's class holds."""
+    """The built-in class that decides how an instance of a container's class is laid out in memory."""
     if issubclass(kind, defaultdict):
         return defaultdict
     return next(base for base in kind.__mro__ if base.__module__ in ("builtins", "collections"))
