@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import torch
 
+_BY_ROWS = (torch.sparse_csr, torch.sparse_bsr)
+_BY_COLUMNS = (torch.sparse_csc, torch.sparse_bsc)
 
-def dtype_name(dtype: torch.dtype) -> str:
-    """A torch dtype's name: ``"float32"``."""
+
+def dtype_name(dtype: torch.dtype | torch.layout) -> str:
+    """A torch dtype's or layout's name: ``"float32"``."""
     return str(dtype).removeprefix("torch.")
 
 
@@ -55,3 +59,23 @@ def is_viewable(dtype: torch.dtype) -> bool:
     except (RuntimeError, NotImplementedError):
         return False
     return True
+
+
+def compressed_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+    """Compressed indices, plain indices and values of a compressed sparse tensor; None for any other."""
+    if tensor.layout in _BY_ROWS:
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    if tensor.layout in _BY_COLUMNS:
+        return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    return None
+
+
+def put_together(parts: Sequence[torch.Tensor], shape: tuple[int, ...], layout: str) -> torch.Tensor:
+    """The compressed sparse tensor that `compressed_parts` took apart.  Raises ValueError for any other layout."""
+    compressed, plain, values = parts
+    for known in (*_BY_ROWS, *_BY_COLUMNS):
+        if dtype_name(known) == layout:
+            return torch.sparse_compressed_tensor(
+                compressed, plain, values, list(shape), layout=known, check_invariants=True
+            )
+    raise ValueError(f"{layout!r} is no layout of compressed sparse tensors")

@@ -9,6 +9,7 @@ host value.  Every node is a pair ``(tag, payload)``:
     d  dict (pairs)    o  OrderedDict    c  Counter    m  defaultdict (factory, pairs)
     t  a dense tensor (key)              w  a tensor of another memory order, or expanded (key, order, shape)
     s  a sparse tensor                       r  a tensor that requires a gradient (tensor, gradient)
+    k  a compressed sparse tensor (compressed indices, plain indices, values, shape, layout)
     z  a quantized tensor (integers, scale, zero point, axis or None)
     n  a NumPy array (key, dtype, shape, order)
     g  a NumPy scalar (dtype, bytes)
@@ -32,7 +33,7 @@ from florlog_wal import Array, Unencodable
 
 from florlog.state.codecs import codec_of, decode, fields_of, with_fields
 from florlog.state.pending import Pending, awaits_gradient
-from florlog.state.tensors import dense_part, dtype_name, is_viewable
+from florlog.state.tensors import compressed_parts, dense_part, dtype_name, is_viewable, put_together
 
 StateTree: TypeAlias = Any
 """The state of an object as a tree: plain values, tensors, arrays, and containers of them."""
@@ -148,6 +149,9 @@ class _Flattener:
                 self._tensor(node._values(), f"{key}.values"),
             )
             return ("s", (*parts, tuple(node.shape), node.is_coalesced()))
+        if compressed := compressed_parts(node):
+            taken = (self._tensor(part, f"{key}.{number}") for number, part in enumerate(compressed))
+            return ("k", (*taken, tuple(node.shape), dtype_name(node.layout)))
         if node.is_quantized and node.layout is torch.strided and (parameters := _quantizer(node)):
             integers = self._tensor(node.int_repr(), f"{key}.integers")
             return ("z", (integers, *(self.walk(held, f"{key}.{i}", 0) for i, held in enumerate(parameters))))
@@ -264,7 +268,7 @@ class _Unflattener:
                 return decode(payload[0], self.build(payload[1]))
             case "y":
                 return with_fields(payload[0], self._pairs(payload[1]))
-            case "w" | "s" | "r" | "z":
+            case "w" | "s" | "r" | "z" | "k":
                 return self._special(tag, payload)
         raise ValueError(f"unknown skeleton tag {tag!r}")
 
@@ -280,6 +284,9 @@ class _Unflattener:
             indices, values, shape, coalesced = payload
             parts = self.build(indices), self.build(values)
             return torch.sparse_coo_tensor(*parts, shape, is_coalesced=coalesced, check_invariants=False)
+        if tag == "k":
+            *taken, shape, layout = payload
+            return put_together([self.build(part) for part in taken], shape, layout)
         if tag == "z":
             integers, scale, zero, axis = (self.build(part) for part in payload)
             if axis is None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from florlog.program.terminal import reason
 from florlog.state.heap import kinds
 from florlog.state.heap.graph import Graph, Node, Ref, references, root_of
 from florlog.state.heap.kinds import steps_of
@@ -18,6 +19,7 @@ from florlog.state.heap.kinds.objects import LEFT, TOOL
 from florlog.state.heap.memory import Constants, Memory
 from florlog.state.heap.names import constant_name
 from florlog.state.heap.rules import ATOMS, is_constant, is_immutable, is_program_class, slots_of
+from florlog.state.pending import Pending
 from florlog.state.tree import flatten
 
 _ALWAYS_NODES = frozenset({list, dict, set, OrderedDict, torch.Tensor, torch.nn.Parameter})
@@ -75,7 +77,12 @@ class _Walk:
             self._at = at
             value = objects[at]
             kind = LEFT if id(value) in left else kind_of(type(value))
-            nodes.append(kind.take(self, value))
+            try:
+                nodes.append(kind.take(self, value))
+            except Pending:
+                raise
+            except Exception as error:  # whatever an object's own code raises
+                nodes.append(self.opaque(value, f"{type(error).__name__}: {reason(error)}"))
         return Graph(self._roots, nodes, self.memory.regions(), self._missing)
 
     # -- references --------------------------------------------------------------------------------

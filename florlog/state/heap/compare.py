@@ -11,10 +11,10 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from florlog_wal import encode_value
 
+from florlog.state.heap.dtypes import dtype_of
 from florlog.state.heap.graph import Graph, Node, Ref, is_node
 from florlog.state.heap.kinds import KINDS
 from florlog.state.heap.memory import WHOLE, View
@@ -121,7 +121,7 @@ def _wholes(graph: Graph) -> list[torch.Tensor]:
 def _span(view: View) -> slice:
     """The bytes of a region from a view's lowest element to its highest: what else a storage has may be anything."""
     if view.device == "numpy":
-        size, unit = np.dtype(view.dtype).itemsize, 1
+        size, unit = dtype_of(view.dtype).itemsize, 1
     else:
         size = unit = getattr(torch, view.dtype).itemsize
     steps = [(count - 1) * stride * unit for count, stride in zip(view.shape, view.strides, strict=True)]

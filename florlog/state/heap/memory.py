@@ -21,6 +21,7 @@ import torch
 import xxhash
 from florlog_wal import Unencodable
 
+from florlog.state.heap.dtypes import dtype_text
 from florlog.state.pending import Pending, awaits_gradient
 from florlog.state.tensors import is_viewable
 from florlog.state.tree import flatten
@@ -147,13 +148,10 @@ class Memory:
         number, layout = len(self._whole) - 1, str(plain.layout)
         return View(WHOLE, number, layout, tuple(plain.shape), (), trained, str(plain.device))
 
-    def array(self, value: np.ndarray[Any, Any]) -> View | None:
-        """The view of an array; None where it has fields."""
-        if value.dtype.names is not None:
-            return None
-        view = View(
-            WITHOUT_DATA, 0, value.dtype.str, value.shape, value.strides, value.flags.writeable, "numpy"
-        )
+    def array(self, value: np.ndarray[Any, Any]) -> View:
+        """The view of an array.  Raises ValueError for a dtype that `dtype_text` cannot say."""
+        dtype = dtype_text(value.dtype)
+        view = View(WITHOUT_DATA, 0, dtype, value.shape, value.strides, value.flags.writeable, "numpy")
         if value.size == 0:
             return view
         owner = value
@@ -216,7 +214,7 @@ class Memory:
 def flat_memory(live: Any) -> tuple[int, torch.Tensor, int] | None:
     """Address and bytes of the memory that a tensor's or array's owner holds, and the first byte of the view in it."""
     memory = Memory(())
-    view = memory.array(live) if isinstance(live, np.ndarray) else memory.tensor(live, str)
+    view: View | None = memory.array(live) if isinstance(live, np.ndarray) else memory.tensor(live, str)
     if view is None or view.region == WHOLE or not memory.extents:
         return None
     (extent,) = memory.extents

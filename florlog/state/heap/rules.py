@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import copyreg
+import csv
 import functools
+import io
+import random
 import types
 import typing
 from collections.abc import Iterator
@@ -29,6 +31,7 @@ COMPILERS = ("torch._dynamo", "torch._functorch", "torch._inductor")
 """Modules of torch's compiler: what they make is code, kept for this process."""
 COMPILER_ATTRIBUTE = "_torchdynamo"
 """How the attributes begin that the compiler keeps in modules."""
+_WRITERS: tuple[type, ...] = (type(csv.writer(io.StringIO())), random.SystemRandom)
 _VALUES: tuple[type, ...] = (argparse.Namespace,)
 """Classes of such modules that only hold values: no tools."""
 _SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -45,7 +48,7 @@ _CODE = (
     types.BuiltinMethodType, types.WrapperDescriptorType, types.MethodWrapperType, types.MethodDescriptorType,
     types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType, types.CodeType,
     types.GenericAlias, types.UnionType, types.EllipsisType, types.NotImplementedType, typing.TypeVar,
-    torch.layout, torch.memory_format, torch.qscheme,
+    torch.layout, torch.memory_format, torch.qscheme, torch.finfo, torch.iinfo,
 )  # fmt: skip
 _MUTABLE_CODECS = frozenset({bytearray})
 _HAS_MANAGED_DICT = 1 << 4  # Py_TPFLAGS_MANAGED_DICT, Include/object.h
@@ -86,7 +89,7 @@ def is_immutable(value: Any) -> bool:
     """Whether a value has a codec and cannot change: a date, a dtype, a NumPy number."""
     kind = type(value)
     if isinstance(value, np.generic):
-        return not value.dtype.hasobject
+        return not (value.dtype.hasobject or isinstance(value, np.void))
     return kind not in _MUTABLE_CODECS and codec_of(kind) is not None
 
 
@@ -105,6 +108,11 @@ def is_tool(kind: type) -> bool:
         for base in kind.__mro__
         if base is not object
     )
+
+
+def is_writer(kind: type) -> bool:
+    """Whether objects of a class only write, or have no state: tools, although they are in no module of tools."""
+    return issubclass(kind, _WRITERS)
 
 
 def is_table(kind: type) -> bool:
@@ -164,10 +172,3 @@ def has_plain_layout(kind: Any, base: Any) -> bool:
         size += _POINTER_BYTES
     size += _POINTER_BYTES * len(slots_of(kind))
     return bool(kind.__basicsize__ <= size and kind.__itemsize__ == base.__itemsize__)
-
-
-def described(value: Any) -> Any:
-    """An object's own description: what `pickle` would call, with which arguments.  Raises whatever it raises."""
-    if (reducer := copyreg.dispatch_table.get(type(value))) is not None:
-        return reducer(value)
-    return value.__reduce_ex__(4)

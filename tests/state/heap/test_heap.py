@@ -110,6 +110,7 @@ def test_a_step_that_changes_what_is_seen_makes_a_difference(kind: Kind, folder:
     [
         (Kind("memory view", "b = bytearray(4)\nv = memoryview(b)", "pass", "0"), "v"),
         (Kind("pairwise", "p = itertools.pairwise([1, 2, 3])", "next(p)", "0"), "p"),
+        (Kind("record of an array", "a = np.zeros(2, dtype=[('n', 'i4')])\nr = a[0]", "pass", "0"), "r"),
         (Kind("socket", "import socket\ns = [socket.socket()]", "pass", "0"), ""),
         (Kind("cache of lists", "@functools.lru_cache\ndef f(x): return [x]", "f(i)", "0"), "f"),
     ],
@@ -119,6 +120,12 @@ def test_what_cannot_be_captured_is_named(kind: Kind, place: str, folder: Path) 
     program = Program(folder, kind, f"kind_{next(_numbers)}")
     program.step(0)
     assert list(program.captured().missing) == ([place] if place else [])
+
+
+def test_of_many_things_that_cannot_be_captured_some_are_named(folder: Path) -> None:
+    kind = Kind("sockets", "vs = [memoryview(b'x') for _ in range(30_000)]", "pass", "0")
+    program = Program(folder, kind, f"kind_{next(_numbers)}")
+    assert list(program.captured().missing) == [f"vs[{n}]" for n in range(20)]
 
 
 def test_nothing_is_changed_where_the_state_cannot_be_put_back(folder: Path) -> None:

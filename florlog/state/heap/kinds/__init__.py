@@ -16,7 +16,7 @@ from florlog.state.heap.kinds.generators import ENDED, GENERATORS
 from florlog.state.heap.kinds.iterators import ITERATOR, ITERATORS
 from florlog.state.heap.kinds.objects import CLASS, DESCRIBED, LEFT, NAMED, OBJECT, OBJECTS, OPAQUE, TOOL
 from florlog.state.heap.kinds.shared import SHARED
-from florlog.state.heap.rules import has_plain_layout, is_own_class, is_table, is_tool
+from florlog.state.heap.rules import has_plain_layout, is_own_class, is_table, is_tool, is_writer
 
 _BY_CLASS = (*OBJECTS, *DATA, *BUFFERS, *CODE, *GENERATORS, *ITERATORS, *SHARED)
 _OTHERS = (OBJECT, CLASS, TOOL, LEFT, OPAQUE, NAMED, DESCRIBED, ITERATOR, OBJECT_ARRAY, ENDED)
@@ -31,6 +31,8 @@ def kind_of(kind: Any) -> Kind:
     """The kind of node for the instances of a class."""
     if is_own_class(kind):
         return LEFT
+    if is_writer(kind):
+        return TOOL
     for fits, found in _BY_CLASS:
         if issubclass(kind, fits):
             return found

@@ -13,7 +13,7 @@ from florlog.state.cpython_holders import cached_results
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk, all_same
 from florlog.state.heap.names import constant_name, function_name
-from florlog.state.heap.rules import ATOMS, COMPILERS, is_immutable
+from florlog.state.heap.rules import ATOMS, COMPILERS, is_constant, is_immutable
 
 
 class _Function(Kind):
@@ -209,7 +209,7 @@ class _Cache(Kind):
         parts: list[Any] = [value.__wrapped__]
         if isinstance(results, dict) and all(map(_is_portable, results)):
             parts.append(results)
-        elif results is None or not all(map(_is_plain, _values(results))):
+        elif results is None or not all(map(_is_fixed, _values(results))):
             return walk.opaque(value, "a cache that holds objects which it gives out again")
         held = {name: item for name, item in value.__dict__.items() if name != "__wrapped__"}
         return Node("cache", constant_name(value), None, walk.refs(parts), walk.named(held))
@@ -235,6 +235,13 @@ def _values(results: Any) -> Any:
 
 def _is_plain(value: Any) -> bool:
     return type(value) in ATOMS or is_immutable(value)
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether nothing can tell a result from one that is computed again."""
+    if type(value) in (tuple, frozenset):
+        return all(map(_is_fixed, value))
+    return _is_plain(value) or is_constant(value)
 
 
 def _is_portable(key: Any) -> bool:

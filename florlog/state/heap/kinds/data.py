@@ -10,9 +10,11 @@ import numpy as np
 import torch
 
 from florlog.state.adapters import adapter
+from florlog.state.heap.dtypes import dtype_of, dtype_text
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk
 from florlog.state.heap.memory import WHOLE, View
+from florlog.state.tensors import compressed_parts
 from florlog.state.tree import flatten, unflatten
 
 TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
@@ -51,7 +53,8 @@ class _Tensor(Kind):
             return False
         view: View = node.own
         if view.region == WHOLE:
-            return str(live.layout) == view.dtype
+            # Torch does not give a compressed tensor other contents.
+            return str(live.layout) == view.dtype and compressed_parts(live) is None
         return (
             live.layout is torch.strided
             and not live.is_quantized
@@ -126,29 +129,27 @@ class _Array(Kind):
                 return walk.opaque(value, f"array of {value.dtype}")
             return Node("objects", "", list(value.shape), walk.refs(value.reshape(-1).tolist()))
         view = walk.memory.array(value)
-        if view is None:
-            return walk.opaque(value, f"array of {value.dtype}")
         attributes = walk.named(getattr(value, "__dict__", {}))
         return Node("array", walk.class_name(value), view, (), attributes)
 
     def make(self, build: Build, node: Node, live: Any) -> Any:
         view: View = node.own
-        kind = build.kind_named(node.name)
+        kind, dtype = build.kind_named(node.name), dtype_of(view.dtype)
         if view.region < 0:
-            if live is not MISSING and live.dtype.str == view.dtype and live.shape == view.shape:
+            if live is not MISSING and dtype_text(live.dtype) == view.dtype and live.shape == view.shape:
                 return live
-            made: Any = np.ndarray(view.shape, view.dtype, bytearray(), 0, view.strides)
+            made: Any = np.ndarray(view.shape, dtype, bytearray(), 0, view.strides)
         else:
             memory = build.memory[view.region].numpy()
             if live is not MISSING and (
-                live.dtype.str == view.dtype
+                dtype_text(live.dtype) == view.dtype
                 and live.shape == view.shape
                 and live.strides == view.strides
                 and live.flags.writeable == view.flag
                 and live.__array_interface__["data"][0] == memory.__array_interface__["data"][0] + view.first
             ):
                 return live
-            made = np.ndarray(view.shape, view.dtype, memory, view.first, view.strides)
+            made = np.ndarray(view.shape, dtype, memory, view.first, view.strides)
         made.flags.writeable = made.flags.writeable and view.flag
         return made if kind is np.ndarray else made.view(kind)
 

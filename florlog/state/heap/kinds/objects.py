@@ -12,10 +12,11 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from florlog.state.heap.descriptions import described
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk
 from florlog.state.heap.names import constant, constant_name
-from florlog.state.heap.rules import COMPILER_ATTRIBUTE, described, is_program_class, settings_of
+from florlog.state.heap.rules import COMPILER_ATTRIBUTE, is_program_class, settings_of
 from florlog.state.loaders import keeps_workers, start_workers
 
 EMPTY_MODULE_PARTS = frozenset({
