@@ -1,6 +1,6 @@
 """Processes of florlog that carry out one order each, and nothing else: every process that florlog starts is one.
 
-An order is data (`florlog.redo.wire`), sent through a pipe whose end the process inherits; its answers come back
+An order is data (`florlog.program.wire`), sent through a pipe whose end the process inherits; its answers come back
 through the same pipe.  A process is a module run by ``python -m``, which calls `serve`.  It has a process group of its
 own and is killed with it, so that no worker of a loader outlives it; it kills the group itself when the process that
 asks is gone.  What it prints goes nowhere; what it says on stderr goes where `Stderr` says.
@@ -28,7 +28,7 @@ from florlog_wal import WalError
 
 from florlog.errors import DivergedError, FlorlogError
 from florlog.program.process import this_process
-from florlog.redo.wire import Wire
+from florlog.program.wire import Wire
 
 Order = dict[str, Any]
 Handler = Callable[[Order, Wire], None]
