@@ -32,6 +32,7 @@ from florlog.program.wire import Wire
 
 Order = dict[str, Any]
 Handler = Callable[[Order, Wire], None]
+_ASKER_INTERVAL_MS = 1000
 
 
 class Stderr(enum.Enum):
@@ -131,16 +132,19 @@ class Child:
             self._errors.close()
 
 
-def serve(handler: Handler) -> None:
+def serve(handler: Handler, *, orphaned: Callable[[], None] = lambda: None) -> None:
     """Carry out the one order of this process with a handler, which sends its answers itself.
 
-    A `FlorlogError` or `WalError` of the handler becomes the message ``["error", TEXT]``.
+    A `FlorlogError` or `WalError` of the handler becomes the message ``["error", TEXT]``.  ``orphaned`` is called on
+    another thread when the process that asks is gone, before this one and its group are killed.
     """
     gc.freeze()  # as `florlog.__main__` does
     end = int(sys.argv[1])
     os.set_inheritable(end, False)  # what the script starts must not keep the pipe open
     wire = Wire(Connection(end))
-    threading.Thread(target=_end_with_asker, args=(end,), name="florlog-asker", daemon=True).start()
+    threading.Thread(
+        target=_end_with_asker, args=(end, os.getppid(), orphaned), name="florlog-asker", daemon=True
+    ).start()
     sys.path.insert(0, "")  # -P left it out; the script's own directory takes its place
     order = wire.receive()
     if order is None:
@@ -152,9 +156,13 @@ def serve(handler: Handler) -> None:
         wire.send("error", str(error))
 
 
-def _end_with_asker(end: int) -> None:
+def _end_with_asker(end: int, asker: int, orphaned: Callable[[], None]) -> None:
     """Kill this process's group when the process that asks is gone: killed, it could not do so itself."""
     gone = select.poll()
     gone.register(end, select.POLLHUP)
-    gone.poll()
+    # Its forked children may hold its end of the pipe for longer than it lives.
+    while not gone.poll(_ASKER_INTERVAL_MS) and os.getppid() == asker:
+        pass
+    with contextlib.suppress(Exception):
+        orphaned()
     os.killpg(0, signal.SIGKILL)
