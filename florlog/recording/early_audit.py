@@ -107,7 +107,7 @@ class EarlyAudit:
         self._thread: threading.Thread | None = None
         self._child: Child | None = None
         self._closed = False
-        self._lock = threading.Lock()  # of the two above
+        self._lock = threading.Lock()  # of the child, and of what is written after the run was closed
 
     def copied(self, loop: OpenLoop, index: int, lsn: int) -> None:
         """An image begins, on the training's thread: its CheckpointBegin has this LSN."""
@@ -132,12 +132,16 @@ class EarlyAudit:
 
     def close(self) -> None:
         """The run ends: an audit that is not over is given up."""
-        with self._lock:
-            self._closed = True
-            if self._child is not None:
-                self._child.kill()
-        if self._thread is not None:
-            self._thread.join(_MAX_CLOSING_SECONDS)
+        self._closed = True
+        # A child that the training forks while the process starts may hold that up for as long as it lives.
+        if self._lock.acquire(timeout=_MAX_CLOSING_SECONDS):
+            try:
+                if self._child is not None:
+                    self._child.kill()
+            finally:
+                self._lock.release()
+            if self._thread is not None:
+                self._thread.join(_MAX_CLOSING_SECONDS)
 
     def _is_time(self) -> bool:
         if time.perf_counter() - self._started < MIN_RECORDED_SECONDS or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]

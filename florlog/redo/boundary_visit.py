@@ -115,11 +115,11 @@ class Arrival:
         return self.guide.redone
 
     def compared(self) -> tuple[str, str]:
-        """What the comparison with the image here says, and the last difference before or in it."""
+        """What the comparison with the image here says, and what differs: a variable, and the last difference."""
         checks = self.guide.checks
         checks.arrive(self.loop, self.index, lambda: self.trees)
         if checks.differences:
-            return DIVERGED, checks.differences[-1]
+            return DIVERGED, "; ".join(filter(None, (checks.unlike, checks.differences[-1])))
         return (CONSISTENT, checks.unlike) if checks.unlike else (PROVEN, "")
 
     def trust(self) -> tuple[str, str]:
