@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -33,6 +34,8 @@ from florlog.program.wire import Wire
 Order = dict[str, Any]
 Handler = Callable[[Order, Wire], None]
 _ASKER_INTERVAL_MS = 1000
+_LOWEST_PRIORITY = 19
+_FIRST_TO_KILL = "1000"  # the highest score
 
 
 class Stderr(enum.Enum):
@@ -93,6 +96,12 @@ class Child:
                 case ["differs", str() as text]:
                     raise DivergedError(text)
             yield message
+
+    def yield_to_others(self) -> None:
+        """Give it the lowest priority, and let it be the first to be killed where memory runs out."""
+        with contextlib.suppress(OSError):  # it has ended already, as `messages` finds
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, _LOWEST_PRIORITY)
+            Path(f"/proc/{self._process.pid}/oom_score_adj").write_text(_FIRST_TO_KILL)
 
     def status(self) -> int:
         """The exit status of a process that sends nothing more, negative for a signal; waits for it."""

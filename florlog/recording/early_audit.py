@@ -188,13 +188,15 @@ class EarlyAudit:
             "store": str(self._journal.store.path), "run": self._begin.run, "trust": [], "unusable": [],
             "loop": (stretch.last.parent, stretch.last.loop), "index": stretch.last.index, "last": stretch.first.lsn,
         }  # fmt: skip
-        return Child(
+        made = Child(
             "florlog.redo.early_audit_worker",
             order,
             cwd=self._begin.cwd if Path(self._begin.cwd).is_dir() else None,
             environment=self._variables() | {"TMPDIR": scratch},
             stderr=Stderr.DROPPED,
         )
+        made.yield_to_others()
+        return made
 
     def _variables(self) -> dict[str, str]:
         """The environment, with the values at the run's beginning of those variables that decide numbers."""

@@ -1,13 +1,12 @@
 """The automatic audit's process: ``python -m florlog.redo.early_audit_worker``.
 
 It does what `florlog.redo.audit_worker` does while the run is still being recorded, and unasked
-(`florlog.recording.early_audit`): at the lowest priority, the first to be killed where memory runs out, and confined
-(`florlog.programs.confinement`).  Besides that module's answers it has ``["refused", why the run is not audited]``.
+(`florlog.recording.early_audit`), and so it is confined (`florlog.programs.confinement`).  Besides the answers of that
+module it has ``["refused", why the run is not audited]``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 from collections.abc import Sequence
@@ -22,18 +21,12 @@ from florlog.program.wire import Wire
 from florlog.programs.confinement import confine, end_group
 from florlog.redo.boundary_visit import Arrival, visit
 
-_MAX_NICENESS = 19
-_FIRST_TO_KILL = "1000"  # /proc/PID/oom_score_adj
-
 
 def send_outcome(scratch: str, order: Order, wire: Wire) -> None:
     """Run from the first image to the second, and say whether the state is the recorded one.
 
     ``scratch``: the directory for all that is written.
     """
-    os.nice(_MAX_NICENESS)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_KILL)
 
     def refuse(why: str) -> None:
         wire.send("refused", why)

@@ -342,15 +342,21 @@ def test_the_audit_ends_with_a_training_that_is_killed(number: signal.Signals, f
     path = script(folder, setup=hang, wait="time.sleep(1000)")
     env = environment(folder / "store") | {"TMPDIR": temporary(folder)}
     with subprocess.Popen([sys.executable, path], env=env, cwd=folder, stdout=subprocess.DEVNULL) as training:
-        assert until(lambda: workers(folder), 60)
-        time.sleep(4)  # it is in the script by now, which hangs
-        (worker,) = workers(folder)
-        assert os.getpriority(os.PRIO_PROCESS, worker) == 19
-        assert os.getsid(worker) == worker != os.getsid(training.pid)
-        training.send_signal(number)
-        training.wait()
-        assert until(lambda: not workers(folder), 5)
-        assert until(lambda: not list(Path(temporary(folder)).glob("florlog-audit-*")), 1)
+        try:
+            assert until(lambda: workers(folder), 60)
+            (worker,) = workers(folder)
+            assert until(lambda: os.getpriority(os.PRIO_PROCESS, worker) == 19, 1)
+            overlay = Path(temporary(folder))
+            assert until(
+                lambda: list(overlay.glob("florlog-audit-*/florlog-replay-*")), 60
+            )  # the script runs
+            assert os.getsid(worker) == worker != os.getsid(training.pid)
+            training.send_signal(number)
+            training.wait()
+            assert until(lambda: not workers(folder), 5)
+            assert until(lambda: not list(Path(temporary(folder)).glob("florlog-audit-*")), 1)
+        finally:
+            training.kill()
 
 
 @pytest.mark.long
