@@ -87,7 +87,7 @@ def test_an_upward_import_is_found_wherever_it_stands(statement: str) -> None:
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("florlog/state/tree.py", "import florlog.redo.wire"),
+        ("florlog/state/tree.py", "import florlog.redo.answer"),
         ("florlog/reading/render.py", "def later():\n    from florlog.commands import main\n    main()"),
         ("florlog/source/names/syntax.py", "from florlog.source.skip import acts"),
         ("florlog/errors.py", "if TYPE_CHECKING:\n    from florlog.program import stores"),

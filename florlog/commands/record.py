@@ -21,6 +21,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m", dest="module", action="store_true", help="SCRIPT is the name of a module, as for python -m"
     )
+    parser.add_argument(
+        "--no-audit", dest="audit", action="store_false", help="do not audit the run while it is recorded"
+    )
     parser.add_argument("target", metavar="SCRIPT [ARGS]", nargs=argparse.REMAINDER)
 
 
@@ -37,7 +40,12 @@ def run(options: argparse.Namespace) -> int:
     name = target.rpartition(".")[2] if options.module else Path(script).stem
     try:
         HandsFreeScript.record(
-            script, argv, module=target if options.module else None, name=name, store=store
+            script,
+            argv,
+            module=target if options.module else None,
+            name=name,
+            store=store,
+            audit=options.audit,
         )
     except OwnRunError:
         raise

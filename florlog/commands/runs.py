@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     if options.format == "json":
         print(json.dumps(rows))
     elif rows:
-        hidden = {"name"} if any(row["forced"] for row in rows) else {"name", "forced"}
+        hidden = {"name", *(key for key in ("forced", "audited") if not any(row[key] for row in rows))}
         print(table([{k: v for k, v in row.items() if k not in hidden} for row in rows], len(rows)))
     else:
         print("no runs yet")

@@ -145,7 +145,8 @@ class Imager:
     """Takes images while a run records.
 
     ``session`` is the LSN of the run's session record.  ``on_stop`` is called, on the thread that persists, when the
-    log has stopped; ``on_lost`` with the reason why one image was not stored.
+    log has stopped; ``on_lost`` with the reason why one image was not stored; ``on_durable`` with the LSN of the
+    CheckpointBegin of each that is in the log.
     """
 
     def __init__(
@@ -155,12 +156,14 @@ class Imager:
         on_stop: Callable[[LogStopped], None],
         on_lost: Callable[[str], None],
         room: Room | None = None,
+        on_durable: Callable[[int], None] = lambda begin: None,
     ) -> None:
         self._store = store
         self._room = room
         self._session = session
         self._on_stop = on_stop
         self._on_lost = on_lost
+        self._on_durable = on_durable
         self._free: queue.SimpleQueue[Buffers] = queue.SimpleQueue()
         self._free.put(Buffers())
         self._free.put(Buffers())
@@ -258,6 +261,7 @@ class Imager:
         seconds = time.perf_counter() - started
         end = CheckpointEnd(begin, digest, copy.nbytes, written, stall, seconds)
         self._store.append(end, session=self._session, prev=begin)
+        self._on_durable(begin)
 
 
 def state_digest(table: PageTable) -> bytes:

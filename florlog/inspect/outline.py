@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from florlog_recovery import Loop, Node, RunTree
+from florlog_recovery import EQUAL, Loop, Node, RunTree
 
 from florlog.inspect.selection import At
 from florlog.program.units import duration_text
@@ -85,6 +85,8 @@ def outline_text(tree: RunTree, at: At | None = None) -> Iterator[str]:
         yield printable(f"failed with {tree.failure.exception}: {tree.failure.message}"[:400])
     for difference in tree.forced:
         yield printable(f"resumed by force, though it differed from the recording: {difference}"[:400])
+    for audit in tree.audits:
+        yield printable(f"audited {audit.text}" if audit.outcome == EQUAL else f"audit: {audit.text}")[:400]
     for depth, facts in outline(tree, at):
         yield "  " * (depth + 1) + (_loop_line(facts) if "loop" in facts else _node_line(facts))
 

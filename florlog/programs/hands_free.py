@@ -26,11 +26,19 @@ from florlog.source.names.syntax import read_as
 
 
 def record_script(
-    script: str, argv: Sequence[str], *, module: str | None, name: str, store: Path, announce: bool
+    script: str,
+    argv: Sequence[str],
+    *,
+    module: str | None,
+    name: str,
+    store: Path,
+    announce: bool,
+    audit: bool = True,
 ) -> None:
     """Run a script as ``__main__`` with a run open around it; it is resumed where that was commanded.
 
-    ``script`` is an absolute path; ``module`` is its name where it runs as ``python -m`` does.
+    ``script`` is an absolute path; ``module`` is its name where it runs as ``python -m`` does; ``audit`` as of
+    `florlog.run`.
     """
     understood = _understood(script, module)
     if understood is None:
@@ -45,7 +53,10 @@ def record_script(
         read_as(rewrite),
     ):
         around = open_around(
-            name, store=store, announce=Announcement(choice, store, texts) if announce else None
+            name,
+            store=store,
+            announce=Announcement(choice, store, texts) if announce else None,
+            audit=audit,
         )
         run_as_main(script, argv, instrumenter=instrumenter, around=around, module=module)
 
@@ -108,6 +119,7 @@ def open_around(
     announce: Callable[[Runtime], None] | None = None,
     overhead: float = 0.02,
     resume: str = "never",
+    audit: bool = True,
 ) -> Callable[[], AbstractContextManager[None]]:
     """What opens the run, once the script's ``__main__`` is there; the arguments are those of `florlog.run`.
 
@@ -117,7 +129,7 @@ def open_around(
     @contextlib.contextmanager
     def opened() -> Iterator[None]:
         leaving: SystemExit | None = None
-        with open_run(name, store=store, overhead=overhead, resume=resume) as run:
+        with open_run(name, store=store, overhead=overhead, resume=resume, audit=audit) as run:
             runtime = Runtime(run)
             runtime.install()
             said = announce if announce is not None else _nothing

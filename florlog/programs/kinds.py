@@ -75,12 +75,15 @@ class HandsFreeScript(RecordedKind):
     """A script, or a module as ``python -m`` runs it, that does not mention florlog."""
 
     @staticmethod
-    def record(script: str, argv: Sequence[str], *, module: str | None, name: str, store: Path) -> None:
+    def record(
+        script: str, argv: Sequence[str], *, module: str | None, name: str, store: Path, audit: bool
+    ) -> None:
         """Run a script with a run called ``name`` around it, and say on stderr what was found.
 
-        ``script`` is an absolute path; ``module`` is the module's name where it runs as ``python -m`` does.
+        ``script`` is an absolute path; ``module`` is the module's name where it runs as ``python -m`` does; ``audit``
+        as of `florlog.run`.
         """
-        record_script(script, argv, module=module, name=name, store=store, announce=True)
+        record_script(script, argv, module=module, name=name, store=store, announce=True, audit=audit)
 
     def resume(self, script: str, argv: Sequence[str], store: Path) -> None:
         path = str(Path(script).absolute())

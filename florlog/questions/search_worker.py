@@ -13,10 +13,10 @@ from typing import Any
 from florlog_recovery import Condition, RunTree
 
 from florlog.following.failed_images import Boundary
+from florlog.program.spawner import Order, serve
+from florlog.program.wire import Wire
 from florlog.questions.bisection import boundaries, values_at
 from florlog.redo.boundary_visit import Arrival, Look, visit
-from florlog.redo.spawner import Order, serve
-from florlog.redo.wire import Wire
 
 
 def search(order: Order, wire: Wire) -> None:

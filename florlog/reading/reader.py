@@ -287,6 +287,7 @@ def _summary(sessions: list[SessionInfo], tree: RunTree) -> dict[str, Any]:
         "iterations": tree.innermost_iterations(),
         "bytes": sum(session.nbytes for session in sessions),
         "forced": tree.forced[0] if tree.forced else "",
+        "audited": tree.audits[-1].text if tree.audits else "",
     }
 
 

@@ -23,6 +23,7 @@ from florlog.images.policy import Policy
 from florlog.images.snapshot import StateSnapshot
 from florlog.program.process import this_process
 from florlog.program.terminal import reason, warn
+from florlog.recording.early_audit import EarlyAudit
 from florlog.recording.journal import Journal
 from florlog.recording.once import from_signal_handler
 from florlog.recording.run_state import RunState
@@ -38,15 +39,22 @@ class Checkpointer:
     """Takes and restores the images of one run; without a journal it takes none."""
 
     def __init__(
-        self, journal: Journal | None, policy: Policy, room: Callable[[Tell], Room] | None = None
+        self,
+        journal: Journal | None,
+        policy: Policy,
+        room: Callable[[Tell], Room] | None = None,
+        audit: EarlyAudit | None = None,
     ) -> None:
         self.policy = policy
         self.state = RunState(self._warn)
         self._journal = journal
+        self._audit = audit
         self._imager = None
         if journal is not None:
             made = None if room is None else room(self._thinned)
-            self._imager = Imager(journal.store, journal.session, journal.stop, self._lost, made)
+            self._imager = Imager(
+                journal.store, journal.session, journal.stop, self._lost, made, self._made_durable
+            )
         self._started = time.perf_counter()
         self._stalled = 0.0  # CPU seconds of the training thread for images; wall time counts what others do
         self.bookkeeping = 0.0  # seconds, as seen between steps
@@ -66,7 +74,7 @@ class Checkpointer:
 
     def disown(self) -> None:
         """In a forked child: the log and the thread that persists are the parent's."""
-        self._journal = self._imager = None
+        self._journal = self._imager = self._audit = None
 
     def step(self, loop: str, seconds: float) -> None:
         """An innermost iteration took ``seconds``, the time since `due` or `boundary`."""
@@ -77,9 +85,11 @@ class Checkpointer:
             self.policy.step(loop, seconds, imager.busy() - self._busy)
 
     def close(self) -> None:
-        """Wait until every image is in the log."""
+        """Wait until every image is in the log, and end an audit that runs."""
         if self._imager is not None:
             self._imager.close()
+        if self._audit is not None:
+            self._audit.close()
 
     # -- images ------------------------------------------------------------------------------------
 
@@ -150,6 +160,8 @@ class Checkpointer:
             previous = max(loop.lsn, self._journal.session)
             begin = self._journal.append(CheckpointBegin(loop.lsn, index), previous)
             if begin:
+                if self._audit is not None:
+                    self._audit.copied(loop, index, begin)
                 self._imager.persist(copy, begin, stall)
         cost = time.thread_time() - cpu
         self._stalled += cost
@@ -215,6 +227,10 @@ class Checkpointer:
         if data["full"]:
             self.withhold()
             self._warn(text)
+
+    def _made_durable(self, begin: int) -> None:
+        if self._audit is not None:
+            self._audit.durable(begin)
 
     def _lost(self, why: str) -> None:
         self._warn("could not store an image, the recording goes on without it", why)

@@ -27,6 +27,7 @@ from florlog.program.process import this_process
 from florlog.program.stores import newest_run, sessions_of, tree_of
 from florlog.program.terminal import report
 from florlog.recording.checkpointer import Tell
+from florlog.recording.early_audit import early_audit
 from florlog.recording.journal import Journal
 from florlog.recording.resuming import ResumeGuide, begins_anew, went_back
 from florlog.recording.roles import Resume
@@ -51,6 +52,7 @@ def recorded_run(
     overhead: float,
     max_redo: float,
     budget: int | None,
+    audit: bool,
     closing: ExitStack,
     strict: bool,
 ) -> Run:
@@ -85,6 +87,7 @@ def recorded_run(
         journal.append(Note(KIND, "", {"setup": setup}), journal.session)
 
     restore = restore_costs(store)
+    policy = Policy(overhead, max_redo, restore)
 
     def room_of(tell: Tell) -> Room:
         assert budget is not None
@@ -96,8 +99,9 @@ def recorded_run(
         script=script,
         journal=journal,
         guide=guide,
-        policy=Policy(overhead, max_redo, restore),
+        policy=policy,
         room=None if budget is None else room_of,
+        audit=early_audit(journal, begin, policy) if audit and resumed is None and size == 1 else None,
         close=closing.close,
         strict=strict,
     )

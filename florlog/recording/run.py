@@ -20,6 +20,7 @@ from florlog.images.budget import Room
 from florlog.images.policy import Policy
 from florlog.program.terminal import reason, warn
 from florlog.recording.checkpointer import Checkpointer, Tell
+from florlog.recording.early_audit import EarlyAudit
 from florlog.recording.ending import log_end
 from florlog.recording.fingerprints import Pace
 from florlog.recording.journal import Journal
@@ -47,6 +48,7 @@ class Run:
         guide: Guide | None,
         policy: Policy,
         room: Callable[[Tell], Room] | None = None,
+        audit: EarlyAudit | None = None,
         close: Callable[[], None],
         strict: bool = False,
     ) -> None:
@@ -61,7 +63,7 @@ class Run:
         self._close = close
         self._strict = strict
         self._refused: set[str] = set()  # what is tracked in vain
-        self._states = Checkpointer(journal, policy, room)
+        self._states = Checkpointer(journal, policy, room, audit)
         if guide is not None and not guide.resuming:
             self._states.state.is_added = guide.statements.is_added
         self._transactions = Transactions(journal, guide, self._states, strict=strict)

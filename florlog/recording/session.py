@@ -82,6 +82,7 @@ def run(
     budget: int | str | None = None,
     durability: Literal["group", "sync"] = "group",
     strict: bool = False,
+    audit: bool = True,
 ) -> Run:
     """Open a run: ``with florlog.run("digits", params={"lr": 1e-3}) as run:``.
 
@@ -102,6 +103,8 @@ def run(
         strict: raise what keeps the run, or a part of it, from being recorded.  Otherwise a warning says so, and the
             training goes on: a store that cannot be opened or written, or that another process writes to, gives a run
             that is not recorded; of ``params`` what the log cannot keep is kept as text.
+        audit: while a core is idle, redo the run from its first image to the next in a process of its own, and compare
+            the whole state (docs/commands/audit.md).
 
     Raises:
         FlorlogError: the arguments are wrong, or a run is open.
@@ -156,6 +159,7 @@ def run(
             max_redo=distance,
             budget=bound,
             closing=closing,
+            audit=audit,
             strict=strict,
         )
     except BaseException as error:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from florlog.hindsight.request_data import loop_named
+from florlog.program.spawner import Order, serve
+from florlog.program.wire import Wire
 from florlog.redo.boundary_visit import Arrival, visit
-from florlog.redo.spawner import Order, serve
-from florlog.redo.wire import Wire
 
 
 def send_outcome(order: Order, wire: Wire) -> None:

@@ -29,12 +29,12 @@ from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, where
 from florlog.hindsight.request_data import RunChangedError
 from florlog.program.environment import VARIABLES, changes, environment
 from florlog.program.measured_costs import costs_of
+from florlog.program.spawner import Child, Order, Stderr
 from florlog.program.stores import open_store, tree_of
+from florlog.program.wire import Wire
 from florlog.programs.permission import Trust, permit
 from florlog.programs.recorded_program import RecordedProgram
 from florlog.redo.boundary_guide import BoundaryGuide, States
-from florlog.redo.spawner import Child, Order, Stderr
-from florlog.redo.wire import Wire
 from florlog.state.boundary_trees import Trees
 
 # -- the side that asks ----------------------------------------------------------------------------
@@ -115,11 +115,11 @@ class Arrival:
         return self.guide.redone
 
     def compared(self) -> tuple[str, str]:
-        """What the comparison with the image here says, and the last difference before or in it."""
+        """What the comparison with the image here says, and what differs: a variable, and the last difference."""
         checks = self.guide.checks
         checks.arrive(self.loop, self.index, lambda: self.trees)
         if checks.differences:
-            return DIVERGED, checks.differences[-1]
+            return DIVERGED, "; ".join(filter(None, (checks.unlike, checks.differences[-1])))
         return (CONSISTENT, checks.unlike) if checks.unlike else (PROVEN, "")
 
     def trust(self) -> tuple[str, str]:

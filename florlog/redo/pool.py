@@ -20,9 +20,9 @@ from florlog.errors import FlorlogError
 from florlog.hindsight.request import Request
 from florlog.hindsight.request_data import to_data
 from florlog.program.environment import thread_variables
+from florlog.program.spawner import Child, Order, Stderr
 from florlog.program.terminal import report
 from florlog.redo.redone import Redone, merged, redone_of
-from florlog.redo.spawner import Child, Order, Stderr
 
 MAX_ATTEMPTS = 3
 """How often a part is given to a worker before the replay fails."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from florlog.hindsight.plan_view import PlanView
+from florlog.program.spawner import Order, serve
 from florlog.program.stores import open_store, tree_of
+from florlog.program.wire import Wire
 from florlog.redo.answer import Progress
 from florlog.redo.replaying import Question, answer_data, replay_here
-from florlog.redo.spawner import Order, serve
-from florlog.redo.wire import Wire
 
 
 def replay(order: Order, wire: Wire) -> None:

@@ -19,9 +19,9 @@ from florlog.hindsight.plan_view import PlanView, view_of
 from florlog.hindsight.request import Request, plan_for
 from florlog.hindsight.request_data import found_data, found_value
 from florlog.hindsight.requesting import request_of
+from florlog.program.spawner import Child, Order, Stderr
 from florlog.program.terminal import report
 from florlog.redo.answer import Answer, Progress, answer
-from florlog.redo.spawner import Child, Order, Stderr
 
 Announce = Callable[[PlanView], Progress | None]
 """Gets the plan before it is executed, and returns what gets the progress."""

@@ -14,9 +14,9 @@ from florlog_wal import encode_table, page_digest
 from florlog.hindsight.request_data import loop_named
 from florlog.images.imager import page_table
 from florlog.images.snapshot import snapshot
+from florlog.program.spawner import Order, serve
+from florlog.program.wire import Wire
 from florlog.redo.boundary_visit import Arrival, visit
-from florlog.redo.spawner import Order, serve
-from florlog.redo.wire import Wire
 
 
 def send_state(order: Order, wire: Wire) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from florlog.hindsight.request import plan_for
 from florlog.hindsight.request_data import from_data
+from florlog.program.spawner import Order, serve
 from florlog.program.stores import open_store, tree_of
+from florlog.program.wire import Wire
 from florlog.redo.answer import redo
 from florlog.redo.redone import redone_data
-from florlog.redo.spawner import Order, serve
-from florlog.redo.wire import Wire
 
 
 def execute_part(order: Order, wire: Wire) -> None:

@@ -7,13 +7,29 @@ from florlog_recovery.costs import CostModel, Measured, fitted
 from florlog_recovery.plan import LoopPlan, NodePlan, Plan, Stretch, plan_redo
 from florlog_recovery.resuming import last_restore, plan_resume
 from florlog_recovery.split import AtomSequence, split
-from florlog_recovery.tree import FORCED, Image, Loop, Node, RunTree
+from florlog_recovery.tree import (
+    AUDITED,
+    DIFFERENT,
+    EQUAL,
+    FORCED,
+    NOT_POSSIBLE,
+    Audit,
+    Image,
+    Loop,
+    Node,
+    RunTree,
+)
 from florlog_recovery.where import Condition, state_name
 
 __all__ = [
+    "AUDITED",
+    "DIFFERENT",
+    "EQUAL",
     "FORCED",
+    "NOT_POSSIBLE",
     "AtomSequence",
     "Atoms",
+    "Audit",
     "Condition",
     "CostModel",
     "Image",

@@ -39,7 +39,7 @@ from florlog_wal import (
 )
 
 from florlog_recovery import costs, tree
-from florlog_recovery.tree import Image, Loop, Node, RunTree
+from florlog_recovery.tree import Audit, Image, Loop, Node, RunTree
 
 
 class RecordSource(Protocol):
@@ -82,6 +82,7 @@ def analyse(store: RecordSource, sessions: Sequence[SessionInfo], *, running: bo
         sources=builder.sources,
         problems=builder.problems,
         forced=builder.forced,
+        audits=builder.audits,
         unproven=builder.unproven,
     )
 
@@ -102,6 +103,7 @@ class _Builder:
         self.sources: dict[str, tuple[str, bytes]] = {}
         self.problems: list[tuple[int, str]] = []
         self.forced: list[str] = []
+        self.audits: list[Audit] = []
         self.unproven: list[Loop] = []
         self._loops: dict[int, Loop] = {}  # by LoopBegin LSN
         self._copied: dict[int, tuple[Loop, int]] = {}  # by CheckpointBegin LSN
@@ -159,6 +161,8 @@ class _Builder:
                 self.costs.append(record.data)
             case Note(kind=tree.FORCED):
                 self.forced.append(record.text)
+            case Note(kind=tree.AUDITED):
+                self.audits.append(_audit(record))
             case Note(kind="source"):
                 self._late_source(record)
             case RunBegin():  # the source may have changed before a resume
@@ -288,3 +292,16 @@ class _Builder:
     def losers(self) -> list[Path]:
         """The aborted iterations: each an innermost open one, because its ancestors can be continued."""
         return sorted(self._aborted)
+
+
+def _audit(record: Note) -> Audit:
+    match record.data:
+        case {"outcome": tree.EQUAL | tree.DIFFERENT | tree.NOT_POSSIBLE as outcome, "reached": [*steps]}:
+            reached = tuple(
+                (step[0], step[1])
+                for step in steps
+                if isinstance(step, list | tuple) and [*map(type, step)] == [str, int]
+            )
+            if len(reached) == len(steps):
+                return Audit(reached, outcome, record.text)
+    raise _MisplacedError("it does not say what came of an audit")

@@ -22,6 +22,10 @@ from florlog_wal import Failure, Path, RunBegin, StackFrame, Statement
 Digest = bytes
 FORCED = "forced"
 """The kind of the note that marks a run which was resumed though it differed from the recording."""
+AUDITED = "audited"
+"""The kind of the note that says what came of an audit while the run was recorded."""
+EQUAL, DIFFERENT, NOT_POSSIBLE = "equal", "different", "not possible"
+"""What can come of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,15 @@ class Image:
     table: bytes  # page digest of the page table, which identifies the state
     state_bytes: int
     seconds: float  # of making it: the stall of the training, and persisting
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What came of redoing a stretch of a run, from an image to the next, while the run was recorded."""
+
+    reached: Path  # the iteration before which the second image stands
+    outcome: str  # EQUAL, DIFFERENT or NOT_POSSIBLE
+    text: str  # for a person
 
 
 @dataclass(slots=True, eq=False)
@@ -126,6 +139,8 @@ class RunTree:
     problems: list[tuple[int, str]] = field(default_factory=list)  # LSN of a record without effect, and why
     forced: list[str] = field(default_factory=list)
     """How each resume that was forced differed from the recording before it went on."""
+    audits: list[Audit] = field(default_factory=list)
+    """One at most of each session."""
     unproven: list[Loop] = field(default_factory=list)
     """Loops that a body left last of all, inner before outer: no later record shows that execution went on normally."""
 

@@ -310,6 +310,11 @@ CALLS = {
     ("redo/boundary_visit.py", "Child"): "its order comes from order_of, and the process asks again",
     ("redo/past_state.py", "answers"): "its order comes from order_of",
     ("redo/state_worker.py", "visit"): "visit takes a permit",
+    ("redo/early_audit_worker.py", "visit"): "visit takes a permit",
+    (
+        "recording/early_audit.py",
+        "Child",
+    ): "the run of this process itself, and the process asks for a permit",
     ("redo/auditing.py", "answers"): "its order comes from order_of",
     ("redo/audit_worker.py", "visit"): "visit takes a permit",
     ("state/heap/capture.py", "kind_of"): "the kind of a node, and of no program",

@@ -140,7 +140,17 @@ def test_runs_lists_every_run_in_its_json_shape(store: Path, capsys: pytest.Capt
     assert [row["run"] for row in rows] == [first, second]
     assert [row["iterations"] for row in rows] == [4, 8]
     for row in rows:
-        assert set(row) == {"run", "name", "script", "status", "started", "iterations", "bytes", "forced"}
+        assert set(row) == {
+            "run",
+            "name",
+            "script",
+            "status",
+            "started",
+            "iterations",
+            "bytes",
+            "forced",
+            "audited",
+        }
         assert row["status"] == "complete"
         pd.Timestamp(row["started"])
     assert main(["runs", "--store", str(store)]) == 0

@@ -232,6 +232,8 @@ def test_what_a_resume_goes_back_behind_is_superseded() -> None:
         Abort(0, 0, "?"), Abort(99, 0, "?"), Begin(99, 0), Values(99, 0, 0, ()), CheckpointBegin(0, 0),
         Commit(0, 0, 0, (), 1.0, b"", b"", b"", False), Commit(6, 7, 0, (), 1.0, b"", b"", b"", False),
         LoopEnd(77, 1, True), LoopEnd(6, 5, False), Note("source", "", {}),
+        Note("audited", "", {}), Note("audited", "", {"outcome": "fine", "reached": []}),
+        Note("audited", "", {"outcome": "equal", "reached": [("epoch", "1")]}),
         LoopBegin((), "x", 4, 1, "for", 1, 0, (), 0.0, {}), LoopBegin((), "x", 0, 9, "for", 1, 0, (), 0.0, {}),
         LoopBegin((("a", 0),), "x", 0, 1, "for", 1, 0, (), 0.0, {}),
         LoopBegin((("a", 0),), "x", 88, 1, "for", 1, 0, (), 0.0, {}),
@@ -245,3 +247,10 @@ def test_a_record_that_fits_nothing_is_reported_and_the_rest_counts(record: Reco
     tree = tree_of(log, len(log.records))
     assert [at for at, _ in tree.problems] == [lsn]
     assert [loop.count for loop in tree.loops()] == [0, 3]
+
+
+def test_a_run_says_how_far_it_was_audited() -> None:
+    log, _, _ = two_loops()
+    log.append(Note("audited", "to epoch=1", {"outcome": "equal", "reached": [["epoch", 1]]}))
+    (audit,) = tree_of(log, len(log.records)).audits
+    assert (audit.reached, audit.outcome, audit.text) == ((("epoch", 1),), "equal", "to epoch=1")

@@ -19,7 +19,9 @@ def batches() -> Iterator[tuple[torch.Tensor, int]]:
 
 def train(store: Path) -> str:
     model = torch.nn.Linear(2, 1)
-    with florlog.run("digits", store=store, params={"lr": 1e-3}, max_redo="5min", budget=10_000) as run:
+    with florlog.run(
+        "digits", store=store, params={"lr": 1e-3}, max_redo="5min", budget=10_000, audit=False
+    ) as run:
         assert_type(run, Run)
         run.track(model=model, names=["a"])
         for epoch in run.loop("epoch", range(3)):

@@ -1,6 +1,6 @@
 """Processes of florlog that carry out one order each, and nothing else: every process that florlog starts is one.
 
-An order is data (`florlog.redo.wire`), sent through a pipe whose end the process inherits; its answers come back
+An order is data (`florlog.program.wire`), sent through a pipe whose end the process inherits; its answers come back
 through the same pipe.  A process is a module run by ``python -m``, which calls `serve`.  It has a process group of its
 own and is killed with it, so that no worker of a loader outlives it; it kills the group itself when the process that
 asks is gone.  What it prints goes nowhere; what it says on stderr goes where `Stderr` says.
@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -28,10 +29,13 @@ from florlog_wal import WalError
 
 from florlog.errors import DivergedError, FlorlogError
 from florlog.program.process import this_process
-from florlog.redo.wire import Wire
+from florlog.program.wire import Wire
 
 Order = dict[str, Any]
 Handler = Callable[[Order, Wire], None]
+_ASKER_INTERVAL_MS = 1000
+_LOWEST_PRIORITY = 19
+_FIRST_TO_KILL = "1000"  # the highest score
 
 
 class Stderr(enum.Enum):
@@ -93,6 +97,12 @@ class Child:
                     raise DivergedError(text)
             yield message
 
+    def yield_to_others(self) -> None:
+        """Give it the lowest priority, and let it be the first to be killed where memory runs out."""
+        with contextlib.suppress(OSError):  # it has ended already, as `messages` finds
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, _LOWEST_PRIORITY)
+            Path(f"/proc/{self._process.pid}/oom_score_adj").write_text(_FIRST_TO_KILL)
+
     def status(self) -> int:
         """The exit status of a process that sends nothing more, negative for a signal; waits for it."""
         # It is reaped last: until then its group's number belongs to nobody else.
@@ -131,16 +141,19 @@ class Child:
             self._errors.close()
 
 
-def serve(handler: Handler) -> None:
+def serve(handler: Handler, *, orphaned: Callable[[], None] = lambda: None) -> None:
     """Carry out the one order of this process with a handler, which sends its answers itself.
 
-    A `FlorlogError` or `WalError` of the handler becomes the message ``["error", TEXT]``.
+    A `FlorlogError` or `WalError` of the handler becomes the message ``["error", TEXT]``.  ``orphaned`` is called on
+    another thread when the process that asks is gone, before this one and its group are killed.
     """
     gc.freeze()  # as `florlog.__main__` does
     end = int(sys.argv[1])
     os.set_inheritable(end, False)  # what the script starts must not keep the pipe open
     wire = Wire(Connection(end))
-    threading.Thread(target=_end_with_asker, args=(end,), name="florlog-asker", daemon=True).start()
+    threading.Thread(
+        target=_end_with_asker, args=(end, os.getppid(), orphaned), name="florlog-asker", daemon=True
+    ).start()
     sys.path.insert(0, "")  # -P left it out; the script's own directory takes its place
     order = wire.receive()
     if order is None:
@@ -152,9 +165,13 @@ def serve(handler: Handler) -> None:
         wire.send("error", str(error))
 
 
-def _end_with_asker(end: int) -> None:
+def _end_with_asker(end: int, asker: int, orphaned: Callable[[], None]) -> None:
     """Kill this process's group when the process that asks is gone: killed, it could not do so itself."""
     gone = select.poll()
     gone.register(end, select.POLLHUP)
-    gone.poll()
+    # Its forked children may hold its end of the pipe for longer than it lives.
+    while not gone.poll(_ASKER_INTERVAL_MS) and os.getppid() == asker:
+        pass
+    with contextlib.suppress(Exception):
+        orphaned()
     os.killpg(0, signal.SIGKILL)

@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 from florlog.errors import FlorlogError
-from florlog.redo.spawner import Order, serve
-from florlog.redo.wire import Wire
+from florlog.program.spawner import Order, serve
+from florlog.program.wire import Wire
 
 
 def handle(order: Order, wire: Wire) -> None:

@@ -13,8 +13,8 @@ import pytest
 from florlog_wal import Array, CorruptValue
 
 from florlog.errors import DivergedError, FlorlogError
-from florlog.redo.spawner import Child, Stderr
-from florlog.redo.wire import Wire
+from florlog.program.spawner import Child, Stderr
+from florlog.program.wire import Wire
 
 ROOT = Path(__file__).resolve().parents[2]
 VALUE = {
@@ -29,7 +29,7 @@ def child(then: str, stderr: Stderr = Stderr.KEPT, value: Any = None) -> Child:
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     order = {"then": then, "value": value}
-    return Child("tests.redo.echo_worker", order, environment=environment, stderr=stderr)
+    return Child("tests.program.echo_worker", order, environment=environment, stderr=stderr)
 
 
 def test_an_order_arrives_as_it_was_sent_and_what_is_printed_goes_nowhere(
