@@ -30,6 +30,7 @@ from florlog.recording.journal import Journal
 from florlog.recording.once import from_signal_handler
 from florlog.recording.passing_over import PassingOver
 from florlog.recording.putting_back import putting_back
+from florlog.recording.strand import other_task
 from florlog.state.adapters import Adapter, adapter
 from florlog.state.boundary_trees import ENVIRONMENT, HEAP, SETTINGS, Trees
 from florlog.state.cursors import passed_over
@@ -146,14 +147,13 @@ class Checkpointer:
             if loop.cursor is not None and (position := loop.cursor.position()) is not None:
                 trees["/position"] = position
         flat = {name: flatten(tree, name) for name, tree in trees.items()}
-        fresh = loop.depth == 1 and loop.count == 0 and loop.parent.segment == 0
         graph = self._carried.capture(
             places_of(loop),
             {name: target for name, target in self._objects.items() if name not in without},
             (tensor for _, tensors in flat.values() for _, tensor in tensors),
             left={id(self._objects[name]) for name in without if name in self._objects},
             iterables=_iterables(loop),
-            fresh=fresh,
+            fresh=_is_fresh(loop),
             is_added=self.is_added,
         )
         trees[HEAP], flat[HEAP] = graph, flattened(graph, HEAP)
@@ -252,6 +252,11 @@ class Checkpointer:
                     f"no images are taken inside loop {loop.name!r}: {what} around it cannot be continued"
                 )
                 return None
+        if not _is_fresh(loop) and (task := other_task()):
+            self._warn(
+                f"no images are taken while {task} waits in another task: what it holds is not captured"
+            )
+            return None
         try:
             if not end:
                 check_can_go_on(loop)
@@ -355,6 +360,11 @@ class Checkpointer:
         if text not in self._warned:
             self._warned.add(text)
             warn(f"{text}: {why}" if why else text)
+
+
+def _is_fresh(loop: OpenLoop) -> bool:
+    """Whether no iteration has run yet."""
+    return loop.depth == 1 and loop.count == 0 and loop.parent.segment == 0
 
 
 def _iterables(loop: OpenLoop) -> dict[str, Any]:

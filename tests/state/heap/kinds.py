@@ -23,6 +23,12 @@ class Kind:
 
 
 KINDS = [
+    Kind(
+        "scheduler that looks whether its optimizer has taken a step",
+        "def make():\n    o = torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=1.0)\n    return o, torch.optim.lr_scheduler.StepLR(o, 2)\no, s = make()",
+        "(globals().update(zip('os', make())) if i == 2 else None); o.step(); s.step()",
+        "(o._opt_called, o.step._wrapped_by_lr_sched, s._step_count, o.param_groups[0]['lr'])",
+    ),
     Kind("counter in a global", "n = 0", "n += 1", "n"),
     Kind("list that grows", "xs = []", "xs.append(i)", "list(xs)"),
     Kind("two names for one list", "a = [0]; b = a", "a.append(i)", "(list(b), a is b)"),
