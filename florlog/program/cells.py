@@ -7,13 +7,24 @@ the text the code of each cell is.  It knows nothing of IPython.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
 _SHELL_VARIABLE = re.compile(r"_+|_i+|_i?\d+|In|Out|_dh|_oh|_ih|exit|quit|get_ipython|display")
+
+
+@functools.cache
+def absolute(file: str) -> str:
+    """The absolute path of a module's file, in the working directory of the first call: `runpy` leaves it relative."""
+    try:
+        return str(Path(file).absolute()) if file.endswith(".py") else file
+    except OSError:  # the working directory was removed
+        return file
 
 
 @dataclass(frozen=True)
@@ -31,9 +42,9 @@ class NotebookProgram:
     """What the cells before the recorded one took."""
 
     def placed(self, file: str, line: int) -> tuple[str, int]:
-        """Where a line of a cell's code is in the program; a line of another file as it is."""
+        """Where a line of a cell's code is in the program; a line of another file as it is, with an absolute path."""
         offset = self.offsets.get(file)
-        return (file, line) if offset is None else (self.file, line + offset)
+        return (absolute(file), line) if offset is None else (self.file, line + offset)
 
     def first_line(self, code: CodeType) -> int:
         """Where code begins, in the program if it is a cell's; a module's code begins at 1."""

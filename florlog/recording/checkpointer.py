@@ -26,7 +26,8 @@ from florlog.program.terminal import reason, warn
 from florlog.recording.early_audit import EarlyAudit
 from florlog.recording.journal import Journal
 from florlog.recording.once import from_signal_handler
-from florlog.recording.run_state import RunState
+from florlog.recording.run_state import RunState, is_fresh
+from florlog.recording.strand import other_task
 from florlog.state.wrappers import bare, obstacle
 
 Tell = Callable[[str, dict[str, Any]], None]
@@ -182,6 +183,11 @@ class Checkpointer:
                     f"no images are taken inside loop {loop.name!r}: {what} around it cannot be continued"
                 )
                 return None
+        if not is_fresh(loop) and (task := other_task()):
+            self._warn(
+                f"no images are taken while {task} waits in another task: what it holds is not captured"
+            )
+            return None
         try:
             if not end:
                 check_can_go_on(loop)

@@ -31,6 +31,7 @@ may take their time.  An iteration in which there were loops is committed by the
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 import weakref
@@ -46,6 +47,7 @@ from florlog.recording.fingerprints import Pace, item_fingerprint, paid, rng_fin
 from florlog.recording.guided import Guided
 from florlog.recording.journal import MAX_HOLD_SECONDS
 from florlog.recording.loop_start import LoopStart, RequestedLoop, Steps
+from florlog.recording.strand import Strand, strand
 from florlog.recording.transactions import Pending, Transactions
 from florlog.source.edit.skip_signal import SkipRest
 from florlog.state.cursors import Cursor
@@ -65,6 +67,8 @@ class Loops:
         self._pace = pace
         self._closing = Closing(transactions, self._guided)
         self._starts = LoopStart(transactions, self._guided, self._closing, strict=strict)
+        self._strand: Strand | None = None
+        self._outermost: tuple[str, weakref.ref[Steps] | None] = ("", None)
 
     def disown(self) -> None:
         """In a forked child: no plan is followed."""
@@ -87,6 +91,8 @@ class Loops:
         An ``index`` that is not the open loop's next one is a `LoopError` in a strict run, and in one that follows a
         recording, where it shows a state that was not restored; else a warning.
         """
+        if self._outer() is not None:
+            return self.start(name, None, site)
         parent = self._transactions.stack[-1]
         loop = parent.with_loop
         if loop is None or loop.name.split("#")[0] != name:
@@ -113,8 +119,17 @@ class Loops:
 
     def iterations(self, call: RequestedLoop) -> Steps:
         """The state machine; the module's docstring says what it does."""
+        if (outer := self._outer()) is not None:
+            self._starts.refuse(
+                f"loop {call.name!r} runs in another task or thread than loop {outer!r}, which is open",
+                "its iterations are not recorded",
+            )
+            yield from itertools.repeat(None) if call.iterable is None else call.iterable
+            return
         cursor = None if call.iterable is None else Cursor(call.iterable)
         loop = self._starts.made(call, cursor)
+        if loop.depth == 1:
+            self._strand, self._outermost = strand(), (loop.name, call.steps)
         transactions, pace, closing = self._transactions, self._pace, self._closing
         journal, checkpointer = transactions.journal, transactions.checkpointer
         run_state = checkpointer.state
@@ -256,6 +271,14 @@ class Loops:
             if only_recorded:
                 pace.input_credit, pace.state_credit = input_credit, state_credit
                 checkpointer.bookkeeping += bookkeeping
+
+    def _outer(self) -> str | None:
+        """The open outermost loop, if what executes now may take turns with it."""
+        name, steps = self._outermost
+        held: Any = None if steps is None else steps()
+        if self._strand is None or held is None or held.gi_frame is None:
+            return None
+        return name if strand().is_beside(self._strand) else None
 
     def _open_next(self, loop: OpenLoop) -> OpenIteration | None:
         """The next iteration of a loop that is not only recorded, open; None at the planned end."""

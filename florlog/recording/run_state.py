@@ -89,14 +89,13 @@ class RunState:
             if loop.cursor is not None and (position := loop.cursor.position()) is not None:
                 trees["/position"] = position
         flat = {name: flatten(tree, name) for name, tree in trees.items()}
-        fresh = loop.depth == 1 and loop.count == 0 and loop.parent.segment == 0
         graph = self._carried.capture(
             places_of(loop),
             {name: target for name, target in self._objects.items() if name not in without},
             (tensor for _, tensors in flat.values() for _, tensor in tensors),
             left={id(self._objects[name]) for name in without if name in self._objects},
             iterables=_iterables(loop),
-            fresh=fresh,
+            fresh=is_fresh(loop),
             is_added=self.is_added,
         )
         trees[HEAP], flat[HEAP] = graph, flattened(graph, HEAP)
@@ -176,6 +175,11 @@ class RunState:
         """Raise `ImageError` if something that a restored image has was not tracked again."""
         if self.awaited:
             raise ImageError(_untracked(self.awaited))
+
+
+def is_fresh(loop: OpenLoop) -> bool:
+    """Whether no iteration has run yet."""
+    return loop.depth == 1 and loop.count == 0 and loop.parent.segment == 0
 
 
 def _iterables(loop: OpenLoop) -> dict[str, Any]:

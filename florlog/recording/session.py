@@ -112,7 +112,8 @@ def run(
         NoSuchRunError: ``resume`` names a run that the store does not have.
 
     Of a training on several ranks (RANK and WORLD_SIZE, as torchrun sets them) rank 0 is recorded; on the others the
-    loops run and nothing is logged.
+    loops run and nothing is logged.  Such a run is not resumed: with ``resume="auto"`` a new one begins, and a warning
+    says so; a run that ``resume`` names is a `RanksError`, as is "auto" with ``strict``.
     """
     if not isinstance(name, str) or not name:
         raise FlorlogError(f"a run needs a name, a non-empty string, and got {name!r}")
@@ -135,12 +136,15 @@ def run(
         return _unrecorded(name, role.guide, strict=strict)
     number, ranks = rank()
     if ranks > 1:
-        if resume != "never" or isinstance(role, Resume):
+        if resume not in ("never", "auto") or isinstance(role, Resume) or (strict and resume == "auto"):
             raise RanksError(ranks)
         if number:
             if number == 1:
                 report(f"of {ranks} ranks, rank 0 is recorded")
             return _unrecorded(name)
+        if resume == "auto":
+            warn(f"run {name!r} begins anew: a run of {ranks} ranks is not resumed")
+            resume = "never"
     # A resume that was asked for is never a training that begins again, unrecorded.
     asked_to_resume = resume not in ("never", "auto") or (isinstance(role, Resume) and not role.taken)
     closing = ExitStack()

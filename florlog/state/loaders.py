@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
+from florlog.program.terminal import warn
 from florlog.state.iterables import innermost
 from florlog.state.stateful import has_state_dict
 from florlog.state.tree import StateTree
@@ -56,11 +56,9 @@ def start_workers(iterable: Any) -> None:
             vars(loader)[name], loader.generator = sampler, generator
         iterator._index_sampler = sampler
         if draws_at_random(loader.dataset):
-            warnings.warn(
-                f"florlog: the persistent workers that load a {type(loader.dataset).__name__} were started anew, and "
-                "their random numbers are not those that the recording drew; with persistent_workers=False they are",
-                RuntimeWarning,
-                stacklevel=2,
+            warn(
+                f"the persistent workers that load a {type(loader.dataset).__name__} were started anew, and their "
+                "random numbers are not those that the recording drew; with persistent_workers=False they are"
             )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from types import CodeType, GeneratorType, SimpleNamespace
 from typing import Any
 
+from florlog.program.cells import absolute
 from florlog.program.environment import is_local, is_own, main_script
 from florlog.program.process import this_process
 from florlog.state.cpython import generator_module
@@ -23,7 +24,8 @@ _NAMESPACES = (SimpleNamespace, argparse.Namespace)
 
 def is_user_file(file: str) -> bool:
     """Whether a file is the script, a local module or a notebook's cell."""
-    return this_process.notebook.has_code_of(file) or _is_local_file(file, main_script(), os.getcwd())  # noqa: PTH109
+    directory = os.getcwd()  # noqa: PTH109 - asked for each function and class
+    return this_process.notebook.has_code_of(file) or _is_local_file(absolute(file), main_script(), directory)
 
 
 @functools.cache

@@ -812,6 +812,31 @@ def test_a_process_in_which_something_is_wrong(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_several_ranks_with_resume_auto_begin_anew(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        with florlog.run("ranks", store=tmp_path):
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with florlog.run("ranks", store=tmp_path, resume="auto") as run:
+            numbers = train(run)
+    assert numbers == train(Plain())
+    said = ["florlog: run 'ranks' begins anew: a run of 2 ranks is not resumed"]
+    assert [str(warning.message) for warning in caught] == (said if rank == 0 else [])
+    with florlog.open(tmp_path) as log:
+        assert len(list(log.runs)) == 2 - rank
+    with pytest.raises(florlog.FlorlogError, match="this is rank 0 of 2"):
+        florlog.run("ranks", store=tmp_path, resume="auto", strict=True)
+
+
 BROKEN_HELPER = "try:\n    import helper\nexcept SyntaxError:\n    pass\n"
 
 

@@ -115,7 +115,7 @@ def _obstacle(loop: LoopStatement) -> str:
         return "is asynchronous"
     if isinstance(loop, ast.While) and loop.orelse:
         return "is a while with an else"
-    if any(isinstance(node, (ast.Yield, ast.YieldFrom, ast.Await)) for node in own_nodes(loop.body)):
+    if any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in own_nodes(loop.body)):
         return "yields to its consumer"
     return ""
 

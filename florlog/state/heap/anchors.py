@@ -11,7 +11,7 @@ import xxhash
 from florlog.errors import ImageError
 from florlog.state.heap.graph import Graph
 from florlog.state.heap.kinds.base import MISSING
-from florlog.state.heap.memory import View, flat_memory
+from florlog.state.heap.memory import View, flat_memory, is_read_only
 
 
 class Anchors:
@@ -39,6 +39,8 @@ class Anchors:
         used: set[int] = set()
         for number, view in self._views:
             if live[number] is MISSING or view.region in self.memory:
+                continue
+            if self._graph.regions[view.region][0] == "bytes" and is_read_only(live[number]):
                 continue
             memory = flat_memory(live[number])
             if memory is None:

@@ -99,6 +99,8 @@ class Builder:
             return ref
         if ref[0] == "@":
             return self._object(ref[1])
+        if ref[0] == "id":
+            return id(self._object(ref[1]))
         if ref[0] == "is":
             return unflatten(ref[1], self._no_tensor)
         found = self._matching.constants.get(ref[1], MISSING)

@@ -26,6 +26,8 @@ _ALWAYS_NODES = frozenset({list, dict, set, OrderedDict, torch.Tensor, torch.nn.
 """What need not be asked whether it is constant or immutable."""
 _MAX_MISSING = 20
 """How many of the things that cannot be taken are named: there may be thousands, and one is enough to have no image."""
+_MIN_ID = 1 << 16
+"""No object lies at a lower address."""
 __all__ = ["Graph", "capture"]
 
 
@@ -83,7 +85,21 @@ class _Walk:
                 raise
             except Exception as error:  # whatever an object's own code raises
                 nodes.append(self.opaque(value, f"{type(error).__name__}: {reason(error)}"))
+        self._translate_ids()
         return Graph(self._roots, nodes, self.memory.regions(), self._missing)
+
+    def _translate_ids(self) -> None:
+        """Let keys of dicts that are the ids of captured objects refer to these."""
+        numbers: dict[int, int] = {}
+        for node in self._nodes:
+            if node.kind != "dict":
+                continue
+            for place in range(node.own, len(node.refs), 2):
+                key = node.refs[place]
+                if type(key) is int and key > _MIN_ID:
+                    numbers = numbers or {id(value): number for number, value in enumerate(self._objects)}
+                    if (number := numbers.get(key)) is not None:
+                        node.refs = [*node.refs[:place], ("id", number), *node.refs[place + 1 :]]
 
     # -- references --------------------------------------------------------------------------------
 

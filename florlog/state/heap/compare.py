@@ -57,6 +57,8 @@ class _Comparison:
 
     def _same(self, one: Ref, other: Ref, place: str) -> bool:
         """Whether two references may mean the same; nodes are looked at later."""
+        if type(one) is tuple and type(other) is tuple and one[0] == other[0] == "id":
+            return self._same(("@", one[1]), ("@", other[1]), place)
         if not (is_node(one) and is_node(other)):
             return bool(type(one) is type(other) and encode_value(one) == encode_value(other))
         if one[1] in self._pairs or other[1] in self._back:

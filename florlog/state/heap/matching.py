@@ -95,6 +95,9 @@ class Matching:
         """Pair the value of a key that is an object, once that object is matched."""
         if key[0] == "@":
             known = self.objects[key[1]]
+        elif key[0] == "id":
+            known = self.objects[key[1]]
+            known = known if known is MISSING else id(known)
         elif key[0] == "is":
             known = unflatten(key[1], _no_tensor)
         else:

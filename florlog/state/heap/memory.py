@@ -107,6 +107,9 @@ class Memory:
                 spans.add((start, start + _extent(tensor)))
         self._elsewhere = _merged(sorted(spans))
         self._files: list[tuple[int, int]] = []  # memory that is a file's: reading it all may take minutes
+        self._always_stored: set[int] = (
+            set()
+        )  # where memory begins that no set-up makes again in the same place
 
     def tensor(self, value: torch.Tensor, place: Callable[[], str]) -> View | None:
         """The view of a tensor; None where its data cannot be taken.  Raises `Pending`, with the ``place``."""
@@ -169,6 +172,10 @@ class Memory:
         self.extents.append(_Extent(low, high, owner, view, address - low))
         return view
 
+    def always_stored(self, value: np.ndarray[Any, Any]) -> None:
+        """Say of an array's memory that its bytes are to be stored, also where they are large and do not change."""
+        self._always_stored.add(value.__array_interface__["data"][0])
+
     def regions(self) -> list[Any]:
         """The bytes of all regions, each a flat tensor or what stands for it; the views get their places in them."""
         starts = [extent.start for extent in self.extents]
@@ -199,9 +206,10 @@ class Memory:
         if self._is_elsewhere(start, stop) or any(low <= start and stop <= high for low, high in self._files):
             return ("elsewhere", size)
         data = _flat(owner, start, size)
-        if self._constants is not None and size > LARGE_BYTES and data.device.type == "cpu":
+        constants = None if start in self._always_stored else self._constants
+        if constants is not None and size > LARGE_BYTES and data.device.type == "cpu":
             view = data.view(torch.uint8).numpy().data
-            if (digest := self._constants.unchanged(start, stop, view)) is not None:
+            if (digest := constants.unchanged(start, stop, view)) is not None:
                 return ("constant", size, digest)
         return ("bytes", data)
 
@@ -220,6 +228,17 @@ def flat_memory(live: Any) -> tuple[int, torch.Tensor, int] | None:
     (extent,) = memory.extents
     data = _flat(extent.owner, extent.start, extent.stop - extent.start)
     return extent.start, data.view(torch.uint8), extent.first
+
+
+def is_read_only(live: Any) -> bool:
+    """Whether nobody may write into what an array views, such as the memory of a bytes object or of a JAX array."""
+    owner = live
+    while isinstance(owner, np.ndarray) and isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    if not isinstance(owner, np.ndarray) or owner.flags.owndata or owner.flags.writeable:
+        return False
+    base: Any = owner.base
+    return isinstance(base, bytes) or (isinstance(base, memoryview) and base.readonly)
 
 
 @functools.cache
@@ -258,7 +277,9 @@ def _flat(owner: Any, start: int, size: int) -> torch.Tensor:
             return flat.set_(storage, 0, (size // flat.element_size(),), (1,))
         if owner.device.type != "cpu":
             raise ValueError("memory on a device that several storages share")
-    held = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(start))
+    span: Any = (ctypes.c_uint8 * size).from_address(start)
+    span.owner = owner  # an array that was made for the capture has no other holder
+    held = np.ctypeslib.as_array(span)
     flat = torch.from_numpy(held)
     try:
         numbers = (

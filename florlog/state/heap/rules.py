@@ -27,8 +27,8 @@ TOOLS = frozenset({
 })  # fmt: skip
 """Top-level modules of libraries whose objects are tools of a script: they show, write, or talk to the outside, and
 hold what belongs to this process (files, sockets, processes, clocks)."""
-COMPILERS = ("torch._dynamo", "torch._functorch", "torch._inductor")
-"""Modules of torch's compiler: what they make is code, kept for this process."""
+COMPILERS = ("torch._dynamo", "torch._functorch", "torch._inductor", "jaxlib", "jax._src.stages")
+"""Modules of compilers: what they make is code and devices, kept for this process."""
 COMPILER_ATTRIBUTE = "_torchdynamo"
 """How the attributes begin that the compiler keeps in modules."""
 _WRITERS: tuple[type, ...] = (type(csv.writer(io.StringIO())), random.SystemRandom)

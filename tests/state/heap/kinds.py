@@ -23,6 +23,24 @@ class Kind:
 
 
 KINDS = [
+    Kind(
+        "dict by id",
+        "a, b = [0], [1]\nby_id = {id(a): 0}\nlater = None",
+        "later = [later]; by_id[id(later)] = i; by_id[id(a)] += 1; by_id.setdefault(id(b), []).append(a)",
+        "(by_id[id(a)], by_id[id(b)][-1] is a, by_id[id(later)], by_id.get(id(later[0])), len(by_id))",
+    ),
+    Kind(
+        "gradient scaler",
+        "p = nn.Parameter(torch.ones(2)); o = torch.optim.SGD([p], lr=0.1); s = torch.amp.GradScaler('cpu', 4.0, growth_interval=2)",
+        "(s.scale(p.sum()).backward(), s.unscale_(o)) if i % 2 == 0 else (s.step(o), s.update(), o.zero_grad())",
+        "(p.tolist(), s.get_scale(), id(o) in s._per_optimizer_states, len(s._per_optimizer_states))",
+    ),
+    Kind(
+        "scheduler that looks whether its optimizer has taken a step",
+        "def make():\n    o = torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=1.0)\n    return o, torch.optim.lr_scheduler.StepLR(o, 2)\no, s = make()",
+        "(globals().update(zip('os', make())) if i == 2 else None); o.step(); s.step()",
+        "(o._opt_called, o.step._wrapped_by_lr_sched, s._step_count, o.param_groups[0]['lr'])",
+    ),
     Kind("counter in a global", "n = 0", "n += 1", "n"),
     Kind("list that grows", "xs = []", "xs.append(i)", "list(xs)"),
     Kind("two names for one list", "a = [0]; b = a", "a.append(i)", "(list(b), a is b)"),

@@ -14,6 +14,7 @@ from florlog.state.heap.kinds.containers import CONTAINERS, layout_of
 from florlog.state.heap.kinds.data import DATA, OBJECT_ARRAY
 from florlog.state.heap.kinds.generators import ENDED, GENERATORS
 from florlog.state.heap.kinds.iterators import ITERATOR, ITERATORS
+from florlog.state.heap.kinds.jax_arrays import JAX, jax_kind
 from florlog.state.heap.kinds.objects import CLASS, DESCRIBED, LEFT, NAMED, OBJECT, OBJECTS, OPAQUE, TOOL
 from florlog.state.heap.kinds.shared import SHARED
 from florlog.state.heap.rules import has_plain_layout, is_own_class, is_table, is_tool, is_writer
@@ -21,7 +22,7 @@ from florlog.state.heap.rules import has_plain_layout, is_own_class, is_table, i
 _BY_CLASS = (*OBJECTS, *DATA, *BUFFERS, *CODE, *GENERATORS, *ITERATORS, *SHARED)
 _OTHERS = (OBJECT, CLASS, TOOL, LEFT, OPAQUE, NAMED, DESCRIBED, ITERATOR, OBJECT_ARRAY, ENDED)
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (*_OTHERS, *(kind for _, kind in (*_BY_CLASS, *CONTAINERS)))
+    kind.name: kind for kind in (*_OTHERS, *JAX, *(kind for _, kind in (*_BY_CLASS, *CONTAINERS)))
 }
 """Every kind by its name."""
 
@@ -42,6 +43,8 @@ def kind_of(kind: Any) -> Kind:
             return found if plain else DESCRIBED
     if issubclass(kind, type):
         return CLASS
+    if (of_jax := jax_kind(kind)) is not None:
+        return of_jax
     if kind.__module__ == "itertools":
         return ITERATOR
     if is_tool(kind):

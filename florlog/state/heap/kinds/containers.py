@@ -171,7 +171,7 @@ class _Dict(_Container):
         base = _base(type(live))
         others = [key for key in base.keys(live) if type(key) not in ATOMS]
         keys, values = node.refs[node.own :: 2], node.refs[node.own + 1 :: 2]
-        yield from zip((key for key in keys if type(key) is tuple), others, strict=False)
+        yield from zip((key for key in keys if type(key) is tuple and key[0] != "id"), others, strict=False)
         for key, item in zip(keys, values, strict=True):
             if type(key) is not tuple and (found := dict.get(live, key, MISSING)) is not MISSING:
                 yield item, found
