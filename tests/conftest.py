@@ -1,7 +1,7 @@
 """What all tests share: a configuration directory of their own, so that none touches the user's key, and a program.
 
-An image holds the state of the program's own modules.  In a test's process these are its module and the helpers; what
-other test modules hold would be captured, written and put back with it.
+An image holds the state of the program's own modules.  In a test's process these are its module and what that imports;
+what other test modules hold would be captured, written and put back with it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _only_this_program(request: pytest.FixtureRequest) -> Iterator[None]:
+    own = {request.module.__name__, *(getattr(v, "__module__", "") for v in vars(request.module).values())}
     others = {
         name: module
         for name, module in sys.modules.items()
-        if name.startswith("tests.") and ".test_" in name and module is not request.module
+        if name.startswith("tests.") and name not in own and not hasattr(module, "__path__")
     }
     for name in others:
         del sys.modules[name]

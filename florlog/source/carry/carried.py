@@ -20,7 +20,7 @@ from functools import lru_cache
 
 from florlog.source.carry.frame_names import FrameNames
 from florlog.source.carry.liveness import NOTHING, Names
-from florlog.source.names import by_text
+from florlog.source.names.by_text import BINDING_BUILTINS
 from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import FUNCTIONS, parse, walk
 
@@ -46,7 +46,7 @@ def names_by_text(source: str) -> bool:
     return any(
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
-        and (node.func.id in by_text.BINDING or (node.func.id == "vars" and not node.args))
+        and (node.func.id in BINDING_BUILTINS or (node.func.id == "vars" and not node.args))
         for node in walk(scopes_of(source).root.node)
     )
 

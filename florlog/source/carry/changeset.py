@@ -27,7 +27,7 @@ from florlog.source.carry.frame_names import FrameNames, own_statements
 from florlog.source.graph.callees import GraphNode
 from florlog.source.graph.callgraph import CallGraph
 from florlog.source.graph.functions import Code, Function
-from florlog.source.names import by_text
+from florlog.source.names.by_text import CHANGING_BUILTINS
 from florlog.source.names.calls import is_log_call, loop_call
 from florlog.source.names.origins import root_module
 from florlog.source.names.scopes import Scope, Scopes
@@ -216,7 +216,7 @@ class _EffectReader:
             function = node.func
             if isinstance(function, ast.Name):
                 origins = scopes.origins(function)
-                if origins == {"builtin"} and function.id in by_text.CHANGING:
+                if origins == {"builtin"} and function.id in CHANGING_BUILTINS:
                     return f"{function.id} may change anything"
                 if "other" in origins and isinstance(statement, ast.Expr) and statement.value is node:
                     return f"{function.id} is called for its effect, but the source does not show which function it is"

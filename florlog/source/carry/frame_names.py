@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from florlog.source.carry.liveness import NOTHING, Liveness, Names, assigned_names
 from florlog.source.graph.functions import header_lines
-from florlog.source.names import by_text
+from florlog.source.names.by_text import READING_BUILTINS
 from florlog.source.names.libraries import PLAIN_BUILTINS
 from florlog.source.names.origins import FLORLOG_NAMES, is_foreign
 from florlog.source.names.scopes import Scope, Scopes
@@ -126,7 +126,7 @@ class FrameNames:
 
     def _is_dynamic(self) -> bool:
         names = (n for n in walk(self._scope.node) if isinstance(n, ast.Name))
-        return any(name.id in by_text.READING for name in names)
+        return any(name.id in READING_BUILTINS for name in names)
 
     # -- what may differ ---------------------------------------------------------------------------
 

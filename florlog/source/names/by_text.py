@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-BINDING = frozenset({"globals", "locals", "exec", "eval"})
+BINDING_BUILTINS = frozenset({"globals", "locals", "exec", "eval"})
 """May read and bind any name.  So may `vars`, if it is called without an argument."""
-READING = BINDING | {"vars", "dir"}
+READING_BUILTINS = BINDING_BUILTINS | {"vars", "dir"}
 """May read any name."""
-CHANGING = BINDING | {"vars", "setattr", "delattr", "__import__"}
+CHANGING_BUILTINS = BINDING_BUILTINS | {"vars", "setattr", "delattr", "__import__"}
 """A call of one may change anything."""
