@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import functools
 import marshal
+import mmap
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from florlog_wal import encode_value
+from florlog_wal import PAGE_SIZE, encode_value
 
 from florlog.program.signing import seal
 from florlog.state.boundary_trees import SEAL
@@ -114,9 +116,7 @@ class Buffers:
         for key, source in sources.items():
             buffer = self.held.get(key)
             if buffer is None or buffer.dtype != source.dtype or buffer.shape != source.shape:
-                buffer = torch.empty(
-                    source.shape, dtype=source.dtype, device="cpu", pin_memory=source.is_cuda
-                )
+                buffer = _empty_like(source)
                 same = False
             held[key] = buffer
         if not same:  # asking each costs as much as copying a small model
@@ -128,6 +128,18 @@ class Buffers:
         if near:
             _copy(near, self.nbytes)
         return held, copies
+
+
+def _empty_like(source: torch.Tensor) -> torch.Tensor:
+    """Memory for a copy on the CPU; that of a large tensor is such that pages are written from where they lie."""
+    if source.is_cuda:
+        return torch.empty(source.shape, dtype=source.dtype, device="cpu", pin_memory=True)
+    if source.nbytes < PAGE_SIZE:
+        return torch.empty(source.shape, dtype=source.dtype, device="cpu")
+    memory = mmap.mmap(-1, source.nbytes)  # begins at a boundary of the system's pages
+    with suppress(OSError):  # a kernel without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8).view(source.dtype).view(source.shape)
 
 
 def _copy(pairs: Sequence[TensorPair], nbytes: int) -> None:

@@ -42,6 +42,7 @@ from tests.wal.samples import checkpoint_end, commit, run_begin
 
 WRITES = (
     "pwrite64",
+    "pwritev2",
     "writev",
     "write",
     "fdatasync",
@@ -49,12 +50,14 @@ WRITES = (
     "ftruncate",
     "fallocate",
     "rename",
+    "unlink",
     "mkdir",
     "openat",
 )
 STORE_FILES = (
     "", "FLORLOG", "FLORLOG.new", "end", "end.new", "lock", "log", "log/data.mdb", "log/lock.mdb", "pages",
-    "pages/data.mdb", "pages/lock.mdb", "tail.0", "tail.0.new", "tail.1", "tail.1.new",
+    "pages/data.mdb", "pages/lock.mdb", "segments", "segments/00000001", "segments/00000002",
+    "tail.0", "tail.0.new", "tail.1", "tail.1.new",
 )  # fmt: skip
 LMDB_WRITES = ("pwrite64", "writev")
 DATA_FILES = ("log/data.mdb", "pages/data.mdb")
@@ -176,7 +179,7 @@ def make_gc_store(path: Path) -> None:
             for index in range(6):
                 store.append(commit(index), session=session)
                 begin = store.append(CheckpointBegin(0, index + 1), session=session)
-                pages = [f"{run} {index} {k}".encode() * 800 for k in range(2)]
+                pages = [f"{run} {index} {k}".encode() * (800 + 4000 * k) for k in range(2)]
                 entry = PageEntry("tensor", "uint8", (1,), 1, tuple(store.put_pages(pages).digests))
                 table = store.put_pages([encode_table({"w": entry})]).digests[0]
                 store.append(checkpoint_end(begin, table), session=session)

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from florlog_wal import CheckpointBegin, Lineage, PageEntry, Store, WalError, encode_table, page_digest
+from florlog_wal.segments import MIN_PAGE_BYTES
 
 from tests.wal import workload
 from tests.wal.progress import Progress
 from tests.wal.samples import checkpoint_end, commit, run_begin
 
-FILES = ("log/data.mdb", "pages/data.mdb", "FLORLOG", "end")
+FILES = ("log/data.mdb", "pages/data.mdb", "segments/00000001", "FLORLOG", "end")
 SHARES = 400
 RANDOM_SHARES, RANDOM_FLIPS = 50, 200
 
@@ -50,8 +51,8 @@ def make_small(path: Path) -> list[bytes]:
         for index in range(2):
             store.append(commit(index), session=session)
             begin = store.append(CheckpointBegin(0, index + 1), session=session)
-            some = store.put_pages([b"shared" * 50, bytes([index]) * 3000]).digests
-            entry = PageEntry("tensor", "uint8", (3300,), 3300, tuple(some))
+            some = store.put_pages([b"shared" * 50, bytes([index]) * MIN_PAGE_BYTES]).digests
+            entry = PageEntry("tensor", "uint8", (300 + MIN_PAGE_BYTES,), 300 + MIN_PAGE_BYTES, tuple(some))
             table = store.put_pages([encode_table({"w": entry})]).digests[0]
             store.append(checkpoint_end(begin, table), session=session)
             pages += [*some, table]

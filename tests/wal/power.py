@@ -24,7 +24,9 @@ from pathlib import Path
 from tests.wal import injection, legal, workload
 
 SECTOR_BYTES = 512
-_CALLS = "openat,close,write,pwrite64,writev,lseek,fsync,fdatasync,ftruncate,fallocate,rename,unlink,mkdir"
+FOLDERS = ("", "/log", "/pages", "/segments")
+"""Of a store, with what stands before their names."""
+_CALLS = "openat,close,write,pwrite64,pwritev2,writev,lseek,fsync,fdatasync,ftruncate,fallocate,rename,unlink,mkdir"
 _LINE = re.compile(r"^(\d+) +(.*)$")
 _FD = re.compile(r"^(\d+)<([^>]*)>")
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
@@ -85,7 +87,7 @@ def _standing(root: Path) -> list[Event]:
         else:
             events += [Event("make", str(file)), Event("write", str(file), "", 0, file.read_bytes())]
             events.append(Event("sync", str(file)))
-    return [*events, *(Event("folders", f"{root}/store{name}") for name in ("", "/log", "/pages"))]
+    return [*events, *(Event("folders", f"{root}/store{name}") for name in FOLDERS)]
 
 
 def _whole(lines: list[str]) -> Iterator[str]:
@@ -130,10 +132,12 @@ def _events(calls: Iterator[str], root: str) -> Iterator[Event]:
                 yield Event("make", names[0], "empty")
         elif name == "lseek":
             position[fd] = int(result)
-        elif name in ("write", "writev", "pwrite64"):
+        elif name in ("write", "writev", "pwrite64", "pwritev2"):
             data = b"".join(strings)[: int(result)]
-            offset = int(rest.rpartition(")")[0].rpartition(", ")[2]) if name == "pwrite64" else position[fd]
-            if name != "pwrite64":
+            placed = name.startswith("p")
+            numbers = rest.rpartition(")")[0].split(", ")
+            offset = int(numbers[-2 if name == "pwritev2" else -1]) if placed else position[fd]
+            if not placed:
                 position[fd] = offset + len(data)
             if path.endswith("acks"):
                 yield from _acknowledged(data.decode(), root)
@@ -143,6 +147,9 @@ def _events(calls: Iterator[str], root: str) -> Iterator[Event]:
                     yield Event("sync", path)
         elif name in ("fsync", "fdatasync"):
             yield Event("folders" if "O_DIRECTORY" in rest or _is_folder(path, root) else "sync", path)
+        elif name == "fallocate" and "PUNCH_HOLE" in rest:
+            offset, size = map(int, rest.rpartition(")")[0].split(", ")[-2:])
+            yield Event("write", path, "", offset, bytes(size))
         elif name == "fallocate":
             yield Event("extend", path, "", int(rest.rpartition(")")[0].rpartition(", ")[2]))
         elif name == "rename":
@@ -154,7 +161,7 @@ def _events(calls: Iterator[str], root: str) -> Iterator[Event]:
 
 
 def _is_folder(path: str, root: str) -> bool:
-    return path.removeprefix(root) in ("", "/store", "/store/log", "/store/pages")
+    return path.removeprefix(root) in ("", *(f"/store{name}" for name in FOLDERS))
 
 
 def _acknowledged(text: str, root: str) -> Iterator[Event]:
@@ -223,7 +230,7 @@ def _write_out(disk: dict[str, int], contents: dict[int, File], target: Path, ch
     for path, number in disk.items():
         inside = path.partition("/store/")[2]
         folder = str(Path(path).parent)
-        if not inside or (folder not in disk and not folder.endswith("/store")) or inside in ("log", "pages"):
+        if not inside or (folder not in disk and not folder.endswith("/store")) or f"/{inside}" in FOLDERS:
             continue
         file = contents[number]
         content = bytearray(file.sure)

@@ -148,7 +148,7 @@ def test_a_damaged_base_damages_what_is_built_on_it_and_nothing_else(tmp_path: P
         store.put_pages(pages[:1])  # as it is, not as planes
         digests = put_images(store, pages)
         other = store.put_pages([b"other"]).digests[0]
-    data = tmp_path / "s" / "pages" / "data.mdb"
+    data = tmp_path / "s" / "segments" / "00000001"
     middle = pages[0][1000:1100]
     data.write_bytes(data.read_bytes().replace(middle, middle[::-1]))
     with Store.open(tmp_path / "s") as store:

@@ -284,10 +284,11 @@ def test_many_small_and_large_pages_come_back(path: Path) -> None:
     assert verify(path).ok
 
 
-def test_a_damaged_page_is_named(path: Path) -> None:
+@pytest.mark.parametrize(("count", "file"), [(2000, "pages/data.mdb"), (5000, "segments/00000001")])
+def test_a_damaged_page_is_named(path: Path, count: int, file: str) -> None:
     with Store.open(path, mode="w") as store:
-        digest = store.put_pages([b"needle" * 5000]).digests[0]
-    data = path / "pages" / "data.mdb"
+        digest = store.put_pages([b"needle" * count]).digests[0]
+    data = path / file
     data.write_bytes(data.read_bytes().replace(b"needleneedle", b"needlenoodle", 1))
     with Store.open(path) as store, pytest.raises(CorruptPage, match=digest.hex()):
         store.get_page(digest)
@@ -344,7 +345,7 @@ def test_an_unknown_format_is_refused(path: Path) -> None:
     Store.open(path, mode="w").close()
     manifest = path / "FLORLOG"
     text = manifest.read_text()
-    for old, new in (("format 1", "format 2"), ("lmdb-0.9", "lmdb-1.0")):
+    for old, new in (("format 2", "format 3"), ("lmdb-0.9", "lmdb-1.0")):
         manifest.write_text(text.replace(old, new))
         with pytest.raises(UnsupportedFormat, match=new.split()[-1]):
             Store.open(path, mode="w")

@@ -1,4 +1,4 @@
-"""Stores of earlier versions: every format that was ever released stays readable, or is refused."""
+"""Stores that lie in the repository: those of the present format stay readable, those of an earlier one are refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from florlog_wal import Store, page_digest, verify
+from florlog_wal import Store, UnsupportedFormat, page_digest, verify
 
 from tests.wal import workload
 
@@ -14,9 +14,15 @@ STORES = sorted((Path(__file__).parent / "stores").glob("*.tar.xz"))
 
 
 @pytest.mark.parametrize("archive", STORES, ids=lambda archive: archive.name)
-def test_a_store_of_an_earlier_version_reads_and_goes_on(archive: Path, tmp_path: Path) -> None:
+def test_a_store_of_this_version_reads_and_goes_on_and_of_an_earlier_one_is_refused(
+    archive: Path, tmp_path: Path
+) -> None:
     with tarfile.open(archive) as packed:
         packed.extractall(tmp_path, filter="data")
+    if archive.name != "format-2.tar.xz":
+        with pytest.raises(UnsupportedFormat, match="format 1"):
+            Store.open(tmp_path / "store")
+        return
     expected = [step.record for step in workload.script(3)]
     with Store.open(tmp_path / "store") as store:
         assert [entry.record for entry in store.scan()] == expected

@@ -66,10 +66,10 @@ def script(steps: int) -> Iterator[Step]:
             if index % 3 == 2:
                 yield step(CheckpointBegin(loop, index + 1), session)
                 begin = lsn
-                pages = tuple(bytes([run * 100 + index * (k > 0), k]) * 3000 for k in range(3))
-                entry = PageEntry("tensor", "uint8", (18000,), 18000, tuple(map(page_digest, pages)))
+                pages = tuple(bytes([run * 100 + index * (k > 0), k]) * (3000 + 5192 * k) for k in range(3))
+                entry = PageEntry("tensor", "uint8", (49152,), 49152, tuple(map(page_digest, pages)))
                 table = encode_table({"w": entry})
-                end = CheckpointEnd(begin, page_digest(table), 18000, 0, 0.0, 0.0)
+                end = CheckpointEnd(begin, page_digest(table), 49152, 0, 0.0, 0.0)
                 yield step(end, session, (*pages, table))
         yield step(LoopEnd(loop, steps, False), session)
         yield step(RunEnd("complete", 1.0, None), session, after="sync")

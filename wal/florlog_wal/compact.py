@@ -19,6 +19,7 @@ from florlog_wal.directory import WriterLock
 from florlog_wal.environment import Environment
 from florlog_wal.errors import CorruptPage, CorruptRecord, MissingPage
 from florlog_wal.records import RunBegin
+from florlog_wal.segments import SegmentWriter
 from florlog_wal.store import Store
 
 _BATCH_RECORDS: Final = 20_000  # in one transaction
@@ -60,7 +61,9 @@ def compact(
             to_log = log.acquire(where, log.INITIAL_MAP_BYTES, writable=True, create=True)
             to_pages = pages.acquire(where, pages.INITIAL_MAP_BYTES, writable=True, create=True)
             try:
-                _copy_pages(store, to_pages, report, salvage)
+                writer = SegmentWriter(where)
+                _copy_pages(store, to_pages, writer, report, salvage)
+                writer.close()
                 _copy_log(store, to_log, report, salvage)
                 directory.write_manifest(where)
             finally:
@@ -119,21 +122,27 @@ def _put_records(to: Environment, batch: dict[int, bytes]) -> None:
     to.write(work)
 
 
-def _copy_pages(store: Store, to: Environment, report: CompactReport, salvage: bool) -> None:
+def _copy_pages(
+    store: Store, to: Environment, writer: SegmentWriter, report: CompactReport, salvage: bool
+) -> None:
     """Copy the full pages, then the differences, in their stored form."""
-    for name in (pages.FULL, pages.DELTAS):
+    for name in (pages.PLACES, pages.FULL, pages.DELTAS):
         last = b""
         while batch := pages.digests(store._pages, name, last, _BATCH_PAGES):
-            whole = []
+            whole: list[tuple[bytes, bytes]] = []
             for digest in batch:
                 try:
-                    store.get_page(digest)
-                    whole.append((digest, pages.stored(store._pages, name, digest)))
+                    page = store.get_page(digest)
+                    kept = page if name == pages.PLACES else pages.stored(store._pages, name, digest)
+                    whole.append((digest, kept))
                 except (CorruptPage, MissingPage):
                     if not salvage:
                         raise
                     report.lost_pages += 1
-            to.write(partial(_put_pages, whole, to.dbs[name]))
+            if name == pages.PLACES:
+                pages.put(to, writer, [page for _, page in whole])
+            else:
+                to.write(partial(_put_pages, whole, to.dbs[name]))
             report.pages += len(whole)
             last = batch[-1]
 

@@ -4,7 +4,8 @@
                 directory with a manifest is a whole store
     lock        the writer's advisory lock; its text names the holder
     log/        LMDB environment of the records
-    pages/      LMDB environment of the pages
+    pages/      LMDB environment of the small pages, and of the places of large ones
+    segments/   files of large pages (`florlog_wal.segments`); made with the first one
     end         the last LSN at the last clean close: a log that ends before it has lost records
     tail.0, .1  the log tail of the last writer, until it closes
 
@@ -31,12 +32,13 @@ import xxhash
 
 from florlog_wal.errors import CorruptStore, NetworkFilesystem, NotAStore, StoreLocked, UnsupportedFormat
 
-STORE_VERSION: Final = 1
+STORE_VERSION: Final = 2
 ENGINE: Final = "lmdb-0.9"
 MANIFEST: Final = "FLORLOG"
 LOCK: Final = "lock"
 LOG: Final = "log"
 PAGES: Final = "pages"
+SEGMENTS: Final = "segments"
 END: Final = "end"
 TAILS: Final = ("tail.0", "tail.1")
 ALLOW_NETWORK: Final = "FLORLOG_ALLOW_NETWORK"
@@ -46,7 +48,7 @@ _FILES: Final = (
 )  # fmt: skip
 _MAX_SMALL_BYTES: Final = 4096
 _MAX_LSN_DIGITS: Final = 20
-_OURS: Final = frozenset({LOCK, LOG, PAGES, f"{MANIFEST}.new"})
+_OURS: Final = frozenset({LOCK, LOG, PAGES, SEGMENTS, f"{MANIFEST}.new"})
 
 _NETWORK: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs",
@@ -62,7 +64,10 @@ def check_files(path: Path) -> None:
 
     A store that came from somebody else could lead a writer to any file of the user's.
     """
-    for kind, says, names in ((stat.S_ISDIR, "directory", (LOG, PAGES)), (stat.S_ISREG, "file", _FILES)):
+    for kind, says, names in (
+        (stat.S_ISDIR, "directory", (LOG, PAGES, SEGMENTS)),
+        (stat.S_ISREG, "file", _FILES),
+    ):
         for name in names:
             try:
                 mode = os.lstat(path / name).st_mode
@@ -131,7 +136,7 @@ def clear_unfinished(path: Path) -> bool:
     """
     if (path / MANIFEST).exists():
         return False
-    for name in (LOG, PAGES):
+    for name in (LOG, PAGES, SEGMENTS):
         shutil.rmtree(path / name, ignore_errors=True)
     return True
 

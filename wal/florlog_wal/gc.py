@@ -11,7 +11,8 @@ one.  So the log is never cut where a kept image needs it.  Thinning keeps the f
 those from which another session continues, and drops others while the redo between neighbours, in recorded
 seconds, stays within a bound.
 
-LMDB's file does not shrink; freed space is used again.  `compact` makes a small copy.
+LMDB's file does not shrink; freed space is used again.  Of segments, those without a page are removed, and the others
+get holes where the file system has them.  `compact` makes a small copy.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from florlog_wal import log, pages
+from florlog_wal import log, pages, segments
 from florlog_wal.codec import lsn_key
 from florlog_wal.filecheck import check_structure
 from florlog_wal.records import CheckpointEnd, Commit, Entry, RunBegin
@@ -92,8 +93,7 @@ def gc(
         with store._log.read() as snapshot:
             check_structure(snapshot)  # the whole log: opening a writer checked only its last leaf
         contents = _read(store, also)
-        with store._pages.read() as snapshot:
-            sizes = {**dict(snapshot.sizes(pages.FULL)), **dict(snapshot.sizes(pages.DELTAS))}
+        sizes = pages.sizes(store._pages)
         kept = list(contents.runs)[-keep_last if keep_last is not None else None :]
         kept, images = _choose(contents, sizes, kept, budget, redo_bound)
         report = GcReport(runs=[run for run in contents.runs if run not in kept])
@@ -213,13 +213,14 @@ def _remove(store: Store, session: int, only: int | None) -> int:
 
 
 def _sweep(store: Store, digests: list[bytes]) -> None:
-    """Delete pages, in transactions of limited size."""
+    """Delete pages, in transactions of limited size; then give back the space of large ones, also that of no page."""
     env = store._pages
     for at in range(0, len(digests), _SWEEP_PAGES):
 
         def work(txn: Any, some: list[bytes] = digests[at : at + _SWEEP_PAGES]) -> None:
             for digest in some:
-                txn.delete(digest, db=env.dbs[pages.FULL])
-                txn.delete(digest, db=env.dbs[pages.DELTAS])
+                for name in pages.DATABASES:
+                    txn.delete(digest, db=env.dbs[name])
 
         env.write(work)
+    segments.free(store.path, pages.places_of(env).values(), writing=store._segments.number)

@@ -1,9 +1,10 @@
-"""The page store: content-addressed pages in an LMDB environment of their own.
+"""The page store: content-addressed pages, small ones in an LMDB environment of their own, large ones in segments.
 
-A write transaction of LMDB shuts out every other writer of its environment, so in the log's environment bulk
-pages would make the log wait.  A page's key is the xxh3-128 digest of its bytes, so a page that is already
-stored is not written again, across images and runs.  When `put` returns, the pages are durable; only then may a
-CheckpointEnd that names them be appended.  Write-ahead needs nothing more here.
+A page's key is the xxh3-128 digest of its bytes, so a page that is already stored is not written again, across images
+and runs.  A large page lies in a segment (`florlog_wal.segments`), and LMDB has its place.  Small ones and differences
+are LMDB's values; not of the log's environment, where a write transaction would make the log wait.  `put` writes the
+large pages, makes them durable, and then names them in one transaction.  When it returns, all are durable, and only
+then may a CheckpointEnd that names them be appended.  Write-ahead needs nothing more here.
 
 A page may be stored as its difference from the page that it replaces, its *base* (see `deltas` for the forms
 and `lineage` for the choice).  It is then read through its base; its digest is still that of its own bytes.
@@ -14,20 +15,23 @@ The work per page is a hash and a copy, both in C, and without the GIL for pages
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from florlog_wal import deltas, directory, environment
+from florlog_wal import deltas, directory, environment, segments
 from florlog_wal.btree import Damage, Snapshot
 from florlog_wal.environment import Environment
 from florlog_wal.errors import CorruptPage, MissingPage, StoreFailed
 from florlog_wal.lineage import ZEROS, ZEROS_DIGEST, Lineage, TensorPages
+from florlog_wal.segments import MIN_PAGE_BYTES, Place, SegmentWriter
 from florlog_wal.tables import page_digest
 
 FULL: Final = "full"
 DELTAS: Final = "deltas"
+PLACES: Final = "places"
+DATABASES: Final = (FULL, DELTAS, PLACES)
 INITIAL_MAP_BYTES: Final = 1 << 32
 MAX_BATCH_BYTES: Final = 48 << 20
 """Pages of one transaction.  LMDB first copies them into malloc's memory.  48 MiB is less than glibc keeps after a
@@ -49,7 +53,7 @@ def acquire(path: Path, map_size: int, *, writable: bool, create: bool = False) 
     if writable:
         _keep_memory()
     where = path / directory.PAGES
-    return environment.acquire(where, (FULL, DELTAS), map_size, writable=writable, create=create)
+    return environment.acquire(where, DATABASES, map_size, writable=writable, create=create)
 
 
 class _Page(NamedTuple):
@@ -63,6 +67,7 @@ class _Page(NamedTuple):
 
 def put(
     env: Environment,
+    segments: SegmentWriter,
     pages: Sequence[Any],
     lineages: Sequence[Lineage | None] | None = None,
     previous: Sequence[Any] | None = None,
@@ -86,11 +91,20 @@ def put(
             base, offset = tensor.add(digest, view.nbytes)
         items.append(_Page(digest, view, tensor, base, offset, bytes_before))
     written = 0
+    places: dict[bytes, Place] = {}
     for batch in _batches(items):
-        written += _put_batch(env, batch)
+        written += _put_batch(env, segments, batch, places)
+    if places:
+        segments.sync()
+        env.write(lambda txn: _name_places(env, txn, places))
     for tensor in tensors.values():
         tensor.end()
     return PutResult(digests, written)
+
+
+def _name_places(env: Environment, txn: Any, places: Mapping[bytes, Place]) -> None:
+    for digest, place in places.items():
+        txn.put(digest, place.encode(), db=env.dbs[PLACES])
 
 
 def _keep_memory() -> None:
@@ -108,23 +122,31 @@ def recover(env: Environment) -> None:
         env.reopen()
 
 
-def _put_batch(env: Environment, batch: list[_Page]) -> int:
+def _put_batch(
+    env: Environment, segments: SegmentWriter, batch: list[_Page], places: dict[bytes, Place]
+) -> int:
+    """Store the small pages and differences of a batch, append its large ones; the bytes that are new.
+
+    ``places``: where large ones lie that no transaction names yet; those of the batch are added.
+    """
+    large: dict[bytes, Any] = {}
     full: dict[bytes, Any] = {}
     differences: dict[bytes, bytes] = {}
     with env.read() as snapshot:
         for page in batch:
             digest = page.digest
-            if digest in full or digest in differences or _present(snapshot, digest):
+            known = digest in large or digest in full or digest in differences or digest in places
+            if known or _present(snapshot, digest):
                 continue
-            difference = _difference(snapshot, page)
+            difference = _difference(env, snapshot, page)
             if difference is None:
-                full[digest] = page.view
+                (large if page.view.nbytes >= MIN_PAGE_BYTES else full)[digest] = page.view
             else:
                 differences[digest] = difference
                 if deltas.head(difference)[1] == ZEROS_DIGEST and not _present(snapshot, ZEROS_DIGEST):
                     full[ZEROS_DIGEST] = ZEROS
-    if not full and not differences:
-        return 0
+    if large:
+        places |= zip(large, segments.append(list(large.values())), strict=True)
 
     def work(txn: Any) -> int:
         size = 0
@@ -135,10 +157,11 @@ def _put_batch(env: Environment, batch: list[_Page]) -> int:
                 size += len(data)
         return size
 
-    return env.write(work)
+    size = env.write(work) if full or differences else 0
+    return size + sum(map(len, large.values()))
 
 
-def _difference(snapshot: Snapshot, page: _Page) -> bytes | None:
+def _difference(env: Environment, snapshot: Snapshot, page: _Page) -> bytes | None:
     """The page as a difference from its base, or from zeros; None where it does not pay."""
     tensor, base = page.tensor, page.base
     if tensor is None or not tensor.trying:
@@ -155,7 +178,7 @@ def _difference(snapshot: Snapshot, page: _Page) -> bytes | None:
             # Only now: its owner may have been writing to it meanwhile.
             if found is None or page_digest(before) == base:
                 return found
-        chain, whole = _chain(snapshot, base)
+        chain, whole = _chain(env, snapshot, base)
         if whole is None or not tensor.admits(len(chain)):
             return tensor.alone(page.view)
         read = _assemble(chain, whole)
@@ -183,18 +206,18 @@ def get(env: Environment, digest: bytes) -> bytes:
     """The page of a digest, verified.  Raises `MissingPage` or `CorruptPage`."""
     with env.read() as snapshot:
         try:
-            chain, whole = _chain(snapshot, digest)
+            chain, whole = _chain(env, snapshot, digest)
             data = None if whole is None else _assemble(chain, whole)
         except (Damage, deltas.NotADelta) as error:
             raise CorruptPage(digest, str(error)) from None
-    if data is None:
+    if data is not None and page_digest(data) == digest:
+        return bytes(data)
+    if data is None or not has(env, digest):  # gc may have freed its place after the snapshot
         raise MissingPage(digest)
-    if page_digest(data) != digest:
-        raise CorruptPage(digest, "its bytes have another digest")
-    return bytes(data)
+    raise CorruptPage(digest, "its bytes have another digest")
 
 
-def _chain(snapshot: Snapshot, digest: bytes) -> tuple[list[bytes], bytes | None]:
+def _chain(env: Environment, snapshot: Snapshot, digest: bytes) -> tuple[list[bytes], bytes | None]:
     """The differences from a page down to a full page, and that full page; None if it is not stored."""
     chain: list[bytes] = []
     below = deltas.MAX_DEPTH + 1
@@ -204,10 +227,21 @@ def _chain(snapshot: Snapshot, digest: bytes) -> tuple[list[bytes], bytes | None
             raise deltas.NotADelta(f"a chain whose depth goes from {below} to {depth}")
         below = depth
         chain.append(difference)
-    whole = snapshot.get(FULL, digest)
+    whole = _whole(env, snapshot, digest)
     if whole is None and chain:
         raise deltas.NotADelta(f"its base {digest.hex()} is missing")
     return chain, whole
+
+
+def _whole(env: Environment, snapshot: Snapshot, digest: bytes) -> bytes | None:
+    """The unverified bytes of a page that is no difference; None if it is not stored."""
+    if (row := snapshot.get(PLACES, digest)) is None:
+        return snapshot.get(FULL, digest)
+    try:
+        data = segments.read(env.path.parent, Place.decode(row))
+    except ValueError as error:
+        raise Damage(str(error)) from None
+    return b"" if data is None else data
 
 
 def _assemble(chain: list[bytes], whole: bytes) -> bytes | bytearray:
@@ -225,11 +259,11 @@ def _depth(snapshot: Snapshot, digest: bytes) -> int | None:
     difference = snapshot.get(DELTAS, digest)
     if difference is not None:
         return deltas.head(difference)[0]
-    return 0 if snapshot.has(FULL, digest) else None
+    return 0 if snapshot.has(PLACES, digest) or snapshot.has(FULL, digest) else None
 
 
 def _present(snapshot: Snapshot, digest: bytes) -> bool:
-    return snapshot.has(FULL, digest) or snapshot.has(DELTAS, digest)
+    return any(snapshot.has(name, digest) for name in (PLACES, FULL, DELTAS))
 
 
 def has(env: Environment, digest: bytes) -> bool:
@@ -273,3 +307,16 @@ def stored(env: Environment, name: str, digest: bytes) -> bytes:
     if data is None:
         raise MissingPage(digest)
     return data
+
+
+def sizes(env: Environment) -> dict[bytes, int]:
+    """The bytes that each stored page takes."""
+    with env.read() as snapshot:
+        found = {**dict(snapshot.sizes(FULL)), **dict(snapshot.sizes(DELTAS))}
+    return found | {digest: place.length for digest, place in places_of(env).items()}
+
+
+def places_of(env: Environment) -> dict[bytes, Place]:
+    """Where the large pages lie."""
+    with env.read() as snapshot:
+        return {digest: Place.decode(row) for leaf in snapshot.leaves(PLACES) for digest, row in leaf}

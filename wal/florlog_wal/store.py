@@ -24,6 +24,7 @@ from florlog_wal.lineage import Lineage
 from florlog_wal.pages import PutResult
 from florlog_wal.reader import LogReader
 from florlog_wal.records import CheckpointEnd, Commit, Entry, Record, RunEnd
+from florlog_wal.segments import SegmentWriter
 from florlog_wal.sessions import SessionInfo
 from florlog_wal.writer import CommitFields, LogWriter
 
@@ -61,6 +62,7 @@ class Store:
             held.append(self._pages)
             if fresh:
                 directory.write_manifest(path)
+            self._segments = SegmentWriter(path)
             self._reader = LogReader(self._log, path)
             if writable:
                 log.check_end(self._log, path)
@@ -72,7 +74,9 @@ class Store:
                 self._lock.release()
             raise
         # Closes a store that is dropped, or still open when the interpreter ends.
-        self._finalizer = weakref.finalize(self, _close, self._writer, tuple(held), self._lock)
+        self._finalizer = weakref.finalize(
+            self, _close, self._writer, self._segments, tuple(held), self._lock
+        )
         _watch_forks()
         _stores.add(self)
 
@@ -159,6 +163,11 @@ class Store:
         return self._writer.sync()
 
     @property
+    def direct(self) -> bool:
+        """Whether this writer's large pages go past the page cache, as far as is known."""
+        return self._segments.direct
+
+    @property
     def failure(self) -> str | None:
         """Why the last group commit failed, while it is being tried again; otherwise None."""
         return None if self._writer is None else self._writer.failure
@@ -182,8 +191,9 @@ class Store:
         if self._writer is None or self._closed:
             raise self._unusable()
         try:
-            return pages.put(self._pages, buffers, lineages, previous)
+            return pages.put(self._pages, self._segments, buffers, lineages, previous)
         except pages.FAILURES as error:
+            self._segments.close()
             pages.recover(self._pages)
             reason = error.reason if isinstance(error, StoreFailed) else str(error)
             raise PagesFailed(str(self.path), reason or type(error).__name__) from None
@@ -269,7 +279,10 @@ class Store:
 
 
 def _close(
-    writer: LogWriter | None, held: tuple[environment.Environment, ...], lock: WriterLock | None
+    writer: LogWriter | None,
+    segments: SegmentWriter,
+    held: tuple[environment.Environment, ...],
+    lock: WriterLock | None,
 ) -> LogStopped | None:
     """Close a store's parts, once.  An error is returned, because at exit nobody could catch it."""
     error = None
@@ -279,6 +292,7 @@ def _close(
     except LogStopped as stopped:
         error = stopped
     finally:
+        segments.close()
         for env in held:
             environment.release(env)
         if lock is not None:

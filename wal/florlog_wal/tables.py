@@ -5,8 +5,7 @@ A table has exactly one encoding, in which the names are sorted.  So the digest 
 state: equal digests mean equal states.  A page itself is plain bytes, and its dtype is in the table.  So equal
 bytes are stored once, whatever they mean.
 
-`PAGE_SIZE` is 16 less than a multiple of 4096, because LMDB puts a 16-byte header before a large value: a round
-size would waste a block for each page.
+`PAGE_SIZE` is a multiple of a disk's block, so that the pages of a tensor can be written from where they are.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from florlog_wal.errors import CorruptValue, Unencodable
 from florlog_wal.records import PageEntry, PageTable
 from florlog_wal.values import INT_MAX, LAST_ITEM, pack
 
-PAGE_SIZE: Final = 64 * 4096 - 16  # bytes, at most
+PAGE_SIZE: Final = 64 * 4096  # bytes, at most
 DIGEST_SIZE: Final = 16  # bytes
 _TABLE_VERSION: Final = 1
 _KINDS: Final = ("tensor", "host")

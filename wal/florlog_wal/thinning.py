@@ -38,8 +38,7 @@ def thin(store: Store, run: str, budget: float) -> Thinned:
         return Thinned(0, 0, 0, 0.0)
     others = [image.digests for image in contents.images if image.run != run]
     shared = pages.closure(store._pages, set().union(*contents.fixed.values(), *others))
-    with store._pages.read() as snapshot:
-        sizes = {**dict(snapshot.sizes(pages.FULL)), **dict(snapshot.sizes(pages.DELTAS))}
+    sizes = pages.sizes(store._pages)
 
     def alone(images: list[Any]) -> set[bytes]:
         return pages.closure(store._pages, set().union(*(image.digests for image in images))) - shared

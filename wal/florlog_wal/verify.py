@@ -106,7 +106,7 @@ class _Check:
             self._report.add("", str(error))
 
     def _check_pages(self) -> None:
-        for name in (pages.FULL, pages.DELTAS):
+        for name in pages.DATABASES:
             self._check_pages_of(name)
 
     def _check_pages_of(self, name: str) -> None:
