@@ -20,9 +20,12 @@ _SHELL_VARIABLE = re.compile(r"_+|_i+|_i?\d+|In|Out|_dh|_oh|_ih|exit|quit|get_ip
 
 @functools.cache
 def absolute(file: str) -> str:
-    """The absolute path of a module's file, in the working directory of the first call: `runpy` leaves it relative."""
+    """The absolute path of a module's file, in the working directory of the first call: `runpy` leaves it relative.
+
+    What is no file stays as it is: ``torch.ops`` says that it lies in ``_ops.py``.
+    """
     try:
-        return str(Path(file).absolute()) if file.endswith(".py") else file
+        return str(Path(file).absolute()) if file.endswith(".py") and Path(file).exists() else file
     except OSError:  # the working directory was removed
         return file
 
