@@ -105,6 +105,29 @@ def test_a_place_is_named_only_after_its_page_is_durable(path: Path, monkeypatch
     assert seen == [False]
 
 
+def test_what_a_full_disk_took_of_an_image_is_given_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = [os.urandom(PAGE_SIZE) for _ in range(250)]  # more than one batch
+    written, left = os.pwritev, [12 * MAX_WRITE_BYTES // 2]
+
+    def until_full(fd: int, parts: list[memoryview], at: int) -> int:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "no space left")
+        done: int = written(fd, [parts[0][: left[0]]], at)
+        left[0] -= done
+        return done
+
+    with Store.open(path, mode="w") as store:
+        store.put_pages(pages[:2])
+        monkeypatch.setattr(os, "pwritev", until_full)
+        with pytest.raises(PagesFailed):
+            store.put_pages(pages)
+        assert (path / "segments" / "00000001").stat().st_size == 2 * PAGE_SIZE
+        monkeypatch.undo()
+        assert [store.get_page(digest) for digest in store.put_pages(pages).digests] == pages
+    assert numbers(path) == [1]
+    assert verify(path).ok
+
+
 @pytest.mark.parametrize("call", ["pwritev", "fdatasync"])
 def test_a_disk_that_refuses_a_page_costs_that_image_alone(
     path: Path, monkeypatch: pytest.MonkeyPatch, call: str

@@ -92,10 +92,15 @@ def put(
         items.append(_Page(digest, view, tensor, base, offset, bytes_before))
     written = 0
     places: dict[bytes, Place] = {}
-    for batch in _batches(items):
-        written += _put_batch(env, segments, batch, places)
-    if places:
-        segments.sync()
+    try:
+        for batch in _batches(items):
+            written += _put_batch(env, segments, batch, places)
+        if places:
+            segments.sync()
+    except BaseException:
+        segments.abandon(places.values())
+        raise
+    if places:  # once this has begun, its outcome may be unknown, and the pages stay
         env.write(lambda txn: _name_places(env, txn, places))
     for tensor in tensors.values():
         tensor.end()

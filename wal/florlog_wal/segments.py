@@ -26,7 +26,7 @@ import stat
 import struct
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -106,7 +106,7 @@ class SegmentWriter:
             try:
                 self._write(start, pages)
             except BaseException:
-                self._end = start
+                self._cut(start)
                 raise
             return places
 
@@ -121,6 +121,22 @@ class SegmentWriter:
                     raise
                 if not self._direct:
                     os.posix_fadvise(self._fd, 0, self._end, os.POSIX_FADV_DONTNEED)
+
+    def abandon(self, places: Iterable[Place]) -> None:
+        """Give back the space of pages that nobody will name, as far as nothing was appended behind them."""
+        with self._lock:
+            end = self._end
+            for place in sorted(places, reverse=True):
+                if (place.segment, place.end) != (self._number, end):
+                    break
+                end = place.offset
+            self._cut(end)
+
+    def _cut(self, end: int) -> None:
+        self._end = end
+        if self._fd >= 0:
+            with suppress(OSError):  # then it stays until gc
+                os.ftruncate(self._fd, end)
 
     def close(self) -> None:
         """End the present segment; a later page begins another one."""

@@ -193,7 +193,6 @@ class Store:
         try:
             return pages.put(self._pages, self._segments, buffers, lineages, previous)
         except pages.FAILURES as error:
-            self._segments.close()
             pages.recover(self._pages)
             reason = error.reason if isinstance(error, StoreFailed) else str(error)
             raise PagesFailed(str(self.path), reason or type(error).__name__) from None
