@@ -24,13 +24,14 @@ from florlog_wal import (
     encode_table,
     gc,
     page_digest,
+    thin,
     verify,
 )
 from florlog_wal.segments import BLOCK_BYTES, MAX_WRITE_BYTES, MIN_PAGE_BYTES, SegmentWriter, numbers, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.wal.samples import checkpoint_end, run_begin
+from tests.wal.samples import checkpoint_end, commit, run_begin
 
 
 def aligned(data: bytes, after: int = 0) -> memoryview:
@@ -251,6 +252,22 @@ def test_gc_gives_the_space_of_segments_back(path: Path) -> None:
     assert verify(path).ok
     with Store.open(path) as store:
         assert store.get_page(page_digest(shared)) == shared
+
+
+def test_thinning_gives_the_space_of_the_segment_back_that_is_being_written(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        session = store.append(run_begin("r"))
+        for index in range(10):
+            store.append(commit(index), session=session)
+            image(store, session, index + 1, [os.urandom(PAGE_SIZE)])
+        late = memoryview(os.urandom(PAGE_SIZE))
+        (place,) = store._segments.append([late])  # as a put does on another thread
+        before = blocks(path)
+        assert thin(store, "r", 3 * PAGE_SIZE).images <= 3
+        assert blocks(path) <= before - 6 * PAGE_SIZE
+        assert read(path, place) == late
+        image(store, session, 11, [os.urandom(PAGE_SIZE)])
+    assert verify(path).ok
 
 
 def test_a_reader_beside_a_gc_is_told_that_a_page_is_gone(path: Path) -> None:

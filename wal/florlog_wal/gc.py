@@ -223,4 +223,5 @@ def _sweep(store: Store, digests: list[bytes]) -> None:
                     txn.delete(digest, db=env.dbs[name])
 
         env.write(work)
-    segments.free(store.path, pages.places_of(env).values(), writing=store._segments.number)
+    taken = store._segments.taken
+    segments.free(store.path, pages.places_of(env).values(), taken)

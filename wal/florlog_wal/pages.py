@@ -101,7 +101,10 @@ def put(
         segments.abandon(places.values())
         raise
     if places:  # once this has begun, its outcome may be unknown, and the pages stay
-        env.write(lambda txn: _name_places(env, txn, places))
+        try:
+            env.write(lambda txn: _name_places(env, txn, places))
+        finally:
+            segments.named(places.values())
     for tensor in tensors.values():
         tensor.end()
     return PutResult(digests, written)

@@ -25,7 +25,7 @@ import os
 import stat
 import struct
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -72,6 +72,14 @@ class Place(NamedTuple):
         return self.offset + _rounded(self.length)
 
 
+class Taken(NamedTuple):
+    """What a writer needs of its segment: all from ``end`` on, and the pages before that no transaction names yet."""
+
+    segment: int = 0
+    end: int = 0
+    unnamed: frozenset[Place] = frozenset()
+
+
 class SegmentWriter:
     """Appends pages to segments of one store, whose writer lock its owner holds; several threads may use it."""
 
@@ -79,8 +87,9 @@ class SegmentWriter:
         self._folder = store / directory.SEGMENTS
         self._lock = threading.Lock()
         self._fd = -1
-        self._number = 0
+        self._number = 0  # of the segment that is being written
         self._end = 0
+        self._unnamed: set[Place] = set()
         self._direct = True
         self._copy: mmap.mmap | None = None  # where pages lie that do not lie right themselves
 
@@ -90,9 +99,10 @@ class SegmentWriter:
         return self._direct
 
     @property
-    def number(self) -> int:
-        """The segment that is being written, 0 before the first page."""
-        return self._number
+    def taken(self) -> Taken:
+        """What of the present segment nobody may give back."""
+        with self._lock:
+            return Taken(self._number, self._end, frozenset(self._unnamed))
 
     def append(self, pages: Sequence[memoryview]) -> list[Place]:
         """Write pages one after the other; they are durable after `sync`.  Raises OSError; then none of them counts."""
@@ -108,6 +118,7 @@ class SegmentWriter:
             except BaseException:
                 self._cut(start)
                 raise
+            self._unnamed.update(places)
             return places
 
     def sync(self) -> None:
@@ -122,9 +133,15 @@ class SegmentWriter:
                 if not self._direct:
                     os.posix_fadvise(self._fd, 0, self._end, os.POSIX_FADV_DONTNEED)
 
-    def abandon(self, places: Iterable[Place]) -> None:
+    def named(self, places: Iterable[Place]) -> None:
+        """A transaction has named what was appended, or its outcome is unknown."""
+        with self._lock:
+            self._unnamed.difference_update(places)
+
+    def abandon(self, places: Collection[Place]) -> None:
         """Give back the space of pages that nobody will name, as far as nothing was appended behind them."""
         with self._lock:
+            self._unnamed.difference_update(places)
             end = self._end
             for place in sorted(places, reverse=True):
                 if (place.segment, place.end) != (self._number, end):
@@ -289,29 +306,30 @@ def _numbers(folder: Path) -> Iterator[int]:
             yield int(name)
 
 
-def free(store: Path, live: Iterable[Place], *, writing: int = 0) -> None:
+def free(store: Path, live: Iterable[Place], taken: Taken) -> None:
     """Give the space of all but the ``live`` places back: whole files, ends of files, and holes where there can be any.
 
-    The transaction that removed the other places is durable.  ``writing``: the segment that a writer appends to now,
-    which stays as it is.
+    The transaction that removed the other places is durable.  ``taken`` is what the writer had taken before ``live``
+    was read.
     """
     by_segment: dict[int, list[Place]] = {}
-    for place in live:
+    for place in (*live, *taken.unnamed):
         by_segment.setdefault(place.segment, []).append(place)
     folder = store / directory.SEGMENTS
     for number in numbers(store):
         path = folder / name_of(number)
-        if number == writing:
-            continue
-        if number not in by_segment:
+        written = number == taken.segment
+        if number not in by_segment and not written:
             path.unlink(missing_ok=True)
             continue
         with _opened(path, os.O_RDWR) as fd:
             at, holes = 0, True
-            for place in sorted(by_segment[number]):
+            for place in sorted(by_segment.get(number, ())):
                 holes = holes and _punch(fd, at, place.offset)
                 at = max(at, place.end)
-            if at < os.fstat(fd).st_size:
+            if written:
+                _punch(fd, at, taken.end)
+            elif at < os.fstat(fd).st_size:
                 os.ftruncate(fd, at)
 
 
