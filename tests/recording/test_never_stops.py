@@ -119,7 +119,7 @@ def foreign_files(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def another_version(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Store.open(store, mode="w").close()
     manifest = store / "FLORLOG"
-    manifest.write_text(manifest.read_text().replace("format 1", "format 99"))
+    manifest.write_text(manifest.read_text().replace("format 2", "format 99"))
 
 
 def no_manifest(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
