@@ -87,6 +87,10 @@ def analyse(store: RecordSource, sessions: Sequence[SessionInfo], *, running: bo
     )
 
 
+_PRELIMINARY = (RunBegin, Statement, Note)
+"""Records of a session that does not execute anything yet."""
+
+
 class _MisplacedError(Exception):
     """A record does not fit what stands before it."""
 
@@ -115,8 +119,13 @@ class _Builder:
     def session(self, lsn: int, entries: Iterable[Entry]) -> None:
         """Take in one session."""
         self.statements[lsn] = {}
-        self.status, self.failure = None, None
+        # A resume of a complete run that was killed before it did anything leaves the run as it was.
+        as_it_was = self.status == "complete"
+        if not as_it_was:
+            self.status, self.failure = None, None
         for entry in entries:
+            if as_it_was and not isinstance(entry.record, _PRELIMINARY):
+                self.status, self.failure, as_it_was = None, None, False
             self.bytes += entry.nbytes
             self.last_lsn = entry.lsn
             try:
