@@ -119,15 +119,17 @@ class _Builder:
     def session(self, lsn: int, entries: Iterable[Entry]) -> None:
         """Take in one session."""
         self.statements[lsn] = {}
-        # A resume of a complete run that was killed before it did anything leaves the run as it was.
+        # A resume of a complete run that ended before it did anything leaves the run as it was.
         as_it_was = self.status == "complete"
         if not as_it_was:
             self.status, self.failure = None, None
         for entry in entries:
-            if as_it_was and not isinstance(entry.record, _PRELIMINARY):
-                self.status, self.failure, as_it_was = None, None, False
             self.bytes += entry.nbytes
             self.last_lsn = entry.lsn
+            if as_it_was and isinstance(entry.record, RunEnd) and entry.record.status != "complete":
+                continue
+            if as_it_was and not isinstance(entry.record, _PRELIMINARY):
+                self.status, self.failure, as_it_was = None, None, False
             try:
                 self._record(lsn, entry)
             except _MisplacedError as error:
