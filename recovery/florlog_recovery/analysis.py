@@ -221,6 +221,8 @@ class _Builder:
             if loop in self.unproven:
                 self.unproven.remove(loop)
             again = loop.ended or record.start < loop.count
+            if again:
+                self._undo_behind(loop)
             loop.reopen(max(0, record.start))
             inside = loop.nodes.get(loop.count)
             if again and inside is not None and inside.loops:
@@ -261,6 +263,17 @@ class _Builder:
         self._executed(node, segment, session)
         self._logged.setdefault((node, segment), (session, []))[1].append(lsn)
         node.values.append(lsn)
+
+    def _undo_behind(self, loop: Loop) -> None:
+        """A loop that had ended goes on: what was logged behind it, and behind the loops around it, does not count."""
+        around: Loop | None = loop
+        while around is not None:
+            node = around.parent
+            for (other, segment), (_, lsns) in list(self._logged.items()):
+                if other is node and segment > around.order:
+                    del self._logged[other, segment]
+                    node.values = [lsn for lsn in node.values if lsn not in lsns]
+            around = node.loop
 
     def _executed(self, node: Node, segment: int, session: int) -> None:
         """A session has executed a segment: what an earlier one logged in it does not count."""
