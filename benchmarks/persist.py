@@ -1,12 +1,12 @@
-"""What it costs to store a new image: pages put into a store, beside the same bytes written plainly.
+"""What it costs to store a new image, next to what writing the same bytes to a file costs.
 
     python benchmarks/persist.py                160 MB, 8 rounds, in turns
     python benchmarks/persist.py --mb 40 --store DIR
 
 Every round writes new bytes three ways, in random order: `Store.put_pages` from aligned memory, as an image is
 persisted; one file with ``O_DIRECT`` in writes of 8 MiB and fdatasync; and `torch.save` with fsync, what a user would
-do.  CPU is that of the thread.  *Restore* reads the pages back, each verified, beside a plain read of the same bytes;
-the page cache is told to drop both files first.
+do.  CPU is that of the thread.  *Restore* reads the pages back and verifies each; *plain read* reads
+the same bytes from the file.  Both files are dropped from the page cache before that.
 """
 
 from __future__ import annotations

@@ -269,18 +269,21 @@ class _Builder:
         around: Loop | None = loop
         while around is not None:
             node = around.parent
-            for (other, segment), (_, lsns) in list(self._logged.items()):
+            for other, segment in list(self._logged):
                 if other is node and segment > around.order:
-                    del self._logged[other, segment]
-                    node.values = [lsn for lsn in node.values if lsn not in lsns]
+                    self._forget(node, segment)
             around = node.loop
 
     def _executed(self, node: Node, segment: int, session: int) -> None:
         """A session has executed a segment: what an earlier one logged in it does not count."""
         earlier = self._logged.get((node, segment))
         if earlier is not None and earlier[0] != session:
-            del self._logged[node, segment]
-            node.values = [lsn for lsn in node.values if lsn not in earlier[1]]
+            self._forget(node, segment)
+
+    def _forget(self, node: Node, segment: int) -> None:
+        """What was logged in a segment does not count."""
+        _, lsns = self._logged.pop((node, segment))
+        node.values = [lsn for lsn in node.values if lsn not in lsns]
 
     def _commit(self, session: int, lsn: int, record: Commit) -> None:
         loop = self._loop(record.loop)
