@@ -215,6 +215,18 @@ def test_a_segment_that_is_not_as_it_was_is_told_and_never_followed(path: Path, 
     assert not verify(path).ok
 
 
+def test_a_row_that_is_no_place_is_told(path: Path) -> None:
+    with Store.open(path, mode="w") as store:
+        digest = store.put_pages([os.urandom(PAGE_SIZE)]).digests[0]
+        env = store._pages
+        env.write(lambda txn: txn.put(digest, b"short", db=env.dbs["places"]))
+        with pytest.raises(CorruptPage, match=digest.hex()):
+            store.get_page(digest)
+    with pytest.raises(CorruptPage, match=digest.hex()):
+        gc(path)
+    assert not verify(path).ok
+
+
 def test_a_directory_of_segments_that_is_a_link_is_refused(path: Path) -> None:
     Store.open(path, mode="w").close()
     (path / "segments").symlink_to(path.parent)

@@ -60,13 +60,13 @@ def compact(
                 raise FileExistsError(f"{where} holds a store already: give a new directory")
             to_log = log.acquire(where, log.INITIAL_MAP_BYTES, writable=True, create=True)
             to_pages = pages.acquire(where, pages.INITIAL_MAP_BYTES, writable=True, create=True)
+            writer = SegmentWriter(where)
             try:
-                writer = SegmentWriter(where)
                 _copy_pages(store, to_pages, writer, report, salvage)
-                writer.close()
                 _copy_log(store, to_log, report, salvage)
                 directory.write_manifest(where)
             finally:
+                writer.close()
                 environment.release(to_log)
                 environment.release(to_pages)
         finally:
@@ -125,7 +125,7 @@ def _put_records(to: Environment, batch: dict[int, bytes]) -> None:
 def _copy_pages(
     store: Store, to: Environment, writer: SegmentWriter, report: CompactReport, salvage: bool
 ) -> None:
-    """Copy the full pages, then the differences, in their stored form."""
+    """Copy the pages of segments, then the other full ones and the differences in their stored form."""
     for name in (pages.PLACES, pages.FULL, pages.DELTAS):
         last = b""
         while batch := pages.digests(store._pages, name, last, _BATCH_PAGES):

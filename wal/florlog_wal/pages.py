@@ -325,6 +325,13 @@ def sizes(env: Environment) -> dict[bytes, int]:
 
 
 def places_of(env: Environment) -> dict[bytes, Place]:
-    """Where the large pages lie."""
+    """Where the large pages lie.  Raises `CorruptPage` for a row that is no place."""
+    found: dict[bytes, Place] = {}
     with env.read() as snapshot:
-        return {digest: Place.decode(row) for leaf in snapshot.leaves(PLACES) for digest, row in leaf}
+        for leaf in snapshot.leaves(PLACES):
+            for digest, row in leaf:
+                try:
+                    found[digest] = Place.decode(row)
+                except ValueError as error:
+                    raise CorruptPage(digest, str(error)) from None
+    return found
