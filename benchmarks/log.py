@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from florlog_wal import PAGE_SIZE, Commit, Lineage, RunBegin, Store, encode_value
+from florlog_wal import PAGE_SIZE, Commit, Lineage, RunBegin, RunLog, encode_value
 
 
 @dataclass
@@ -63,7 +63,7 @@ def timed(work: Callable[[], object]) -> float:
 def append(root: Path, rounds: int) -> Figure:
     """One commit with one scalar, made and appended on the calling thread, bursts of 200 with pauses."""
     costs = []
-    with Store.open(root / "append", mode="w") as store:
+    with RunLog.open(root / "append", mode="w") as store:
         session = store.append(run_begin())
         for _ in range(20 * rounds):
             begun = time.perf_counter()
@@ -77,7 +77,7 @@ def append(root: Path, rounds: int) -> Figure:
 
 
 def fill(path: Path, records: int) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         session = store.append(run_begin())
         for index in range(records - 1):
             store.append(commit(index), session=session, prev=session)
@@ -87,7 +87,7 @@ def scan(path: Path, records: int, rounds: int) -> Figure:
     """Records decoded and checked per second of processor time; nothing waits here."""
     costs, times = [], []
     for _ in range(rounds):
-        with Store.open(path) as store:
+        with RunLog.open(path) as store:
             begun = time.process_time()
             times.append(timed(lambda store=store: sum(1 for _ in store.scan())))  # type: ignore[misc]
             costs.append(time.process_time() - begun)
@@ -99,7 +99,7 @@ def open_store(path: Path, records: int, rounds: int) -> Figure:
     """Opening for reading, with the list of sessions."""
 
     def work() -> None:
-        with Store.open(path) as store:
+        with RunLog.open(path) as store:
             store.sessions()
 
     seconds = statistics.median(timed(work) for _ in range(rounds))
@@ -109,8 +109,8 @@ def open_store(path: Path, records: int, rounds: int) -> Figure:
 def reader_memory(small: Path, large: Path, ratio: float) -> Figure:
     """Peak memory of a process that scans the larger store, divided by that of one that scans the smaller."""
     code = (
-        "import sys; from florlog_wal import Store\n"
-        "with Store.open(sys.argv[1]) as store: n = sum(1 for _ in store.scan())\n"
+        "import sys; from florlog_wal import RunLog\n"
+        "with RunLog.open(sys.argv[1]) as store: n = sum(1 for _ in store.scan())\n"
         "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
     )
     peaks = []
@@ -148,7 +148,7 @@ def bulk(root: Path, rounds: int, size: int = 256 << 20) -> Figure:
 
 def store_pages(root: Path, pages: list[bytes]) -> float:
     """Seconds to store pages in a fresh store."""
-    with Store.open(root / "bulk", mode="w") as store:
+    with RunLog.open(root / "bulk", mode="w") as store:
         seconds = timed(lambda: store.put_pages(pages))
     shutil.rmtree(root / "bulk")
     return seconds
@@ -181,7 +181,7 @@ def sparse(root: Path, rounds: int, rows: int = 1 << 16, width: int = 256) -> Fi
     table = bytearray(choose.randbytes(rows * width))
     lineage = Lineage(itemsize=4, row=width)
     full, some = [], []
-    with Store.open(root / "sparse", mode="w") as store:
+    with RunLog.open(root / "sparse", mode="w") as store:
         for _ in range(3 * rounds):
             for row in choose.sample(range(rows), rows // 100):
                 table[row * width : (row + 1) * width] = choose.randbytes(width)

@@ -3,7 +3,7 @@
     python benchmarks/persist.py                160 MB, 8 rounds, in turns
     python benchmarks/persist.py --mb 40 --store DIR
 
-Every round writes new bytes three ways, in random order: `Store.put_pages` from aligned memory, as an image is
+Every round writes new bytes three ways, in random order: `RunLog.put_pages` from aligned memory, as an image is
 persisted; one file with ``O_DIRECT`` in writes of 8 MiB and fdatasync; and `torch.save` with fsync, what a user would
 do.  CPU is that of the thread.  *Restore* reads the pages back and verifies each; *plain read* reads
 the same bytes from the file.  Both files are dropped from the page cache before that.
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from florlog_wal import PAGE_SIZE, Store
+from florlog_wal import PAGE_SIZE, RunLog
 
 WRITE_BYTES = 8 << 20
 
@@ -40,7 +40,7 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.thread_time() - cpu
 
 
-def put(store: Store, data: np.ndarray) -> list[bytes]:
+def put(store: RunLog, data: np.ndarray) -> list[bytes]:
     view = data.data
     return store.put_pages([view[at : at + PAGE_SIZE] for at in range(0, len(view), PAGE_SIZE)]).digests
 
@@ -78,7 +78,7 @@ def main() -> None:
     found: dict[str, list[tuple[float, float]]] = {}
     with (
         tempfile.TemporaryDirectory(dir=options.store) as held,
-        Store.open(f"{held}/store", mode="w") as store,
+        RunLog.open(f"{held}/store", mode="w") as store,
     ):
         folder, digests = Path(held), []
         ways: dict[str, Callable[[], object]] = {

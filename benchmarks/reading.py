@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from florlog_wal import Begin, Commit, LoopBegin, LoopEnd, RunBegin, RunEnd, Statement, Store
+from florlog_wal import Begin, Commit, LoopBegin, LoopEnd, RunBegin, RunEnd, RunLog, Statement
 
 import florlog
 from florlog.inspect.selection import RecordSelection
@@ -33,7 +33,7 @@ EPOCHS = 100
 def write(path: Path, records: int) -> None:
     """A run of about ``records`` records, two numbers a step, one an epoch."""
     steps = records // EPOCHS
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         begin = RunBegin("big", "big", "record", "/big.py", (), "/", {}, {}, (), time.time(), 0, 1, 0)
         session = store.append(begin)
         for number, name in enumerate(("epoch", "step"), 1):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from florlog_recovery import RunTree
 from florlog_wal import Path as IterationPath
-from florlog_wal import Store
+from florlog_wal import RunLog
 
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.program import units
@@ -80,7 +80,7 @@ def iteration_path(text: str) -> IterationPath:
     return steps
 
 
-def run_of_script(store: Store, options: argparse.Namespace) -> RunTree:
+def run_of_script(store: RunLog, options: argparse.Namespace) -> RunTree:
     """The run that a command's SCRIPT and --run mean."""
     script = Path(options.script).absolute()
     if not script.is_file():

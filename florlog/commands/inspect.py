@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from florlog_wal import CorruptRecord, Store
+from florlog_wal import CorruptRecord, RunLog
 
 from florlog.commands._arguments import add_trust, number_of, trust_of
 from florlog.errors import FlorlogError, NoSuchRunError
@@ -135,7 +135,7 @@ class _Shown:
     """Prints in the chosen format."""
 
     def __init__(
-        self, store: Store, run: str, selection: RecordSelection, options: argparse.Namespace
+        self, store: RunLog, run: str, selection: RecordSelection, options: argparse.Namespace
     ) -> None:
         self.store, self.run, self.selection = store, run, selection
         self.format = options.format or "text"

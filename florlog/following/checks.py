@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from florlog_recovery import Loop
-from florlog_wal import Store, decode_value, encode_value
+from florlog_wal import RunLog, decode_value, encode_value
 
 from florlog.following.labelling import Evidence, FoundValues
 from florlog.following.omissions import Omissions
@@ -38,7 +38,7 @@ class Checks:
 
     def __init__(
         self,
-        store: Store,
+        store: RunLog,
         statements: RecordedStatements,
         omissions: Omissions,
         found: FoundValues,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from florlog_recovery import Loop, RunTree
-from florlog_wal import Store
+from florlog_wal import RunLog
 
 from florlog.following.trust import where
 from florlog.images.imager import SavedState
@@ -36,7 +36,7 @@ def without_worker_state(tree: RunTree) -> tuple[Loop | None, frozenset[Boundary
     )
 
 
-def images_of_others(store: Store, tree: RunTree) -> frozenset[Boundary]:
+def images_of_others(store: RunLog, tree: RunTree) -> frozenset[Boundary]:
     """The images of a run that somebody else recorded, unless the user trusts it.
 
     The newest stands for all here; each is looked at again before it is restored.

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, Plan, RunTree
-from florlog_wal import Commit, Note, Store
+from florlog_wal import Commit, Note, RunLog
 
 from florlog.errors import ChangedError, ImageError
 from florlog.following.checks import Checks
@@ -52,7 +52,7 @@ class Guide:
 
     def __init__(
         self,
-        store: Store,
+        store: RunLog,
         tree: RunTree,
         plan: Plan | None,
         lines: Mapping[str, tuple[str, Mapping[int, int]]] | None,

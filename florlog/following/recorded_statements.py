@@ -13,7 +13,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from florlog_recovery import RunTree
-from florlog_wal import Commit, Store, Values, encode_value
+from florlog_wal import Commit, RunLog, Values, encode_value
 
 from florlog.following.stack import Expected, OpenIteration
 
@@ -27,7 +27,7 @@ class RecordedStatements:
 
     def __init__(
         self,
-        store: Store,
+        store: RunLog,
         tree: RunTree,
         lines: Mapping[str, tuple[str, Mapping[int, int]]] | None,
         *,

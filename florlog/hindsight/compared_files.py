@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from florlog_recovery import RunTree
-from florlog_wal import Store
+from florlog_wal import RunLog
 
 from florlog.errors import SourceChangedError
 from florlog.program.environment import is_hands_free
@@ -33,7 +33,7 @@ class Compared:
 
 
 def compared(
-    store: Store, tree: RunTree, script: str, present: Mapping[str, str] | None = None
+    store: RunLog, tree: RunTree, script: str, present: Mapping[str, str] | None = None
 ) -> list[Compared]:
     """Every recorded file of a run, compared with what ``script`` and the modules around it are now.
 
@@ -64,7 +64,7 @@ def read_in(how: Rewrite | None) -> AbstractContextManager[None]:
 
 
 def present_paths(
-    store: Store,
+    store: RunLog,
     tree: RunTree,
     sources: Iterable[SourceFile],
     script: str,

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import xxhash
 from florlog_recovery import Loop, Node, RunTree
-from florlog_wal import Hindsight, Note, Path, RunEnd, Statement, Store
+from florlog_wal import Hindsight, Note, Path, RunEnd, RunLog, Statement
 
 from florlog.following.trust import CONSISTENT, PROVEN
 from florlog.hindsight.select import Chosen, Mask
@@ -109,7 +109,7 @@ def asked_note(chosen: Chosen, keys: Mapping[StatementPlace, bytes]) -> Note:
 
 
 def known_values(
-    store: Store, tree: RunTree, keys: Mapping[StatementPlace, bytes]
+    store: RunLog, tree: RunTree, keys: Mapping[StatementPlace, bytes]
 ) -> dict[StatementPlace, Known]:
     """What earlier replays found for the statements with these keys."""
     found = {place: Known() for place in keys}

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from florlog_recovery import Condition, RunTree, WhereError
-from florlog_wal import Store
+from florlog_wal import RunLog
 
 from florlog.errors import FlorlogError, RanksError, SourceChangedError
 from florlog.hindsight.added_code import AddedCode
@@ -38,7 +38,7 @@ from florlog.source.reach.regions import ProgramAnalysis
 
 
 def request_of(
-    store: Store,
+    store: RunLog,
     tree: RunTree,
     script: str,
     where: str | None = None,

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from florlog_recovery import Condition, Loop, Node, RunTree
-from florlog_wal import Commit, Path, Store, Values
+from florlog_wal import Commit, Path, RunLog, Values
 
 from florlog.state.readable_values import readable
 
@@ -30,7 +30,7 @@ Mask = npt.NDArray[np.bool_]
 class IterationSelection:
     """The iterations for which a condition holds; all of them without one."""
 
-    def __init__(self, store: Store, tree: RunTree, condition: Condition | None) -> None:
+    def __init__(self, store: RunLog, tree: RunTree, condition: Condition | None) -> None:
         self._condition = condition
         loops = {loop.name.split("#")[0] for loop in tree.loops()} | {loop.name for loop in tree.loops()}
         self._names = condition.names if condition is not None else frozenset()
@@ -71,7 +71,7 @@ class IterationSelection:
 class _Logged:
     """The recorded values of some names."""
 
-    def __init__(self, store: Store, tree: RunTree, names: Collection[str]) -> None:
+    def __init__(self, store: RunLog, tree: RunTree, names: Collection[str]) -> None:
         self._store = store
         self._names = names
         self._columns: dict[Loop, dict[str, Any]] = {}

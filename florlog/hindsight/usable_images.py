@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from florlog_recovery import Loop, RunTree
-from florlog_wal import StackFrame, Store
+from florlog_wal import RunLog, StackFrame
 
 from florlog.following.failed_images import Boundary, images_of_others, without_worker_state
 from florlog.hindsight.compared_files import Compared
@@ -21,7 +21,7 @@ class Unusable:
     reasons: tuple[str, ...] = ()
 
 
-def unusable_images(store: Store, tree: RunTree, files: Iterable[Compared]) -> Unusable:
+def unusable_images(store: RunLog, tree: RunTree, files: Iterable[Compared]) -> Unusable:
     """The images that cannot be restored for the present text of a program."""
     if strange := images_of_others(store, tree):
         why = "was not recorded on this machine by you: its images are not restored"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from florlog_wal import Store, thin
+from florlog_wal import RunLog, thin
 
 
 class Room:
@@ -22,7 +22,13 @@ class Room:
     """
 
     def __init__(
-        self, store: Store, run: str, budget: int, *, fresh: bool, tell: Callable[[str, dict[str, Any]], None]
+        self,
+        store: RunLog,
+        run: str,
+        budget: int,
+        *,
+        fresh: bool,
+        tell: Callable[[str, dict[str, Any]], None],
     ) -> None:
         self.budget = budget
         self._store = store

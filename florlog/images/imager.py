@@ -27,7 +27,7 @@ from florlog_wal import (
     LogStopped,
     PageEntry,
     PageTable,
-    Store,
+    RunLog,
     decode_table,
     decode_value,
     encode_table,
@@ -151,7 +151,7 @@ class Imager:
 
     def __init__(
         self,
-        store: Store,
+        store: RunLog,
         session: int,
         on_stop: Callable[[LogStopped], None],
         on_lost: Callable[[str], None],

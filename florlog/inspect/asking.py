@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from florlog_recovery import RunTree
-from florlog_wal import Store
+from florlog_wal import RunLog
 
 from florlog.errors import FlorlogError
 from florlog.inspect.selection import At
@@ -117,7 +117,7 @@ def condition(text: str, tree: RunTree) -> str | None:
 
 
 def replay(
-    store: Store,
+    store: RunLog,
     tree: RunTree,
     sources: Sequence[Recorded],
     changed: Recorded,

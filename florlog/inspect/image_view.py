@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from florlog_wal import CheckpointBegin, CheckpointEnd, Path, Store
+from florlog_wal import CheckpointBegin, CheckpointEnd, Path, RunLog
 
 from florlog.following.trust import where
 from florlog.inspect.record_paths import Paths
@@ -33,7 +33,7 @@ class ImageCost:
     table: bytes
 
 
-def images_of(store: Store, run: str) -> Iterator[ImageCost]:
+def images_of(store: RunLog, run: str) -> Iterator[ImageCost]:
     """Every complete image in order of completion."""
     clock, paths = Clock(), Paths(store)
     begun: dict[int, tuple[Path, float]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from florlog_wal import CheckpointBegin, CheckpointEnd, Entry, LoopBegin, LoopEnd, Path, Store, WalError
+from florlog_wal import CheckpointBegin, CheckpointEnd, Entry, LoopBegin, LoopEnd, Path, RunLog, WalError
 
 _MAX_LOOPS = 4096  # loop executions remembered; one that was forgotten is read again
 
@@ -12,7 +12,7 @@ _MAX_LOOPS = 4096  # loop executions remembered; one that was forgotten is read 
 class Paths:
     """The path of any record of a store, wherever reading began."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: RunLog) -> None:
         self._store = store
         self._loops: dict[int, tuple[Path, str]] = {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from florlog_wal import Entry, Path, RunEnd, SessionInfo, Store
+from florlog_wal import Entry, Path, RunEnd, RunLog, SessionInfo
 
 from florlog.inspect.record_paths import Paths
 from florlog.inspect.selection import RecordSelection
@@ -15,7 +15,7 @@ FoundRecord = tuple[Entry, Path]
 
 
 def selected(
-    store: Store, run: str, selection: RecordSelection, *, reverse: bool = False
+    store: RunLog, run: str, selection: RecordSelection, *, reverse: bool = False
 ) -> Iterator[FoundRecord]:
     """The run's selected records, with the path of each.
 
@@ -28,7 +28,7 @@ def selected(
 
 
 def _of_session(
-    store: Store,
+    store: RunLog,
     session: SessionInfo,
     selection: RecordSelection,
     paths: Paths,
@@ -45,7 +45,7 @@ def _of_session(
 
 
 def followed(
-    store: Store, run: str, selection: RecordSelection, *, poll: float = 0.2
+    store: RunLog, run: str, selection: RecordSelection, *, poll: float = 0.2
 ) -> Iterator[FoundRecord]:
     """`selected`, and then what is written, until the run ends or nobody writes to the store.
 
@@ -66,7 +66,7 @@ def followed(
         time.sleep(poll)
 
 
-def open_end(store: Store, run: str) -> str | None:
+def open_end(store: RunLog, run: str) -> str | None:
     """A sentence on where and why a run's log ends without the run's end; None when it has its end."""
     recording = [session for session in sessions_of(store, run) if session.begin.kind != "replay"]
     newest = recording[-1]
@@ -77,5 +77,5 @@ def open_end(store: Store, run: str) -> str | None:
     return f"the log ends at LSN {newest.last_lsn} without the run's end: it was killed; florlog resume continues it"
 
 
-def _newest_session(store: Store) -> int:
+def _newest_session(store: RunLog) -> int:
     return store.sessions()[-1].lsn

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from florlog_recovery import FORCED
-from florlog_wal import Commit, Note, RunBegin, RunEnd, SessionInfo, Store
+from florlog_wal import Commit, Note, RunBegin, RunEnd, RunLog, SessionInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class RunFacts:
     forced: bool  # resumed though it differed from the recording
 
 
-def facts_of(store: Store) -> Iterator[RunFacts]:
+def facts_of(store: RunLog) -> Iterator[RunFacts]:
     """Every run, oldest first."""
     by_run: dict[str, list[SessionInfo]] = {}
     newest = 0
@@ -47,7 +47,7 @@ def facts_of(store: Store) -> Iterator[RunFacts]:
             )
 
 
-def _status(store: Store, newest: SessionInfo, live: bool) -> str:
+def _status(store: RunLog, newest: SessionInfo, live: bool) -> str:
     if RunEnd in newest.counts:
         ends = store.scan(newest.lsn, newest.last_lsn + 1, types=(RunEnd,), session=newest.lsn, reverse=True)
         for entry in ends:
@@ -56,7 +56,7 @@ def _status(store: Store, newest: SessionInfo, live: bool) -> str:
     return "running" if live else "crashed"
 
 
-def _is_forced(store: Store, session: SessionInfo) -> bool:
+def _is_forced(store: RunLog, session: SessionInfo) -> bool:
     if session.begin.kind != "resume" or Note not in session.counts:
         return False
     notes = store.scan(session.lsn, session.last_lsn + 1, types=(Note,), session=session.lsn)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from florlog_recovery import RunTree
-from florlog_wal import Statement, Store
+from florlog_wal import RunLog, Statement
 
 from florlog.program.recorded_sources import recorded_sources
 from florlog.reading.render import printable
@@ -28,7 +28,7 @@ class Recorded:
         return [printable(line.expandtabs()) for line in self.text.splitlines()]
 
 
-def sources_of(store: Store, tree: RunTree) -> list[Recorded]:
+def sources_of(store: RunLog, tree: RunTree) -> list[Recorded]:
     """The script first, then the local modules in order of import, also those imported late."""
     found = {s.path: Recorded(s.path, s.module, s.text) for s in recorded_sources(store, tree)}
     for table in tree.statements.values():

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from florlog_recovery import Loop, Node, RunTree
-from florlog_wal import Commit, Path, Store, Values
+from florlog_wal import Commit, Path, RunLog, Values
 
 from florlog.program.recorded_sources import StatementPlace
 from florlog.reading.reader import LoggedValue
 
 
 def values_by_statement(
-    store: Store, tree: RunTree, path: Path, found: Iterable[LoggedValue] = ()
+    store: RunLog, tree: RunTree, path: Path, found: Iterable[LoggedValue] = ()
 ) -> dict[StatementPlace, dict[str, Any]]:
     """By statement, the values of an iteration by name; ``()`` is the run, so the last of everything.
 
@@ -33,7 +33,7 @@ def values_by_statement(
 
 
 def _node(
-    store: Store, tree: RunTree, node: Node, by_statement: dict[StatementPlace, dict[str, Any]]
+    store: RunLog, tree: RunTree, node: Node, by_statement: dict[StatementPlace, dict[str, Any]]
 ) -> None:
     for lsn in node.values:
         _record(store, tree, lsn, by_statement)
@@ -43,7 +43,7 @@ def _node(
 
 
 def _iteration(
-    store: Store, tree: RunTree, loop: Loop, index: int, by_statement: dict[StatementPlace, dict[str, Any]]
+    store: RunLog, tree: RunTree, loop: Loop, index: int, by_statement: dict[StatementPlace, dict[str, Any]]
 ) -> None:
     if (node := loop.nodes.get(index)) is not None:
         _node(store, tree, node, by_statement)
@@ -52,7 +52,7 @@ def _iteration(
 
 
 def _record(
-    store: Store, tree: RunTree, lsn: int, by_statement: dict[StatementPlace, dict[str, Any]]
+    store: RunLog, tree: RunTree, lsn: int, by_statement: dict[StatementPlace, dict[str, Any]]
 ) -> None:
     entry = store.record(lsn)
     assert isinstance(entry.record, Commit | Values)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from florlog_wal import CheckpointBegin, CheckpointEnd, Commit, Entry, Path, Store
+from florlog_wal import CheckpointBegin, CheckpointEnd, Commit, Entry, Path, RunLog
 
 from florlog.inspect.record_view import selected
 from florlog.inspect.selection import RecordSelection
@@ -92,7 +92,7 @@ class Stats:
         }
 
 
-def stats_of(store: Store, run: str, selection: RecordSelection) -> Stats:
+def stats_of(store: RunLog, run: str, selection: RecordSelection) -> Stats:
     """The figures of the selected records, in one pass."""
     types: dict[str, list[int]] = {}
     loops: dict[str, LoopTime] = {}

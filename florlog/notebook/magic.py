@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from florlog_recovery import RunTree
-from florlog_wal import Store, WalError
+from florlog_wal import RunLog, WalError
 from IPython.core.error import UsageError
 
 from florlog.errors import FlorlogError
@@ -146,7 +146,7 @@ class Magic:
             else:
                 self._replay(question)
 
-    def _run(self, store: Store, named: str | None) -> RunTree:
+    def _run(self, store: RunLog, named: str | None) -> RunTree:
         """The run that is asked."""
         if named is not None:
             tree = tree_of(store, named)
@@ -253,7 +253,7 @@ def _passed(trace: TracebackType | None, file: str) -> bool:
     return False
 
 
-def _in_order(store: Store, named: Sequence[str]) -> list[str]:
+def _in_order(store: RunLog, named: Sequence[str]) -> list[str]:
     """The named runs, oldest first; raises `NoSuchRunError`."""
     began = {run: sessions_of(store, run)[0].lsn for run in named if run}
     return sorted(began, key=began.__getitem__)

@@ -7,15 +7,15 @@ from typing import Any
 
 from florlog_recovery import CostModel, RunTree, fitted
 from florlog_recovery.costs import KIND
-from florlog_wal import Note, Store
+from florlog_wal import Note, RunLog
 
 
-def costs_of(store: Store, tree: RunTree) -> CostModel:
+def costs_of(store: RunLog, tree: RunTree) -> CostModel:
     """What a restore and the set-up of this run cost."""
     return fitted([*tree.costs, *_measured_by_replays(store, tree)])
 
 
-def _measured_by_replays(store: Store, tree: RunTree) -> Iterator[dict[str, Any]]:
+def _measured_by_replays(store: RunLog, tree: RunTree) -> Iterator[dict[str, Any]]:
     sessions = {session.lsn: session for session in store.sessions()}
     for lsn in tree.replays:
         for entry in store.scan(lsn, sessions[lsn].last_lsn + 1, types=(Note,), session=lsn):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from florlog_recovery import RunTree
-from florlog_wal import Store
+from florlog_wal import RunLog
 
 StatementPlace: TypeAlias = tuple[str, int]
 """File and line of a statement."""
@@ -21,7 +21,7 @@ class SourceFile:
     text: str
 
 
-def recorded_sources(store: Store, tree: RunTree) -> list[SourceFile]:
+def recorded_sources(store: RunLog, tree: RunTree) -> list[SourceFile]:
     """The script first, then the local modules, those imported at the run's beginning before later ones."""
     found = [
         SourceFile(path, module, store.get_page(digest).decode(errors="replace"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from florlog_recovery import RunTree, analyse
-from florlog_wal import RunBegin, SessionInfo, Store, WalError
+from florlog_wal import RunBegin, RunLog, SessionInfo, WalError
 
 from florlog.errors import NoSuchRunError, StoreError
 
@@ -18,19 +18,19 @@ def store_path(store: str | os.PathLike[str] | None) -> Path:
     return Path(store or os.environ.get("FLORLOG_STORE") or ".florlog").absolute()
 
 
-def open_store(path: Path, mode: Literal["r", "w"], **options: Any) -> Store:
+def open_store(path: Path, mode: Literal["r", "w"], **options: Any) -> RunLog:
     """Open a store; a florlog error in one line when that fails."""
     if mode == "r" and not path.is_dir():
         raise StoreError(f"there is no store at {path}: give one with --store or $FLORLOG_STORE")
     try:
-        return Store.open(path, mode=mode, **options)
+        return RunLog.open(path, mode=mode, **options)
     except WalError as error:
         raise StoreError(str(error)) from None
     except OSError as error:
         raise StoreError(f"cannot open the store {path}: {error}") from None
 
 
-def sessions_of(store: Store, run: str) -> list[SessionInfo]:
+def sessions_of(store: RunLog, run: str) -> list[SessionInfo]:
     """A run's sessions, oldest first; raises `NoSuchRunError`."""
     found = [session for session in store.sessions() if session.begin.run == run]
     if not found:
@@ -40,12 +40,12 @@ def sessions_of(store: Store, run: str) -> list[SessionInfo]:
     return found
 
 
-def tree_of(store: Store, run: str) -> RunTree:
+def tree_of(store: RunLog, run: str) -> RunTree:
     """The tree of a run."""
     return _tree(store, sessions_of(store, run), _written_run(store, store.sessions()))
 
 
-def all_trees(store: Store) -> Iterator[tuple[list[SessionInfo], RunTree]]:
+def all_trees(store: RunLog) -> Iterator[tuple[list[SessionInfo], RunTree]]:
     """Each run's sessions and tree, oldest run first; the sessions are listed once."""
     listed = store.sessions()
     written = _written_run(store, listed)
@@ -57,7 +57,7 @@ def all_trees(store: Store) -> Iterator[tuple[list[SessionInfo], RunTree]]:
             yield sessions, _tree(store, sessions, written)
 
 
-def _written_run(store: Store, listed: list[SessionInfo]) -> str | None:
+def _written_run(store: RunLog, listed: list[SessionInfo]) -> str | None:
     """The run that another process is recording now."""
     holder = store.writer()
     recorded = [session for session in listed if session.begin.kind != "replay"]
@@ -65,7 +65,7 @@ def _written_run(store: Store, listed: list[SessionInfo]) -> str | None:
     return recorded[-1].begin.run if live else None
 
 
-def _tree(store: Store, sessions: list[SessionInfo], written: str | None) -> RunTree:
+def _tree(store: RunLog, sessions: list[SessionInfo], written: str | None) -> RunTree:
     return analyse(store, sessions, running=sessions[0].begin.run == written)
 
 
@@ -77,7 +77,7 @@ def is_recorded_from(begin: RunBegin, script: str | os.PathLike[str]) -> bool:
         return False
 
 
-def newest_run(store: Store, fits: Callable[[RunBegin], bool]) -> str | None:
+def newest_run(store: RunLog, fits: Callable[[RunBegin], bool]) -> str | None:
     """The id of the newest run whose first record fits."""
     runs = [s.begin.run for s in store.sessions() if s.begin.kind != "replay" and fits(s.begin)]
     return runs[-1] if runs else None

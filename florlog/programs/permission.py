@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from florlog_recovery import RunTree
-from florlog_wal import Note, SessionInfo, Store, WalError
+from florlog_wal import Note, RunLog, SessionInfo, WalError
 
 from florlog.errors import UntrustedRunError
 from florlog.program.process import this_process
@@ -53,7 +53,7 @@ class Permit:
     run: str
 
 
-def permit(store: Store, tree: RunTree, trust: Trust) -> Permit:
+def permit(store: RunLog, tree: RunTree, trust: Trust) -> Permit:
     """The permit for a run's recorded code.  Raises `UntrustedRunError` where there is none."""
     if not is_own(store, tree):
         if not trust.covers(tree.run):
@@ -62,7 +62,7 @@ def permit(store: Store, tree: RunTree, trust: Trust) -> Permit:
     return Permit(tree.run)
 
 
-def is_own(store: Store, tree: RunTree) -> bool:
+def is_own(store: RunLog, tree: RunTree) -> bool:
     """Whether this user recorded a run on this machine: all that decides what is executed is signed with the key."""
     key = user_key()
     if key is None:
@@ -73,7 +73,7 @@ def is_own(store: Store, tree: RunTree) -> bool:
         return False
 
 
-def _is_own(store: Store, tree: RunTree, key: bytes) -> bool:
+def _is_own(store: RunLog, tree: RunTree, key: bytes) -> bool:
     sources: set[_Source] = set()
     newest = False  # whether the session is signed whose arguments and environment a replay takes
     for session in sessions_of(store, tree.run):
@@ -87,7 +87,7 @@ def _is_own(store: Store, tree: RunTree, key: bytes) -> bool:
     return newest and all((path, *source) in sources for path, source in tree.sources.items())
 
 
-def _later(store: Store, session: SessionInfo, key: bytes) -> Iterator[_Source]:
+def _later(store: RunLog, session: SessionInfo, key: bytes) -> Iterator[_Source]:
     """The signed sources that a signed session stored at its end."""
     begin = session.begin
     for entry in store.scan(session.lsn, session.last_lsn + 1, types=(Note,), session=session.lsn):

@@ -11,7 +11,7 @@ import linecache
 from contextlib import AbstractContextManager, nullcontext
 
 from florlog_recovery import Loop, RunTree
-from florlog_wal import Store
+from florlog_wal import RunLog
 
 from florlog.errors import FlorlogError
 from florlog.following.guide import Guide
@@ -32,7 +32,7 @@ class RecordedProgram:
     Raises `FlorlogError` when the run has no recorded script.
     """
 
-    def __init__(self, permit: Permit, store: Store, tree: RunTree) -> None:
+    def __init__(self, permit: Permit, store: RunLog, tree: RunTree) -> None:
         assert permit.run == tree.run
         self._begin = tree.begin
         self._same_hashes = hashes_repeat(tree)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from florlog_recovery import Condition, Node, RunTree, WhereError, state_name
-from florlog_wal import Path, Store
+from florlog_wal import Path, RunLog
 
 from florlog.errors import FlorlogError
 from florlog.following.failed_images import Boundary
@@ -143,7 +143,9 @@ def values_at(condition: Condition, place: Boundary, tree: Callable[[str], Any])
     return {**dict(loop.path(max(index - 1, 0))), **held}
 
 
-def _in_states(store: Store, tree: RunTree, condition: Condition, trusted: Trust, *, monotone: bool) -> First:
+def _in_states(
+    store: RunLog, tree: RunTree, condition: Condition, trusted: Trust, *, monotone: bool
+) -> First:
     order = boundaries(tree)
     images = [place for place, (loop, index) in enumerate(order) if index in loop.images]
     looked: dict[int, dict[str, Any] | None] = {}  # at images: the terms where it holds, else None

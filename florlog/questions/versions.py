@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from florlog_recovery import RunTree
-from florlog_wal import Store
+from florlog_wal import RunLog
 
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.hindsight.compared_files import Compared, compared, present_paths
@@ -45,7 +45,7 @@ class Version:
     refused: str = ""  # why there is no answer
 
 
-def runs_of(store: Store, script: str) -> list[str]:
+def runs_of(store: RunLog, script: str) -> list[str]:
     """The runs that were recorded from a script, oldest first."""
     found = [
         s.begin.run
@@ -56,7 +56,7 @@ def runs_of(store: Store, script: str) -> list[str]:
 
 
 def replay_versions(
-    store: Store,
+    store: RunLog,
     runs: Sequence[str],
     question: Question,
     trust: Trust,
@@ -137,7 +137,7 @@ def _asked_of(files: Iterable[Compared]) -> dict[str, _File]:
     return asked
 
 
-def _placed(store: Store, tree: RunTree, script: str, asked: dict[str, _File]) -> dict[str, str]:
+def _placed(store: RunLog, tree: RunTree, script: str, asked: dict[str, _File]) -> dict[str, str]:
     """The texts of a run's files with the statements in them, by recorded path; none if it lacks none."""
     sources = recorded_sources(store, tree)
     if not asked:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from florlog_recovery import Loop, RunTree
-from florlog_wal import Commit, Entry, Hindsight, LoopBegin, RunEnd, SessionInfo, Statement, Store, Values
+from florlog_wal import Commit, Entry, Hindsight, LoopBegin, RunEnd, RunLog, SessionInfo, Statement, Values
 from florlog_wal import Path as IterationPath
 
 from florlog.errors import NoSuchRunError
@@ -48,14 +48,14 @@ class LoggedValue:
 class RunView:
     """A recorded run, as its log is at the time of reading."""
 
-    def __init__(self, store: Store, run: str, trust: Trust | None = None) -> None:
+    def __init__(self, store: RunLog, run: str, trust: Trust | None = None) -> None:
         self._store = store
         self.id = run
         self.trust = trust or Trust()
         """Whose code may be executed, where this run is somebody else's."""
 
     @property
-    def store(self) -> Store:
+    def store(self) -> RunLog:
         """The store that contains it."""
         return self._store
 
@@ -196,7 +196,7 @@ class RunView:
 class Log:
     """A store opened for reading.  Made by `florlog.open`; use it as a context manager or `close` it."""
 
-    def __init__(self, store: Store, trust: Trust | None = None) -> None:
+    def __init__(self, store: RunLog, trust: Trust | None = None) -> None:
         self.store = store
         self._trust = trust or Trust()
 
@@ -269,7 +269,7 @@ def open_log(store: str | os.PathLike[str] | None = None, *, trust: str | Iterab
     return Log(open_store(Path(store_path(store)), "r"), Trust(trust))
 
 
-def summaries(store: Store) -> Iterator[dict[str, Any]]:
+def summaries(store: RunLog) -> Iterator[dict[str, Any]]:
     """`RunView.summary` of every run, oldest first."""
     for sessions, tree in all_trees(store):
         yield _summary(sessions, tree)

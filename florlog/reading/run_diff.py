@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from florlog_wal import Path, Store
+from florlog_wal import Path, RunLog
 
 from florlog.program.recorded_sources import recorded_sources
 from florlog.program.signing import SIGNATURE
@@ -14,7 +14,7 @@ from florlog.reading.reader import RunView
 from florlog.reading.render import jsonable
 
 
-def differences(store: Store, first: RunView, second: RunView) -> dict[str, Any]:
+def differences(store: RunLog, first: RunView, second: RunView) -> dict[str, Any]:
     """Everything that differs, as ``florlog diff --format json`` prints it; empty parts are equal."""
     trees = first.tree(), second.tree()
     begins = trees[0].begin, trees[1].begin

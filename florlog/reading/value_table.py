@@ -18,9 +18,9 @@ from florlog_wal import (
     LoopBegin,
     Path,
     RunEnd,
+    RunLog,
     SessionInfo,
     Statement,
-    Store,
     Values,
 )
 
@@ -35,7 +35,7 @@ _PLAIN = frozenset({float, int, str, bool, type(None), bytes})
 _CONTAINERS = frozenset({Array, list, tuple, set, frozenset, dict})
 
 
-def table_of(store: Store, run: str, names: Sequence[str] = ()) -> Columns:
+def table_of(store: RunLog, run: str, names: Sequence[str] = ()) -> Columns:
     """The values of ``names`` (default: all)."""
     reading = _TableReader(store, ColumnsBuilder(names))
     sessions = sessions_of(store, run)
@@ -51,7 +51,7 @@ def table_of(store: Store, run: str, names: Sequence[str] = ()) -> Columns:
 
 
 class _TableReader:
-    def __init__(self, store: Store, table: ColumnsBuilder) -> None:
+    def __init__(self, store: RunLog, table: ColumnsBuilder) -> None:
         self.table = table
         self._store = store
         self._begun: set[int] = set()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from florlog_recovery import Image
-from florlog_wal import CheckpointBegin, Note, Store
+from florlog_wal import CheckpointBegin, Note, RunLog
 
 from florlog.errors import ImageError, StoreError
 from florlog.following.stack import OpenLoop, Site, check_can_go_on
@@ -214,7 +214,7 @@ class Checkpointer:
                     "resume starts earlier; give it state_dict()/load_state_dict(), or florlog.register its type"
                 )
 
-    def restore(self, store: Store, loop: OpenLoop, index: int, image: Image) -> None:
+    def restore(self, store: RunLog, loop: OpenLoop, index: int, image: Image) -> None:
         """Put back an image, as `RunState.restore` does.  Raises `ImageError` for one that is not to be trusted."""
         started = time.perf_counter()
         saved = SavedState(store, image.table)

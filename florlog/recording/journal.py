@@ -27,8 +27,8 @@ from florlog_wal import (
     Record,
     RunBegin,
     RunEnd,
+    RunLog,
     Statement,
-    Store,
     Values,
 )
 from florlog_wal.directory import MANIFEST
@@ -65,7 +65,7 @@ class Journal:
     """Appends the records of one session."""
 
     def __init__(
-        self, store: Store, begin: RunBegin, overhead: float = math.inf, *, strict: bool = False
+        self, store: RunLog, begin: RunBegin, overhead: float = math.inf, *, strict: bool = False
     ) -> None:
         self.store = store
         self._once = Once(store)
@@ -287,7 +287,7 @@ def _attend(journal: weakref.ref[Journal], closed: threading.Event) -> None:
         del it
 
 
-def _manifest_file(store: Store) -> tuple[int, int, int] | None:
+def _manifest_file(store: RunLog) -> tuple[int, int, int] | None:
     """Device, number and time of a store's manifest, which is written once; None where it is not there.
 
     The time because a file system may give a new file the number of one that is gone.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from florlog_wal import Abort, Begin, Commit, LoopBegin, LoopEnd, Path, Record, Store, Values
+from florlog_wal import Abort, Begin, Commit, LoopBegin, LoopEnd, Path, Record, RunLog, Values
 
 _Place = tuple[Any, ...]
 
@@ -18,7 +18,7 @@ _Place = tuple[Any, ...]
 class Once:
     """Appends records to a store.  A session writes at most one record of a `_place`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: RunLog) -> None:
         self._store = store
         self._appending: tuple[int, Record, int] | None = None
         """Set while a record is being appended: the log's end before, the record and its ``prev``."""

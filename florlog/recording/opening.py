@@ -14,7 +14,7 @@ from typing import Any
 
 from florlog_recovery import Loop, Plan, RunTree, last_restore, plan_resume
 from florlog_recovery.costs import KIND, fitted
-from florlog_wal import Commit, Note, RunBegin, Store
+from florlog_wal import Commit, Note, RunBegin, RunLog
 
 from florlog.errors import FlorlogError
 from florlog.following.failed_images import images_of_others, without_worker_state
@@ -44,7 +44,7 @@ _MAX_RECORDS_READ = 200
 
 
 def recorded_run(
-    store: Store,
+    store: RunLog,
     name: str,
     params: dict[str, Any],
     *,
@@ -107,7 +107,7 @@ def recorded_run(
     )
 
 
-def _guide_of(store: Store, run: str, max_redo: float, *, anew: bool) -> ResumeGuide:
+def _guide_of(store: RunLog, run: str, max_redo: float, *, anew: bool) -> ResumeGuide:
     """What leads the resume of a run; arguments as of `recorded_run` and `ResumeGuide`."""
     tree = tree_of(store, run)
     role = this_process.role
@@ -167,7 +167,7 @@ def reopen(tree: RunTree, *, extend: bool) -> str:
     return text
 
 
-def restore_costs(store: Store) -> Callable[[int], float] | None:
+def restore_costs(store: RunLog) -> Callable[[int], float] | None:
     """What restores have cost in this store, in seconds by the bytes of the state; None if none was measured."""
     notes = []
     for session in store.sessions()[-_MAX_SESSIONS_READ:]:
@@ -184,7 +184,7 @@ def restore_costs(store: Store) -> Callable[[int], float] | None:
     return fitted(reversed(notes)).seconds if measured else None
 
 
-def _resumed_run(store: Store, name: str, resume: str) -> str | None:
+def _resumed_run(store: RunLog, name: str, resume: str) -> str | None:
     """The id of the run that goes on; None for a new one."""
     role = this_process.role
     if isinstance(role, Resume) and not role.taken:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import NoReturn
 
 from florlog_recovery import FORCED, Loop, Node, Plan, RunTree, last_restore
-from florlog_wal import Note, Store
+from florlog_wal import Note, RunLog
 
 from florlog.errors import ChangedError, DivergedError, FlorlogError, ImageError
 from florlog.following.failed_images import Boundary, cannot_be_restored, instead, named, without
@@ -51,7 +51,7 @@ class WentBack:
         )
 
 
-def went_back(run: str, store: Store, tree: RunTree) -> WentBack:
+def went_back(run: str, store: RunLog, tree: RunTree) -> WentBack:
     """What earlier starts of this process have learnt of a run, or a process that could not start over by itself."""
     given = restart.message()
     if given.get("run") != run:
@@ -76,7 +76,7 @@ class ResumeGuide(Guide):
 
     def __init__(
         self,
-        store: Store,
+        store: RunLog,
         tree: RunTree,
         plan: Plan,
         frontier: tuple[Node, int | Loop],

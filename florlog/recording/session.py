@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from typing import Any, Literal
 
-from florlog_wal import Store, encode_value
+from florlog_wal import RunLog, encode_value
 
 from florlog.errors import FlorlogError, LogValueError, NoRunError, OwnRunError, RanksError
 from florlog.following.guide import Guide
@@ -176,7 +176,7 @@ def run(
     return _opened(made, closing)
 
 
-def _close(store: Store) -> None:
+def _close(store: RunLog) -> None:
     """Close a store whose run was not opened, for which there is an error already; its journal closes any other."""
     with suppress(Exception):
         store.close()

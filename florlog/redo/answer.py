@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from florlog_recovery import AtomSequence, Node, Plan, RunTree, split
-from florlog_wal import Store
+from florlog_wal import RunLog
 
 from florlog.errors import ImageError
 from florlog.following.failed_images import FailedImages
@@ -47,7 +47,7 @@ class Answer:
 
 
 def answer(
-    store: Store, request: Request, plan: Plan, *, progress: Progress | None = None, workers: int = 1
+    store: RunLog, request: Request, plan: Plan, *, progress: Progress | None = None, workers: int = 1
 ) -> Answer:
     """Execute a plan by running the request's script in so many processes, and store the values found.
 
@@ -72,7 +72,7 @@ def answer(
     return Answer(values, done.differences, seconds, stored, done.spans, done.passed)
 
 
-def redo(store: Store, request: Request, plan: Plan, progress: Progress | None = None) -> Redone:
+def redo(store: RunLog, request: Request, plan: Plan, progress: Progress | None = None) -> Redone:
     """Execute a plan in this process; where an image cannot be restored, one that does without it."""
     guide, request = _led(store, request, plan, progress)
     if guide.ran:
@@ -152,7 +152,7 @@ def _with_earlier(request: Request, values: Sequence[FoundValue]) -> Sequence[Fo
     return sorted([*values, *older], key=place)
 
 
-def _led(store: Store, request: Request, plan: Plan, progress: Progress | None) -> tuple[Guide, Request]:
+def _led(store: RunLog, request: Request, plan: Plan, progress: Progress | None) -> tuple[Guide, Request]:
     """Run the request's script along a plan, and along others as long as images fail; the guide that led it to its end.
 
     Also the request, without the images that failed.
@@ -173,7 +173,7 @@ def _led(store: Store, request: Request, plan: Plan, progress: Progress | None) 
             return guide, request
 
 
-def _guide(store: Store, request: Request, plan: Plan) -> Guide:
+def _guide(store: RunLog, request: Request, plan: Plan) -> Guide:
     program = request.program
     guide = Guide(
         store,

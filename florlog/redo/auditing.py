@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from florlog_recovery import RunTree
-from florlog_wal import Path, Store
+from florlog_wal import Path, RunLog
 
 from florlog.errors import DivergedError, FlorlogError
 from florlog.following.failed_images import Boundary
@@ -48,7 +48,7 @@ class Stretch:
         return f"from {where(self.start)} to {where(self.end)}: {outcome}"
 
 
-def audit(store: Store, tree: RunTree, trust: Trust) -> Iterator[Stretch]:
+def audit(store: RunLog, tree: RunTree, trust: Trust) -> Iterator[Stretch]:
     """Audit the images of a run one after the other.
 
     Raises `FlorlogError` for a run with fewer than two images or whose script fails, and `UntrustedRunError` where its
@@ -67,7 +67,7 @@ def images_of(tree: RunTree) -> list[Boundary]:
     return [(loop, index) for _, loop, index in sorted(found, key=lambda entry: entry[0])]
 
 
-def _audited(store: Store, tree: RunTree, before: Boundary, after: Boundary, trust: Trust) -> Stretch:
+def _audited(store: RunLog, tree: RunTree, before: Boundary, after: Boundary, trust: Trust) -> Stretch:
     start, end = before[0].path(before[1]), after[0].path(after[1])
     order = order_of(
         store, tree, trust,

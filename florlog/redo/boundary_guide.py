@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from florlog_recovery import Atoms, Loop, Plan, RunTree
-from florlog_wal import Store
+from florlog_wal import RunLog
 
 from florlog.following.guide import Guide, Restore, SkipLoop
 from florlog.following.stack import OpenLoop
@@ -28,7 +28,7 @@ class BoundaryGuide(Guide):
 
     def __init__(
         self,
-        store: Store,
+        store: RunLog,
         tree: RunTree,
         plan: Plan,
         request: Atoms,

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from florlog_recovery import CostModel, Loop, RunTree, WhereError, boundary_atoms, plan_redo
 from florlog_recovery.costs import MIN_RESTORE_SECONDS
-from florlog_wal import Store
+from florlog_wal import RunLog
 
 from florlog.errors import FlorlogError, ImageError
 from florlog.following.failed_images import Boundary, FailedImages
@@ -40,7 +40,7 @@ from florlog.state.boundary_trees import Trees
 # -- the side that asks ----------------------------------------------------------------------------
 
 
-def order_of(store: Store, tree: RunTree, trust: Trust, **more: Any) -> Order:
+def order_of(store: RunLog, tree: RunTree, trust: Trust, **more: Any) -> Order:
     """An order for `visit`, with what else its module needs.
 
     Raises `UntrustedRunError` where the run's code may not be executed.

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from florlog_recovery import Loop, RunTree
 from florlog_wal import Path as IterationPath
-from florlog_wal import Store
+from florlog_wal import RunLog
 
 from florlog.errors import FlorlogError
 from florlog.following.trust import where
@@ -61,7 +61,7 @@ def boundary(tree: RunTree, path: IterationPath, at: Literal["start", "end"]) ->
 
 
 def state_at(
-    store: Store, tree: RunTree, path: IterationPath, at: Literal["start", "end"], trust: Trust
+    store: RunLog, tree: RunTree, path: IterationPath, at: Literal["start", "end"], trust: Trust
 ) -> PastState:
     """The state at an iteration's start or end; ``trust``: whose code may be executed where there is no image.
 
@@ -76,7 +76,7 @@ def state_at(
     return _redone(store, tree, loop, index, trust)
 
 
-def _redone(store: Store, tree: RunTree, loop: Loop, index: int, trusted: Trust) -> PastState:
+def _redone(store: RunLog, tree: RunTree, loop: Loop, index: int, trusted: Trust) -> PastState:
     order = order_of(store, tree, trusted, loop=loop_name(loop), index=index)
     pages = Pages()
     for message in answers(tree, "florlog.redo.state_worker", order):

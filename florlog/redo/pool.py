@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from florlog_recovery import AtomSequence
-from florlog_wal import Store
+from florlog_wal import RunLog
 
 from florlog.errors import FlorlogError
 from florlog.hindsight.request import Request
@@ -40,7 +40,7 @@ class _Share:
 
 
 def redo_in_parallel(
-    store: Store,
+    store: RunLog,
     request: Request,
     parts: Sequence[tuple[int, int]],
     progress: Callable[[int], None] | None,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from florlog_recovery import Plan, RunTree
-from florlog_wal import Store
+from florlog_wal import RunLog
 
 from florlog.errors import FlorlogError, SourceChangedError
 from florlog.hindsight.plan_view import PlanView, view_of
@@ -58,7 +58,7 @@ class Replayed:
     answer: Answer
 
 
-def planned(store: Store, tree: RunTree, question: Question) -> tuple[Request, Plan]:
+def planned(store: RunLog, tree: RunTree, question: Question) -> tuple[Request, Plan]:
     """The request that a question makes of its run, and its cheapest plan; what was changed in the script is reported.
 
     Raises `FlorlogError` as `request_of` does.
@@ -86,7 +86,7 @@ def planned(store: Store, tree: RunTree, question: Question) -> tuple[Request, P
 
 
 def replay_here(
-    store: Store, tree: RunTree, question: Question, announce: Announce = lambda view: None
+    store: RunLog, tree: RunTree, question: Question, announce: Announce = lambda view: None
 ) -> Replayed:
     """Replay in this process.
 

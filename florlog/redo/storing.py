@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from florlog_recovery.costs import KIND
-from florlog_wal import Hindsight, Note, RunBegin, Store, WalError
+from florlog_wal import Hindsight, Note, RunBegin, RunLog, WalError
 from florlog_wal import Path as IterationPath
 
 from florlog.following.trust import FoundValue
@@ -19,11 +19,11 @@ from florlog.recording.journal import Journal
 from florlog.redo.redone import Redone
 
 
-def store_values(store: Store, request: Request, done: Redone) -> bool:
+def store_values(store: RunLog, request: Request, done: Redone) -> bool:
     """Write a replay session; False, with a line for the person, when the store cannot be written now."""
     tree, program = request.tree, request.program
     try:
-        writer = Store.open(store.path, mode="w")
+        writer = RunLog.open(store.path, mode="w")
     except WalError as error:
         report(f"the values were not stored: {error}")
         return False

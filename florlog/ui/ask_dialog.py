@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from florlog_recovery import RunTree
-from florlog_wal import Store
+from florlog_wal import RunLog
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -36,7 +36,7 @@ class Ask(ModalScreen[None]):
     ]
 
     def __init__(
-        self, store: Store, tree: RunTree, sources: list[Recorded], at: tuple[Recorded, int], where: str,
+        self, store: RunLog, tree: RunTree, sources: list[Recorded], at: tuple[Recorded, int], where: str,
         trust: Trust, answered: Callable[[], None],
     ):  # fmt: skip
         super().__init__()

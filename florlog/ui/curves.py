@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from florlog_recovery import RunTree
-from florlog_wal import Statement, Store
+from florlog_wal import RunLog, Statement
 from rich.style import Style
 from rich.text import Text
 from textual.binding import Binding
@@ -40,7 +40,7 @@ class Curves(Static, can_focus=True):
         Binding("N,left", "turn(-1)", show=False),
     ]
 
-    def __init__(self, store: Store, run: str, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, store: RunLog, run: str, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__("", id=id, markup=False)
         self._store, self._run = store, run
         self._tree: RunTree | None = None
@@ -169,7 +169,7 @@ class Curves(Static, can_focus=True):
         return lines if other.params else [(" the parameters are equal", "dim")]
 
 
-def names_of(store: Store, tree: RunTree) -> list[str]:
+def names_of(store: RunLog, tree: RunTree) -> list[str]:
     """The names that a run and its replays logged, in that order."""
     tables = [table.values() for table in tree.statements.values()]
     for session in sessions_of(store, tree.run):

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from florlog_wal import Entry, Path, Record, SessionInfo, Store
+from florlog_wal import Entry, Path, Record, RunLog, SessionInfo
 from rich.text import Text
 
 from florlog.inspect.record_forms import SHORT_TYPES, TYPE_COLOURS, detail, path_text
@@ -29,7 +29,7 @@ class RecordList(LineList):
     once; with one, the LSNs of the selected records are collected, 8 bytes each.
     """
 
-    def __init__(self, store: Store, run: str, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, store: RunLog, run: str, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._store, self._run = store, run
         self.selection = RecordSelection()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from florlog_recovery import RunTree
-from florlog_wal import CheckpointBegin, CheckpointEnd, Commit, Entry, Path, Record, Store, WalError
+from florlog_wal import CheckpointBegin, CheckpointEnd, Commit, Entry, Path, Record, RunLog, WalError
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
@@ -32,7 +32,7 @@ class RecordPane(Vertical):
     class Shown(Message):
         """Another record, or another selection of them, is shown."""
 
-    def __init__(self, store: Store, run: str, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, store: RunLog, run: str, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self.list = RecordList(store, run, id="list")
         self.run_tree: RunTree | None = None  # when it is known

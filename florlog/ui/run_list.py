@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import ClassVar
 
-from florlog_wal import Store
+from florlog_wal import RunLog
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -25,7 +25,7 @@ _COLOURS = {"complete": "green", "running": "cyan", "crashed": "yellow", "failed
 class RunList(LineList):
     """A line a run."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: RunLog) -> None:
         super().__init__(id="runs")
         self.runs: list[RunFacts] = []
         self._store = store
@@ -58,7 +58,7 @@ class Runs(Screen[None]):
     HEAD = f" {'run':<32} {'status':<9}{'started':<16}  {'commits':>8} {'log':>8}  script"
     BINDINGS: ClassVar = [Binding("enter", "open", "open")]
 
-    def __init__(self, store: Store, selection: RecordSelection) -> None:
+    def __init__(self, store: RunLog, selection: RecordSelection) -> None:
         super().__init__()
         self._store, self._selection = store, selection
 

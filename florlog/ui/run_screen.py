@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from florlog_recovery import RunTree
-from florlog_wal import Store
+from florlog_wal import RunLog
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
@@ -78,7 +78,7 @@ class RunScreen(Screen[None]):
         Binding("t", "records('tail')", show=False),
     ]
 
-    def __init__(self, store: Store, run: str, selection: RecordSelection) -> None:
+    def __init__(self, store: RunLog, run: str, selection: RecordSelection) -> None:
         super().__init__()
         self._store, self._run, self._first = store, run, selection
         self.run_tree: RunTree | None = None

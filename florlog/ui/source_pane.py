@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from florlog_recovery import RunTree
-from florlog_wal import Path, Store
+from florlog_wal import Path, RunLog
 from rich.syntax import Syntax
 from rich.text import Text
 
@@ -23,7 +23,7 @@ _MAX_COLOURED_CHARACTERS = 1_000_000  # characters of a file that is coloured
 class SourcePane(LineList):
     """All recorded files, one after another."""
 
-    def __init__(self, store: Store, *, id: str | None = None) -> None:  # noqa: A002 - textual's name
+    def __init__(self, store: RunLog, *, id: str | None = None) -> None:  # noqa: A002 - textual's name
         super().__init__(id=id, width=_MAX_LINE_COLUMNS)
         self.sources: list[Recorded] = []
         self._store = store

@@ -19,8 +19,8 @@ from florlog_wal import (
     Note,
     RunBegin,
     RunEnd,
+    RunLog,
     Statement,
-    Store,
 )
 
 import florlog
@@ -62,7 +62,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def write(path: Path, run: str, started: float) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         page = store.put_pages([b"\xff\x00 not Python " + EVIL.encode(errors="replace")]).digests[0]
         session = store.append(
             RunBegin(

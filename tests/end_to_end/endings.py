@@ -2,7 +2,7 @@
 
 ``python -m tests.end_to_end.endings --rounds 2000`` (``make crash``) draws the rounds from a seed, which it prints.
 Each process of a round, the first and the resumes, has a *script* of what happens to it: at its n-th record, inside
-`Store.append` or in the next step after it, it is sent SIGINT, SIGTERM or SIGKILL.  The training meets them in one of
+`RunLog.append` or in the next step after it, it is sent SIGINT, SIGTERM or SIGKILL.  The training meets them in one of
 the ways of `KINDS`.
 """
 
@@ -31,7 +31,7 @@ import sys
 import time
 
 import torch
-from florlog_wal import Store
+from florlog_wal import RunLog
 
 import florlog
 
@@ -39,7 +39,7 @@ KIND = sys.argv[1]
 os.environ["_SENT"] = sys.argv[2]  # images do not carry variables of such names
 os.environ["_RECORD"] = "0"
 os.environ["_WAITING"] = os.environ["_STOP"] = ""
-append, settle = Store.append, Store.commit
+append, settle = RunLog.append, RunLog.commit
 
 
 def happens(place):
@@ -74,7 +74,7 @@ def terminated(number, frame):
         sys.exit(0)
 
 
-Store.append, Store.commit = interrupted, committed
+RunLog.append, RunLog.commit = interrupted, committed
 signal.signal(signal.SIGTERM, terminated)
 torch.manual_seed(3)
 model = torch.nn.Linear(4, 4)

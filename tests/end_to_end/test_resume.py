@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from florlog_recovery.costs import KIND
-from florlog_wal import Note, RunEnd, Store
+from florlog_wal import Note, RunEnd, RunLog
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
@@ -97,11 +97,11 @@ import sys
 import time
 
 import torch
-from florlog_wal import CheckpointBegin, LoopEnd, Store
+from florlog_wal import CheckpointBegin, LoopEnd, RunLog
 
 import florlog
 
-append = Store.append
+append = RunLog.append
 os.environ["_LEFT"] = sys.argv[1]  # images do not carry variables of such names
 
 
@@ -117,7 +117,7 @@ def dying(self, record, **place):
     return lsn
 
 
-Store.append = dying
+RunLog.append = dying
 torch.manual_seed(3)
 model = torch.nn.Linear(4, 4)
 optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
@@ -226,7 +226,7 @@ def innermost(store: Path) -> list[tuple[int, float]]:
         ]
 
 
-def behind_last_image_but_one(store: Store) -> int:
+def behind_last_image_but_one(store: RunLog) -> int:
     """Innermost iterations that were committed after the state of the outermost loop's newest image but one.
 
     A resume starts before the newest image of all, to compare its state with that.  An image inside is used where it
@@ -258,7 +258,7 @@ def redone_for_less_than_a_restore(store: Path) -> int:
 def test_a_resume_plans_with_the_restores_that_the_run_measured(nursery: Nursery, tmp_path: Path) -> None:
     script, store = write(tmp_path / "train.py", DYING), tmp_path / "store"
     nursery.run(store, script, "36", "none", "inf")
-    with Store.open(store, mode="w") as opened:  # what a session says that took a second to restore
+    with RunLog.open(store, mode="w") as opened:  # what a session says that took a second to restore
         first = opened.sessions()[0].lsn
         data = {"restores": [1.0, 1000.0, 1.0, 1e6, 1000.0]}
         opened.append(Note(KIND, "", data), session=first, prev=first)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from florlog_wal import Store
+from florlog_wal import RunLog
 
 import florlog
 from florlog.images.imager import SavedState
@@ -184,7 +184,7 @@ def final_state(store: Path) -> dict[str, Any]:
 
     Not the RNGs: one that the script does not seed is another in every process.
     """
-    with Store.open(store, mode="r") as opened, florlog.open(store) as log:
+    with RunLog.open(store, mode="r") as opened, florlog.open(store) as log:
         loop = log.run().tree().root.loops[-1]
         assert loop.count in loop.images
         table = SavedState(opened, loop.images[loop.count].table).table

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from florlog_wal import CheckpointEnd, PageTable, Store, decode_table, encode_table, encode_value
+from florlog_wal import CheckpointEnd, PageTable, RunLog, decode_table, encode_table, encode_value
 
 import florlog
 from florlog.state.boundary_trees import HEAP
@@ -111,7 +111,7 @@ def tampered(directory: Path, monkeypatch: pytest.MonkeyPatch, images: slice) ->
     monkeypatch.setenv("KILLED", "1")
     assert python(store, script, check=False).returncode == KILLED
     monkeypatch.delenv("KILLED")
-    with Store.open(store, mode="w") as log:
+    with RunLog.open(store, mode="w") as log:
         ends = [entry for entry in log.scan() if isinstance(entry.record, CheckpointEnd)]
         assert len(ends) > 3
         for entry in ends[images]:
@@ -122,7 +122,7 @@ def tampered(directory: Path, monkeypatch: pytest.MonkeyPatch, images: slice) ->
     return store, script
 
 
-def with_changed_rate(log: Store, table: PageTable) -> PageTable:
+def with_changed_rate(log: RunLog, table: PageTable) -> PageTable:
     """The same image with another ``rate``; its page is stored with the digest that it has."""
     entry = table[HEAP]
     (page,) = entry.pages

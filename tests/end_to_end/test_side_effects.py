@@ -101,9 +101,9 @@ DYING = """
 import os
 import signal
 
-from florlog_wal import Hindsight, Store
+from florlog_wal import Hindsight, RunLog
 
-append = Store.append
+append = RunLog.append
 os.environ["LEFT"] = "{left}"
 
 
@@ -114,7 +114,7 @@ def dying(self, record, **place):
     return append(self, record, **place)
 
 
-Store.append = dying
+RunLog.append = dying
 """
 
 

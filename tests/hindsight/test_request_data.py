@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from florlog_recovery import Atoms, AtomSequence, Loop, Node, RunTree
-from florlog_wal import Store, decode_value, encode_value
+from florlog_wal import RunLog, decode_value, encode_value
 
 from florlog.hindsight.request import Request
 from florlog.hindsight.request_data import RunChangedError, from_data, to_data
@@ -77,7 +77,7 @@ def requested(stores: dict[str, Path], case: str) -> tuple[Request, RunTree]:
         return request, tree(store)
 
 
-def tree(store: Store) -> RunTree:
+def tree(store: RunLog) -> RunTree:
     return tree_of(store, newest(store.path))
 
 

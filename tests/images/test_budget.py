@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from florlog_recovery.costs import KIND
-from florlog_wal import CheckpointBegin, CheckpointEnd, Note, Store, gc, thin, verify
+from florlog_wal import CheckpointBegin, CheckpointEnd, Note, RunLog, gc, thin, verify
 
 import florlog
 from florlog.images.imager import SavedState
@@ -40,7 +40,7 @@ def train(store: Path, steps: int, budget: int | str | None, *, overhead: float 
 
 def images(store: Path) -> list[int]:
     """The boundaries at which there are images."""
-    with Store.open(store) as log:
+    with RunLog.open(store) as log:
         found = []
         for entry in log.scan(types=[CheckpointEnd]):
             assert isinstance(entry.record, CheckpointEnd)
@@ -52,7 +52,7 @@ def images(store: Path) -> list[int]:
 
 
 def decisions(store: Path) -> list[Note]:
-    with Store.open(store) as log:
+    with RunLog.open(store) as log:
         notes = [entry.record for entry in log.scan(types=[Note])]
     return [note for note in notes if isinstance(note, Note) and "budget" in note.data]
 
@@ -60,7 +60,7 @@ def decisions(store: Path) -> list[Note]:
 def test_a_runs_images_stay_within_the_budget_and_spread_over_its_time(tmp_path: Path) -> None:
     train(tmp_path / "store", 3, None)  # another run, which is left alone
     run = train(tmp_path / "store", 60, 7 * STATE)
-    with Store.open(tmp_path / "store", mode="w") as store:
+    with RunLog.open(tmp_path / "store", mode="w") as store:
         assert 2 * STATE < thin(store, run, float("inf")).bytes <= 7 * STATE
     others, kept = images(tmp_path / "store")[:4], images(tmp_path / "store")[4:]
     assert others == [0, 1, 2, 3]
@@ -148,7 +148,7 @@ def test_killed_while_images_are_dropped_and_resumed(nursery: Nursery, tmp_path:
         nursery.run(store, "florlog", "resume", *command)
         assert logged(store) == expected
         assert not verify(store).problems
-        with Store.open(store, mode="w") as opened:
+        with RunLog.open(store, mode="w") as opened:
             (run,) = {session.begin.run for session in opened.sessions()}
             assert thin(opened, run, float("inf")).bytes <= 500_000
 
@@ -169,7 +169,7 @@ def test_a_size_is_read_and_what_is_none_refused() -> None:
 
 def test_what_restores_cost_is_known_to_later_runs_of_the_store(tmp_path: Path) -> None:
     train(tmp_path / "store", 1, None)
-    with Store.open(tmp_path / "store", mode="w") as store:
+    with RunLog.open(tmp_path / "store", mode="w") as store:
         assert restore_costs(store) is None
         session = store.sessions()[-1].lsn
         restores = [2.0, 3e6, 0.5, 5e12, 0.9e6]  # 1 MB in 0.1 s, 2 MB in 0.4 s

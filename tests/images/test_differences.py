@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from florlog_wal import CheckpointBegin, CheckpointEnd, Store, gc, page_digest
+from florlog_wal import CheckpointBegin, CheckpointEnd, RunLog, gc, page_digest
 from florlog_wal.deltas import MAX_DEPTH
 from torch import nn
 
@@ -64,7 +64,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, items: int) -> Non
 
 
 def images(store: Path) -> Iterator[tuple[CheckpointBegin, CheckpointEnd]]:
-    with Store.open(store) as log:
+    with RunLog.open(store) as log:
         for entry in log.scan(types=[CheckpointEnd]):
             end: Any = entry.record
             start: Any = log.record(end.begin).record
@@ -96,7 +96,7 @@ def test_fine_tuning_writes_half_of_torch_save_at_most_and_every_image_is_exact(
 
     def exact() -> int:
         seen = 0
-        with Store.open(store) as log:
+        with RunLog.open(store) as log:
             for start, end in images(store):
                 if start.index < IMAGES:
                     held = SavedState(log, end.table).tree("model")["state"]
@@ -109,7 +109,7 @@ def test_fine_tuning_writes_half_of_torch_save_at_most_and_every_image_is_exact(
     report = gc(store, redo_bound=1e9)  # the last image may be a difference from others, which go
     assert report.images >= IMAGES - 1
     assert exact() == 1  # the first; the last is the end of the loop
-    with Store.open(store) as log:
+    with RunLog.open(store) as log:
         end = next(end for start, end in images(store) if start.index == IMAGES)
         held = SavedState(log, end.table).tree("model")["state"]
         assert all(clone_bits(held[name]) == clone_bits(p) for name, p in model.named_parameters())
@@ -117,7 +117,7 @@ def test_fine_tuning_writes_half_of_torch_save_at_most_and_every_image_is_exact(
 
 def test_a_resumed_recording_stores_differences_from_the_image_that_it_goes_on_from(tmp_path: Path) -> None:
     table = torch.randn(2000, 64)
-    with Store.open(tmp_path / "store", mode="w") as store:
+    with RunLog.open(tmp_path / "store", mode="w") as store:
         session = begin(store)
 
         def image(imager: Imager) -> CheckpointEnd:

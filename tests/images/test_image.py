@@ -18,7 +18,7 @@ from florlog_wal import (
     PageEntry,
     PagesFailed,
     RunBegin,
-    Store,
+    RunLog,
     encode_table,
     page_digest,
 )
@@ -91,14 +91,14 @@ def test_buffers_are_used_again_and_hold_one_state() -> None:
     assert sum(t.nbytes for t in buffers.held.values()) == 400
 
 
-def stores_image(imager: Imager, store: Store, session: int, tree: Any) -> int:
+def stores_image(imager: Imager, store: RunLog, session: int, tree: Any) -> int:
     copy = imager.snapshot({"x": tree})
     begin = store.append(CheckpointBegin(0, 0), session=session)
     imager.persist(copy, begin, 0.0)
     return begin
 
 
-def begin(store: Store) -> int:
+def begin(store: RunLog) -> int:
     record = RunBegin("r", "r", "record", "s", (), "/", {}, {}, (), 0.0, 0, 1, 0)
     return store.append(record)
 
@@ -107,14 +107,14 @@ def test_training_goes_on_while_an_image_persists_and_a_late_one_postpones_the_n
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
-    whole = Store.put_pages
+    whole = RunLog.put_pages
 
-    def slow(store: Store, pages: Sequence[Any], **how: Any) -> Any:
+    def slow(store: RunLog, pages: Sequence[Any], **how: Any) -> Any:
         assert gate.wait(30)
         return whole(store, pages, **how)
 
-    monkeypatch.setattr(Store, "put_pages", slow)
-    with Store.open(tmp_path / "store", mode="w") as store:
+    monkeypatch.setattr(RunLog, "put_pages", slow)
+    with RunLog.open(tmp_path / "store", mode="w") as store:
         session = begin(store)
         imager = Imager(store, session, lambda stopped: None, lambda why: None)
         tensor = torch.arange(10_000.0)
@@ -140,13 +140,13 @@ def test_training_goes_on_while_an_image_persists_and_a_late_one_postpones_the_n
 def test_an_image_that_cannot_be_stored_leaves_the_buffers_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(store: Store, pages: Sequence[Any], **how: Any) -> Any:
+    def broken(store: RunLog, pages: Sequence[Any], **how: Any) -> Any:
         raise MemoryError("no more")
 
-    monkeypatch.setattr(Store, "put_pages", broken)
+    monkeypatch.setattr(RunLog, "put_pages", broken)
     stopped: list[Any] = []
     lost: list[str] = []
-    with Store.open(tmp_path / "store", mode="w") as store:
+    with RunLog.open(tmp_path / "store", mode="w") as store:
         session = begin(store)
         imager = Imager(store, session, stopped.append, lost.append)
         for _ in range(5):
@@ -203,15 +203,15 @@ def test_a_version_counter_does_not_prove_that_a_tensor_is_unchanged(make: Any) 
 def test_a_failed_page_write_costs_one_image_and_one_warning_and_the_recording_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, calls = Store.put_pages, []
+    whole, calls = RunLog.put_pages, []
 
-    def fails_twice(store: Store, pages: Sequence[Any], **how: Any) -> Any:
+    def fails_twice(store: RunLog, pages: Sequence[Any], **how: Any) -> Any:
         calls.append(len(pages))
         if 1 < len(calls) <= 3:  # the first call stores the sources
             raise PagesFailed(str(store.path), "no space left on device")
         return whole(store, pages, **how)
 
-    monkeypatch.setattr(Store, "put_pages", fails_twice)
+    monkeypatch.setattr(RunLog, "put_pages", fails_twice)
     weight = torch.zeros(1000)
     with (
         pytest.warns(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from florlog_wal import Commit, Failure, LoopBegin, Note, RunBegin, RunEnd, Statement, Store
+from florlog_wal import Commit, Failure, LoopBegin, Note, RunBegin, RunEnd, RunLog, Statement
 
 import florlog
 
@@ -45,7 +45,7 @@ def evil(store: Path) -> tuple[str, str]:
             run.log(
                 **{EVIL: deep, "huge": "x\x1b" * 1_000_000, "number": 10**50_000, EVIL + "2": {EVIL: EVIL}}
             )
-    with Store.open(store, mode="w") as log:
+    with RunLog.open(store, mode="w") as log:
         begin = RunBegin(EVIL, EVIL, "record", EVIL, (EVIL,), EVIL, {EVIL: deep}, {}, (), 0.0, 0, 1, 0)
         session = log.append(begin)
         log.append(Statement(1, "log", EVIL, EVIL, 1, b"", (EVIL,), (EVIL,)), session=session)

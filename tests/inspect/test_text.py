@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import pytest
 import torch
-from florlog_wal import Commit, LoopBegin, RunBegin, Store
+from florlog_wal import Commit, LoopBegin, RunBegin, RunLog
 
 import florlog
 from florlog.commands import main
@@ -209,7 +209,7 @@ def test_a_damaged_array_is_shown_as_what_is_there(
 ) -> None:
     from florlog_wal import Array
 
-    with Store.open(tmp_path / "store", mode="w") as store:
+    with RunLog.open(tmp_path / "store", mode="w") as store:
         begin = RunBegin("r", "r", "record", "/r.py", (), "/", {}, {}, (), time.time(), 0, 1, 0)
         session = store.append(begin)
         loop = store.append(LoopBegin((), "i", 0, 0, "for", 1, 0, (), 0.0, {}), session=session)
@@ -220,7 +220,7 @@ def test_a_damaged_array_is_shown_as_what_is_there(
 
 
 def test_a_killed_run_s_records_end_with_a_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Store.open(tmp_path / "store", mode="w") as store:
+    with RunLog.open(tmp_path / "store", mode="w") as store:
         store.append(RunBegin("r", "r", "record", "/r.py", (), "/", {}, {}, (), time.time(), 0, 1, 0))
     assert main(["inspect", "--store", str(tmp_path / "store")]) == 0
     out, err = capsys.readouterr()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from florlog_wal import Note, Record, RunBegin, Store
+from florlog_wal import Note, Record, RunBegin, RunLog
 
 import florlog
 from florlog.commands import main
@@ -77,7 +77,7 @@ def own(store: Path) -> bool:
 def forged(store: Path, change: Callable[[Record], Record], *, texts: tuple[bytes, ...] = ()) -> Path:
     """A store with the same records except what ``change`` gives, with the same pages and ``texts``."""
     path = store.with_name("forged")
-    with Store.open(store) as old, Store.open(path, mode="w") as new:
+    with RunLog.open(store) as old, RunLog.open(path, mode="w") as new:
         for entry in old.scan():
             for page in pages_of(entry.record):
                 new.put_pages([old.get_page(page)])
@@ -413,7 +413,7 @@ def test_a_module_of_a_stranger_is_the_one_that_the_script_imports(
         (folder / "helper.py").write_text(f"X = {folder.name!r}\n")
     script = project / "train.py"
     script.write_text("import helper\n")
-    with Store.open(home / "store", mode="w") as store:
+    with RunLog.open(home / "store", mode="w") as store:
         pages = store.put_pages([b"import helper\n", b"X = 1\n"]).digests
         session = store.append(
             RunBegin(

@@ -19,8 +19,8 @@ from florlog_wal import (
     LoopEnd,
     RunBegin,
     RunEnd,
+    RunLog,
     Statement,
-    Store,
     Values,
 )
 from hypothesis import example, given, settings
@@ -51,7 +51,7 @@ REPLAY = st.lists(
 class Writer:
     """Writes a run as florlog does: an epoch logs, has steps, logs again; a resume repeats what was cut off."""
 
-    def __init__(self, store: Store, run: str) -> None:
+    def __init__(self, store: RunLog, run: str) -> None:
         self.store, self.run = store, run
         self.session = 0
 
@@ -150,9 +150,9 @@ def table(view: RunView, names: tuple[str, ...]) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunLog]:
     """One for all runs: making a store takes longer than writing and reading a run."""
-    with Store.open(tmp_path_factory.mktemp("columns") / "store", mode="w") as store:
+    with RunLog.open(tmp_path_factory.mktemp("columns") / "store", mode="w") as store:
         yield store
 
 
@@ -166,7 +166,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 @example([], False, [([("p", "a", 0, 0, 0, "DIVERGED"), ("p", "a", 1, 0, 0, "UNVERIFIED"),
                       ("p", "a", 1, 0, None, "DIVERGED")], True)], ())  # fmt: skip
 def test_the_table_is_that_of_single_values(
-    store: Store, epochs: list[Any], cut: bool, replays: list[Any], names: tuple[str, ...]
+    store: RunLog, epochs: list[Any], cut: bool, replays: list[Any], names: tuple[str, ...]
 ) -> None:
     writer = Writer(store, f"run{store.last_lsn}")
     writer.record(epochs, cut)

@@ -32,7 +32,7 @@ from florlog.reading.columns import RECORDED
 
 _WATCHED = (
     "florlog/recording/",
-    "florlog_wal/store.py",
+    "florlog_wal/run_log.py",
     "florlog_wal/writer.py",
 )
 _CONTEXT = 4

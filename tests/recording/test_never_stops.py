@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 import torch
-from florlog_wal import CheckpointBegin, Store, StoreFailed, directory, log, tail
+from florlog_wal import CheckpointBegin, RunLog, StoreFailed, directory, log, tail
 
 import florlog
 from florlog.recording.journal import Journal
@@ -117,7 +117,7 @@ def foreign_files(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def another_version(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Store.open(store, mode="w").close()
+    RunLog.open(store, mode="w").close()
     manifest = store / "FLORLOG"
     manifest.write_text(manifest.read_text().replace("format 2", "format 99"))
 
@@ -128,12 +128,12 @@ def no_manifest(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def damaged(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Store.open(store, mode="w").close()
+    RunLog.open(store, mode="w").close()
     (store / "log" / "data.mdb").write_bytes(b"no pages" * 1000)
 
 
 def lost_log(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Store.open(store, mode="w").close()
+    RunLog.open(store, mode="w").close()
     shutil.rmtree(store / "log")
 
 
@@ -173,7 +173,7 @@ def no_first_record(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: Any, **__: Any) -> int:
         raise StoreFailed("log", "Input/output error")
 
-    monkeypatch.setattr(Store, "append", refused)
+    monkeypatch.setattr(RunLog, "append", refused)
 
 
 IMPOSSIBLE = [
@@ -218,7 +218,7 @@ def test_a_path_that_can_be_no_directory() -> None:
 
 
 def test_a_store_that_another_writer_has(store: Path) -> None:
-    with Store.open(store, mode="w"):
+    with RunLog.open(store, mode="w"):
         numbers, warned, _ = recorded(store)
     assert numbers == PLAIN
     (line,) = warned
@@ -698,15 +698,15 @@ def test_a_disk_that_stays_full_to_the_end(store: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("method", ["append", "commit", "put_pages", "sync", "close"])
 def test_a_store_whose_methods_fail(method: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also by exceptions that nobody thought of."""
-    whole = getattr(Store, method)
+    whole = getattr(RunLog, method)
 
     def before(run: Any) -> None:
-        def failing(self: Store, *arguments: Any, **named: Any) -> Any:
+        def failing(self: RunLog, *arguments: Any, **named: Any) -> Any:
             if method == "close":
                 whole(self)
             raise ZeroDivisionError("a mistake of florlog's own")
 
-        monkeypatch.setattr(Store, method, failing)
+        monkeypatch.setattr(RunLog, method, failing)
 
     numbers, warned, _ = recorded(store, before=before)
     assert numbers == PLAIN

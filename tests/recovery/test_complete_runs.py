@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from florlog_recovery import analyse
-from florlog_wal import LoopBegin, LoopEnd, Note, Record, RunBegin, RunEnd, Statement, Store
+from florlog_wal import LoopBegin, LoopEnd, Note, Record, RunBegin, RunEnd, RunLog, Statement
 
 STATEMENT = Statement(1, "loop", "/t.py", "main", 3, b"", (), ("epoch",))
 NOTE = Note("cost", "", {})
@@ -30,7 +30,7 @@ def begin(kind: str) -> RunBegin:
 def test_a_complete_run_stays_complete_until_a_resume_executes_something(
     tmp_path: Path, after: tuple[Record, ...], status: str
 ) -> None:
-    with Store.open(tmp_path / "store", mode="w") as store:
+    with RunLog.open(tmp_path / "store", mode="w") as store:
         session = store.append(begin("record"))
         store.append(STATEMENT, session=session)
         loop = store.append(LoopBegin((), "epoch", 0, 1, "for", 4, 0, (), 0.0, {}), session=session)

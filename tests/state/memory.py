@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from florlog_wal import PageTable, Store, encode_table, page_digest
+from florlog_wal import PageTable, RunLog, encode_table, page_digest
 
 from florlog.images.imager import SavedState, page_table
 from florlog.images.snapshot import snapshot
@@ -32,7 +32,7 @@ class Memory:
         """An image of some trees, as a later process would read it."""
         table: PageTable = page_table(snapshot(trees), self.put)
         (digest,) = self.put([memoryview(encode_table(table))], [""])
-        return SavedState(cast(Store, self), digest)
+        return SavedState(cast(RunLog, self), digest)
 
 
 def round_trip(tree: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from florlog_wal import CheckpointEnd, Store
+from florlog_wal import CheckpointEnd, RunLog
 
 import florlog
 from florlog.state.heap.capture import capture
@@ -67,7 +67,9 @@ def test_what_cannot_be_captured_is_reported_once_with_its_name_and_line(tmp_pat
         found = [text for text in reported if f"there is {name}, " in text and f"(train.py:{line})" in text]
         assert len(found) == 1, done.stderr
     assert len(reported) == len(expected)
-    with Store.open(tmp_path / "store") as store:  # only at the start, where the set-up makes everything anew
+    with RunLog.open(
+        tmp_path / "store"
+    ) as store:  # only at the start, where the set-up makes everything anew
         assert len(list(store.scan(types=[CheckpointEnd]))) == 1
 
 
@@ -95,7 +97,7 @@ def test_a_users_generator_is_not_taken_for_florlogs_own(tmp_path: Path, folder:
     script.write_text(GENERATOR)
     done = python(tmp_path / "store", script)
     assert "no images are taken" not in done.stderr  # its place is in them
-    with Store.open(tmp_path / "store") as store:
+    with RunLog.open(tmp_path / "store") as store:
         assert len(list(store.scan(types=[CheckpointEnd]))) > 1
 
 

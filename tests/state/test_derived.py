@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from florlog_wal import CheckpointEnd, Store
+from florlog_wal import CheckpointEnd, RunLog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +26,7 @@ from .memory import round_trip
 
 def images(path: Path) -> list[set[str]]:
     """The names in each image of a store."""
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         records = [entry.record for entry in store.scan(types=[CheckpointEnd])]
         ends = [record for record in records if isinstance(record, CheckpointEnd)]
         return [set(SavedState(store, end.table).names()) for end in ends]

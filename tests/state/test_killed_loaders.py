@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from florlog_wal import LoopBegin, Store, verify
+from florlog_wal import LoopBegin, RunLog, verify
 
 import florlog
 
@@ -136,7 +136,7 @@ def test_workers_that_log_while_the_store_is_open_neither_write_nor_break_their_
     with florlog.open(tmp_path / "store") as log:
         run = log.runs[-1]
         assert list(run.values("total")["total"].dropna()) == [1, 6, 15, 28, 29, 34, 43, 56]
-    with Store.open(tmp_path / "store") as store:
+    with RunLog.open(tmp_path / "store") as store:
         loops = [
             entry.record.name
             for entry in store.scan(types=[LoopBegin])

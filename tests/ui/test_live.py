@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from florlog_wal import Commit, LoopBegin, RunBegin, Statement, Store
+from florlog_wal import Commit, LoopBegin, RunBegin, RunLog, Statement
 
 import florlog
 
@@ -16,7 +16,7 @@ COMMITS = 250
 
 def size_after(path: Path, reading: Callable[[Path], AbstractContextManager[Look]]) -> int:
     """Bytes of the log's file after so many group commits, each followed by a look of the reader."""
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         begin = RunBegin("live", "live", "record", "/l.py", (), "/", {}, {}, (), 0.0, 0, 1, 0)
         session = store.append(begin)
         store.append(Statement(1, "log", "/l.py", "", 1, b"", (), ("x",)), session=session)

@@ -21,8 +21,8 @@ from florlog_wal import (
     LoopEnd,
     RunBegin,
     RunEnd,
+    RunLog,
     Statement,
-    Store,
 )
 from textual.pilot import Pilot
 
@@ -45,7 +45,7 @@ with florlog.run("drawn") as run:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in which nothing depends on the day or the machine."""
     path = tmp_path_factory.mktemp("screens") / "store"
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         (page,) = store.put_pages([SOURCE.encode()]).digests
         sources = (("/home/you/drawn.py", "__main__", page),)
 

@@ -33,7 +33,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from florlog_wal import CheckpointBegin, CheckpointEnd, Entry, PageEntry, Store, encode_table, gc, verify
+from florlog_wal import CheckpointBegin, CheckpointEnd, Entry, PageEntry, RunLog, encode_table, gc, verify
 
 from tests.wal import injection, legal, power, workload
 from tests.wal.injection import Point
@@ -173,7 +173,7 @@ def error_points(steps: int) -> Iterator[tuple[Point, str, bool]]:
 
 def make_gc_store(path: Path) -> None:
     """Three runs with images; gc is to keep the newest of them, thinned."""
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         for run in range(3):
             session = store.append(run_begin(f"r{run}"))
             for index in range(6):
@@ -205,7 +205,7 @@ def judge_gc(path: Path) -> list[str]:
         if again:
             collect(path)
         wrong += [f"{problem.where}: {problem.text}" for problem in verify(path).problems]
-        with Store.open(path) as store:
+        with RunLog.open(path) as store:
             kept = [entry.record for entry in store.scan() if entry.session == 39 and not _is_end(entry)]
             runs = [info.begin.run for info in store.sessions()]
         if runs not in ((["r0", "r1", "r2"], ["r1", "r2"], ["r2"]) if not again else (["r2"],)):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from florlog_wal import CheckpointBegin, Lineage, PageEntry, Store, WalError, encode_table, page_digest
+from florlog_wal import CheckpointBegin, Lineage, PageEntry, RunLog, WalError, encode_table, page_digest
 from florlog_wal.segments import MIN_PAGE_BYTES
 
 from tests.wal import workload
@@ -35,7 +35,7 @@ def make(path: Path, steps: int) -> list[bytes]:
     """Make a store with two runs, their images, and a page in each form of difference; the digests of its pages."""
     workload.record(path, path.with_name("acks"), steps)
     digests = [page_digest(page) for step in workload.script(steps) for page in step.pages]
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         for number, lineage in enumerate((Lineage(itemsize=2), Lineage(itemsize=4, row=16))):
             page = random.Random(number).randbytes(600)
             for changed in (page, page[:320] + bytes(8) + page[328:]):
@@ -46,7 +46,7 @@ def make(path: Path, steps: int) -> list[bytes]:
 def make_small(path: Path) -> list[bytes]:
     """Make a store of one run with two images, as small as possible; the digests of its pages."""
     pages: list[bytes] = []
-    with Store.open(path, mode="w", window=3600) as store:
+    with RunLog.open(path, mode="w", window=3600) as store:
         session = store.append(run_begin())
         for index in range(2):
             store.append(commit(index), session=session)
@@ -70,7 +70,7 @@ def contents(path: Path, digests: list[bytes]) -> list[Any]:
             answers.append(error)
 
     try:
-        store = Store.open(path, allow_network=True)  # to find out the file system takes long
+        store = RunLog.open(path, allow_network=True)  # to find out the file system takes long
     except WalError as error:
         return [error]
     with store:

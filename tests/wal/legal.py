@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from florlog_wal import NotAStore, Store, verify
+from florlog_wal import NotAStore, RunLog, verify
 
 from tests.wal import workload
 
@@ -48,7 +48,7 @@ def check(path: Path, acks: Acks, steps: int, *, power_cut: bool, durability: st
         promised = max([acks.durable, *(n for n in range(1, acks.lsn + 1) if _synced(expected[n - 1]))])
     wrong: list[str] = []
     try:
-        with Store.open(path) as store:
+        with RunLog.open(path) as store:
             found = [entry.record for entry in store.scan()]
             last = store.last_lsn
             missing = [digest for digest in acks.pages if not store.has_page(digest)]
@@ -78,7 +78,7 @@ def _synced(record: object) -> bool:
 def _finish(path: Path, steps: int, done: int) -> list[str]:
     """Resume the recording after the crash; then everything must be as if it had not been interrupted."""
     workload.record(path, path.with_name(path.name + ".more"), steps, done=done)
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         found = [entry.record for entry in store.scan()]
     wrong = [f"after resuming, verify: {problem.where}: {problem.text}" for problem in verify(path).problems]
     if found != [step.record for step in workload.script(steps)]:

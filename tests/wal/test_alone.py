@@ -19,8 +19,8 @@ ROOT = README.parents[1]
 PROJECTS = {"florlog": ROOT, "florlog-wal": ROOT / "wal", "florlog-recovery": ROOT / "recovery"}
 
 RECORDED_RUN = """
-from florlog_wal import CheckpointBegin, CheckpointEnd, Commit, LoopBegin, RunBegin, Statement, Store
-with Store.open(".florlog", mode="w") as store:
+from florlog_wal import CheckpointBegin, CheckpointEnd, Commit, LoopBegin, RunBegin, Statement, RunLog
+with RunLog.open(".florlog", mode="w") as store:
     begin = RunBegin("r1", "digits", "record", "/t.py", (), "/", {}, {}, (), 0.0, 0, 1, 0)
     session = store.append(begin)
     store.append(Statement(1, "loop", "/t.py", "<module>", 1, b"", (), ("step",)), session=session)

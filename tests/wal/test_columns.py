@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from florlog_wal import Commit, CorruptRecord, Note, RunBegin, Store
+from florlog_wal import Commit, CorruptRecord, Note, RunBegin, RunLog
 from florlog_wal.codec import check, encode
 from florlog_wal.columns import batch_of
 from hypothesis import given, settings
@@ -26,14 +26,14 @@ BEGIN = RunBegin("r", "r", "record", "/r.py", (), "/", {}, {}, (), 0.0, 0, 1, 0)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with Store.open(tmp_path_factory.mktemp("columns") / "store", mode="w") as store:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunLog]:
+    with RunLog.open(tmp_path_factory.mktemp("columns") / "store", mode="w") as store:
         yield store
 
 
 @settings(max_examples=60, deadline=None)
 @given(COMMITS, st.booleans())
-def test_a_batch_has_what_a_scan_has(store: Store, commits: list[Any], noted: bool) -> None:
+def test_a_batch_has_what_a_scan_has(store: RunLog, commits: list[Any], noted: bool) -> None:
     session = store.append(BEGIN)
     other = store.append(BEGIN)
     for number, (loop, index, values) in enumerate(commits):
@@ -61,7 +61,7 @@ def test_a_batch_has_what_a_scan_has(store: Store, commits: list[Any], noted: bo
 
 
 def test_many_batches_follow_each_other_without_a_gap(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "s", mode="w") as store:
+    with RunLog.open(tmp_path / "s", mode="w") as store:
         session = store.append(BEGIN)
         for index in range(3000):
             store.append(Commit(7, index, 0, ((1, "x", index),), 0.5, b"", b"", b"", False), session=session)

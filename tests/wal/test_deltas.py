@@ -14,7 +14,7 @@ from florlog_wal import (
     CorruptPage,
     Lineage,
     PageEntry,
-    Store,
+    RunLog,
     compact,
     deltas,
     encode_table,
@@ -88,7 +88,7 @@ def test_arbitrary_bytes_are_a_page_of_the_right_length_or_no_difference(data: b
             pass
 
 
-def put_images(store: Store, pages: list[bytes]) -> list[bytes]:
+def put_images(store: RunLog, pages: list[bytes]) -> list[bytes]:
     """Put an image for each page, a difference from the one before where that pays."""
     session = store.append(run_begin())
     digests: list[bytes] = []
@@ -104,14 +104,14 @@ def put_images(store: Store, pages: list[bytes]) -> list[bytes]:
 
 def test_small_changes_take_little_space_and_read_the_same(tmp_path: Path) -> None:
     pages = bf16_like(15)
-    with Store.open(tmp_path / "s", mode="w") as store:
+    with RunLog.open(tmp_path / "s", mode="w") as store:
         digests = put_images(store, pages)
         assert digests == [page_digest(page) for page in pages]
         again = store.put_pages([pages[3]], lineages=[Lineage(2, digests=[digests[0]])])
         assert again.written_bytes == 0
         small = store.put_pages([bf16_like(1)[1][:-2] + b"zz"], lineages=[Lineage(2, digests=[digests[1]])])
         assert 0 < small.written_bytes < PAGE_SIZE / 5
-    with Store.open(tmp_path / "s") as store:
+    with RunLog.open(tmp_path / "s") as store:
         assert [store.get_page(digest) for digest in digests] == pages
     assert (tmp_path / "s/pages/data.mdb").stat().st_size < 0.45 * PAGE_SIZE * len(pages)
     report = verify(tmp_path / "s")
@@ -121,37 +121,37 @@ def test_small_changes_take_little_space_and_read_the_same(tmp_path: Path) -> No
 
 def test_a_base_that_is_missing_gives_a_full_page(tmp_path: Path) -> None:
     pages = bf16_like(1)
-    with Store.open(tmp_path / "s", mode="w") as store:
+    with RunLog.open(tmp_path / "s", mode="w") as store:
         lineage = Lineage(2, digests=[page_digest(pages[0])])
         assert store.put_pages([pages[1]], lineages=[lineage]).written_bytes == PAGE_SIZE
 
 
 def test_gc_keeps_a_base_as_long_as_a_difference_needs_it(tmp_path: Path) -> None:
     pages = bf16_like(5)
-    with Store.open(tmp_path / "s", mode="w") as store:
+    with RunLog.open(tmp_path / "s", mode="w") as store:
         digests = put_images(store, pages)
     report = gc(tmp_path / "s", redo_bound=1e9)
     assert report.images == 4
-    with Store.open(tmp_path / "s") as store:
+    with RunLog.open(tmp_path / "s") as store:
         assert store.get_page(digests[-1]) == pages[-1]
         assert store.has_page(digests[0])
     assert verify(tmp_path / "s").ok
     compact(tmp_path / "s", tmp_path / "copy")
-    with Store.open(tmp_path / "copy") as store:
+    with RunLog.open(tmp_path / "copy") as store:
         assert store.get_page(digests[-1]) == pages[-1]
     assert verify(tmp_path / "copy").ok
 
 
 def test_a_damaged_base_damages_what_is_built_on_it_and_nothing_else(tmp_path: Path) -> None:
     pages = bf16_like(2)
-    with Store.open(tmp_path / "s", mode="w") as store:
+    with RunLog.open(tmp_path / "s", mode="w") as store:
         store.put_pages(pages[:1])  # as it is, not as planes
         digests = put_images(store, pages)
         other = store.put_pages([b"other"]).digests[0]
     data = tmp_path / "s" / "segments" / "00000001"
     middle = pages[0][1000:1100]
     data.write_bytes(data.read_bytes().replace(middle, middle[::-1]))
-    with Store.open(tmp_path / "s") as store:
+    with RunLog.open(tmp_path / "s") as store:
         for digest in digests:
             with pytest.raises(CorruptPage, match=digest.hex()):
                 store.get_page(digest)
@@ -215,7 +215,7 @@ def test_sparse_updates_store_their_rows(tmp_path: Path) -> None:
     images = embedding(12)
     lineage = Lineage(itemsize=4, row=256)
     written, digests = [], []
-    with Store.open(tmp_path / "s", mode="w") as store:
+    with RunLog.open(tmp_path / "s", mode="w") as store:
         for image in images:
             pages = cut(image)
             result = store.put_pages(pages, lineages=[lineage] * len(pages))
@@ -223,7 +223,7 @@ def test_sparse_updates_store_their_rows(tmp_path: Path) -> None:
             digests.append(result.digests)
         forms = {page_form(store, digest) for digest in digests[1]}
         assert forms == {deltas.ROWS}
-    with Store.open(tmp_path / "s") as store:
+    with RunLog.open(tmp_path / "s") as store:
         for image, names in zip(images, digests, strict=True):
             assert b"".join(map(store.get_page, names)) == image
     assert written[0] == written[7] == len(images[0])  # a chain ends at its greatest depth
@@ -231,7 +231,7 @@ def test_sparse_updates_store_their_rows(tmp_path: Path) -> None:
     assert verify(tmp_path / "s").ok
 
 
-def page_form(store: Store, digest: bytes) -> int:
+def page_form(store: RunLog, digest: bytes) -> int:
     """The codec of a stored difference; 0 for a full page."""
     with store._pages.read() as snapshot:
         stored = snapshot.get("deltas", digest)
@@ -250,7 +250,7 @@ def test_dense_updates_are_soon_left_alone(tmp_path: Path, monkeypatch: pytest.M
     choose = np.random.default_rng(5)
     lineage = Lineage(itemsize=4, row=256)
     per_image = []
-    with Store.open(tmp_path / "s", mode="w") as store:
+    with RunLog.open(tmp_path / "s", mode="w") as store:
         for _ in range(40):
             pages = cut(choose.bytes(8 * PAGE_SIZE))
             store.put_pages(pages, lineages=[lineage] * 8)
@@ -272,7 +272,7 @@ def test_bytes_that_the_caller_still_holds_are_not_read(
 ) -> None:
     first, second = embedding(1, touched=20)
     lineage = Lineage(itemsize=4, row=256)
-    with Store.open(tmp_path / "s", mode="w") as store:
+    with RunLog.open(tmp_path / "s", mode="w") as store:
         store.put_pages(cut(first), lineages=[lineage] * 8)
         with monkeypatch.context() as blind:
             blind.setattr(pages, "_assemble", lambda *_: pytest.fail("a base was read"))
@@ -284,7 +284,7 @@ def test_bytes_that_the_caller_still_holds_are_not_read(
 def test_bytes_that_are_no_longer_those_of_the_base_are_not_believed(tmp_path: Path) -> None:
     first, second = embedding(1, touched=20)
     lineage = Lineage(itemsize=4, row=256)
-    with Store.open(tmp_path / "s", mode="w") as store:
+    with RunLog.open(tmp_path / "s", mode="w") as store:
         store.put_pages(cut(first), lineages=[lineage] * 8)
         overwritten = cut(second)  # as when the buffer was filled again
         result = store.put_pages(cut(second), lineages=[lineage] * 8, previous=overwritten)
@@ -295,7 +295,7 @@ def test_bytes_that_are_no_longer_those_of_the_base_are_not_believed(tmp_path: P
 
 def test_a_tensor_that_grew_is_stored_whole(tmp_path: Path) -> None:
     lineage = Lineage(itemsize=4)
-    with Store.open(tmp_path / "s", mode="w") as store:
+    with RunLog.open(tmp_path / "s", mode="w") as store:
         store.put_pages([b"a" * 4000], lineages=[lineage])
         result = store.put_pages([b"a" * 4004, b"b" * 4], lineages=[lineage] * 2)
         assert result.written_bytes == 4008

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from florlog_wal import LogStopped, PagesFailed, Store, log, pages, verify
+from florlog_wal import LogStopped, PagesFailed, RunLog, log, pages, verify
 from florlog_wal.errors import StoreFailed
 
 from tests.wal.samples import commit, run_begin
@@ -62,7 +62,7 @@ def wait_for(condition) -> None:  # type: ignore[no-untyped-def]
 def test_appends_go_on_while_the_tail_has_room_and_recording_resumes_by_itself(
     tmp_path: Path, disk: Disk
 ) -> None:
-    with Store.open(tmp_path / "s", mode="w", window=0.001) as store:
+    with RunLog.open(tmp_path / "s", mode="w", window=0.001) as store:
         session = store.append(run_begin())
         store.sync()
         disk.broken = True
@@ -83,7 +83,7 @@ def test_appends_go_on_while_the_tail_has_room_and_recording_resumes_by_itself(
 def test_a_full_tail_stops_the_log_for_good_and_a_later_open_finds_all_that_was_appended(
     tmp_path: Path, disk: Disk
 ) -> None:
-    store = Store.open(tmp_path / "s", mode="w", window=0.001)
+    store = RunLog.open(tmp_path / "s", mode="w", window=0.001)
     session = store.append(run_begin())
     store.sync()
     disk.broken = True
@@ -105,28 +105,28 @@ def test_a_full_tail_stops_the_log_for_good_and_a_later_open_finds_all_that_was_
     with pytest.raises(LogStopped):
         store.close()
     disk.broken = False
-    with Store.open(tmp_path / "s") as reader:
+    with RunLog.open(tmp_path / "s") as reader:
         assert reader.last_lsn == last
-    with Store.open(tmp_path / "s", mode="w") as again:
+    with RunLog.open(tmp_path / "s", mode="w") as again:
         assert again.durable_lsn == last
         assert again.append(commit(0), session=session) == last + 1
     assert verify(tmp_path / "s").ok
 
 
 def test_closing_with_a_broken_disk_says_so_and_loses_nothing(tmp_path: Path, disk: Disk) -> None:
-    store = Store.open(tmp_path / "s", mode="w", window=LONG_WINDOW_SECONDS)
+    store = RunLog.open(tmp_path / "s", mode="w", window=LONG_WINDOW_SECONDS)
     store.append(run_begin())
     store.append(commit(0), session=1)
     disk.broken = True
     with pytest.raises(LogStopped, match="No space left"):
         store.close()
     disk.broken = False
-    with Store.open(tmp_path / "s") as reader:
+    with RunLog.open(tmp_path / "s") as reader:
         assert reader.last_lsn == 2
 
 
 def test_with_durability_sync_a_commit_that_cannot_be_made_durable_raises(tmp_path: Path, disk: Disk) -> None:
-    store = Store.open(tmp_path / "s", mode="w", durability="sync", window=LONG_WINDOW_SECONDS)
+    store = RunLog.open(tmp_path / "s", mode="w", durability="sync", window=LONG_WINDOW_SECONDS)
     session = store.append(run_begin())
     store.append(commit(0), session=session)
     disk.broken = True
@@ -138,7 +138,7 @@ def test_with_durability_sync_a_commit_that_cannot_be_made_durable_raises(tmp_pa
 
 def test_an_environment_that_cannot_be_opened_again_is_tried_again(tmp_path: Path, disk: Disk) -> None:
     """The file is missing for a moment.  No descriptor is closed twice: it could meanwhile belong to somebody else."""
-    store = Store.open(tmp_path / "s", mode="w", window=0.001)
+    store = RunLog.open(tmp_path / "s", mode="w", window=0.001)
     session = store.append(run_begin())
     store.sync()
     data, hidden = tmp_path / "s" / "log" / "data.mdb", tmp_path / "hidden"
@@ -162,7 +162,7 @@ def test_an_environment_that_cannot_be_opened_again_is_tried_again(tmp_path: Pat
 
 
 def test_retries_back_off_and_do_not_spin(tmp_path: Path, disk: Disk) -> None:
-    store = Store.open(tmp_path / "s", mode="w", window=0.001)
+    store = RunLog.open(tmp_path / "s", mode="w", window=0.001)
     disk.broken = True
     store.append(run_begin())
     time.sleep(0.5)
@@ -174,7 +174,7 @@ def test_retries_back_off_and_do_not_spin(tmp_path: Path, disk: Disk) -> None:
 def test_pages_that_cannot_be_written_leave_the_log_going(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Store.open(tmp_path / "s", mode="w") as store:
+    with RunLog.open(tmp_path / "s", mode="w") as store:
         session = store.append(run_begin())
         with monkeypatch.context() as broken:
             broken.setattr(
@@ -189,9 +189,9 @@ def test_pages_that_cannot_be_written_leave_the_log_going(
 
 FULL_DISK = """
 import sys
-from florlog_wal import LogStopped, PagesFailed, Store
+from florlog_wal import LogStopped, PagesFailed, RunLog
 from tests.wal.samples import commit, run_begin
-store = Store.open(sys.argv[1], mode="w", window=0.001)
+store = RunLog.open(sys.argv[1], mode="w", window=0.001)
 session = store.append(run_begin())
 appended = images = 0
 warned = set()
@@ -253,9 +253,9 @@ def test_a_file_size_limit_ends_the_recording_and_not_the_training(tmp_path: Pat
 
 MAP_LIMIT = """
 import resource, sys
-from florlog_wal import LogStopped, Store
+from florlog_wal import LogStopped, RunLog
 from tests.wal.samples import commit, run_begin
-store = Store.open(sys.argv[1], mode="w", window=0.001, log_map_size=1 << 25)
+store = RunLog.open(sys.argv[1], mode="w", window=0.001, log_map_size=1 << 25)
 session = store.append(run_begin())
 store.sync()
 used = int(open("/proc/self/statm").read().split()[0]) * 4096

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
-from florlog_wal import CorruptRecord, CorruptStore, Store, WalError, btree, filecheck, verify
+from florlog_wal import CorruptRecord, CorruptStore, RunLog, WalError, btree, filecheck, verify
 
 from tests.wal import flips
 from tests.wal.samples import commit, run_begin
@@ -77,13 +77,13 @@ def test_random_flips_in_a_larger_store(tmp_path: Path) -> None:
 
 def test_everything_before_a_damaged_record_stays_readable(tmp_path: Path) -> None:
     path = tmp_path / "store"
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         session = store.append(run_begin())
         for index in range(1000):
             store.append(commit(index, value=f"value {index:04}"), session=session)
     data = path / "log" / "data.mdb"
     data.write_bytes(data.read_bytes().replace(b"value 0700", b"value 0709"))
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         found = []
         with pytest.raises(CorruptRecord) as caught:
             found.extend(entry.lsn for entry in store.scan())
@@ -131,7 +131,7 @@ def test_a_writer_refuses_a_damaged_structure_and_its_interpreter_lives(
 ) -> None:
     """The engine trusts the pages that it changes; a flip is refused, or harmless, or an error afterwards."""
     path, _ = small
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         before = list(store.scan())
     choose = random.Random(seed := random.randrange(10**6))
     print(f"seed {seed}")
@@ -144,7 +144,7 @@ def test_a_writer_refuses_a_damaged_structure_and_its_interpreter_lives(
 
         def go_on(copy: Path = copy) -> Counter[str]:
             try:
-                with Store.open(copy, mode="w", window=3600) as store:
+                with RunLog.open(copy, mode="w", window=3600) as store:
                     store.append(commit(0), session=store.append(run_begin()))
                     store.put_pages([os.urandom(9000) for _ in range(3)])
             except WalError:
@@ -152,14 +152,14 @@ def test_a_writer_refuses_a_damaged_structure_and_its_interpreter_lives(
             return Counter(written=1)
 
         if in_child(go_on)["written"]:
-            with contextlib.suppress(WalError), Store.open(copy) as store:
+            with contextlib.suppress(WalError), RunLog.open(copy) as store:
                 assert list(store.scan())[:-2] == before
         shutil.rmtree(copy)
 
 
 def test_a_free_page_that_is_in_use_is_refused_before_it_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    with Store.open(path, mode="w", window=3600) as store:
+    with RunLog.open(path, mode="w", window=3600) as store:
         session = store.append(run_begin())
         for index in range(300):
             store.append(commit(index), session=session)
@@ -176,14 +176,14 @@ def test_a_free_page_that_is_in_use_is_refused_before_it_is_overwritten(tmp_path
     wrong = struct.pack("<Q", len(pages)) + struct.pack("<Q", used) + pages[1:].tobytes()
     data.write_bytes(data.read_bytes().replace(listed, wrong))
     with pytest.raises(CorruptStore, match=f"page {used} is in use twice"):
-        Store.open(path, mode="w")
-    with Store.open(path) as store:
+        RunLog.open(path, mode="w")
+    with RunLog.open(path) as store:
         assert len(list(store.scan())) == 301
     assert [problem.text for problem in verify(path).problems if "in use twice" in problem.text]
 
 
 def test_a_flip_in_the_tail_ends_the_log_there(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "s", mode="w", window=3600) as store:
+    with RunLog.open(tmp_path / "s", mode="w", window=3600) as store:
         session = store.append(run_begin())
         store.sync()  # the next filling begins in the other segment
         for index in range(5):
@@ -195,7 +195,7 @@ def test_a_flip_in_the_tail_ends_the_log_there(tmp_path: Path) -> None:
     first, third = whole.index(b"loss"), [m.start() for m in re.finditer(b"loss", whole)][2]
     for at, last in ((first, 1), (third, 3)):
         tail.write_bytes(whole[:at] + b"m" + whole[at + 1 :])
-        with Store.open(tmp_path / "killed") as store:
+        with RunLog.open(tmp_path / "killed") as store:
             assert [entry.lsn for entry in store.scan()] == list(range(1, last + 1))
         assert verify(tmp_path / "killed").ok
 
@@ -213,11 +213,11 @@ def set_newest_transaction(data: Path, change: int) -> None:
 
 @pytest.mark.parametrize("change", [1, 4, -4, 2**40])
 def test_meta_pages_that_cannot_follow_each_other_are_damage(tmp_path: Path, change: int) -> None:
-    with Store.open(tmp_path / "s", mode="w") as store:
+    with RunLog.open(tmp_path / "s", mode="w") as store:
         store.append(run_begin())
     set_newest_transaction(tmp_path / "s" / "log" / "data.mdb", change)
     with pytest.raises(CorruptStore, match="never follow"):
-        Store.open(tmp_path / "s")
+        RunLog.open(tmp_path / "s")
 
 
 @pytest.mark.parametrize("commits", [4, 5, 6, 7, 11])
@@ -226,7 +226,7 @@ def test_no_flip_in_a_meta_page_hides_the_last_commit_even_after_a_power_cut(
 ) -> None:
     """Only its number makes one of the two meta pages the newer one; nothing else says what came last."""
     path = tmp_path / "s"
-    with Store.open(path, mode="w", window=3600) as store:
+    with RunLog.open(path, mode="w", window=3600) as store:
         session = store.append(run_begin())
         for index in range(commits):
             store.append(commit(index), session=session)
@@ -240,7 +240,7 @@ def test_no_flip_in_a_meta_page_hides_the_last_commit_even_after_a_power_cut(
     files = ("log/data.mdb",)
     assert in_child(lambda: flips.try_flips(path, [], some, files)).total() == len(some)
     set_newest_transaction(path / "log" / "data.mdb", -2)
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         assert store.durable_lsn == commits + 1
     assert verify(path).ok
 
@@ -250,7 +250,7 @@ def test_an_older_tree_in_a_killed_store_is_seen_or_made_good_by_the_tail(tmp_pa
     path = tmp_path / "s"
     child = os.fork()
     if child == 0:
-        store = Store.open(path, mode="w", window=0.001)
+        store = RunLog.open(path, mode="w", window=0.001)
         session = store.append(run_begin())
         for index in range(4):
             store.append(commit(index), session=session)
@@ -263,7 +263,7 @@ def test_an_older_tree_in_a_killed_store_is_seen_or_made_good_by_the_tail(tmp_pa
         shutil.rmtree(path)
         shutil.copytree(tmp_path / "killed", path)
         (path / "log" / "data.mdb").write_bytes((tmp_path / str(index)).read_bytes())
-        with Store.open(path) as store:
+        with RunLog.open(path) as store:
             if index < 1:
                 with pytest.raises(CorruptRecord):
                     store.last_lsn  # noqa: B018
@@ -275,7 +275,7 @@ def test_an_older_tree_in_a_killed_store_is_seen_or_made_good_by_the_tail(tmp_pa
         assert verify(path).ok == (index >= 1)
         if index < 1:
             with pytest.raises(CorruptRecord):
-                Store.open(path, mode="w")
+                RunLog.open(path, mode="w")
         else:
-            Store.open(path, mode="w").close()
+            RunLog.open(path, mode="w").close()
             assert verify(path).ok

@@ -12,7 +12,7 @@ from florlog_wal import (
     RECORD_TYPES,
     Commit,
     PageEntry,
-    Store,
+    RunLog,
     decode_table,
     decode_value,
     encode_table,
@@ -70,7 +70,7 @@ def test_the_table_of_record_types_is_complete() -> None:
 
 
 def test_the_tail_is_laid_out_as_written(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "s", mode="w", window=3600) as store:
+    with RunLog.open(tmp_path / "s", mode="w", window=3600) as store:
         store.append(run_begin())
         store.append(commit(0), session=1)
         first, second = (encode(run_begin(), 1, 0, 0), encode(commit(0), 2, 1, 0))
@@ -84,7 +84,7 @@ def test_the_tail_is_laid_out_as_written(tmp_path: Path) -> None:
 
 
 def test_the_small_files_read_as_written(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "s", mode="w") as store:
+    with RunLog.open(tmp_path / "s", mode="w") as store:
         store.append(run_begin())
     assert (tmp_path / "s" / "FLORLOG").read_text() == "florlog store\nformat 2\nengine lmdb-0.9\n"
     assert re.fullmatch(r"1\n[0-9a-f]{16}\n", (tmp_path / "s" / "end").read_text())

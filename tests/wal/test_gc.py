@@ -16,7 +16,7 @@ from florlog_wal import (
     NoSuchRecord,
     Note,
     PageEntry,
-    Store,
+    RunLog,
     compact,
     encode_table,
     gc,
@@ -27,7 +27,7 @@ from florlog_wal import (
 from tests.wal.samples import checkpoint_end, commit, run_begin
 
 
-def record_run(store: Store, run: str, images: int, shared: bytes = b"shared" * 1000) -> list[bytes]:
+def record_run(store: RunLog, run: str, images: int, shared: bytes = b"shared" * 1000) -> list[bytes]:
     """A run with an image after each ten seconds; its page tables' digests."""
     source = store.put_pages([f"source of {run}".encode()]).digests[0]
     session = prev = store.append(run_begin(run, sources=(("/t.py", "t", source),)))
@@ -46,25 +46,25 @@ def record_run(store: Store, run: str, images: int, shared: bytes = b"shared" * 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    with Store.open(tmp_path / "store", mode="w") as store:
+    with RunLog.open(tmp_path / "store", mode="w") as store:
         for run in ("a", "b", "c"):
             record_run(store, run, 10)
     return tmp_path / "store"
 
 
 def images(path: Path, run: str) -> int:
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         lsns = [info.lsn for info in store.sessions() if info.begin.run == run]
         return sum(1 for lsn in lsns for _ in store.scan(session=lsn, types=[CheckpointEnd]))
 
 
 def test_without_a_policy_only_pages_that_nothing_names_go(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         orphan = store.put_pages([b"orphan"]).digests[0]
     before = verify(path)
     report = gc(path)
     assert (report.runs, report.records, report.images, report.pages, report.freed_bytes) == ([], 0, 0, 1, 6)
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         assert not store.has_page(orphan)
     after = verify(path)
     assert after.ok
@@ -72,12 +72,12 @@ def test_without_a_policy_only_pages_that_nothing_names_go(path: Path) -> None:
 
 
 def test_keep_last_removes_whole_runs_with_their_resumes_and_replays(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         replay = store.append(run_begin("a", kind="replay"))
         store.append(Note("x", "y", {}), session=replay)
     report = gc(path, keep_last=1)
     assert report.runs == ["a", "b"]
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         assert [info.begin.run for info in store.sessions()] == ["c"]
         assert store.last_lsn == 95
         with pytest.raises(NoSuchRecord):
@@ -98,17 +98,17 @@ def test_thinning_bounds_the_redo_between_images(path: Path) -> None:
     assert images(path, "a") == 4  # images 1, 4, 7 and 10 of ten
     after = verify(path)
     assert after.ok, after.problems
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         ends = [entry.lsn for entry in store.scan(session=1, types=[CheckpointEnd])]
     assert ends == [4, 13, 22, 31]
 
 
 def test_an_image_that_a_session_continues_from_is_not_thinned_away(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         begin = [entry.lsn for entry in store.scan(session=1, types=[CheckpointBegin])][4]
         store.append(run_begin("a", kind="resume", resumed_from=begin))
     gc(path, redo_bound=1e9)
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         kept = [entry.record.begin for entry in store.scan(session=1, types=[CheckpointEnd])]
     assert len(kept) == 3
     assert begin in kept
@@ -135,14 +135,14 @@ def test_a_dry_run_changes_nothing(path: Path) -> None:
 
 
 def test_pages_that_a_caller_names_stay(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         kept = store.put_pages([b"named in a note"]).digests[0]
         store.append(Note("page", kept.hex(), {}), session=1)
     gc(path, also=lambda entry: [bytes.fromhex(entry.record.text)] if isinstance(entry.record, Note) else [])
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         assert store.get_page(kept) == b"named in a note"
     gc(path)
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         assert not store.has_page(kept)
 
 
@@ -150,7 +150,7 @@ def test_freed_space_is_used_again(path: Path) -> None:
     size = (path / "pages" / "data.mdb").stat().st_size
     for round_ in range(5):
         gc(path, keep_last=1)
-        with Store.open(path, mode="w") as store:
+        with RunLog.open(path, mode="w") as store:
             for run in range(2):
                 record_run(store, f"{round_}.{run}", 10)
     assert (path / "pages" / "data.mdb").stat().st_size <= 1.5 * size
@@ -159,14 +159,14 @@ def test_freed_space_is_used_again(path: Path) -> None:
 def test_a_compact_copy_holds_the_same_and_is_smaller(path: Path, tmp_path: Path) -> None:
     gc(path, keep_last=1, redo_bound=0.2)
     report = compact(path, tmp_path / "copy")
-    with Store.open(path) as store, Store.open(tmp_path / "copy") as copy:
+    with RunLog.open(path) as store, RunLog.open(tmp_path / "copy") as copy:
         assert list(copy.scan()) == list(store.scan())
         assert copy.sessions() == store.sessions()
         assert copy.last_lsn == store.last_lsn
         assert report.records == len(list(store.scan()))
     assert verify(tmp_path / "copy").ok
     assert (tmp_path / "copy/pages/data.mdb").stat().st_size < (path / "pages/data.mdb").stat().st_size
-    with Store.open(tmp_path / "copy", mode="w") as copy:
+    with RunLog.open(tmp_path / "copy", mode="w") as copy:
         assert copy.append(run_begin("d")) == 94
     with pytest.raises(FileExistsError):
         compact(path, tmp_path / "copy")
@@ -202,7 +202,7 @@ def test_an_image_is_unreachable_before_its_pages_go(path: Path, monkeypatch: py
 
 
 def test_a_file_that_ends_before_pages_that_are_free_is_whole(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         env = store._pages
 
         def work(txn: Any) -> None:
@@ -215,10 +215,10 @@ def test_a_file_that_ends_before_pages_that_are_free_is_whole(path: Path) -> Non
     data = path / "pages" / "data.mdb"
     size = data.stat().st_size
     assert not verify(path).problems
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         record_run(store, "d", 1)
     assert not verify(path).problems
     with data.open("r+b") as file:
         file.truncate(size - 4096 * 8)
     with pytest.raises(CorruptStore, match="cut off"):
-        Store.open(path)
+        RunLog.open(path)

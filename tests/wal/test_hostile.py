@@ -19,7 +19,7 @@ from florlog_wal import (
     CorruptStore,
     CorruptValue,
     NotAStore,
-    Store,
+    RunLog,
     WalError,
     btree,
     codec,
@@ -42,7 +42,7 @@ FIXED_BYTES = 8 << 20
 
 
 def made(path: Path, records: int = 40) -> Path:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         session = store.append(run_begin())
         for _ in range(records):
             store.append(commit(session), session=session)
@@ -69,12 +69,12 @@ def test_a_link_in_a_store_is_not_followed(tmp_path: Path, name: str, mode: str)
     place.symlink_to(victim)
     before = victim.stat(), None if victim.is_dir() else victim.read_bytes()
     with pytest.raises(NotAStore, match="is no plain"):
-        Store.open(path, mode=mode)  # type: ignore[call-overload]
+        RunLog.open(path, mode=mode)  # type: ignore[call-overload]
     assert (victim.stat(), None if victim.is_dir() else victim.read_bytes()) == before
     place.unlink()
     place.symlink_to(tmp_path / "nothing")
     with pytest.raises(NotAStore, match="is no plain"):
-        Store.open(path, mode=mode)  # type: ignore[call-overload]
+        RunLog.open(path, mode=mode)  # type: ignore[call-overload]
     assert not (tmp_path / "nothing").exists()
 
 
@@ -84,7 +84,7 @@ def test_a_pipe_in_a_store_is_not_waited_for(tmp_path: Path, name: str) -> None:
     (path / name).unlink(missing_ok=True)
     os.mkfifo(path / name)
     with pytest.raises(NotAStore):
-        Store.open(path)
+        RunLog.open(path)
 
 
 def test_small_files_are_small_whatever_they_have(tmp_path: Path) -> None:
@@ -93,14 +93,14 @@ def test_small_files_are_small_whatever_they_have(tmp_path: Path) -> None:
     with (path / "FLORLOG").open("ab") as file:
         file.truncate(1 << 40)
     with pytest.raises(WalError):
-        Store.open(path)
+        RunLog.open(path)
     (path / "FLORLOG").write_bytes(manifest)
     for number in (b"9" * 5000, b"9" * 21, b"-1", b"1e3", b"", b"\xff"):
         text = number + b"\n"
         (path / "end").write_bytes(text + directory.seal(text).hex().encode() + b"\n")
         with pytest.raises(CorruptStore):
             directory.read_end(path)
-        with Store.open(path) as store:
+        with RunLog.open(path) as store:
             assert len(list(store.scan())) == 41
 
 
@@ -148,8 +148,8 @@ def test_a_tree_with_more_leaves_than_pages_is_damage(tmp_path: Path, use: str) 
     with_thick_tree(path, "sessions")
     with pytest.raises(WalError):  # noqa: PT012
         if use == "write":
-            Store.open(path, mode="w")
-        with Store.open(path) as store:
+            RunLog.open(path, mode="w")
+        with RunLog.open(path) as store:
             if use == "verify":
                 found = verify(path)
                 assert found.problems
@@ -298,7 +298,7 @@ def test_no_more_is_decompressed_than_the_page_has(kind: str) -> None:
 
 def test_a_difference_from_itself_or_from_a_chain_that_does_not_end_is_refused(tmp_path: Path) -> None:
     path = made(tmp_path / "store")
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         env = store._pages
         one, two = b"1" * 16, b"2" * 16
 
@@ -330,7 +330,7 @@ def test_a_frame_of_the_tail_that_lies_about_its_length_ends_it(tmp_path: Path, 
     path = made(tmp_path / "store")
     frame = struct.pack(">Q", 42) + codec.HEADER.pack(0, 1, 8, 0, length, 1, 0)
     (path / "tail.0").write_bytes(tail.MAGIC + bytes(16) + frame + bytes(100))
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         assert len(list(store.scan())) == 41
 
 
@@ -338,9 +338,9 @@ def test_a_frame_of_the_tail_that_lies_about_its_length_ends_it(tmp_path: Path, 
 def test_a_floor_that_the_log_never_reached_is_reported(tmp_path: Path, floor: int) -> None:
     path = made(tmp_path / "store")
     (path / "tail.0").write_bytes(tail.MAGIC + tail._floor(floor) + bytes(100))
-    with Store.open(path) as store, pytest.raises(CorruptRecord):
+    with RunLog.open(path) as store, pytest.raises(CorruptRecord):
         store.sessions()
-    with Store.open(path) as store, pytest.raises(CorruptRecord):
+    with RunLog.open(path) as store, pytest.raises(CorruptRecord):
         list(store.scan())
 
 

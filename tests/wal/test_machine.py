@@ -20,7 +20,7 @@ from florlog_wal import (
     Record,
     RunBegin,
     RunEnd,
-    Store,
+    RunLog,
     compact,
     decode_table,
     encode_table,
@@ -49,8 +49,8 @@ class Machine(RuleBasedStateMachine):
         self.last = self.durable = 0
         self.pages: dict[bytes, bytes] = {}
         self.session = 0
-        self.reader: Store | None = None
-        self.store: Store | None = None
+        self.reader: RunLog | None = None
+        self.store: RunLog | None = None
 
     @property
     def path(self) -> Path:
@@ -85,7 +85,7 @@ class Machine(RuleBasedStateMachine):
     @closed
     @rule()
     def open(self) -> None:
-        self.store = Store.open(
+        self.store = RunLog.open(
             self.path, mode="w", window=LONG_WINDOW_SECONDS, log_map_size=1 << 16, page_map_size=1 << 16
         )
         self.durable = self.last
@@ -177,7 +177,7 @@ class Machine(RuleBasedStateMachine):
                 if choose.random() > keep:
                     data[at : at + 512] = bytes(len(data[at : at + 512]))
             segment.write_bytes(data)
-        with Store.open(self.path) as store:
+        with RunLog.open(self.path) as store:
             found = store.last_lsn
         assert self.durable <= found <= self.last
         self.last = found
@@ -195,7 +195,7 @@ class Machine(RuleBasedStateMachine):
         runs = list(dict.fromkeys(run for _, run in begins))
         gone = {lsn for lsn, run in begins if run in runs[:-keep]}
         gc(self.path, keep_last=keep, redo_bound=bound)
-        with Store.open(self.path) as store:
+        with RunLog.open(self.path) as store:
             left = {entry.lsn for entry in store.scan()}
         # thinning is tested elsewhere; of the runs that stay only CheckpointEnds may be removed
         for lsn, (session, record) in list(self.log.items()):
@@ -231,7 +231,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def open_a_reader(self) -> None:
         if self.reader is None:
-            self.reader = Store.open(self.path)
+            self.reader = RunLog.open(self.path)
 
     @precondition(lambda self: self.reader is not None)
     @rule()
@@ -256,7 +256,7 @@ class Machine(RuleBasedStateMachine):
                 assert store.get_page(digest) == page
             self.absent(store)
 
-    def absent(self, store: Store) -> None:
+    def absent(self, store: RunLog) -> None:
         try:
             store.record(self.last + 1)
         except NoSuchRecord:

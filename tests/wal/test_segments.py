@@ -19,7 +19,7 @@ from florlog_wal import (
     NotAStore,
     PageEntry,
     PagesFailed,
-    Store,
+    RunLog,
     compact,
     encode_table,
     gc,
@@ -78,12 +78,12 @@ def test_what_was_appended_is_read_back(
 
 def test_large_pages_are_in_segments_and_small_ones_and_equal_ones_are_not(path: Path) -> None:
     large, small = os.urandom(MIN_PAGE_BYTES), os.urandom(MIN_PAGE_BYTES - 1)
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         first = store.put_pages([large, small, large])
         assert first.written_bytes == len(large) + len(small)
         assert store.put_pages([large, small]).written_bytes == 0
     assert (path / "segments" / "00000001").stat().st_size == MIN_PAGE_BYTES
-    with Store.open(path, mode="w") as store:  # each writer begins a segment of its own
+    with RunLog.open(path, mode="w") as store:  # each writer begins a segment of its own
         store.put_pages([os.urandom(MIN_PAGE_BYTES)])
         assert [store.get_page(digest) for digest in first.digests] == [large, small, large]
     assert numbers(path) == [1, 2]
@@ -95,12 +95,12 @@ def test_a_place_is_named_only_after_its_page_is_durable(path: Path, monkeypatch
     sync = SegmentWriter.sync
 
     def synced(writer: SegmentWriter) -> None:
-        with Store.open(path) as reader:
+        with RunLog.open(path) as reader:
             seen.append(reader.has_page(page_digest(page)))
         sync(writer)
 
     monkeypatch.setattr(SegmentWriter, "sync", synced)
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         store.put_pages([page])
         assert store.has_page(page_digest(page))
     assert seen == [False]
@@ -117,7 +117,7 @@ def test_what_a_full_disk_took_of_an_image_is_given_back(path: Path, monkeypatch
         left[0] -= done
         return done
 
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         store.put_pages(pages[:2])
         monkeypatch.setattr(os, "pwritev", until_full)
         with pytest.raises(PagesFailed):
@@ -138,7 +138,7 @@ def test_a_disk_that_refuses_a_page_costs_that_image_alone(
     def refused(*_: object) -> int:
         raise OSError(errno.ENOSPC, "no space left")
 
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         digest = store.put_pages([kept]).digests[0]
         with monkeypatch.context() as patched:
             patched.setattr(os, call, refused)
@@ -172,7 +172,7 @@ def test_without_direct_writes_pages_go_through_the_page_cache(
     monkeypatch.setattr(os, "open", opening)
     monkeypatch.setattr(os, "pwritev", writing)
     pages = [os.urandom(PAGE_SIZE), os.urandom(MIN_PAGE_BYTES + 1)]
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         assert [store.get_page(digest) for digest in store.put_pages(pages).digests] == pages
         assert not store.direct
     assert verify(path).ok
@@ -188,7 +188,7 @@ def test_short_writes_are_gone_on_with(path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "pwritev", shortly)
     pages = [os.urandom(size) for size in (PAGE_SIZE, 7 * BLOCK_BYTES, PAGE_SIZE + 1)]
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         digests = store.put_pages([aligned(page) for page in pages]).digests
         assert [store.get_page(digest) for digest in digests] == pages
 
@@ -196,7 +196,7 @@ def test_short_writes_are_gone_on_with(path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("change", ["cut", "gone", "flipped", "link", "pipe"])
 def test_a_segment_that_is_not_as_it_was_is_told_and_never_followed(path: Path, change: str) -> None:
     page = os.urandom(PAGE_SIZE)
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         digest = store.put_pages([page]).digests[0]
     file = path / "segments" / "00000001"
     if change == "cut":
@@ -210,13 +210,13 @@ def test_a_segment_that_is_not_as_it_was_is_told_and_never_followed(path: Path, 
             file.symlink_to(path.parent / "other")
         elif change == "pipe":
             os.mkfifo(file)
-    with Store.open(path) as store, pytest.raises((CorruptPage, CorruptStore, MissingPage)):
+    with RunLog.open(path) as store, pytest.raises((CorruptPage, CorruptStore, MissingPage)):
         store.get_page(digest)
     assert not verify(path).ok
 
 
 def test_a_row_that_is_no_place_is_told(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         digest = store.put_pages([os.urandom(PAGE_SIZE)]).digests[0]
         env = store._pages
         env.write(lambda txn: txn.put(digest, b"short", db=env.dbs["places"]))
@@ -228,13 +228,13 @@ def test_a_row_that_is_no_place_is_told(path: Path) -> None:
 
 
 def test_a_directory_of_segments_that_is_a_link_is_refused(path: Path) -> None:
-    Store.open(path, mode="w").close()
+    RunLog.open(path, mode="w").close()
     (path / "segments").symlink_to(path.parent)
     with pytest.raises(NotAStore, match="segments"):
-        Store.open(path, mode="w")
+        RunLog.open(path, mode="w")
 
 
-def image(store: Store, session: int, index: int, pages: list[bytes]) -> None:
+def image(store: RunLog, session: int, index: int, pages: list[bytes]) -> None:
     begin = store.append(CheckpointBegin(0, index), session=session)
     size = sum(map(len, pages))
     entry = PageEntry("tensor", "uint8", (size,), size, tuple(store.put_pages(pages).digests))
@@ -249,12 +249,12 @@ def blocks(path: Path) -> int:
 
 def test_gc_gives_the_space_of_segments_back(path: Path) -> None:
     shared = os.urandom(PAGE_SIZE)
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         for run in range(3):
             session = store.append(run_begin(f"r{run}"))
             image(store, session, 1, [os.urandom(PAGE_SIZE) for _ in range(8)] + [shared])
         before = blocks(path)
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         session = store.append(run_begin("r3"))
         image(store, session, 1, [shared, os.urandom(PAGE_SIZE)])
         (path / "segments" / "00000007").write_bytes(bytes(PAGE_SIZE))  # as a killed writer leaves it
@@ -262,12 +262,12 @@ def test_gc_gives_the_space_of_segments_back(path: Path) -> None:
     assert numbers(path) == [1, 2]
     assert blocks(path) <= before / 10 + PAGE_SIZE
     assert verify(path).ok
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         assert store.get_page(page_digest(shared)) == shared
 
 
 def test_thinning_gives_the_space_of_the_segment_back_that_is_being_written(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         session = store.append(run_begin("r"))
         for index in range(10):
             store.append(commit(index), session=session)
@@ -284,9 +284,9 @@ def test_thinning_gives_the_space_of_the_segment_back_that_is_being_written(path
 
 def test_a_reader_beside_a_gc_is_told_that_a_page_is_gone(path: Path) -> None:
     page = os.urandom(PAGE_SIZE)
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         digest = store.put_pages([page, os.urandom(PAGE_SIZE)]).digests[0]
-    with Store.open(path) as reader:
+    with RunLog.open(path) as reader:
         assert reader.get_page(digest) == page
         gc(path)
         with pytest.raises(MissingPage):
@@ -295,9 +295,9 @@ def test_a_reader_beside_a_gc_is_told_that_a_page_is_gone(path: Path) -> None:
 
 def test_a_copy_has_the_pages_of_segments(path: Path) -> None:
     pages = [os.urandom(MIN_PAGE_BYTES + k) for k in range(300)]
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         digests = store.put_pages(pages).digests
     compact(path, path.with_name("copy"))
     assert verify(path.with_name("copy")).ok
-    with Store.open(path.with_name("copy")) as store:
+    with RunLog.open(path.with_name("copy")) as store:
         assert [store.get_page(digest) for digest in digests] == pages

@@ -33,7 +33,7 @@ from florlog_wal import (
     ReadOnlyStore,
     Record,
     RunBegin,
-    Store,
+    RunLog,
     StoreClosed,
     StoreFailed,
     StoreLocked,
@@ -53,7 +53,7 @@ from tests.wal.samples import commit, exact, records_of, run_begin
 LONG_WINDOW_SECONDS = 3600.0  # a group window that no test outlasts
 
 
-def fill(store: Store, count: int, run: str = "r1") -> int:
+def fill(store: RunLog, count: int, run: str = "r1") -> int:
     """A session of ``count`` commits; its LSN."""
     session = store.append(run_begin(run))
     for index in range(count):
@@ -62,7 +62,7 @@ def fill(store: Store, count: int, run: str = "r1") -> int:
 
 
 def fields(record: Record) -> CommitFields:
-    """What `Store.commit` is given for a record."""
+    """What `RunLog.commit` is given for a record."""
     return tuple(getattr(record, field.name) for field in dataclasses.fields(record))  # type: ignore[return-value]
 
 
@@ -91,12 +91,12 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_records_come_back_in_order_with_their_chains(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         session = store.append(run_begin())
         first = store.append(Begin(0, 3), session=session, prev=session)
         second = store.append(commit(3), session=session, prev=first)
         assert (session, first, second) == (1, 2, 3)
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         found = list(store.scan())
         assert [entry.record for entry in found] == [run_begin(), Begin(0, 3), commit(3)]
         assert [entry.session for entry in found] == [1, 1, 1]
@@ -106,7 +106,7 @@ def test_records_come_back_in_order_with_their_chains(path: Path) -> None:
 
 
 def test_the_writer_reads_what_it_has_not_yet_committed(path: Path) -> None:
-    with Store.open(path, mode="w", window=LONG_WINDOW_SECONDS) as store:
+    with RunLog.open(path, mode="w", window=LONG_WINDOW_SECONDS) as store:
         fill(store, 3)
         assert store.durable_lsn == 0
         assert [entry.lsn for entry in store.scan()] == [1, 2, 3, 4]
@@ -116,16 +116,16 @@ def test_the_writer_reads_what_it_has_not_yet_committed(path: Path) -> None:
 
 
 def test_another_process_reads_beside_the_writer_before_the_group_commit(path: Path) -> None:
-    with Store.open(path, mode="w", window=LONG_WINDOW_SECONDS) as store:
+    with RunLog.open(path, mode="w", window=LONG_WINDOW_SECONDS) as store:
         fill(store, 2)
         store.sync()
         store.append(commit(2), session=1)
-        code = "from florlog_wal import Store; s = Store.open(PATH); print(s.last_lsn, s.durable_lsn)"
+        code = "from florlog_wal import RunLog; s = RunLog.open(PATH); print(s.last_lsn, s.durable_lsn)"
         assert elsewhere(code, path).split() == ["4", "3"]
 
 
 def test_the_group_window_bounds_what_a_power_cut_may_lose(path: Path) -> None:
-    with Store.open(path, mode="w", window=0.02) as store:
+    with RunLog.open(path, mode="w", window=0.02) as store:
         fill(store, 1)
         deadline = time.monotonic() + 5
         while store.durable_lsn < 2 and time.monotonic() < deadline:
@@ -134,7 +134,7 @@ def test_the_group_window_bounds_what_a_power_cut_may_lose(path: Path) -> None:
 
 
 def test_with_durability_sync_a_commit_is_durable_on_return(path: Path) -> None:
-    with Store.open(path, mode="w", durability="sync", window=LONG_WINDOW_SECONDS) as store:
+    with RunLog.open(path, mode="w", durability="sync", window=LONG_WINDOW_SECONDS) as store:
         session = store.append(run_begin())
         assert store.durable_lsn == 0
         for index in range(5):
@@ -144,17 +144,17 @@ def test_with_durability_sync_a_commit_is_durable_on_return(path: Path) -> None:
 
 def test_after_a_kill_everything_appended_is_there(path: Path) -> None:
     def die() -> None:
-        store = Store.open(path, mode="w", window=LONG_WINDOW_SECONDS)
+        store = RunLog.open(path, mode="w", window=LONG_WINDOW_SECONDS)
         fill(store, 500)
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_child(die) == signal.SIGKILL
-    with Store.open(path) as reader:
+    with RunLog.open(path) as reader:
         assert reader.last_lsn == 501
         assert reader.durable_lsn == 0
         assert reader.writer() is None
         assert [entry.record for entry in reader.scan(2)] == [commit(index) for index in range(500)]
-        with Store.open(path, mode="w") as store:
+        with RunLog.open(path, mode="w") as store:
             assert store.durable_lsn == 501
             assert store.append(commit(500), session=1) == 502
         assert reader.last_lsn == reader.durable_lsn == 502
@@ -162,29 +162,29 @@ def test_after_a_kill_everything_appended_is_there(path: Path) -> None:
 
 
 def test_a_record_larger_than_the_tail_is_taken(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         session = fill(store, 2)
         big = commit(2, value=b"x" * (9 << 20))
         lsn = store.append(big, session=session)
         assert store.record(lsn).record == big
         assert store.append(commit(3), session=session) == lsn + 1
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         assert store.record(lsn).record == big
 
 
 def test_a_store_that_nobody_closed_is_closed_with_the_interpreter(path: Path) -> None:
     code = (
-        "from florlog_wal import Store; from tests.wal.samples import *\n"
-        "store = Store.open(PATH, mode='w', window=3600); store.append(run_begin())\n"
+        "from florlog_wal import RunLog; from tests.wal.samples import *\n"
+        "store = RunLog.open(PATH, mode='w', window=3600); store.append(run_begin())\n"
     )
     elsewhere(code, path)
     assert (path / "end").read_text().startswith("1\n")
-    elsewhere(code + "del store; assert Store.open(PATH).durable_lsn == 2", path)
+    elsewhere(code + "del store; assert RunLog.open(PATH).durable_lsn == 2", path)
     assert verify(path).records == 2
 
 
 def test_many_threads_append_densely(path: Path) -> None:
-    with Store.open(path, mode="w", window=0.001) as store:
+    with RunLog.open(path, mode="w", window=0.001) as store:
         session = store.append(run_begin())
         lsns: list[list[int]] = [[] for _ in range(4)]
 
@@ -202,7 +202,7 @@ def test_many_threads_append_densely(path: Path) -> None:
 
 
 def test_append_waits_for_room_when_both_segments_are_full(path: Path) -> None:
-    with Store.open(path, mode="w", window=LONG_WINDOW_SECONDS) as store:
+    with RunLog.open(path, mode="w", window=LONG_WINDOW_SECONDS) as store:
         session = store.append(run_begin())
         value = b"v" * 100_000
         for index in range(200):  # 20 MB through two segments of 4
@@ -212,7 +212,7 @@ def test_append_waits_for_room_when_both_segments_are_full(path: Path) -> None:
 
 
 def test_scan_selects_by_range_type_session_and_direction(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         fill(store, 3)
         second = fill(store, 2, "r2")
         assert [entry.lsn for entry in store.scan(3, 6)] == [3, 4, 5]
@@ -224,18 +224,18 @@ def test_scan_selects_by_range_type_session_and_direction(path: Path) -> None:
 
 
 def test_a_scan_longer_than_a_batch_is_whole_in_both_directions(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         fill(store, 3000)
         assert [entry.lsn for entry in store.scan()] == list(range(1, 3002))
         assert [entry.lsn for entry in store.scan(reverse=True)] == list(range(3001, 0, -1))
 
 
 def test_sessions_are_summed_up(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         fill(store, 3)
         fill(store, 2, "r2")
         sizes = [sum(e.nbytes for e in store.scan(session=lsn)) for lsn in (1, 5)]
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         first, second = store.sessions()
         assert (first.lsn, first.last_lsn, first.nbytes, first.begin.run) == (1, 4, sizes[0], "r1")
         assert (second.lsn, second.last_lsn, second.nbytes) == (5, 7, sizes[1])
@@ -243,7 +243,7 @@ def test_sessions_are_summed_up(path: Path) -> None:
 
 
 def test_a_record_that_cannot_be_encoded_takes_no_lsn(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         session = store.append(run_begin())
         with pytest.raises(Unencodable):
             store.append(commit(0, value=object()), session=session)
@@ -251,7 +251,7 @@ def test_a_record_that_cannot_be_encoded_takes_no_lsn(path: Path) -> None:
 
 
 def test_an_lsn_outside_the_log_is_named(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         fill(store, 1)
         for lsn in (0, 3, -1, 2**64):
             with pytest.raises(NoSuchRecord, match="holds 1 to 2"):
@@ -263,12 +263,12 @@ def test_an_lsn_outside_the_log_is_named(path: Path) -> None:
 
 def test_pages_are_stored_once_and_verified(path: Path) -> None:
     pages = [b"a" * PAGE_SIZE, b"b" * 10, memoryview(b"a" * PAGE_SIZE), b""]
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         result = store.put_pages(pages)
         assert result.digests == [page_digest(page) for page in pages]
         assert result.written_bytes == PAGE_SIZE + 10
         assert store.put_pages(pages).written_bytes == 0
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         assert [store.get_page(digest) for digest in result.digests] == [bytes(page) for page in pages]
         assert store.has_page(result.digests[1])
         assert not store.has_page(b"?" * 16)
@@ -278,7 +278,7 @@ def test_pages_are_stored_once_and_verified(path: Path) -> None:
 
 def test_many_small_and_large_pages_come_back(path: Path) -> None:
     pages = [bytes([k % 256]) * (k * 37 % 9000 + 1) for k in range(2000)]
-    with Store.open(path, mode="w", page_map_size=1 << 20) as store:
+    with RunLog.open(path, mode="w", page_map_size=1 << 20) as store:
         digests = store.put_pages(pages).digests
         assert [store.get_page(digest) for digest in digests] == pages
     assert verify(path).ok
@@ -286,11 +286,11 @@ def test_many_small_and_large_pages_come_back(path: Path) -> None:
 
 @pytest.mark.parametrize(("count", "file"), [(2000, "pages/data.mdb"), (5000, "segments/00000001")])
 def test_a_damaged_page_is_named(path: Path, count: int, file: str) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         digest = store.put_pages([b"needle" * count]).digests[0]
     data = path / file
     data.write_bytes(data.read_bytes().replace(b"needleneedle", b"needlenoodle", 1))
-    with Store.open(path) as store, pytest.raises(CorruptPage, match=digest.hex()):
+    with RunLog.open(path) as store, pytest.raises(CorruptPage, match=digest.hex()):
         store.get_page(digest)
     assert [problem.where for problem in verify(path).problems] == [digest.hex()]
 
@@ -299,21 +299,21 @@ def test_a_damaged_page_is_named(path: Path, count: int, file: str) -> None:
 
 
 def test_a_second_writer_is_told_who_holds_the_store(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         holder = store.writer()
         assert holder is not None
         assert holder.pid == os.getpid()
         with pytest.raises(StoreLocked, match=f"process {os.getpid()}"):
-            Store.open(path, mode="w")
-        code = "from florlog_wal import *\ntry: Store.open(PATH, mode='w')\n"
+            RunLog.open(path, mode="w")
+        code = "from florlog_wal import *\ntry: RunLog.open(PATH, mode='w')\n"
         assert int(elsewhere(code + "except StoreLocked as error: print(error.pid)", path)) == os.getpid()
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         assert store.writer() is None
 
 
 def test_readers_and_the_writer_of_one_process_share_the_store(path: Path) -> None:
-    Store.open(path, mode="w").close()
-    with Store.open(path) as before, Store.open(path, mode="w") as store, Store.open(path) as after:
+    RunLog.open(path, mode="w").close()
+    with RunLog.open(path) as before, RunLog.open(path, mode="w") as store, RunLog.open(path) as after:
         fill(store, 2)
         assert before.last_lsn == after.last_lsn == 3
         store.close()
@@ -323,8 +323,8 @@ def test_readers_and_the_writer_of_one_process_share_the_store(path: Path) -> No
 
 
 def test_a_reader_cannot_write(path: Path) -> None:
-    Store.open(path, mode="w").close()
-    with Store.open(path) as store:
+    RunLog.open(path, mode="w").close()
+    with RunLog.open(path) as store:
         for call in (lambda: store.append(commit(1)), store.sync, lambda: store.put_pages([b""])):
             with pytest.raises(ReadOnlyStore):
                 call()
@@ -332,30 +332,30 @@ def test_a_reader_cannot_write(path: Path) -> None:
 
 def test_what_is_not_a_store_is_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(NotAStore, match="no FLORLOG"):
-        Store.open(tmp_path)
+        RunLog.open(tmp_path)
     with pytest.raises(NotAStore):
-        Store.open(tmp_path / "missing")
+        RunLog.open(tmp_path / "missing")
     (tmp_path / "thesis.txt").write_text("x")
     with pytest.raises(NotAStore, match="other things"):
-        Store.open(tmp_path, mode="w")
+        RunLog.open(tmp_path, mode="w")
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_an_unknown_format_is_refused(path: Path) -> None:
-    Store.open(path, mode="w").close()
+    RunLog.open(path, mode="w").close()
     manifest = path / "FLORLOG"
     text = manifest.read_text()
     for old, new in (("format 2", "format 3"), ("lmdb-0.9", "lmdb-1.0")):
         manifest.write_text(text.replace(old, new))
         with pytest.raises(UnsupportedFormat, match=new.split()[-1]):
-            Store.open(path, mode="w")
+            RunLog.open(path, mode="w")
     manifest.write_text("florlog store\n")
     with pytest.raises(NotAStore, match="damaged"):
-        Store.open(path)
+        RunLog.open(path)
 
 
 def test_a_truncated_file_is_an_error_and_not_a_signal(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         fill(store, 5000)
     data = path / "log" / "data.mdb"
     whole = data.read_bytes()
@@ -363,47 +363,47 @@ def test_a_truncated_file_is_an_error_and_not_a_signal(path: Path) -> None:
         data.write_bytes(whole[:size])
         for mode in ("r", "w"):
             with pytest.raises(CorruptStore):
-                Store.open(path, mode=mode)  # type: ignore[arg-type]
+                RunLog.open(path, mode=mode)  # type: ignore[arg-type]
         report = verify(path)
         assert not report.ok
         assert "log/data.mdb is damaged" in str(report)
 
 
 def test_a_file_truncated_under_an_open_reader_is_an_error(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         fill(store, 5000)
-    with Store.open(path) as store:
+    with RunLog.open(path) as store:
         os.truncate(path / "log" / "data.mdb", 40960)
         with pytest.raises((CorruptRecord, CorruptStore)):
             list(store.scan())
 
 
 def test_a_log_shorter_than_at_its_last_close_has_lost_records(path: Path) -> None:
-    with Store.open(path, mode="w", window=LONG_WINDOW_SECONDS) as store:
+    with RunLog.open(path, mode="w", window=LONG_WINDOW_SECONDS) as store:
         fill(store, 5)
         older = (path / "log" / "data.mdb").read_bytes()
     (path / "log" / "data.mdb").write_bytes(older)
-    with Store.open(path) as store, pytest.raises(CorruptRecord, match="LSN 6"):
+    with RunLog.open(path) as store, pytest.raises(CorruptRecord, match="LSN 6"):
         store.last_lsn  # noqa: B018
     with pytest.raises(CorruptRecord, match="LSN 1 "):
-        Store.open(path, mode="w")
+        RunLog.open(path, mode="w")
     assert not verify(path).ok
 
 
 @pytest.mark.parametrize("name", ["log", "pages"])
 def test_a_missing_file_is_a_loss_and_not_a_beginning(path: Path, name: str) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         fill(store, 5)
     (path / name / "data.mdb").unlink()
     for mode in ("r", "w"):
         with pytest.raises(CorruptStore, match="missing"):
-            Store.open(path, mode=mode)  # type: ignore[arg-type]
+            RunLog.open(path, mode=mode)  # type: ignore[arg-type]
     assert not (path / name / "data.mdb").exists()
 
 
 def test_the_map_grows_as_needed(path: Path) -> None:
-    with Store.open(path, mode="w", log_map_size=1 << 16, page_map_size=1 << 16, window=0.001) as store:
-        reader = Store.open(path)
+    with RunLog.open(path, mode="w", log_map_size=1 << 16, page_map_size=1 << 16, window=0.001) as store:
+        reader = RunLog.open(path)
         fill(store, 3000)
         pages = [os.urandom(5000) for _ in range(200)]
         digests = store.put_pages(pages).digests
@@ -415,7 +415,7 @@ def test_the_map_grows_as_needed(path: Path) -> None:
 
 
 def _read_while_growing(path: str, ready, done) -> None:  # type: ignore[no-untyped-def]
-    with Store.open(path, log_map_size=1 << 16) as store:
+    with RunLog.open(path, log_map_size=1 << 16) as store:
         ready.set()
         while not done.is_set():
             lsns = [entry.lsn for entry in store.scan()]
@@ -426,7 +426,7 @@ def _read_while_growing(path: str, ready, done) -> None:  # type: ignore[no-unty
 def test_a_reader_of_another_process_follows_a_growing_map(path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     ready, done = spawn.Event(), spawn.Event()
-    with Store.open(path, mode="w", log_map_size=1 << 16, window=0.001) as store:
+    with RunLog.open(path, mode="w", log_map_size=1 << 16, window=0.001) as store:
         reader = spawn.Process(target=_read_while_growing, args=(str(path), ready, done))
         reader.start()
         assert ready.wait(30)
@@ -438,7 +438,7 @@ def test_a_reader_of_another_process_follows_a_growing_map(path: Path) -> None:
 
 
 def test_a_slow_scan_holds_nothing_back_in_the_store(path: Path) -> None:
-    with Store.open(path, mode="w", window=LONG_WINDOW_SECONDS) as store:
+    with RunLog.open(path, mode="w", window=LONG_WINDOW_SECONDS) as store:
         fill(store, 3000)
         store.sync()
         slow = store.scan()
@@ -452,16 +452,16 @@ def test_a_slow_scan_holds_nothing_back_in_the_store(path: Path) -> None:
 
 
 def test_the_slot_of_a_killed_reader_is_cleared_when_a_writer_opens(path: Path) -> None:
-    Store.open(path, mode="w").close()
+    RunLog.open(path, mode="w").close()
     code = (
-        f"import os; from florlog_wal import Store; store = Store.open({str(path)!r})\n"
+        f"import os; from florlog_wal import RunLog; store = RunLog.open({str(path)!r})\n"
         "with store._log.read(): print(os.getpid(), flush=True); os.kill(os.getpid(), 9)"
     )
-    with Store.open(path) as store:  # LMDB forgets all slots when nobody has the store open
+    with RunLog.open(path) as store:  # LMDB forgets all slots when nobody has the store open
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert out.returncode == -signal.SIGKILL
         assert out.stdout.strip() in store._log._env.readers()
-        with Store.open(path, mode="w"):
+        with RunLog.open(path, mode="w"):
             assert out.stdout.strip() not in store._log._env.readers()
 
 
@@ -469,13 +469,13 @@ def test_with_all_reader_slots_taken_a_reader_is_told_and_the_dead_make_room(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("florlog_wal.environment._MAX_READERS", 3)
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         session = store.append(run_begin())
     code = (
-        f"import time; from florlog_wal import Store; store = Store.open({str(path)!r})\n"
+        f"import time; from florlog_wal import RunLog; store = RunLog.open({str(path)!r})\n"
         "with store._log.read(): print('in', flush=True); time.sleep(100)"
     )
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         command = [sys.executable, "-c", code]
         readers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
         assert [reader.stdout.readline() for reader in readers if reader.stdout] == ["in\n"] * 3
@@ -492,8 +492,8 @@ def test_with_all_reader_slots_taken_a_reader_is_told_and_the_dead_make_room(
 
 
 def test_a_read_error_is_an_error_of_this_layer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Store.open(path, mode="w").close()
-    with Store.open(path) as store:
+    RunLog.open(path, mode="w").close()
+    with RunLog.open(path) as store:
         monkeypatch.setattr("florlog_wal.btree.os.pread", Mock(side_effect=OSError(5, "Input/output error")))
         with pytest.raises(StoreFailed, match="Input/output error"):
             store.get_page(b"0" * 16)
@@ -502,14 +502,14 @@ def test_a_read_error_is_an_error_of_this_layer(path: Path, monkeypatch: pytest.
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_a_store_on_read_only_media_is_readable(path: Path) -> None:
-    with Store.open(path, mode="w") as store:
+    with RunLog.open(path, mode="w") as store:
         fill(store, 3)
         digest = store.put_pages([b"page"]).digests[0]
     code = (
-        "import sys, subprocess; from florlog_wal import Store; p = sys.argv[1]\n"
+        "import sys, subprocess; from florlog_wal import RunLog; p = sys.argv[1]\n"
         "subprocess.run(['mount', '--bind', p, p], check=True)\n"
         "subprocess.run(['mount', '-o', 'remount,ro,bind', p], check=True)\n"
-        "s = Store.open(p); print(s.last_lsn, s.get_page(bytes.fromhex(sys.argv[2])))\n"
+        "s = RunLog.open(p); print(s.last_lsn, s.get_page(bytes.fromhex(sys.argv[2])))\n"
     )
     command = ["unshare", "-m", sys.executable, "-c", code, str(path), digest.hex()]
     out = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -521,12 +521,12 @@ def test_a_store_on_read_only_media_is_readable(path: Path) -> None:
 def test_a_network_file_system_is_refused_unless_allowed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("florlog_wal.directory.filesystem", lambda path: "nfs4")
     with pytest.raises(NetworkFilesystem, match="nfs4"):
-        Store.open(path, mode="w")
-    Store.open(path, mode="w", allow_network=True).close()
+        RunLog.open(path, mode="w")
+    RunLog.open(path, mode="w", allow_network=True).close()
     for said, allowed in (("0", False), ("1", True)):
         monkeypatch.setenv("FLORLOG_ALLOW_NETWORK", said)
         with nullcontext() if allowed else pytest.raises(NetworkFilesystem, match="FLORLOG_ALLOW_NETWORK=1"):
-            Store.open(path).close()
+            RunLog.open(path).close()
 
 
 def test_the_file_system_is_that_of_the_deepest_mount(tmp_path: Path) -> None:
@@ -546,7 +546,7 @@ def test_the_file_system_is_that_of_the_deepest_mount(tmp_path: Path) -> None:
 
 
 def test_a_forked_child_can_neither_write_nor_read_nor_harm_the_parent(path: Path) -> None:
-    store = Store.open(path, mode="w", window=0.001)
+    store = RunLog.open(path, mode="w", window=0.001)
     session = fill(store, 3)
     held = [store]
 
@@ -558,7 +558,7 @@ def test_a_forked_child_can_neither_write_nor_read_nor_harm_the_parent(path: Pat
             lambda: held[0].last_lsn,
             lambda: list(held[0].scan()),
             lambda: held[0].get_page(b"0" * 16),
-            lambda: Store.open(path),
+            lambda: RunLog.open(path),
         )
         for call in calls:
             try:
@@ -576,7 +576,7 @@ def test_a_forked_child_can_neither_write_nor_read_nor_harm_the_parent(path: Pat
         store.put_pages([bytes([index]) * 100])
     assert store.writer() is not None
     with pytest.raises(StoreLocked):
-        Store.open(path, mode="w")
+        RunLog.open(path, mode="w")
     store.close()
     report = verify(path)
     assert report.ok
@@ -592,10 +592,10 @@ def watched(**calls):
 os.register_at_fork = watched
 import florlog_recovery, florlog_wal
 print(len(hooks))
-Store = florlog_wal.Store
-Store.open(PATH, mode="w").close()
+RunLog = florlog_wal.RunLog
+RunLog.open(PATH, mode="w").close()
 print(len(hooks))
-store = Store.open(PATH)
+store = RunLog.open(PATH)
 print(len(hooks), flush=True)
 if os.fork() == 0:
     try:
@@ -615,7 +615,7 @@ def test_a_child_that_outlives_a_killed_writer_does_not_hold_the_lock(path: Path
     read, write = os.pipe()
 
     def writer() -> None:
-        store = Store.open(path, mode="w")
+        store = RunLog.open(path, mode="w")
         fill(store, 1)
         if os.fork() == 0:
             os.write(write, b"%d\n" % os.getpid())
@@ -627,7 +627,7 @@ def test_a_child_that_outlives_a_killed_writer_does_not_hold_the_lock(path: Path
     assert in_child(writer) == signal.SIGKILL
     orphan = int(os.read(read, 20))
     try:
-        with Store.open(path, mode="w") as store:
+        with RunLog.open(path, mode="w") as store:
             assert store.last_lsn == 2
     finally:
         os.kill(orphan, signal.SIGKILL)
@@ -636,7 +636,7 @@ def test_a_child_that_outlives_a_killed_writer_does_not_hold_the_lock(path: Path
 
 
 def test_a_fork_in_the_midst_of_appends_leaves_the_log_whole(path: Path) -> None:
-    with Store.open(path, mode="w", window=0.001) as store:
+    with RunLog.open(path, mode="w", window=0.001) as store:
         session = store.append(run_begin())
         stop = threading.Event()
         count = [0]
@@ -667,7 +667,7 @@ def test_commits_given_by_their_fields_are_the_records(
 ) -> None:
     with (
         tempfile.TemporaryDirectory() as path,
-        Store.open(path, mode="w", durability=durability, window=LONG_WINDOW_SECONDS) as store,
+        RunLog.open(path, mode="w", durability=durability, window=LONG_WINDOW_SECONDS) as store,
     ):
         session = store.append(run_begin())
         for record in commits:
@@ -697,7 +697,7 @@ def test_commits_that_a_signal_interrupts_are_each_appended_once(tmp_path: Path)
     interrupted = 0
     earlier = signal.signal(signal.SIGALRM, ring)
     try:
-        with Store.open(tmp_path / "store", mode="w", window=0.001) as store:
+        with RunLog.open(tmp_path / "store", mode="w", window=0.001) as store:
             session = store.append(run_begin())
             for batch in range(300):
                 held: list[CommitFields | None] = [fields(commit(20 * batch + place)) for place in range(20)]
@@ -717,7 +717,7 @@ def test_commits_that_a_signal_interrupts_are_each_appended_once(tmp_path: Path)
 
 
 def test_a_list_of_sessions_is_the_present_one(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "store", mode="w") as writer, Store.open(tmp_path / "store") as reader:
+    with RunLog.open(tmp_path / "store", mode="w") as writer, RunLog.open(tmp_path / "store") as reader:
         for count in range(1, 6):
             session = writer.append(run_begin(run=f"run-{count}"))
             assert len(reader.sessions()) == len(writer.sessions()) == count

@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from florlog_wal import Store, UnsupportedFormat, page_digest, verify
+from florlog_wal import RunLog, UnsupportedFormat, page_digest, verify
 
 from tests.wal import workload
 
@@ -21,15 +21,15 @@ def test_a_store_of_this_version_reads_and_goes_on_and_of_an_earlier_one_is_refu
         packed.extractall(tmp_path, filter="data")
     if archive.name != "format-2.tar.xz":
         with pytest.raises(UnsupportedFormat, match="format 1"):
-            Store.open(tmp_path / "store")
+            RunLog.open(tmp_path / "store")
         return
     expected = [step.record for step in workload.script(3)]
-    with Store.open(tmp_path / "store") as store:
+    with RunLog.open(tmp_path / "store") as store:
         assert [entry.record for entry in store.scan()] == expected
         for step in workload.script(3):
             for page in step.pages:
                 assert store.get_page(page_digest(page)) == page
     assert verify(tmp_path / "store").ok
-    with Store.open(tmp_path / "store", mode="w") as store:
+    with RunLog.open(tmp_path / "store", mode="w") as store:
         assert store.append(expected[0]) == len(expected) + 1
     assert verify(tmp_path / "store").ok

@@ -26,7 +26,7 @@ from florlog_wal import (
     PagesFailed,
     Record,
     RunEnd,
-    Store,
+    RunLog,
     WalError,
     encode_table,
     page_digest,
@@ -86,7 +86,7 @@ def record(
 
     stopped = False
     try:
-        with Store.open(path, mode="w", durability=durability, window=0.002) as store:
+        with RunLog.open(path, mode="w", durability=durability, window=0.002) as store:
             for lsn, step in enumerate(script(steps), 1):
                 if lsn <= done:
                     continue
@@ -103,7 +103,7 @@ def record(
     os.close(fd)
 
 
-def _do(store: Store, step: Step, lsn: int, acknowledge: Callable[[str], None], mirror: bool) -> None:
+def _do(store: RunLog, step: Step, lsn: int, acknowledge: Callable[[str], None], mirror: bool) -> None:
     if step.pages:
         for digest in store.put_pages(step.pages).digests:
             acknowledge(f"page {digest.hex()}")
@@ -121,7 +121,7 @@ def _do(store: Store, step: Step, lsn: int, acknowledge: Callable[[str], None], 
         time.sleep(0.006)
 
 
-def mapped(store: Store) -> Iterator[tuple[int, int, bytes]]:
+def mapped(store: RunLog) -> Iterator[tuple[int, int, bytes]]:
     """The first bytes of the tail's segments as they are now: segment, offset, bytes."""
     writer = store._writer
     assert writer is not None

@@ -52,8 +52,8 @@ from florlog_wal.records import (
     Statement,
     Values,
 )  # fmt: skip
+from florlog_wal.run_log import RunLog
 from florlog_wal.sessions import SessionInfo
-from florlog_wal.store import Store
 from florlog_wal.tables import DIGEST_SIZE, PAGE_SIZE, decode_table, encode_table, page_digest
 from florlog_wal.thinning import Thinned, thin
 from florlog_wal.values import decode_value, encode_value
@@ -104,10 +104,10 @@ __all__ = [
     "Record",
     "RunBegin",
     "RunEnd",
+    "RunLog",
     "SessionInfo",
     "StackFrame",
     "Statement",
-    "Store",
     "StoreClosed",
     "StoreFailed",
     "StoreLocked",

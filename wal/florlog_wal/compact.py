@@ -19,8 +19,8 @@ from florlog_wal.directory import WriterLock
 from florlog_wal.environment import Environment
 from florlog_wal.errors import CorruptPage, CorruptRecord, MissingPage
 from florlog_wal.records import RunBegin
+from florlog_wal.run_log import RunLog
 from florlog_wal.segments import SegmentWriter
-from florlog_wal.store import Store
 
 _BATCH_RECORDS: Final = 20_000  # in one transaction
 _BATCH_PAGES: Final = 200
@@ -52,7 +52,7 @@ def compact(
     where = Path(target).absolute()
     if not allow_network:
         directory.refuse_network(where)
-    with Store.open(source, allow_network=allow_network) as store:
+    with RunLog.open(source, allow_network=allow_network) as store:
         directory.make_directory(where)
         lock = WriterLock(where)
         try:
@@ -74,7 +74,7 @@ def compact(
     return report
 
 
-def _copy_log(store: Store, to: Environment, report: CompactReport, salvage: bool) -> None:
+def _copy_log(store: RunLog, to: Environment, report: CompactReport, salvage: bool) -> None:
     batch: dict[int, bytes] = {}
     lost: list[int] = []
     for lsn, data in _records(store, lost, salvage):
@@ -89,7 +89,7 @@ def _copy_log(store: Store, to: Environment, report: CompactReport, salvage: boo
     to.write(lambda txn: log.note_removed(to, txn, gone))
 
 
-def _records(store: Store, lost: list[int], salvage: bool) -> Iterator[tuple[int, bytes]]:
+def _records(store: RunLog, lost: list[int], salvage: bool) -> Iterator[tuple[int, bytes]]:
     """The stored records.  LSNs of damaged ones, and of all of a session without its RunBegin, go to ``lost``."""
     at, last = store._reader.reach() if salvage else store._reader.range()
     sessions: set[int] = set()
@@ -123,7 +123,7 @@ def _put_records(to: Environment, batch: dict[int, bytes]) -> None:
 
 
 def _copy_pages(
-    store: Store, to: Environment, writer: SegmentWriter, report: CompactReport, salvage: bool
+    store: RunLog, to: Environment, writer: SegmentWriter, report: CompactReport, salvage: bool
 ) -> None:
     """Copy the pages of segments, then the other full ones and the differences in their stored form."""
     for name in (pages.PLACES, pages.FULL, pages.DELTAS):

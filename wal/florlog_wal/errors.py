@@ -46,7 +46,7 @@ class NetworkFilesystem(WalError):
 
 
 class StoreLocked(WalError):
-    """Another process (or another Store of this one) writes to the store."""
+    """Another process (or another RunLog of this one) writes to the run."""
 
     def __init__(self, path: str, pid: int, host: str, since: float) -> None:
         self.path, self.pid, self.host, self.since = path, pid, host, since

@@ -26,8 +26,8 @@ from florlog_wal import log, pages, segments
 from florlog_wal.codec import lsn_key
 from florlog_wal.filecheck import check_structure
 from florlog_wal.records import CheckpointEnd, Commit, Entry, RunBegin
+from florlog_wal.run_log import RunLog
 from florlog_wal.sessions import Summary
-from florlog_wal.store import Store
 from florlog_wal.tables import decode_table
 
 References = Callable[[Entry], Iterable[bytes]]
@@ -89,7 +89,7 @@ def gc(
     """
     if keep_last is not None and keep_last < 1:
         raise ValueError(f"keep_last is {keep_last}: at least one run stays")
-    with Store.open(path, mode="w", allow_network=allow_network) as store:
+    with RunLog.open(path, mode="w", allow_network=allow_network) as store:
         with store._log.read() as snapshot:
             check_structure(snapshot)  # the whole log: opening a writer checked only its last leaf
         contents = _read(store, also)
@@ -115,7 +115,7 @@ def gc(
     return report
 
 
-def _read(store: Store, also: References) -> _Contents:
+def _read(store: RunLog, also: References) -> _Contents:
     contents = _Contents()
     run_of: dict[int, str] = {}
     redo: dict[int, float] = {}
@@ -184,7 +184,7 @@ def _needed(contents: _Contents, runs: list[str], images: list[_StoredImage]) ->
     return set().union(*fixed, *(image.digests for image in images))
 
 
-def _remove(store: Store, session: int, only: int | None) -> int:
+def _remove(store: RunLog, session: int, only: int | None) -> int:
     """Remove a session's records, or only the one at LSN ``only``, and write the range down; the number removed."""
     env = store._log
     lsns = [only] if only is not None else [entry.lsn for entry in store.scan(session, session=session)]
@@ -212,7 +212,7 @@ def _remove(store: Store, session: int, only: int | None) -> int:
     return env.write(work)
 
 
-def _sweep(store: Store, digests: list[bytes]) -> None:
+def _sweep(store: RunLog, digests: list[bytes]) -> None:
     """Delete pages, in transactions of limited size; then give back the space of large ones, also that of no page."""
     env = store._pages
     for at in range(0, len(digests), _SWEEP_PAGES):

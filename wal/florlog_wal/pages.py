@@ -72,7 +72,7 @@ def put(
     lineages: Sequence[Lineage | None] | None = None,
     previous: Sequence[Any] | None = None,
 ) -> PutResult:
-    """Store pages, durable on return; see `Store.put_pages`."""
+    """Store pages, durable on return; see `RunLog.put_pages`."""
     views = [memoryview(page).cast("B") for page in pages]
     digests = [page_digest(view) for view in views]
     none = [None] * len(views)

@@ -163,7 +163,7 @@ class LogReader:
         session: int | None,
         reverse: bool,
     ) -> Iterator[Entry]:
-        """See `Store.scan`."""
+        """See `RunLog.scan`."""
         view = self._view()
         start = max(start, view.first)
         stop = view.end + 1 if stop is None else min(stop, view.end + 1)
@@ -184,7 +184,7 @@ class LogReader:
                     yield decode_checked(lsn, data, kind, owner, prev)
 
     def batches(self, start: int, stop: int | None, session: int | None) -> Iterator[Batch]:
-        """See `Store.batches`."""
+        """See `RunLog.batches`."""
         view = self._view()
         start = max(start, view.first)
         stop = view.end + 1 if stop is None else min(stop, view.end + 1)

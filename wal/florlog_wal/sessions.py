@@ -49,7 +49,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """A session as `Store.sessions` lists it."""
+    """A session as `RunLog.sessions` lists it."""
 
     lsn: int
     begin: RunBegin

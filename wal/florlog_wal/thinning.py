@@ -12,7 +12,7 @@ from typing import Any
 
 from florlog_wal import pages
 from florlog_wal.gc import _read, _remove, _sweep, _thin
-from florlog_wal.store import Store
+from florlog_wal.run_log import RunLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Thinned:
     apart: float  # least recorded seconds between neighbours, except the first and the last
 
 
-def thin(store: Store, run: str, budget: float) -> Thinned:
+def thin(store: RunLog, run: str, budget: float) -> Thinned:
     """Drop images of a run, evenly over its time, until the pages that only its images need fit ``budget`` bytes.
 
     The last image stays, and so do those from which a session continues, whether they fit or not.  The first is the

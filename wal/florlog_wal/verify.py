@@ -15,8 +15,8 @@ from florlog_wal.environment import Environment
 from florlog_wal.errors import CorruptRecord, CorruptStore, CorruptValue, WalError
 from florlog_wal.filecheck import check_structure
 from florlog_wal.records import CheckpointBegin, CheckpointEnd, Entry, RunBegin
+from florlog_wal.run_log import RunLog
 from florlog_wal.sessions import Summary
-from florlog_wal.store import Store
 from florlog_wal.tables import decode_table, page_digest
 
 
@@ -70,7 +70,7 @@ def verify(path: str | os.PathLike[str], *, allow_network: bool = False) -> Veri
     """Check a store, also while a writer is at work.  Raises only if there is no store to check (`NotAStore`, ...)."""
     report = VerifyReport()
     try:
-        store = Store.open(path, allow_network=allow_network)
+        store = RunLog.open(path, allow_network=allow_network)
     except CorruptStore as error:  # too damaged to be opened, and that is the finding
         report.add("", str(error))
         return report
@@ -80,7 +80,7 @@ def verify(path: str | os.PathLike[str], *, allow_network: bool = False) -> Veri
 
 
 class _Check:
-    def __init__(self, store: Store, report: VerifyReport) -> None:
+    def __init__(self, store: RunLog, report: VerifyReport) -> None:
         self._store, self._report = store, report
         self._summaries: dict[int, Summary] = {}
         self._sessions: dict[int, int] = {}  # LSN -> session, of every record

@@ -29,11 +29,11 @@ from florlog_wal.sessions import SessionInfo
 from florlog_wal.writer import CommitFields, LogWriter
 
 _DURABLE_TYPES: Final = frozenset({Commit, CheckpointEnd, RunEnd})
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+_stores: weakref.WeakSet[RunLog] = weakref.WeakSet()
 
 
-class Store:
-    """A store directory, open.  Make one with `Store.open`; use it as a context manager or `close` it."""
+class RunLog:
+    """A store directory, open.  Make one with `RunLog.open`; use it as a context manager or `close` it."""
 
     def __init__(
         self, path: Path, writable: bool, durability: str, window: float, log_map: int, page_map: int
@@ -90,7 +90,7 @@ class Store:
         allow_network: bool = False,
         log_map_size: int = log.INITIAL_MAP_BYTES,
         page_map_size: int = pages.INITIAL_MAP_BYTES,
-    ) -> Store:
+    ) -> RunLog:
         """Open a store; mode "w" makes it if it is missing.
 
         With durability "group" a record survives kill -9 when `append` has returned, and a power cut after the
@@ -107,9 +107,9 @@ class Store:
         where = Path(path).absolute()
         if not allow_network:
             directory.refuse_network(where)
-        return Store(where, mode == "w", durability, window, log_map_size, page_map_size)
+        return RunLog(where, mode == "w", durability, window, log_map_size, page_map_size)
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> RunLog:
         return self
 
     def __exit__(
