@@ -25,7 +25,7 @@ NORM = "grad_norm=nn.utils.get_total_norm([p.grad for p in model.parameters()])"
 
 async def shoot(path: Path) -> None:
     """Records, source and plan; then the question of the tutorial key by key, and the answer's curve."""
-    with open_store(path, "r") as store:
+    with open_store(path) as store:
         app = Browser(store, None, RecordSelection())
         async with app.run_test(size=(100, 28)) as pilot:
 

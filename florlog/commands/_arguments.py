@@ -9,12 +9,12 @@ from pathlib import Path
 
 from florlog_recovery import RunTree
 from florlog_wal import Path as IterationPath
-from florlog_wal import RunLog
+from florlog_wal import RunLog, Store
 
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.program import units
 from florlog.program.process import this_process
-from florlog.program.stores import is_recorded_from, newest_run, sessions_of, tree_of
+from florlog.program.stores import is_recorded_from, listed_runs, log_of
 from florlog.programs.permission import Trust
 
 
@@ -80,17 +80,16 @@ def iteration_path(text: str) -> IterationPath:
     return steps
 
 
-def run_of_script(store: RunLog, options: argparse.Namespace) -> RunTree:
-    """The run that a command's SCRIPT and --run mean."""
+def run_of_script(store: Store, options: argparse.Namespace) -> RunLog:
+    """The log of the run that a command's SCRIPT and --run mean."""
     script = Path(options.script).absolute()
     if not script.is_file():
         raise FlorlogError(f"there is no script {script}")
     if options.run is not None:
-        sessions_of(store, options.run)
-        return tree_of(store, options.run)
-    run = newest_run(store, lambda begin: is_recorded_from(begin, script))
-    if run is None:
+        return log_of(store, options.run)
+    runs = [listed.run for listed in listed_runs(store) if is_recorded_from(listed.script, script)]
+    if not runs:
         raise NoSuchRunError(
             f"no run in {store.path} was recorded from {script}: choose one with --run (`florlog runs` lists them)"
         )
-    return tree_of(store, run)
+    return log_of(store, runs[-1])

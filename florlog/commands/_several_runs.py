@@ -22,7 +22,7 @@ def replay_runs(options: argparse.Namespace) -> int:
     question = question_of(options, "")
     if not Path(question.script).is_file():
         raise FlorlogError(f"there is no script {question.script}")
-    with open_store(store_path(options.store), "r") as store:
+    with open_store(store_path(options.store)) as store:
         named = [run for run in (options.run or "").split(",") if run]
         runs = runs_of(store, question.script) if options.all else list(dict.fromkeys(named))
         found = replay_versions(store, runs, question, trust_of(options))

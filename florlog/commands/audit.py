@@ -8,7 +8,7 @@ from typing import Any
 
 from florlog.commands._arguments import add_format, add_trust, trust_of
 from florlog.following.trust import where
-from florlog.program.stores import newest_run, open_store, store_path, tree_of
+from florlog.program.stores import log_of, newest_run, open_store, store_path, tree_of
 from florlog.program.terminal import report
 from florlog.redo.auditing import Stretch, audit
 
@@ -24,10 +24,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Audit each stretch from an image to the next; 1 if one of them differs."""
-    with open_store(store_path(options.store), "r") as store:
-        tree = tree_of(store, options.run or newest_run(store, lambda begin: True) or "")
+    with open_store(store_path(options.store)) as store:
+        log = log_of(store, options.run or newest_run(store))
+        tree = tree_of(log)
         found = []
-        for stretch in audit(store, tree, trust_of(options)):
+        for stretch in audit(log, tree, trust_of(options)):
             found.append(stretch)
             if options.format == "text":
                 print(stretch, flush=True)

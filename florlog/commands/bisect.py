@@ -34,8 +34,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Search, and print what was found."""
-    with open_store(store_path(options.store), "r") as store:
-        view = RunView(store, run_of_script(store, options).run, trust_of(options))
+    with open_store(store_path(options.store)) as store:
+        log = run_of_script(store, options)
+        view = RunView(lambda: log, log.sessions()[0].begin.run, trust_of(options))
         found = first(view, options.first, monotone=options.monotone)
         assumed = options.monotone and found.source == "state"
         if options.format == "json":

@@ -24,8 +24,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what differs; 1 if anything does."""
-    with Log(open_store(store_path(options.store), "r")) as log:
-        found = differences(log.store, log.run(options.first), log.run(options.second))
+    with Log(open_store(store_path(options.store))) as log:
+        found = differences(log.run(options.first), log.run(options.second))
     if options.format == "json":
         print(json.dumps(found))
     else:

@@ -9,7 +9,7 @@ from florlog.commands._arguments import run_of_script
 from florlog.commands._effects import show_effects
 from florlog.commands._question import add_question, question_of
 from florlog.hindsight.plan_view import plan_text, view_of
-from florlog.program.stores import open_store, store_path
+from florlog.program.stores import open_store, store_path, tree_of
 from florlog.redo.replaying import planned
 
 __all__ = ["arguments", "run"]
@@ -29,9 +29,10 @@ def run(options: argparse.Namespace) -> int:
     """Print the plan, or the effects."""
     if options.effects:
         return show_effects(options.script, as_json=options.format == "json")
-    with open_store(store_path(options.store), "r") as store:
-        tree = run_of_script(store, options)
-        request, plan = planned(store, tree, question_of(options, tree.run))
+    with open_store(store_path(options.store)) as store:
+        log = run_of_script(store, options)
+        tree = tree_of(log)
+        request, plan = planned(log, tree, question_of(options, tree.run))
     view = view_of(plan, request)
     if options.format == "json":
         print(json.dumps(view))

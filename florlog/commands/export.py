@@ -56,7 +56,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write, and say what was written."""
-    with Log(open_store(store_path(options.store), "r")) as log:
+    with Log(open_store(store_path(options.store))) as log:
         view = log.run(options.run)
         if options.what == "values":
             count = write_values(view.columns(*(options.name or ())), options.output, options.format)
@@ -82,7 +82,7 @@ def _state(view: RunView, options: argparse.Namespace) -> str:
 
     at: Literal["start", "end"] = "end" if options.end else "start"
     writer_of(options.output)  # before anything is executed
-    state = state_at(view.store, view.tree(), options.at, at, trust_of(options))
+    state = state_at(view.log, view.tree(), options.at, at, trust_of(options))
     about = {"run": view.id, "path": dict(options.at), "at": at, "trust": state.trust, "detail": state.detail}
     tensors, left_out = write_state(state, about, options.output)
     doubt = f" ({state.detail})" if state.detail else ""

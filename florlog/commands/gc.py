@@ -6,10 +6,10 @@ import argparse
 import dataclasses
 import json
 
-from florlog_wal import Entry, Note, compact, gc
+from florlog_wal import Entry, GcReport, Note, Store, compact, gc
 
 from florlog.commands._arguments import add_format, number_of, size
-from florlog.program.stores import open_store, store_path
+from florlog.program.stores import listed_runs, open_store, store_path
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,17 +32,29 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Apply the policy, print what was removed."""
     path = store_path(options.store)
-    open_store(path, "r").close()
-    report = gc(
-        path,
-        keep_last=options.keep_last,
-        budget=options.budget,
-        redo_bound=options.max_redo,
-        also=_late_sources,
-        dry_run=options.dry_run,
-    )
-    if options.compact and not options.dry_run:
-        compact(path, options.compact)
+    with open_store(path) as store:
+        report = GcReport()
+        runs = [listed.run for listed in listed_runs(store)]
+        report.runs = runs[: -options.keep_last] if options.keep_last else []
+        for run in report.runs:
+            if not options.dry_run:
+                store.remove(run)
+        for run in runs[len(report.runs) :]:
+            part = gc(
+                store.directory(run),
+                redo_bound=options.max_redo,
+                budget=options.budget,
+                also=_late_sources,
+                dry_run=options.dry_run,
+            )
+            report.images += part.images
+            report.pages += part.pages
+            report.freed_bytes += part.freed_bytes
+            report.kept_bytes += part.kept_bytes
+        if options.compact and not options.dry_run:
+            copy = Store.make(options.compact)
+            for run in store.runs():
+                compact(store.directory(run), copy.directory(run))
     if options.format == "json":
         print(json.dumps(dataclasses.asdict(report)))
         return 0

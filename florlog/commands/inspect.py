@@ -14,7 +14,7 @@ from typing import Any
 from florlog_wal import CorruptRecord, RunLog
 
 from florlog.commands._arguments import add_trust, number_of, trust_of
-from florlog.errors import FlorlogError, NoSuchRunError
+from florlog.errors import FlorlogError
 from florlog.hindsight.plan_view import plan_text, plan_view
 from florlog.inspect import record_forms
 from florlog.inspect.image_view import images_of, images_text
@@ -25,13 +25,13 @@ from florlog.inspect.selection import RecordSelection, add_selection
 from florlog.inspect.source_view import sources_of, sources_text
 from florlog.inspect.stats import stats_of, stats_text
 from florlog.inspect.value_lines import CSV_COLUMNS, value_line, values_of
-from florlog.program.stores import newest_run, open_store, sessions_of, store_path, tree_of
+from florlog.program.stores import log_of, newest_run, open_store, store_path, tree_of
 from florlog.reading.reader import RunView
 from florlog.reading.render import jsonable, printable
 
 VIEWS = ("tree", "values", "images", "source", "plan")
 _TAKEN = {"tree": ("at",), "values": ("at", "name"), "images": ("at",), "source": (), "plan": ("at",)}
-_OF_RECORDS = ("start", "stop", "type", "at", "name", "reverse", "follow", "stats")
+_OF_RECORDS = ("start", "stop", "type", "at", "name", "reverse", "follow", "stats", "answers")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +47,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reverse", action="store_true", help="the newest record first")
     parser.add_argument("--follow", action="store_true", help="go on while the run is being recorded")
     parser.add_argument("--stats", action="store_true", help="figures instead of records")
+    parser.add_argument(
+        "--answers",
+        action="store_true",
+        help="the records of what replays found, which have a log of their own",
+    )
     parser.add_argument(
         "--format", choices=("text", "json", "csv"), help="text, JSON lines or CSV; never opens the browser"
     )
@@ -71,12 +76,14 @@ def run(options: argparse.Namespace) -> int:
         from florlog.ui import open_browser
 
         return open_browser(store_path(options.store), name, selection, trust_of(options, ask=False))
-    with open_store(store_path(options.store), "r") as store:
-        chosen = name or newest_run(store, lambda begin: True)
-        if chosen is None:
-            raise NoSuchRunError(f"the store {store.path} has no runs yet")
-        sessions_of(store, chosen)
-        shown = _Shown(store, chosen, selection, options)
+    with open_store(store_path(options.store)) as store:
+        chosen = name or newest_run(store)
+        log = log_of(store, chosen)
+        if options.answers:
+            if log.answers is None:
+                raise FlorlogError(f"no replay has stored anything for run {chosen}")
+            log = log.answers
+        shown = _Shown(log, chosen, selection, options)
         try:
             shown.view(view) if view else shown.records()
         except CorruptRecord as error:
@@ -109,13 +116,22 @@ def _check(view: str | None, options: argparse.Namespace) -> None:
     if options.format == "csv" and (options.stats or view not in (None, "values")):
         what = "--stats" if options.stats else f"the view {view}"
         raise FlorlogError(f"{what} has no CSV form: use --format json")
-    for one, other in (("follow", "reverse"), ("follow", "stats"), ("reverse", "stats")):
+    for one, other in (
+        ("follow", "reverse"),
+        ("follow", "stats"),
+        ("reverse", "stats"),
+        ("follow", "answers"),
+    ):
         if getattr(options, one) and getattr(options, other):
             raise FlorlogError(f"--{one} and --{other} do not go together")
 
 
 def _wants_browser(options: argparse.Namespace) -> bool:
-    if options.format or options.stats or options.follow or options.reverse or options.limit is not None:
+    if (
+        options.format
+        or options.limit is not None
+        or any(getattr(options, name) for name in ("stats", "follow", "reverse", "answers"))
+    ):
         return False
     served = "TEXTUAL_DRIVER" in os.environ  # textual-serve: a web browser reads the pipe
     if not served and not (sys.stdout.isatty() and sys.stdin.isatty()):
@@ -135,9 +151,9 @@ class _Shown:
     """Prints in the chosen format."""
 
     def __init__(
-        self, store: RunLog, run: str, selection: RecordSelection, options: argparse.Namespace
+        self, log: RunLog, run: str, selection: RecordSelection, options: argparse.Namespace
     ) -> None:
-        self.store, self.run, self.selection = store, run, selection
+        self.log, self.run, self.selection = log, run, selection
         self.format = options.format or "text"
         self.options = options
         self.printed = 0  # records, or lines of a view
@@ -147,13 +163,13 @@ class _Shown:
         """The records, or the figures about them."""
         options = self.options
         if options.stats:
-            stats = stats_of(self.store, self.run, self.selection)
+            stats = stats_of(self.log, self.run, self.selection)
             self._lines([json.dumps(stats.as_json())] if self.format == "json" else stats_text(stats))
             return
         if options.follow:
-            found = followed(self.store, self.run, self.selection)
+            found = followed(self.log, self.selection)
         else:
-            found = selected(self.store, self.run, self.selection, reverse=options.reverse)
+            found = selected(self.log, self.selection, reverse=options.reverse)
         if self.format == "csv":
             self._csv(
                 record_forms.CSV_COLUMNS,
@@ -163,7 +179,7 @@ class _Shown:
             self._lines(json.dumps(record_forms.as_json(entry, self.run, path)) for entry, path in found)
         else:
             self._lines(record_forms.as_text(entry, path, colour=self.colour) for entry, path in found)
-        if (notice := open_end(self.store, self.run)) is not None:
+        if (notice := open_end(self.log)) is not None:
             sys.stdout.flush()
             print(f"florlog: {notice}", file=sys.stderr)
         self._say_if_nothing("record")
@@ -179,14 +195,14 @@ class _Shown:
         getattr(self, f"_{view}")()
 
     def _tree(self) -> None:
-        tree, at = tree_of(self.store, self.run), self.selection.at
+        tree, at = tree_of(self.log), self.selection.at
         if self.format == "json":
             self._lines(json.dumps({"depth": depth, **facts}) for depth, facts in outline(tree, at))
         else:
             self._lines(outline_text(tree, at))
 
     def _values(self) -> None:
-        found = values_of(RunView(self.store, self.run), self.selection)
+        found = values_of(RunView(lambda: self.log, self.run), self.selection)
         if self.format == "json":
             self._lines(
                 json.dumps(
@@ -213,7 +229,7 @@ class _Shown:
 
     def _images(self) -> None:
         at = self.selection.at
-        found = (image for image in images_of(self.store, self.run) if at is None or at(image.path))
+        found = (image for image in images_of(self.log) if at is None or at(image.path))
         if self.format == "json":
             self._lines(
                 json.dumps(
@@ -234,7 +250,7 @@ class _Shown:
             self._lines(images_text(found))
 
     def _source(self) -> None:
-        sources = sources_of(self.store, tree_of(self.store, self.run))
+        sources = sources_of(self.log, tree_of(self.log))
         if self.format == "json":
             self._lines(
                 json.dumps(
@@ -255,7 +271,7 @@ class _Shown:
             self._lines(sources_text(sources))
 
     def _plan(self) -> None:
-        plan, request = plan_for_iterations(tree_of(self.store, self.run), self.selection.at)
+        plan, request = plan_for_iterations(tree_of(self.log), self.selection.at)
         view = plan_view(plan, request)
         self._lines([json.dumps(view) if self.format == "json" else plan_text(view)])
 

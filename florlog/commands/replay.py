@@ -12,7 +12,7 @@ from florlog.commands._question import add_question, question_of
 from florlog.commands._several_runs import replay_runs
 from florlog.commands._text_table import table
 from florlog.hindsight.plan_view import PlanView, analyzed, plan_text
-from florlog.program.stores import open_store, store_path
+from florlog.program.stores import open_store, store_path, tree_of
 from florlog.program.terminal import report
 from florlog.questions.answer_json import answer_json
 from florlog.redo.answer import Progress
@@ -62,16 +62,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _replayed(options: argparse.Namespace) -> Replayed:
-    with open_store(store_path(options.store), "r") as store, ExitStack() as line:
+    with open_store(store_path(options.store)) as store, ExitStack() as line:
 
         def announce(view: PlanView) -> Progress | None:
             if options.format == "text" and not options.analyze:
                 print(plan_text(view), file=sys.stderr)
             return line.enter_context(progress_line(view["iterations_redone"]))
 
-        tree = run_of_script(store, options)
+        log = run_of_script(store, options)
+        tree = tree_of(log)
         trust_images(options, tree)
-        replayed = replay_here(store, tree, question_of(options, tree.run), announce)
+        replayed = replay_here(log, tree, question_of(options, tree.run), announce)
     if options.analyze:
         analyzed(replayed.view, replayed.answer.spans, replayed.answer.passed)
     return replayed

@@ -9,7 +9,7 @@ from florlog.commands._arguments import add_script, add_trust, run_of_script, tr
 from florlog.errors import FlorlogError, RanksError
 from florlog.program import restart
 from florlog.program.process import this_process
-from florlog.program.stores import open_store, store_path
+from florlog.program.stores import open_store, store_path, tree_of
 from florlog.program.terminal import report
 from florlog.programs.kinds import kind_of
 from florlog.recording.opening import reopen
@@ -38,8 +38,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Execute the script from the nearest image on."""
     path = store_path(options.store)
-    with open_store(path, "r") as store:
-        tree = run_of_script(store, options)
+    with open_store(path) as store:
+        tree = tree_of(run_of_script(store, options))
         trust_images(options, tree)
         if tree.begin.world_size > 1:
             raise RanksError(tree.begin.world_size)

@@ -21,6 +21,7 @@ from florlog_wal import Hindsight, Note, Path, RunEnd, RunLog, Statement
 from florlog.following.trust import CONSISTENT, PROVEN
 from florlog.hindsight.select import Chosen, Mask
 from florlog.program.recorded_sources import StatementPlace
+from florlog.program.stores import answers_of
 from florlog.source.diff.source_diff import AddedStatement, SourceDiff
 
 KIND = "asked"
@@ -109,18 +110,20 @@ def asked_note(chosen: Chosen, keys: Mapping[StatementPlace, bytes]) -> Note:
 
 
 def known_values(
-    store: RunLog, tree: RunTree, keys: Mapping[StatementPlace, bytes]
+    log: RunLog, tree: RunTree, keys: Mapping[StatementPlace, bytes]
 ) -> dict[StatementPlace, Known]:
     """What earlier replays found for the statements with these keys."""
     found = {place: Known() for place in keys}
     wanted = {key: place for place, key in keys.items()}
-    sessions = {session.lsn: session for session in store.sessions()}
-    for lsn in tree.replays:
+    for answers, session in answers_of(log):
         table: dict[int, Statement] = {}
         values: dict[StatementPlace, dict[Path, list[Answered]]] = {}
         note, ended = None, False
-        for entry in store.scan(
-            lsn, sessions[lsn].last_lsn + 1, types=(Statement, Hindsight, Note, RunEnd), session=lsn
+        for entry in answers.scan(
+            session.lsn,
+            session.last_lsn + 1,
+            types=(Statement, Hindsight, Note, RunEnd),
+            session=session.lsn,
         ):
             record = entry.record
             if isinstance(record, Statement):

@@ -117,7 +117,7 @@ def condition(text: str, tree: RunTree) -> str | None:
 
 
 def replay(
-    store: RunLog,
+    log: RunLog,
     tree: RunTree,
     sources: Sequence[Recorded],
     changed: Recorded,
@@ -135,11 +135,9 @@ def replay(
     script = next((source.path for source in sources if source.module == "__main__"), None)
     if script is None:
         raise FlorlogError("the run's script was not recorded: it was not run as a file")
-    with SourceMirror(permit(store, tree, trust), script, texts) as mirror:
+    with SourceMirror(permit(log, tree, trust), script, texts) as mirror:
         shown = {mirror.path(recorded): recorded for recorded in texts}
-        question = Question(
-            str(store.path), tree.run, mirror.script, where=condition(where, tree), shown=shown
-        )
+        question = Question(str(log.path), tree.run, mirror.script, where=condition(where, tree), shown=shown)
         cwd = tree.begin.cwd if Path(tree.begin.cwd).is_dir() else None
         # What the replay says meanwhile has no place on a screen.
         return answer_json(replay_elsewhere(question, cwd=cwd, heard=lambda text: None))

@@ -10,7 +10,6 @@ from florlog_wal import CheckpointBegin, CheckpointEnd, Path, RunLog
 from florlog.following.trust import where
 from florlog.inspect.record_paths import Paths
 from florlog.inspect.training_clock import Clock
-from florlog.program.stores import sessions_of
 from florlog.program.units import duration_text, size_text
 from florlog.reading.render import printable
 
@@ -33,15 +32,13 @@ class ImageCost:
     table: bytes
 
 
-def images_of(store: RunLog, run: str) -> Iterator[ImageCost]:
+def images_of(log: RunLog) -> Iterator[ImageCost]:
     """Every complete image in order of completion."""
-    clock, paths = Clock(), Paths(store)
+    clock, paths = Clock(), Paths(log)
     begun: dict[int, tuple[Path, float]] = {}
     last = 0.0
-    for session in sessions_of(store, run):
-        if session.begin.kind == "replay":
-            continue
-        for entry in store.scan(session.lsn, session.last_lsn + 1, session=session.lsn):
+    for session in log.sessions():
+        for entry in log.scan(session.lsn, session.last_lsn + 1, session=session.lsn):
             clock.advance(entry)
             path = paths.of(entry)
             record = entry.record

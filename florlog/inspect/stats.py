@@ -12,7 +12,6 @@ from florlog_wal import CheckpointBegin, CheckpointEnd, Commit, Entry, Path, Run
 from florlog.inspect.record_view import selected
 from florlog.inspect.selection import RecordSelection
 from florlog.inspect.training_clock import Clock
-from florlog.program.stores import sessions_of
 from florlog.program.units import duration_text, size_text
 from florlog.reading.render import printable
 
@@ -92,7 +91,7 @@ class Stats:
         }
 
 
-def stats_of(store: RunLog, run: str, selection: RecordSelection) -> Stats:
+def stats_of(log: RunLog, run: str, selection: RecordSelection) -> Stats:
     """The figures of the selected records, in one pass."""
     types: dict[str, list[int]] = {}
     loops: dict[str, LoopTime] = {}
@@ -100,14 +99,12 @@ def stats_of(store: RunLog, run: str, selection: RecordSelection) -> Stats:
     clock = Clock()
     marks: dict[int, float] = {}  # time at a CheckpointBegin
     complete: list[float] = []
-    recording = {s.lsn for s in sessions_of(store, run) if s.begin.kind != "replay"}
-    for entry, path in selected(store, run, selection):
+    for entry, path in selected(log, selection):
         held = types.setdefault(type(entry.record).__name__, [0, 0])
         held[0] += 1
         held[1] += entry.nbytes
-        if entry.session in recording or entry.lsn in recording:
-            clock.advance(entry)
-            _take(entry, path, loops, images, clock, marks, complete)
+        clock.advance(entry)
+        _take(entry, path, loops, images, clock, marks, complete)
     bounds = [0.0, *sorted(complete), clock.seconds]
     images.gaps = [b - a for a, b in itertools.pairwise(bounds)]
     counted = {name: (held[0], held[1]) for name, held in sorted(types.items(), key=lambda t: -t[1][1])}

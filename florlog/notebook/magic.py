@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from florlog_recovery import RunTree
-from florlog_wal import RunLog, WalError
+from florlog_wal import RunLog, Store, WalError
 from IPython.core.error import UsageError
 
 from florlog.errors import FlorlogError
@@ -37,7 +37,7 @@ from florlog.program import units
 from florlog.program.cell_history import ASKING, History, Understood, understood
 from florlog.program.environment import CELLS, is_hands_free
 from florlog.program.recorded_sources import recorded_sources
-from florlog.program.stores import newest_run, open_store, sessions_of, store_path, tree_of
+from florlog.program.stores import listed_runs, log_of, open_store, store_path, tree_of
 from florlog.program.terminal import report
 from florlog.programs.notebook_cells import record_cell, refuse_unrepeatable
 from florlog.programs.permission import Trust, permit
@@ -118,15 +118,16 @@ class Magic:
 
     def _ask(self, command: str, options: argparse.Namespace, found: Understood) -> None:
         path = store_path(options.store)
-        with open_store(path, "r") as store:
+        with open_store(path) as store:
             runs = _in_order(store, (options.run or "").split(","))
-            tree = self._run(store, runs[-1] if runs else None)
+            log = self._run(store, runs[-1] if runs else None)
+            tree = tree_of(log)
             refuse_unrepeatable(tree.begin)
             facts = tree.begin.environment[CELLS]
-            recorded = next(s.text for s in recorded_sources(store, tree) if s.module == "__main__")
+            recorded = next(s.text for s in recorded_sources(log, tree) if s.module == "__main__")
             trust = Trust(options.trust)
             if command == "replay" and len(runs) <= 1:
-                permit(store, tree, trust)  # the recorded cells before this one are executed
+                permit(log, tree, trust)  # the recorded cells before this one are executed
         report(f"asking run {', '.join(runs) or tree.run}")
         hands_free = is_hands_free(tree.begin.environment)
         text = with_recorded(self._revised(recorded, facts["ids"], hands_free=hands_free), found.text)
@@ -146,26 +147,25 @@ class Magic:
             else:
                 self._replay(question)
 
-    def _run(self, store: RunLog, named: str | None) -> RunTree:
-        """The run that is asked."""
+    def _run(self, store: Store, named: str | None) -> RunLog:
+        """The log of the run that is asked."""
         if named is not None:
-            tree = tree_of(store, named)
-            if CELLS not in tree.begin.environment:
+            log = log_of(store, named)
+            begin = log.sessions()[0].begin
+            if CELLS not in begin.environment:
                 raise FlorlogError(
-                    f"run {named} was recorded from {tree.begin.script or 'no script'}, not from a cell: "
+                    f"run {named} was recorded from {begin.script or 'no script'}, not from a cell: "
                     "ask it with `florlog replay`"
                 )
-            return tree
+            return log
         running = self.history.running
         cell = running.identity if running is not None else ""
         file = self.history.file
-        run = cell and newest_run(
-            store, lambda b: b.script == file and b.environment.get(CELLS, {}).get("ids", [""])[-1] == cell
-        )
-        run = run or newest_run(store, lambda b: b.script == file and CELLS in b.environment)
-        if not run:
+        runs = [listed for listed in listed_runs(store) if listed.script == file and listed.cells is not None]
+        if not runs:
             raise FlorlogError(f"no run in {store.path} was recorded from a cell of this notebook")
-        return tree_of(store, run)
+        same = [listed for listed in runs if cell and listed.cells and listed.cells[-1] == cell]
+        return log_of(store, (same or runs)[-1].run)
 
     def _revised(self, recorded: str, ids: Sequence[str], *, hands_free: bool) -> str:
         """The recorded program with the statements that were added to its earlier cells since."""
@@ -207,7 +207,7 @@ class Magic:
 
     def _replay_each(self, question: Question, runs: Sequence[str], trust: Trust) -> None:
         """Replay several runs, each from its own cells with the added statements placed into them."""
-        with open_store(Path(question.store), "r") as store:
+        with open_store(Path(question.store)) as store:
             found = replay_versions(
                 store, runs, question, trust, cwd=self.shell.starting_dir, heard=sys.stderr.write
             )
@@ -224,8 +224,8 @@ class Magic:
         )
 
     def _explain(self, question: Question, tree: RunTree) -> None:
-        with open_store(Path(question.store), "r") as store:
-            request, plan = planned(store, tree, question)
+        with open_store(Path(question.store)) as store:
+            request, plan = planned(log_of(store, question.run), tree, question)
         for added in request.added:
             print(f"added: {added}")
         for note in request.remarks.images:
@@ -253,9 +253,9 @@ def _passed(trace: TracebackType | None, file: str) -> bool:
     return False
 
 
-def _in_order(store: RunLog, named: Sequence[str]) -> list[str]:
+def _in_order(store: Store, named: Sequence[str]) -> list[str]:
     """The named runs, oldest first; raises `NoSuchRunError`."""
-    began = {run: sessions_of(store, run)[0].lsn for run in named if run}
+    began = {run: log_of(store, run).sessions()[0].begin.started for run in named if run}
     return sorted(began, key=began.__getitem__)
 
 

@@ -1,23 +1,68 @@
-"""The cost model of a run, fitted to what all of its sessions measured, replays included."""
+"""What restores and set-ups cost: fitted to what a run's own sessions measured, or recalled from other runs.
+
+``restores`` in the store's directory has the measurements of the newest replays and resumes of any run, as the xxh3-64
+of what follows, and an encoded list of them, the newest last.  It is for a new run, which has measured nothing.
+It is a hint: a missing or damaged file means that none was measured, and of two processes that write one wins.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
 
+import xxhash
 from florlog_recovery import CostModel, RunTree, fitted
 from florlog_recovery.costs import KIND
-from florlog_wal import Note, RunLog
+from florlog_wal import Note, RunLog, WalError, decode_value, encode_value
+
+from florlog.program.stores import answers_of, store_of
+
+_NAME: Final = "restores"
+_MAX_MEASURED: Final = 16
+_MAX_BYTES: Final = 1 << 20
+_CHECKSUM_BYTES: Final = 8
 
 
-def costs_of(store: RunLog, tree: RunTree) -> CostModel:
+def costs_of(log: RunLog, tree: RunTree) -> CostModel:
     """What a restore and the set-up of this run cost."""
-    return fitted([*tree.costs, *_measured_by_replays(store, tree)])
+    return fitted([*tree.costs, *_measured_by_replays(log)])
 
 
-def _measured_by_replays(store: RunLog, tree: RunTree) -> Iterator[dict[str, Any]]:
-    sessions = {session.lsn: session for session in store.sessions()}
-    for lsn in tree.replays:
-        for entry in store.scan(lsn, sessions[lsn].last_lsn + 1, types=(Note,), session=lsn):
+def _measured_by_replays(log: RunLog) -> Iterator[dict[str, Any]]:
+    for answers, session in answers_of(log):
+        for entry in answers.scan(session.lsn, session.last_lsn + 1, types=(Note,), session=session.lsn):
             if isinstance(entry.record, Note) and entry.record.kind == KIND:
                 yield entry.record.data
+
+
+def remember(log: RunLog, measured: Mapping[str, Any]) -> None:
+    """Remember, for later runs of the store, what a replay or resume of a run has measured."""
+    where = store_of(log)
+    if where is None or not measured.get("restores", [0.0])[0]:
+        return
+    data = encode_value([*_remembered(where), dict(measured)][-_MAX_MEASURED:])
+    new = where / f"{_NAME}.{uuid.uuid4().hex}.new"
+    with contextlib.suppress(OSError):  # nothing depends on it
+        with new.open("xb") as file:
+            file.write(xxhash.xxh3_64_digest(data) + data)
+        new.rename(where / _NAME)
+
+
+def restore_costs(store: Path) -> Callable[[int], float] | None:
+    """What restores have cost in this store, in seconds by the bytes of the state; None if none was measured."""
+    found = _remembered(store)
+    return fitted(found).seconds if found else None
+
+
+def _remembered(store: Path) -> list[dict[str, Any]]:
+    with contextlib.suppress(OSError, WalError, TypeError, ValueError):
+        with (store / _NAME).open("rb") as file:
+            data = file.read(_MAX_BYTES)
+        if xxhash.xxh3_64_digest(data[_CHECKSUM_BYTES:]) == data[:_CHECKSUM_BYTES]:
+            found = decode_value(data[_CHECKSUM_BYTES:])
+            fitted(found)
+            return list(found)
+    return []

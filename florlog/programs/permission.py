@@ -19,7 +19,6 @@ from florlog_wal import Note, RunLog, SessionInfo, WalError
 from florlog.errors import UntrustedRunError
 from florlog.program.process import this_process
 from florlog.program.signing import SIGNATURE, is_later_signed, is_signed, user_key
-from florlog.program.stores import sessions_of
 
 _Source = tuple[str, str, bytes]  # path, module, page
 
@@ -76,7 +75,7 @@ def is_own(store: RunLog, tree: RunTree) -> bool:
 def _is_own(store: RunLog, tree: RunTree, key: bytes) -> bool:
     sources: set[_Source] = set()
     newest = False  # whether the session is signed whose arguments and environment a replay takes
-    for session in sessions_of(store, tree.run):
+    for session in store.sessions():
         begin = session.begin
         if session.lsn not in tree.sessions:
             continue

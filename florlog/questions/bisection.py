@@ -67,7 +67,7 @@ def first(view: RunView, text: str, *, monotone: bool) -> First:
             raise FlorlogError(
                 f"a condition is about the state or about values, and {text!r} has both: leave out {', '.join(mixed)}"
             )
-        return _in_states(view.store, tree, condition, view.trust, monotone=monotone)
+        return _in_states(view.log, tree, condition, view.trust, monotone=monotone)
     except WhereError as error:
         raise FlorlogError(str(error)) from None
 

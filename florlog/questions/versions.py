@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from florlog_recovery import RunTree
-from florlog_wal import RunLog
+from florlog_wal import RunLog, Store
 
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.hindsight.compared_files import Compared, compared, present_paths
 from florlog.hindsight.plan_view import PlanView, plan_text
 from florlog.program.recorded_sources import recorded_sources
-from florlog.program.stores import is_recorded_from, tree_of
+from florlog.program.stores import is_recorded_from, listed_runs, log_of, tree_of
 from florlog.program.terminal import report
 from florlog.programs.permission import Permit, Trust, permit
 from florlog.programs.source_mirror import SourceMirror
@@ -45,18 +45,13 @@ class Version:
     refused: str = ""  # why there is no answer
 
 
-def runs_of(store: RunLog, script: str) -> list[str]:
+def runs_of(store: Store, script: str) -> list[str]:
     """The runs that were recorded from a script, oldest first."""
-    found = [
-        s.begin.run
-        for s in store.sessions()
-        if s.begin.kind != "replay" and is_recorded_from(s.begin, script)
-    ]
-    return list(dict.fromkeys(found))
+    return [listed.run for listed in listed_runs(store) if is_recorded_from(listed.script, script)]
 
 
 def replay_versions(
-    store: RunLog,
+    store: Store,
     runs: Sequence[str],
     question: Question,
     trust: Trust,
@@ -73,23 +68,26 @@ def replay_versions(
     script = question.script
     if not runs:
         raise NoSuchRunError(f"no run in {store.path} was recorded from {script}: `florlog runs` lists them")
-    trees = {run: tree_of(store, run) for run in runs}
-    newest = (runs_of(store, script) or list(runs))[-1]
-    wanted = _asked_of(compared(store, trees.get(newest) or tree_of(store, newest), script))
+    for run in runs:
+        log_of(store, run)  # all of them exist
+    log = log_of(store, (runs_of(store, script) or list(runs))[-1])
+    wanted = _asked_of(compared(log, tree_of(log), script))
 
-    def version(run: str, tree: RunTree) -> Version:
+    def version(run: str) -> Version:
+        log = log_of(store, run)
+        tree = tree_of(log)
         try:
-            texts = _placed(store, tree, script, wanted)
+            texts = _placed(log, tree, script, wanted)
         except (CannotPlaceError, SourceError) as reason:
             return Version(run, refused=str(reason))
         if not texts:
             return Version(run, refused=NOTHING_NEW)
         try:
-            return Version(run, _replayed(permit(store, tree, trust), tree, texts, question, cwd, heard))
+            return Version(run, _replayed(permit(log, tree, trust), log, tree, texts, question, cwd, heard))
         except FlorlogError as reason:
             return Version(run, refused=str(reason))
 
-    found = [version(run, tree) for run, tree in trees.items()]
+    found = [version(run) for run in runs]
     if all(version.refused == NOTHING_NEW for version in found):
         raise FlorlogError(f"no log statement of {script} is new to any of these runs: add one")
     return found
@@ -137,14 +135,14 @@ def _asked_of(files: Iterable[Compared]) -> dict[str, _File]:
     return asked
 
 
-def _placed(store: RunLog, tree: RunTree, script: str, asked: dict[str, _File]) -> dict[str, str]:
+def _placed(log: RunLog, tree: RunTree, script: str, asked: dict[str, _File]) -> dict[str, str]:
     """The texts of a run's files with the statements in them, by recorded path; none if it lacks none."""
-    sources = recorded_sources(store, tree)
+    sources = recorded_sources(log, tree)
     if not asked:
-        asked = _asked_of(compared(store, tree, script))
+        asked = _asked_of(compared(log, tree, script))
         if not asked:
             return {}
-    places = present_paths(store, tree, sources, script)
+    places = present_paths(log, tree, sources, script)
     present = {places[source.path]: source for source in sources}
     texts = {source.path: source.text for source in sources}
     for file, what in asked.items():
@@ -159,6 +157,7 @@ def _placed(store: RunLog, tree: RunTree, script: str, asked: dict[str, _File]) 
 
 def _replayed(
     allowed: Permit,
+    log: RunLog,
     tree: RunTree,
     texts: dict[str, str],
     question: Question,
@@ -172,5 +171,5 @@ def _replayed(
             return line.enter_context(progress_line(view["iterations_redone"]))
 
         shown = {mirror.path(recorded): recorded for recorded in texts}
-        asked = replace(question, run=tree.run, script=mirror.script, shown=shown)
+        asked = replace(question, store=str(log.path), run=tree.run, script=mirror.script, shown=shown)
         return replay_elsewhere(asked, announce, cwd=cwd, heard=heard)

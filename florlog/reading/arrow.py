@@ -72,7 +72,11 @@ def sql(log: Log, summaries: Iterable[dict[str, Any]], query: str) -> pd.DataFra
     ]
     with duckdb.connect() as connection:
         rows = [
-            {key: _text(value) if isinstance(value, str) else value for key, value in row.items()}
+            {
+                key: _text(value) if isinstance(value, str) else value
+                for key, value in row.items()
+                if not isinstance(value, dict)  # those have tables of their own
+            }
             for row in summaries
         ]
         connection.register("runs", pa.Table.from_pylist(rows))

@@ -20,6 +20,12 @@ RECORDED: Final = "RECORDED"
 TRUST: Final = ("DIVERGED", "UNVERIFIED", "CONSISTENT", "PROVEN", RECORDED)
 """What can be said of a value, the least first."""
 
+
+def known_trust(trust: str) -> str:
+    """The trust that a replay stored with a value; "UNVERIFIED" for what no replay says."""
+    return trust if trust in TRUST[:-1] else "UNVERIFIED"
+
+
 Indices = npt.NDArray[np.int64]
 RowMask = npt.NDArray[np.bool_]
 

@@ -6,25 +6,30 @@ A later replay of a statement replaces what an earlier one found.
 
 from __future__ import annotations
 
-import datetime as dt
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from florlog_recovery import Loop, RunTree
-from florlog_wal import Commit, Entry, Hindsight, LoopBegin, RunEnd, RunLog, SessionInfo, Statement, Values
+from florlog_wal import Commit, Entry, Hindsight, LoopBegin, RunEnd, RunLog, Statement, Store, Values
 from florlog_wal import Path as IterationPath
 
-from florlog.errors import NoSuchRunError
-from florlog.program.stores import all_trees, newest_run, open_store, sessions_of, store_path, tree_of
-from florlog.program.units import moment
+from florlog.program.stores import (
+    answers_of,
+    listed_runs,
+    log_of,
+    newest_run,
+    open_store,
+    store_path,
+    tree_of,
+)
 from florlog.programs.permission import Trust
 from florlog.reading.arrow import arrow, sql
-from florlog.reading.columns import RECORDED, Columns
+from florlog.reading.columns import RECORDED, Columns, known_trust
 from florlog.reading.frame import frame
+from florlog.reading.summaries import summaries, summary_of
 from florlog.reading.value_table import table_of
 from florlog.state.readable_values import readable
 
@@ -48,34 +53,33 @@ class LoggedValue:
 class RunView:
     """A recorded run, as its log is at the time of reading."""
 
-    def __init__(self, store: RunLog, run: str, trust: Trust | None = None) -> None:
-        self._store = store
+    def __init__(self, log: Callable[[], RunLog], run: str, trust: Trust | None = None) -> None:
+        """``log`` gives the run's log, open for reading."""
+        self._log = log
         self.id = run
         self.trust = trust or Trust()
         """Whose code may be executed, where this run is somebody else's."""
 
     @property
-    def store(self) -> RunLog:
-        """The store that contains it."""
-        return self._store
+    def log(self) -> RunLog:
+        """Its records and pages."""
+        return self._log()
 
     def tree(self) -> RunTree:
         """The run tree, analysed afresh."""
-        return tree_of(self._store, self.id)
+        return tree_of(self.log)
 
     def __repr__(self) -> str:
         return f"RunView({self.id!r})"
 
     def logged(self) -> Iterator[LoggedValue]:
         """Every recorded value in timeline order, then every value found by replays."""
-        tree = self.tree()
+        tree, log = self.tree(), self.log
         loops = {(loop.parent.path, loop.name): loop for loop in tree.loops()}
         known: dict[int, Loop | None] = {0: None}
-        for session in sessions_of(self._store, self.id):
-            if session.lsn in tree.replays:
-                continue
+        for session in log.sessions():
             statements = tree.statements[session.lsn]
-            for entry in self._store.scan(
+            for entry in log.scan(
                 session.lsn, session.last_lsn + 1, types=(LoopBegin, Commit, Values), session=session.lsn
             ):
                 record = entry.record
@@ -101,19 +105,21 @@ class RunView:
     def hindsight(self) -> Iterator[LoggedValue]:
         """What replays found; for a name and iteration the newest replay counts."""
         found: dict[tuple[str, str, IterationPath], list[LoggedValue]] = {}
-        for session in sessions_of(self._store, self.id):
-            if session.begin.kind != "replay" or not session.counts.get(RunEnd):
+        for answers, session in answers_of(self.log):
+            if not session.counts.get(RunEnd):
                 continue  # a replay that was killed while it stored its values: they are not complete
             table: dict[int, Statement] = {}
             fresh: dict[tuple[str, str, IterationPath], list[LoggedValue]] = {}
-            for entry in self._store.scan(session.lsn, session.last_lsn + 1, session=session.lsn):
+            for entry in answers.scan(session.lsn, session.last_lsn + 1, session=session.lsn):
                 if isinstance(entry.record, Statement):
                     table[entry.record.id] = entry.record
                 elif isinstance(entry.record, Hindsight):
+                    trust = known_trust(entry.record.trust)
                     for statement, name, value in entry.record.values:
-                        site = table[statement]
+                        if (site := table.get(statement)) is None:
+                            continue
                         key = (site.qualname, name, entry.record.path)
-                        item = LoggedValue(name, entry.record.path, readable(value), site, entry.record.trust)
+                        item = LoggedValue(name, entry.record.path, readable(value), site, trust)
                         fresh.setdefault(key, []).append(item)
             found |= fresh
         for values in found.values():
@@ -130,14 +136,12 @@ class RunView:
 
     def columns(self, *names: str) -> Columns:
         """The table that `values` and `to_arrow` convert."""
-        return table_of(self._store, self.id, names)
+        return table_of(self.log, names)
 
     @property
     def params(self) -> dict[str, Any]:
         """The hyperparameters that the run was opened with."""
-        return {
-            key: readable(value) for key, value in sessions_of(self._store, self.id)[0].begin.params.items()
-        }
+        return {key: readable(value) for key, value in self.log.sessions()[0].begin.params.items()}
 
     def to_arrow(self, *names: str) -> Any:
         """`values` as a pyarrow Table; values that are no numbers are text.  Needs ``florlog[frame]``."""
@@ -170,7 +174,7 @@ class RunView:
         """
         from florlog.redo.past_state import state_at  # which imports torch
 
-        return state_at(self._store, self.tree(), tuple(indices.items()), at, self.trust)
+        return state_at(self.log, self.tree(), tuple(indices.items()), at, self.trust)
 
     def iterations(self) -> Iterator[dict[str, Any]]:
         """Every committed iteration in the order of begin: its path, seconds, and LSN of its commit."""
@@ -184,37 +188,35 @@ class RunView:
                 }
 
     def records(self) -> Iterator[Entry]:
-        """Every record of the run's sessions, replays included."""
-        for session in sessions_of(self._store, self.id):
-            yield from self._store.scan(session.lsn, session.last_lsn + 1, session=session.lsn)
+        """Every record of the run's log."""
+        yield from self.log.scan()
 
     def summary(self) -> dict[str, Any]:
         """What ``florlog runs`` shows."""
-        return _summary(sessions_of(self._store, self.id), self.tree())
+        return summary_of(self.log)
 
 
 class Log:
     """A store opened for reading.  Made by `florlog.open`; use it as a context manager or `close` it."""
 
-    def __init__(self, store: RunLog, trust: Trust | None = None) -> None:
+    def __init__(self, store: Store, trust: Trust | None = None) -> None:
         self.store = store
         self._trust = trust or Trust()
 
     @property
     def runs(self) -> list[RunView]:
         """All runs, oldest first."""
-        order = dict.fromkeys(s.begin.run for s in self.store.sessions() if s.begin.kind != "replay")
-        return [RunView(self.store, run, self._trust) for run in order]
+        return [self._view(listed.run) for listed in listed_runs(self.store)]
 
     def run(self, run: str | None = None) -> RunView:
         """A run by id, default the newest; raises `NoSuchRunError`."""
-        if run is not None:
-            sessions_of(self.store, run)
-            return RunView(self.store, run, self._trust)
-        newest = newest_run(self.store, lambda begin: True)
-        if newest is None:
-            raise NoSuchRunError(f"the store {self.store.path} has no runs yet")
-        return RunView(self.store, newest, self._trust)
+        if run is None:
+            return self._view(newest_run(self.store))
+        log_of(self.store, run)
+        return self._view(run)
+
+    def _view(self, run: str) -> RunView:
+        return RunView(lambda: log_of(self.store, run), run, self._trust)
 
     def values(self, *names: str, run: str | None = None) -> pd.DataFrame:
         """`RunView.values` of a run, default the newest."""
@@ -266,29 +268,7 @@ def open_log(store: str | os.PathLike[str] | None = None, *, trust: str | Iterab
     ``trust``: ids of runs that somebody else recorded, or you elsewhere, and whose code `RunView.state_at` may execute.
     Raises `StoreError` when there is no store at that place.
     """
-    return Log(open_store(Path(store_path(store)), "r"), Trust(trust))
-
-
-def summaries(store: RunLog) -> Iterator[dict[str, Any]]:
-    """`RunView.summary` of every run, oldest first."""
-    for sessions, tree in all_trees(store):
-        yield _summary(sessions, tree)
-
-
-def _summary(sessions: list[SessionInfo], tree: RunTree) -> dict[str, Any]:
-    first = sessions[0].begin
-    started = moment(first.started, dt.UTC)
-    return {
-        "run": tree.run,
-        "name": first.name,
-        "script": first.script,
-        "status": tree.status,
-        "started": started.isoformat(timespec="seconds") if started else "",
-        "iterations": tree.innermost_iterations(),
-        "bytes": sum(session.nbytes for session in sessions),
-        "forced": tree.forced[0] if tree.forced else "",
-        "audited": tree.audits[-1].text if tree.audits else "",
-    }
+    return Log(open_store(store_path(store)), Trust(trust))
 
 
 def _counts(loop: Loop | None, index: int, lsn: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from florlog_wal import Path, RunLog
+from florlog_wal import Path
 
 from florlog.program.recorded_sources import recorded_sources
 from florlog.program.signing import SIGNATURE
@@ -14,11 +14,14 @@ from florlog.reading.reader import RunView
 from florlog.reading.render import jsonable
 
 
-def differences(store: RunLog, first: RunView, second: RunView) -> dict[str, Any]:
+def differences(first: RunView, second: RunView) -> dict[str, Any]:
     """Everything that differs, as ``florlog diff --format json`` prints it; empty parts are equal."""
-    trees = first.tree(), second.tree()
+    trees = [view.tree() for view in (first, second)]
     begins = trees[0].begin, trees[1].begin
-    texts = [{_key(s.module, s.path): s.text for s in recorded_sources(store, tree)} for tree in trees]
+    texts = [
+        {_key(s.module, s.path): s.text for s in recorded_sources(view.log, tree)}
+        for view, tree in zip((first, second), trees, strict=True)
+    ]
     source = {
         name: list(
             difflib.unified_diff(

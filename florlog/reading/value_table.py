@@ -24,8 +24,8 @@ from florlog_wal import (
     Values,
 )
 
-from florlog.program.stores import sessions_of
-from florlog.reading.columns import Columns, ColumnsBuilder
+from florlog.program.stores import answers_of
+from florlog.reading.columns import Columns, ColumnsBuilder, known_trust
 from florlog.state.readable_values import readable
 
 _FIRST_HINDSIGHT_LSN = (
@@ -35,25 +35,23 @@ _PLAIN = frozenset({float, int, str, bool, type(None), bytes})
 _CONTAINERS = frozenset({Array, list, tuple, set, frozenset, dict})
 
 
-def table_of(store: RunLog, run: str, names: Sequence[str] = ()) -> Columns:
+def table_of(log: RunLog, names: Sequence[str] = ()) -> Columns:
     """The values of ``names`` (default: all)."""
-    reading = _TableReader(store, ColumnsBuilder(names))
-    sessions = sessions_of(store, run)
-    for session in sessions:
-        if session.begin.kind != "replay":
-            reading.recorded(session)
+    reading = _TableReader(log, ColumnsBuilder(names))
+    for session in log.sessions():
+        reading.recorded(session)
     reading.end_of_recorded()
-    for session in sessions:
-        if session.begin.kind == "replay" and session.counts.get(RunEnd):  # else it was killed: no answer
-            reading.replayed(session)
+    for answers, session in answers_of(log):
+        if session.counts.get(RunEnd):  # else it was killed: no answer
+            reading.replayed(answers, session)
     reading.end_of_replayed()
     return reading.table.columns()
 
 
 class _TableReader:
-    def __init__(self, store: RunLog, table: ColumnsBuilder) -> None:
+    def __init__(self, log: RunLog, table: ColumnsBuilder) -> None:
         self.table = table
-        self._store = store
+        self._log = log
         self._begun: set[int] = set()
         self._segments: dict[tuple[int, int, int], tuple[int, list[tuple[int, str, Any]]]] = {}
         self._found: dict[tuple[str, str, Path], list[tuple[str, Any]]] = {}  # trust and value
@@ -62,7 +60,7 @@ class _TableReader:
         """Take in what a recording logged."""
         table = self.table
         known = {0: 0}
-        for batch in self._store.batches(session.lsn, session.last_lsn + 1, session=session.lsn):
+        for batch in self._log.batches(session.lsn, session.last_lsn + 1, session=session.lsn):
             for entry in batch.others:
                 record = entry.record
                 if isinstance(record, LoopBegin):
@@ -100,11 +98,11 @@ class _TableReader:
                 at = self.table.entries(loop, [index], lsn)
                 self.table.cells(name, [at], _read([value]))
 
-    def replayed(self, session: SessionInfo) -> None:
+    def replayed(self, answers: RunLog, session: SessionInfo) -> None:
         """Take in what a replay found."""
         places: dict[int, str] = {}
         fresh: dict[tuple[str, str, Path], list[tuple[str, Any]]] = {}
-        for entry in self._store.scan(
+        for entry in answers.scan(
             session.lsn, session.last_lsn + 1, types=(Statement, Hindsight), session=session.lsn
         ):
             record = entry.record
@@ -112,9 +110,9 @@ class _TableReader:
                 places[record.id] = record.qualname
             elif isinstance(record, Hindsight):
                 for statement, name, value in record.values:
-                    if self.table.wants(name):
+                    if statement in places and self.table.wants(name):
                         key = (places[statement], name, record.path)
-                        fresh.setdefault(key, []).append((record.trust, value))
+                        fresh.setdefault(key, []).append((known_trust(record.trust), value))
         self._found |= fresh
 
     def end_of_replayed(self) -> None:

@@ -185,7 +185,7 @@ class EarlyAudit:
 
     def _process(self, stretch: _Stretch, scratch: str) -> Child:
         order: Order = {
-            "store": str(self._journal.store.path), "run": self._begin.run, "trust": [], "unusable": [],
+            "log": str(self._journal.store.path), "trust": [], "unusable": [],
             "loop": (stretch.last.parent, stretch.last.loop), "index": stretch.last.index, "last": stretch.first.lsn,
         }  # fmt: skip
         made = Child(

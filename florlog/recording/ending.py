@@ -9,6 +9,7 @@ from florlog_recovery.costs import KIND
 from florlog_wal import Abort, Failure, Note, Path, WalError
 
 from florlog.following.guide import Guide
+from florlog.program.measured_costs import remember
 from florlog.program.process import this_process
 from florlog.recording.journal import Journal
 from florlog.recording.transactions import Transactions
@@ -31,6 +32,7 @@ def log_end(
     transactions.checkpointer.close()
     if guide is not None:
         journal.append(Note(KIND, "", guide.measured.data), journal.session)
+        remember(journal.store, guide.measured.data)
         for difference in guide.checks.differences:
             journal.append(Note("divergence", difference, {}), journal.session)
     failure = None if error is None else _failure(error, _failed_path(transactions))

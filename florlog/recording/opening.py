@@ -7,14 +7,14 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from florlog_recovery import Loop, Plan, RunTree, last_restore, plan_resume
-from florlog_recovery.costs import KIND, fitted
-from florlog_wal import Commit, Note, RunBegin, RunLog
+from florlog_recovery.costs import KIND
+from florlog_wal import Commit, Note, RunBegin, RunExists, RunLocked, RunLog, Store, encode_value
 
 from florlog.errors import FlorlogError
 from florlog.following.failed_images import images_of_others, without_worker_state
@@ -22,9 +22,9 @@ from florlog.images.budget import Room
 from florlog.images.policy import Policy
 from florlog.program.environment import environment, main_script, rank
 from florlog.program.loading import seconds_since_import
-from florlog.program.measured_costs import costs_of
+from florlog.program.measured_costs import costs_of, restore_costs
 from florlog.program.process import this_process
-from florlog.program.stores import newest_run, sessions_of, tree_of
+from florlog.program.stores import listed_runs, log_of, open_run, tree_of
 from florlog.program.terminal import report
 from florlog.recording.checkpointer import Tell
 from florlog.recording.early_audit import early_audit
@@ -37,18 +37,18 @@ MIN_PROOF_SECONDS = 10.0
 """What a resume may always re-execute to be proven: a person who resumes waits for the set-up anyway."""
 PROOF_SHARE = 0.01
 """Of the run's recorded time: what a resume may re-execute to be proven; recording costs as much."""
-_MAX_SESSIONS_READ = 16
-"""How many of a store's newest sessions are read for what restores cost."""
-_MAX_RECORDS_READ = 200
-"""How many of the last records of each."""
+MAX_UNSYNCED_SECONDS = 0.1
+"""Seconds of commits that a power cut may cost (docs/decisions/11-a-window-of-100-ms.md)."""
+_MAX_SLUG_CHARACTERS = 150  # of a run's name, in its id
 
 
 def recorded_run(
-    store: RunLog,
+    store: Store,
     name: str,
     params: dict[str, Any],
     *,
     resume: str,
+    durability: Literal["group", "sync"],
     overhead: float,
     max_redo: float,
     budget: int | None,
@@ -58,11 +58,13 @@ def recorded_run(
 ) -> Run:
     """A run that writes into ``store``; ``closing`` is what happens when it closes.  Arguments as of `session.run`."""
     script = main_script()
-    resumed = _resumed_run(store, name, resume)
-    guide = None if resumed is None else _guide_of(store, resumed, max_redo, anew=resume == "auto")
+    options = {"durability": durability, "window": MAX_UNSYNCED_SECONDS}
+    log, run, resumed = _log_to_write(store, name, params, resume, options)
+    closing.callback(_close, log)
+    guide = _guide_of(log, run, max_redo, anew=resume == "auto") if resumed else None
     number, size = rank()
     begin = RunBegin(
-        run=resumed or _new_id(name),
+        run=run,
         name=name,
         kind="resume" if resumed else "record",
         script=script,
@@ -76,22 +78,22 @@ def recorded_run(
         world_size=size,
         resumed_from=0 if guide is None else _resumed_from(guide.plan),
     )
-    journal = Journal(store, begin, overhead, strict=strict)
+    journal = Journal(log, begin, overhead, strict=strict)
     closing.callback(journal.close)
     if guide is not None:
         guide.journal = journal
     journal.watch()
-    if resumed is None:  # what a replay has to do before the run begins, with florlog imported
+    if not resumed:  # what a replay has to do before the run begins, with florlog imported
         notebook = this_process.notebook
         setup = notebook.seconds if notebook.file else seconds_since_import()
         journal.append(Note(KIND, "", {"setup": setup}), journal.session)
 
-    restore = restore_costs(store)
+    restore = restore_costs(store.path)
     policy = Policy(overhead, max_redo, restore)
 
     def room_of(tell: Tell) -> Room:
         assert budget is not None
-        return Room(store, begin.run, budget, fresh=resumed is None, tell=tell)
+        return Room(log, begin.run, budget, fresh=not resumed, tell=tell)
 
     return Run(
         run_id=begin.run,
@@ -101,38 +103,44 @@ def recorded_run(
         guide=guide,
         policy=policy,
         room=None if budget is None else room_of,
-        audit=early_audit(journal, begin, policy) if audit and resumed is None and size == 1 else None,
+        audit=early_audit(journal, begin, policy) if audit and not resumed and size == 1 else None,
         close=closing.close,
         strict=strict,
     )
 
 
-def _guide_of(store: RunLog, run: str, max_redo: float, *, anew: bool) -> ResumeGuide:
+def _close(log: RunLog) -> None:
+    """Close the log of a run that was not opened, for which there is an error already; its journal closes any other."""
+    with suppress(Exception):
+        log.close()
+
+
+def _guide_of(log: RunLog, run: str, max_redo: float, *, anew: bool) -> ResumeGuide:
     """What leads the resume of a run; arguments as of `recorded_run` and `ResumeGuide`."""
-    tree = tree_of(store, run)
+    tree = tree_of(log)
     role = this_process.role
     commanded = role if isinstance(role, Resume) and role.run == run else None
     reopen(tree, extend=commanded is not None and commanded.extend)
-    before = went_back(run, store, tree)
+    before = went_back(run, log, tree)
 
     def has_fingerprint(loop: Loop, index: int) -> bool:
-        record = store.record(loop.commits[index]).record
+        record = log.record(loop.commits[index]).record
         return isinstance(record, Commit) and bool(record.state or record.rng)
 
-    if strange := images_of_others(store, tree):
+    if strange := images_of_others(log, tree):
         report(
             f"run {run} was not recorded on this machine by you: its images are not restored without "
             f"`florlog resume --trust {run}`, and all is redone from its start"
         )
     plan, frontier = plan_resume(
         tree,
-        costs_of(store, tree),
+        costs_of(log, tree),
         before.images(tree) | without_worker_state(tree)[1] | strange,
         proof_seconds=proof_seconds(tree, max_redo),
         has_fingerprint=has_fingerprint,
     )
     force = commanded is not None and commanded.force
-    return ResumeGuide(store, tree, plan, frontier, before, force=force, anew=anew and commanded is None)
+    return ResumeGuide(log, tree, plan, frontier, before, force=force, anew=anew and commanded is None)
 
 
 def proof_seconds(tree: RunTree, max_redo: float) -> float:
@@ -167,41 +175,58 @@ def reopen(tree: RunTree, *, extend: bool) -> str:
     return text
 
 
-def restore_costs(store: RunLog) -> Callable[[int], float] | None:
-    """What restores have cost in this store, in seconds by the bytes of the state; None if none was measured."""
-    notes = []
-    for session in store.sessions()[-_MAX_SESSIONS_READ:]:
-        last = session.last_lsn
-        records = store.scan(
-            max(session.lsn, last - _MAX_RECORDS_READ),
-            last + 1,
-            types=[Note],
-            session=session.lsn,
-            reverse=True,
-        )
-        notes += [e.record.data for e in records if isinstance(e.record, Note) and e.record.kind == KIND]
-    measured = any(note.get("restores", [0.0])[0] for note in notes)
-    return fitted(reversed(notes)).seconds if measured else None
+def _log_to_write(
+    store: Store, name: str, params: Mapping[str, Any], resume: str, options: Mapping[str, Any]
+) -> tuple[RunLog, str, bool]:
+    """The log of the run that is recorded, its id, and whether it is one that goes on."""
+    if named := _named(store, name, resume):
+        return open_run(store, named, **options), named, True
+    if resume == "auto" and (found := _unfinished(store, name, params, options)) is not None:
+        return *found, True
+    while True:
+        run = _new_id(name)
+        with suppress(RunExists):
+            return store.new_log(run, **options), run, False
 
 
-def _resumed_run(store: RunLog, name: str, resume: str) -> str | None:
-    """The id of the run that goes on; None for a new one."""
+def _named(store: Store, name: str, resume: str) -> str:
+    """The id of the run that the user said goes on, "" if none was named."""
     role = this_process.role
     if isinstance(role, Resume) and not role.taken:
-        sessions = sessions_of(store, role.run)
-        if sessions[0].begin.name != name:
+        if log_of(store, role.run).sessions()[0].begin.name == name:
+            role.taken = True
+            return role.run
+        return ""
+    return "" if resume in ("never", "auto") else resume
+
+
+def _unfinished(
+    store: Store, name: str, params: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[RunLog, str] | None:
+    """The newest run of this name and these parameters that nobody writes to, its log locked; None if it is complete.
+
+    Runs that are being recorded are passed over: in a sweep that was killed each process takes another one.
+    """
+    others = ""
+    for listed in reversed(listed_runs(store)):
+        if listed.name != name:
+            continue
+        if encode_value(listed.params) != encode_value(dict(params)):
+            others = others or listed.run
+            continue
+        if begins_anew(listed.run):
             return None
-        role.taken = True
-        return role.run
-    if resume == "never":
+        try:
+            log = store.open_log(listed.run, **options)
+        except RunLocked:
+            continue
+        if tree_of(log).status != "complete":
+            return log, listed.run
+        log.close()
         return None
-    if resume != "auto":
-        sessions_of(store, resume)
-        return resume
-    newest = newest_run(store, lambda begin: begin.name == name)
-    if newest is None or begins_anew(newest) or tree_of(store, newest).status == "complete":
-        return None
-    return newest
+    if others:
+        report(f"run {others} has other parameters: a new run begins")
+    return None
 
 
 def _resumed_from(plan: Plan | None) -> int:
@@ -213,5 +238,5 @@ def _resumed_from(plan: Plan | None) -> int:
 
 
 def _new_id(name: str) -> str:
-    slug = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-") or "run"
+    slug = re.sub(r"[^A-Za-z0-9._]+", "-", name)[:_MAX_SLUG_CHARACTERS].strip("-.") or "run"
     return f"{slug}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"

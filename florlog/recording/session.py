@@ -12,10 +12,10 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any, Literal
 
-from florlog_wal import RunLog, encode_value
+from florlog_wal import encode_value
 
 from florlog.errors import FlorlogError, LogValueError, NoRunError, OwnRunError, RanksError
 from florlog.following.guide import Guide
@@ -24,15 +24,12 @@ from florlog.program import units
 from florlog.program.cells import NotebookProgram
 from florlog.program.environment import main_script, rank
 from florlog.program.process import this_process
-from florlog.program.stores import open_store, store_path
+from florlog.program.stores import make_store, store_path
 from florlog.program.terminal import reason, report, warn
 from florlog.recording.opening import recorded_run
 from florlog.recording.roles import Replay, Resume
 from florlog.recording.run import Run
 from florlog.state.logged_values import plain
-
-MAX_UNSYNCED_SECONDS = 0.1
-"""Seconds of commits that a power cut may cost (docs/decisions/11-a-window-of-100-ms.md)."""
 
 
 def current(what: str) -> Run:
@@ -90,8 +87,8 @@ def run(
         name: what is trained; several runs may share it.
         store: the store's directory; default $FLORLOG_STORE, else ``./.florlog``.
         params: hyperparameters, kept with the run.
-        resume: "never" starts a new run; "auto" continues the newest unfinished run of this name, if there
-            is one; a run id continues that run.
+        resume: "never" starts a new run; "auto" continues the newest run of this name and these parameters that no
+            other process records, unless it is complete; a run id continues that run.
         overhead: the share of training time that images may cost.
         max_redo: seconds of training (30, "30s", "5min", "1h") after which a crash should not have to be
             redone; images are taken that often where ``overhead`` allows it.
@@ -101,7 +98,7 @@ def run(
             iterations that are too brief to be committed one by one (under 8 ms at an overhead of 2 %); "sync"
             loses none.
         strict: raise what keeps the run, or a part of it, from being recorded.  Otherwise a warning says so, and the
-            training goes on: a store that cannot be opened or written, or that another process writes to, gives a run
+            training goes on: a store that cannot be opened or written gives a run
             that is not recorded; of ``params`` what the log cannot keep is kept as text.
         audit: while a core is idle, redo the run from its first image to the next in a process of its own, and compare
             the whole state (docs/commands/audit.md).
@@ -150,8 +147,8 @@ def run(
     closing = ExitStack()
     try:
         held = _kept(params or {}, strict=strict)
-        opened = open_store(store_path(store), "w", durability=durability, window=MAX_UNSYNCED_SECONDS)
-        closing.callback(_close, opened)
+        opened = make_store(store_path(store))
+        closing.callback(opened.close)
         if (program := _running_cells()) is not None:
             closing.enter_context(this_process.standing_for_script(program))
         made = recorded_run(
@@ -159,6 +156,7 @@ def run(
             name,
             held,
             resume=resume,
+            durability=durability,
             overhead=overhead,
             max_redo=distance,
             budget=bound,
@@ -174,12 +172,6 @@ def run(
         warn(f"run {name!r} is not recorded{anew}, the training goes on: {reason(error)}")
         return _unrecorded(name)
     return _opened(made, closing)
-
-
-def _close(store: RunLog) -> None:
-    """Close a store whose run was not opened, for which there is an error already; its journal closes any other."""
-    with suppress(Exception):
-        store.close()
 
 
 def _kept(params: Mapping[Any, Any], *, strict: bool) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from florlog.hindsight.request_data import RunChangedError
 from florlog.program.environment import VARIABLES, changes, environment
 from florlog.program.measured_costs import costs_of
 from florlog.program.spawner import Child, Order, Stderr
-from florlog.program.stores import open_store, tree_of
+from florlog.program.stores import open_log, tree_of
 from florlog.program.wire import Wire
 from florlog.programs.permission import Trust, permit
 from florlog.programs.recorded_program import RecordedProgram
@@ -40,13 +40,13 @@ from florlog.state.boundary_trees import Trees
 # -- the side that asks ----------------------------------------------------------------------------
 
 
-def order_of(store: RunLog, tree: RunTree, trust: Trust, **more: Any) -> Order:
+def order_of(log: RunLog, tree: RunTree, trust: Trust, **more: Any) -> Order:
     """An order for `visit`, with what else its module needs.
 
     Raises `UntrustedRunError` where the run's code may not be executed.
     """
-    permit(store, tree, trust)
-    return {"store": str(store.path), "run": tree.run, "trust": trust.runs, **more}
+    permit(log, tree, trust)
+    return {"log": str(log.path), "trust": trust.runs, **more}
 
 
 def answers(tree: RunTree, module: str, order: Order, *, once: bool = False) -> Iterator[list[Any]]:
@@ -142,10 +142,10 @@ def visit(order: Order, wire: Wire, goal: Callable[[RunTree], tuple[Sequence[Bou
         wire.send(*message)
         os._exit(0)
 
-    with open_store(Path(order["store"]), "r") as store:
-        tree = tree_of(store, order["run"])
+    with open_log(Path(order["log"])) as log:
+        tree = tree_of(log)
         wanted, look = goal(tree)
-        program = RecordedProgram(permit(store, tree, Trust(order["trust"])), store, tree)
+        program = RecordedProgram(permit(log, tree, Trust(order["trust"])), log, tree)
         changed = tuple(changes(tree.begin.environment, environment()))
 
         def arrived(loop: Loop, index: int, trees: States) -> None:
@@ -164,10 +164,10 @@ def visit(order: Order, wire: Wire, goal: Callable[[RunTree], tuple[Sequence[Bou
             for index, image in loop.images.items()
             if image.lsn in order["unusable"] or (newest and image.lsn > newest)
         ]
-        costs = CostModel(MIN_RESTORE_SECONDS, math.inf) if newest else costs_of(store, tree)
+        costs = CostModel(MIN_RESTORE_SECONDS, math.inf) if newest else costs_of(log, tree)
         plan = plan_redo(tree, atoms, costs, frozenset(unusable))
         alarm = (lambda text: None) if newest else (lambda text: finish("differs", text))
-        guide = BoundaryGuide(store, tree, plan, atoms, arrived, alarm, program.steady_before)
+        guide = BoundaryGuide(log, tree, plan, atoms, arrived, alarm, program.steady_before)
         guide.checks.excuse(Outside(tree, lambda: program.texts, program.script))
         try:
             program.run(guide)

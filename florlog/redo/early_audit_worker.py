@@ -16,7 +16,7 @@ from typing import Any
 
 from florlog.hindsight.request_data import loop_named
 from florlog.program.spawner import Order, serve
-from florlog.program.stores import open_store
+from florlog.program.stores import open_log
 from florlog.program.wire import Wire
 from florlog.programs.confinement import confine, end_group
 from florlog.redo.boundary_visit import Arrival, visit
@@ -37,7 +37,7 @@ def send_outcome(scratch: str, order: Order, wire: Wire) -> None:
 
     platform.platform()  # asks a program of the system, and keeps the answer
     # Opened here, because its lock file cannot be opened any more afterwards.
-    with open_store(Path(order["store"]), "r"):
+    with open_log(Path(order["log"])):
         if not confine(scratch, refuse):
             wire.send("refused", "this kernel cannot confine a process (Landlock, Linux 6.7)")
             return

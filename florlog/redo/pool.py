@@ -54,8 +54,7 @@ def redo_in_parallel(
     known = replace(request, earlier=replace(request.earlier, values=()))  # no worker needs these
     shares = [
         _Share({
-            "store": str(store.path),
-            "run": request.tree.run,
+            "log": str(store.path),
             "request": to_data(known.limited_to(atoms.part(*part))),
         })
         for part in parts

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from florlog.hindsight.plan_view import PlanView
 from florlog.program.spawner import Order, serve
-from florlog.program.stores import open_store, tree_of
+from florlog.program.stores import log_of, open_store, tree_of
 from florlog.program.wire import Wire
 from florlog.redo.answer import Progress
 from florlog.redo.replaying import Question, answer_data, replay_here
@@ -24,8 +24,9 @@ def replay(order: Order, wire: Wire) -> None:
         return lambda redone: wire.send("progress", redone)
 
     question = Question(**order)
-    with open_store(Path(question.store), "r") as store:
-        replayed = replay_here(store, tree_of(store, question.run), question, announce)
+    with open_store(Path(question.store)) as store:
+        log = log_of(store, question.run)
+        replayed = replay_here(log, tree_of(log), question, announce)
     wire.send("done", replayed.run, answer_data(replayed.answer))
 
 

@@ -14,17 +14,18 @@ from florlog.following.trust import FoundValue
 from florlog.hindsight.known_answers import asked_note
 from florlog.hindsight.request import Request
 from florlog.program.environment import environment
+from florlog.program.measured_costs import remember
 from florlog.program.terminal import report
 from florlog.recording.journal import Journal
 from florlog.redo.redone import Redone
 
 
-def store_values(store: RunLog, request: Request, done: Redone) -> bool:
-    """Write a replay session; False, with a line for the person, when the store cannot be written now."""
+def store_values(log: RunLog, request: Request, done: Redone) -> bool:
+    """Write a replay session; False, with a line for the person, when the answers cannot be written now."""
     tree, program = request.tree, request.program
     try:
-        writer = RunLog.open(store.path, mode="w")
-    except WalError as error:
+        writer = log.open_answers()
+    except (WalError, OSError) as error:
         report(f"the values were not stored: {error}")
         return False
     began = time.perf_counter()
@@ -64,6 +65,7 @@ def store_values(store: RunLog, request: Request, done: Redone) -> bool:
             journal.append(Hindsight(path, held, group[0].trust, group[0].detail), journal.session)
         if done.measured:
             journal.append(Note(KIND, "", dict(done.measured)), journal.session)
+            remember(log, done.measured)
         if not done.differences:
             keys = {(program.name(file), line): key for (file, line), key in request.earlier.keys.items()}
             journal.append(asked_note(request.wanted.chosen, keys), journal.session)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from florlog.inspect.selection import RecordSelection
-from florlog.program.stores import open_store, sessions_of
+from florlog.program.stores import log_of, open_store
 from florlog.programs.permission import Trust
 
 
@@ -18,8 +18,8 @@ def open_browser(path: Path, run: str | None, selection: RecordSelection, trust:
     """Browse a store until the user leaves; the exit code."""
     from florlog.ui.app import Browser
 
-    with open_store(path, "r") as store:
+    with open_store(path) as store:
         if run is not None:
-            sessions_of(store, run)
+            log_of(store, run)
         Browser(store, run, selection, trust).run()
     return 0

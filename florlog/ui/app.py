@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import ClassVar
 
-from florlog_wal import RunLog
+from florlog_wal import Store
 from textual.app import App
 from textual.binding import Binding
 
@@ -48,7 +48,7 @@ class Browser(App[None]):
     ]
 
     def __init__(
-        self, store: RunLog, run: str | None, selection: RecordSelection, trust: Trust | None = None
+        self, store: Store, run: str | None, selection: RecordSelection, trust: Trust | None = None
     ) -> None:
         super().__init__()
         self.trust = trust or Trust()

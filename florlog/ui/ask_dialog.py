@@ -36,12 +36,12 @@ class Ask(ModalScreen[None]):
     ]
 
     def __init__(
-        self, store: RunLog, tree: RunTree, sources: list[Recorded], at: tuple[Recorded, int], where: str,
+        self, log: RunLog, tree: RunTree, sources: list[Recorded], at: tuple[Recorded, int], where: str,
         trust: Trust, answered: Callable[[], None],
     ):  # fmt: skip
         super().__init__()
         self._trust = trust
-        self._store, self._tree, self._sources = store, tree, sources
+        self._run_log, self._tree, self._sources = log, tree, sources
         self._source, self._line = at
         self._where = where
         self._answered = answered  # called when values are in the store
@@ -99,7 +99,14 @@ class Ask(ModalScreen[None]):
         def work() -> None:
             try:
                 found = replay(
-                    self._store, self._tree, self._sources, self._source, position, typed, where, self._trust
+                    self._run_log,
+                    self._tree,
+                    self._sources,
+                    self._source,
+                    position,
+                    typed,
+                    where,
+                    self._trust,
                 )
             except FlorlogError as error:
                 app.call_from_thread(self._failed, str(error))

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 from florlog_recovery import RunTree
-from florlog_wal import RunLog, Statement
+from florlog_wal import RunLog, Statement, Store
 from rich.style import Style
 from rich.text import Text
 from textual.binding import Binding
 from textual.widgets import Static
 
 from florlog.inspect.record_forms import TRUST_COLOURS, path_text
-from florlog.program.stores import sessions_of
+from florlog.program.stores import answers_of, log_of
 from florlog.reading.columns import TRUST, Columns
 from florlog.reading.reader import Log, RunView
 from florlog.reading.render import brief, printable
@@ -40,7 +40,7 @@ class Curves(Static, can_focus=True):
         Binding("N,left", "turn(-1)", show=False),
     ]
 
-    def __init__(self, store: RunLog, run: str, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, store: Store, run: str, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__("", id=id, markup=False)
         self._store, self._run = store, run
         self._tree: RunTree | None = None
@@ -53,7 +53,7 @@ class Curves(Static, can_focus=True):
     def show_run(self, tree: RunTree) -> None:
         """A run has been analysed, or has grown."""
         self._tree = tree
-        self._names = names_of(self._store, tree)
+        self._names = names_of(log_of(self._store, self._run), tree)
         self._columns.clear()
         if self.display and self.size.height:
             self.draw()
@@ -76,6 +76,9 @@ class Curves(Static, can_focus=True):
             self._at = number % len(self._names)
             self.draw()
 
+    def _view(self) -> RunView:
+        return Log(self._store).run(self._run)
+
     def compare(self) -> None:
         """Compare with the next run; after the last, with none."""
         others = [view for view in Log(self._store).runs if view.id != self._run]
@@ -83,7 +86,7 @@ class Curves(Static, can_focus=True):
         self._other = None
         if self._others:
             view = others[-self._others]
-            mine, theirs = RunView(self._store, self._run).params, view.params
+            mine, theirs = self._view().params, view.params
             self._other = OtherRun(
                 view,
                 [
@@ -110,7 +113,7 @@ class Curves(Static, can_focus=True):
         self.update(f"reading {printable(name)} ...")
 
         def work() -> None:
-            mine = self._columns.get(name) or RunView(self._store, self._run).columns(name)
+            mine = self._columns.get(name) or self._view().columns(name)
             theirs = held.view.columns(name) if held is not None and name not in held.columns else None
             self.app.call_from_thread(self._read, name, mine, held, theirs)
 
@@ -169,13 +172,12 @@ class Curves(Static, can_focus=True):
         return lines if other.params else [(" the parameters are equal", "dim")]
 
 
-def names_of(store: RunLog, tree: RunTree) -> list[str]:
+def names_of(log: RunLog, tree: RunTree) -> list[str]:
     """The names that a run and its replays logged, in that order."""
     tables = [table.values() for table in tree.statements.values()]
-    for session in sessions_of(store, tree.run):
-        if session.begin.kind == "replay":
-            scan = store.scan(session.lsn, session.last_lsn + 1, types=(Statement,), session=session.lsn)
-            tables.append([entry.record for entry in scan if isinstance(entry.record, Statement)])  # type: ignore[arg-type]
+    for answers, session in answers_of(log):
+        scan = answers.scan(session.lsn, session.last_lsn + 1, types=(Statement,), session=session.lsn)
+        tables.append([entry.record for entry in scan if isinstance(entry.record, Statement)])  # type: ignore[arg-type]
     return list(dict.fromkeys(name for table in tables for s in table if s.kind == "log" for name in s.names))
 
 

@@ -15,7 +15,6 @@ from florlog.inspect.record_paths import Paths
 from florlog.inspect.record_view import selected
 from florlog.inspect.redo_view import PlanOverlay
 from florlog.inspect.selection import RecordSelection
-from florlog.program.stores import sessions_of
 from florlog.ui.line_list import LineList
 
 _RECORDS_PER_PAGE = 128
@@ -29,15 +28,15 @@ class RecordList(LineList):
     once; with one, the LSNs of the selected records are collected, 8 bytes each.
     """
 
-    def __init__(self, store: RunLog, run: str, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, log: RunLog, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
-        self._store, self._run = store, run
+        self._records = log
         self.selection = RecordSelection()
         self.overlay: PlanOverlay | None = None
         self.marks: set[int] = set()
         self._ranges: list[tuple[int, int, int]] = []  # first row, first LSN, count
         self._found: array[int] | None = None
-        self._paths = Paths(store)
+        self._paths = Paths(log)
         self._pages: dict[int, list[Entry]] = {}
         self._digits = 1
 
@@ -47,7 +46,7 @@ class RecordList(LineList):
 
     def read(self) -> None:
         """Read again how far the log reaches."""
-        sessions = sessions_of(self._store, self._run)
+        sessions = self._records.sessions()
         dense = all(sum(s.counts.values()) == s.last_lsn - s.lsn + 1 for s in sessions)
         self._digits = len(str(sessions[-1].last_lsn))
         self._pages.clear()
@@ -56,7 +55,7 @@ class RecordList(LineList):
             self._ranges = _ranges(sessions)
             self.set_count(sum(count for *_, count in self._ranges))
         else:
-            found = selected(self._store, self._run, self.selection)
+            found = selected(self._records, self.selection)
             self._found = array("Q", (entry.lsn for entry, _ in found))
             self.set_count(len(self._found))
 
@@ -79,14 +78,14 @@ class RecordList(LineList):
     def entry(self, row: int) -> Entry:
         """The record of a line."""
         if self._found is not None:
-            return self._store.record(self._found[row])
+            return self._records.record(self._found[row])
         first, start, count = next(part for part in reversed(self._ranges) if part[0] <= row)
         page = (row - first) // _RECORDS_PER_PAGE
         low = start + page * _RECORDS_PER_PAGE
         if low not in self._pages:
             while len(self._pages) > 16:
                 del self._pages[next(iter(self._pages))]
-            self._pages[low] = list(self._store.scan(low, min(low + _RECORDS_PER_PAGE, start + count)))
+            self._pages[low] = list(self._records.scan(low, min(low + _RECORDS_PER_PAGE, start + count)))
         return self._pages[low][start + row - first - low]
 
     def path(self, entry: Entry) -> Path:
@@ -115,7 +114,7 @@ class RecordList(LineList):
             stop=last if held.stop is None else min(last, held.stop),
             types=types,
         )
-        for entry, path in selected(self._store, self._run, meant, reverse=by < 0):
+        for entry, path in selected(self._records, meant, reverse=by < 0):
             if wanted(entry, path):
                 yield entry.lsn
 

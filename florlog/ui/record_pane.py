@@ -32,9 +32,9 @@ class RecordPane(Vertical):
     class Shown(Message):
         """Another record, or another selection of them, is shown."""
 
-    def __init__(self, store: RunLog, run: str, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, log: RunLog, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
-        self.list = RecordList(store, run, id="list")
+        self.list = RecordList(log, id="list")
         self.run_tree: RunTree | None = None  # when it is known
         self._needle = ""
         self._tailing: Any = None

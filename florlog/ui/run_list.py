@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import ClassVar
 
-from florlog_wal import RunLog
+from florlog_wal import Store
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -14,6 +14,7 @@ from textual.widgets import Footer, Static
 
 from florlog.inspect.run_facts import RunFacts, facts_of
 from florlog.inspect.selection import RecordSelection
+from florlog.program.stores import listed_runs, log_of
 from florlog.program.units import moment, size_text
 from florlog.reading.render import printable
 from florlog.ui.line_list import LineList
@@ -25,14 +26,15 @@ _COLOURS = {"complete": "green", "running": "cyan", "crashed": "yellow", "failed
 class RunList(LineList):
     """A line a run."""
 
-    def __init__(self, store: RunLog) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__(id="runs")
         self.runs: list[RunFacts] = []
         self._store = store
 
     def read(self) -> None:
         """Read the store again."""
-        fresh, self.runs = not self.runs, list(facts_of(self._store))
+        fresh = not self.runs
+        self.runs = [facts_of(log_of(self._store, listed.run)) for listed in listed_runs(self._store)]
         self.set_count(len(self.runs))
         if fresh:
             self.move_to(self.count - 1)
@@ -58,7 +60,7 @@ class Runs(Screen[None]):
     HEAD = f" {'run':<32} {'status':<9}{'started':<16}  {'commits':>8} {'log':>8}  script"
     BINDINGS: ClassVar = [Binding("enter", "open", "open")]
 
-    def __init__(self, store: RunLog, selection: RecordSelection) -> None:
+    def __init__(self, store: Store, selection: RecordSelection) -> None:
         super().__init__()
         self._store, self._selection = store, selection
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from florlog_recovery import RunTree
-from florlog_wal import RunLog
+from florlog_wal import Store
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
@@ -16,6 +16,7 @@ from florlog.errors import FlorlogError
 from florlog.inspect.asking import default_line
 from florlog.inspect.redo_view import PlanOverlay, plan_for_iterations
 from florlog.inspect.selection import At, RecordSelection
+from florlog.program.stores import log_of
 from florlog.program.units import size_text
 from florlog.programs.permission import Trust
 from florlog.reading.reader import LoggedValue, RunView
@@ -78,11 +79,12 @@ class RunScreen(Screen[None]):
         Binding("t", "records('tail')", show=False),
     ]
 
-    def __init__(self, store: RunLog, run: str, selection: RecordSelection) -> None:
+    def __init__(self, store: Store, run: str, selection: RecordSelection) -> None:
         super().__init__()
         self._store, self._run, self._first = store, run, selection
+        self._run_log = log_of(store, run)
         self.run_tree: RunTree | None = None
-        self._pane = RecordPane(store, run, id="records")
+        self._pane = RecordPane(self._run_log, id="records")
 
     def compose(self) -> ComposeResult:
         """The panes."""
@@ -91,7 +93,7 @@ class RunScreen(Screen[None]):
             yield IterationTree(id="tree")
             with ContentSwitcher(initial="records"):
                 yield self._pane
-                yield SourcePane(self._store, id="source")
+                yield SourcePane(self._run_log, id="source")
                 yield Curves(self._store, self._run, id="curves")
         yield Footer(compact=True)
 
@@ -116,7 +118,7 @@ class RunScreen(Screen[None]):
 
     def _analyse(self) -> None:
         def work() -> None:
-            view = RunView(self._store, self._run)
+            view = RunView(lambda: self._run_log, self._run)
             self.app.call_from_thread(self._analysed, view.tree(), list(view.hindsight()))
 
         self.run_worker(work, thread=True, exclusive=True, group="analysis")
@@ -247,7 +249,7 @@ class RunScreen(Screen[None]):
         where = "" if item is None or (item.whole and not item.loop.parent.path) else item.at
         trust: Trust = self.app.trust  # type: ignore[attr-defined]
         self.app.push_screen(
-            Ask(self._store, self.run_tree, source.sources, at, where, trust, self._answered)
+            Ask(self._run_log, self.run_tree, source.sources, at, where, trust, self._answered)
         )
 
     def _answered(self) -> None:

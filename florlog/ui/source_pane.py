@@ -23,10 +23,10 @@ _MAX_COLOURED_CHARACTERS = 1_000_000  # characters of a file that is coloured
 class SourcePane(LineList):
     """All recorded files, one after another."""
 
-    def __init__(self, store: RunLog, *, id: str | None = None) -> None:  # noqa: A002 - textual's name
+    def __init__(self, log: RunLog, *, id: str | None = None) -> None:  # noqa: A002 - textual's name
         super().__init__(id=id, width=_MAX_LINE_COLUMNS)
         self.sources: list[Recorded] = []
-        self._store = store
+        self._records = log
         self._tree: RunTree | None = None
         self._lines: list[tuple[Recorded, int]] = []  # line 0: the file's head
         self._coloured: dict[str, list[Text]] = {}
@@ -37,7 +37,7 @@ class SourcePane(LineList):
     def show_run(self, tree: RunTree, found: list[LoggedValue]) -> None:
         """Show a run's source; ``found``: what replays found."""
         fresh = self._tree is None
-        self.sources, self._tree, self._found = sources_of(self._store, tree), tree, found
+        self.sources, self._tree, self._found = sources_of(self._records, tree), tree, found
         self._lines = [(s, number) for s in self.sources for number in range(len(s.lines) + 1)]
         self.set_count(len(self._lines))
         self.choose(self._path)
@@ -55,7 +55,7 @@ class SourcePane(LineList):
         """The iteration whose values are shown."""
         self._path = path
         if self._tree is not None:
-            self._values_by_statement = values_by_statement(self._store, self._tree, path, self._found)
+            self._values_by_statement = values_by_statement(self._records, self._tree, path, self._found)
         self.refresh()
 
     def place(self) -> tuple[Recorded, int] | None:

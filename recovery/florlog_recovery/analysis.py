@@ -62,15 +62,13 @@ def analyse(store: RecordSource, sessions: Sequence[SessionInfo], *, running: bo
 
     ``running``: a live process is still writing the newest session.
     """
-    recording = [session for session in sessions if session.begin.kind != "replay"]
     builder = _Builder()
-    for session in recording:
+    for session in sessions:
         builder.session(session.lsn, store.scan(session.lsn, session.last_lsn + 1, session=session.lsn))
     return RunTree(
-        run=recording[0].begin.run,
-        begin=recording[-1].begin,
-        sessions=[session.lsn for session in recording],
-        replays=[session.lsn for session in sessions if session.begin.kind == "replay"],
+        run=sessions[0].begin.run,
+        begin=sessions[-1].begin,
+        sessions=[session.lsn for session in sessions],
         root=builder.root,
         statements=builder.statements,
         status=builder.status or ("running" if running else "crashed"),

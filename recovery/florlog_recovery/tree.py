@@ -124,7 +124,6 @@ class RunTree:
     run: str
     begin: RunBegin  # of the newest recording session
     sessions: list[int]  # LSNs of the recording sessions (record, resume), oldest first
-    replays: list[int]  # LSNs of the replay sessions, oldest first
     root: Node
     statements: dict[int, dict[int, Statement]]  # session -> id -> statement
     status: str  # "complete", "failed", "crashed", "running"

@@ -179,8 +179,8 @@ def test_a_second_writer_is_told_who_writes(store: Path) -> None:
     import subprocess
     import sys
 
-    code = f"import florlog\nflorlog.run('second', store={str(store)!r}, strict=True)"
-    with florlog.run("first"):
+    with florlog.run("first") as run:
+        code = f"import florlog\nflorlog.run('first', store={str(store)!r}, resume={run.id!r})"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         import os
 

@@ -19,8 +19,8 @@ from florlog_wal import (
     Note,
     RunBegin,
     RunEnd,
-    RunLog,
     Statement,
+    Store,
 )
 
 import florlog
@@ -62,7 +62,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def write(path: Path, run: str, started: float) -> None:
-    with RunLog.open(path, mode="w") as store:
+    with Store.make(path) as made, made.new_log(run) as store:
         page = store.put_pages([b"\xff\x00 not Python " + EVIL.encode(errors="replace")]).digests[0]
         session = store.append(
             RunBegin(
@@ -92,6 +92,17 @@ def write(path: Path, run: str, started: float) -> None:
         )
         store.append(LoopEnd(loop, 3, False), session=session, prev=loop)
         store.append(Hindsight(((EVIL, 1),), values, EVIL, EVIL), session=session)
+        with store.open_answers() as answers:
+            replay = answers.append(
+                RunBegin(EVIL, EVIL, "replay", EVIL, (EVIL,), EVIL, {}, {}, (), started, 0, 1, 0)
+            )
+            answers.append(
+                Statement(1, "log", EVIL, EVIL, 2**63, b"x", (EVIL,), tuple(VALUES)), session=replay
+            )
+            found = tuple((1, name, value) for name, value in VALUES.items())
+            answers.append(Hindsight(((EVIL, 1),), found, EVIL, EVIL), session=replay)
+            answers.append(Note("asked", EVIL, {**VALUES}), session=replay)
+            answers.append(RunEnd(EVIL, math.nan, None), session=replay)
         store.append(Note("source", EVIL, {"path": "/../../late.py", "page": page}), session=session)
         store.append(Note(EVIL, EVIL, {**VALUES}), session=session)
         store.append(RunEnd("complete", math.nan, None), session=session)
@@ -103,7 +114,7 @@ def write(path: Path, run: str, started: float) -> None:
         ("runs",), ("runs", "--format", "json"), ("inspect", "--format", "text"), ("inspect", "--format", "json"),
         ("inspect", "--format", "csv"), ("inspect", "--stats"), ("inspect", "tree", "--format", "text"),
         ("inspect", "values", "--format", "text"), ("inspect", "values", "--format", "json"),
-        ("inspect", "images", "--format", "text"),
+        ("inspect", "images", "--format", "text"), ("inspect", "--answers", "--format", "json"),
         ("inspect", "source", "--format", "text"), ("inspect", "plan", "--format", "text"),
         ("diff", f"{RUN}0", f"{RUN}1"),
         ("export", "values", "-o", "out.csv"), ("export", "values", "-o", "out.jsonl"),
@@ -129,7 +140,7 @@ def test_a_command_that_reads_answers_or_refuses(
     assert "\x07" not in said.out + said.err
     assert "executed" not in said.out + said.err
     made = {path for path in store.parent.rglob("*") if path.suffix != ".mdb"} - before
-    assert {path.name for path in made} <= {"out.csv", "out.jsonl", "out.pt"}
+    assert {path.name for path in made} <= {"out.csv", "out.jsonl", "out.pt", "catalogue"}
     assert not os.path.lexists("/late.py")
 
 

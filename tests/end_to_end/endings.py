@@ -20,6 +20,7 @@ from pathlib import Path
 from florlog_wal import verify
 
 import florlog
+from tests.run_directories import run_directory
 
 from .harness import Logged, Nursery, logged
 from .programs import write
@@ -199,7 +200,7 @@ class Endings:
         with florlog.open(store) as log:
             if len(log.values("loss")) != sum(value.name == "loss" for value in expected):
                 return f"the table has {len(log.values('loss'))} rows"
-        return "" if verify(store).ok else str(verify(store))
+        return "" if verify(run_directory(store)).ok else str(verify(run_directory(store)))
 
     def _run(self, store: Path, *command: str | Path) -> None:
         self._nursery.run(store, *command, code=None)

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 from florlog_recovery import AUDITED
-from florlog_wal import Note
+from florlog_wal import Note, RunLog
 
-from florlog.program.stores import open_store, tree_of
+from florlog.program.stores import tree_of
+from tests.run_directories import run_directory
 
 from .harness import environment, flor
 from .programs import write
@@ -136,7 +137,7 @@ def temporary(folder: Path) -> str:
 
 
 def notes(store: Path) -> list[Note]:
-    with open_store(store, "r") as opened:
+    with RunLog.open(run_directory(store)) as opened:
         return [entry.record for entry in opened.scan(types=(Note,)) if isinstance(entry.record, Note)]
 
 
@@ -155,8 +156,8 @@ def test_a_run_whose_state_is_in_its_images_is_audited_and_prints_what_it_would_
     assert found.outcome == "equal"
     assert found.said == []
     store = folder / "store"
-    with open_store(store, "r") as opened:
-        (audit,) = tree_of(opened, opened.sessions()[0].begin.run).audits
+    with RunLog.open(run_directory(store)) as opened:
+        (audit,) = tree_of(opened).audits
     assert audit.reached[0][0] == "epoch"
     assert audit.reached[0][1] >= 2, "before it lies an iteration, and before that another"
     reached = f"to epoch={audit.reached[0][1]}"

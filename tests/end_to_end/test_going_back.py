@@ -11,6 +11,7 @@ import pytest
 from florlog_wal import verify
 
 import florlog
+from tests.run_directories import run_directory
 
 from .harness import Logged, Nursery, flor, logged, python, replay, truth
 from .programs import write
@@ -117,7 +118,7 @@ def test_where_the_newest_image_cannot_be_restored_the_resume_starts_from_an_ear
     assert int(found[1]) + int(found[2]) == 5
     assert int(found[1]) < (4 if kind == "last" else 5)
     assert logged(store) == expected
-    assert verify(store).ok
+    assert verify(run_directory(store)).ok
 
 
 @pytest.mark.long

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from florlog_wal import verify
 
+from tests.run_directories import run_directory
+
 from .harness import Nursery, environment, logged
 from .programs import NESTED, PLACES, add, write
 from .test_parallel import copied
@@ -74,7 +76,7 @@ def test_a_signal_ends_a_replay_and_its_workers_and_leaves_the_recording(
         assert running.returncode == (130 if sent == signal.SIGINT else -sent), said
         assert "Traceback" not in said
         assert sent != signal.SIGINT or said.strip().splitlines()[-1].endswith("interrupted")
-    assert verify(store).ok
+    assert verify(run_directory(store)).ok
     assert logged(store) == before
 
 

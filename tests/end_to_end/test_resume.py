@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import florlog
 from florlog.program.measured_costs import costs_of
+from tests.run_directories import run_directory
 
 from .harness import EXAMPLES, Logged, Nursery, flor, logged
 from .programs import write
@@ -248,7 +249,7 @@ def redone_for_less_than_a_restore(store: Path) -> int:
     seconds = sorted(seconds for _, seconds in innermost(store))
     with florlog.open(store) as log:
         tree = log.run().tree()
-        costs = costs_of(log.store, tree)
+        costs = costs_of(log.run().log, tree)
         images = [image for loop in tree.loops() for image in loop.images.values()]
         dearest = max((costs.restore(image) for image in images), default=costs.fixed)
     return sum(total < 2 * dearest for total in itertools.accumulate(seconds))
@@ -258,12 +259,14 @@ def redone_for_less_than_a_restore(store: Path) -> int:
 def test_a_resume_plans_with_the_restores_that_the_run_measured(nursery: Nursery, tmp_path: Path) -> None:
     script, store = write(tmp_path / "train.py", DYING), tmp_path / "store"
     nursery.run(store, script, "36", "none", "inf")
-    with RunLog.open(store, mode="w") as opened:  # what a session says that took a second to restore
+    with RunLog.open(
+        run_directory(store), mode="w"
+    ) as opened:  # what a session says that took a second to restore
         first = opened.sessions()[0].lsn
         data = {"restores": [1.0, 1000.0, 1.0, 1e6, 1000.0]}
         opened.append(Note(KIND, "", data), session=first, prev=first)
     with florlog.open(store) as log:
-        assert costs_of(log.store, log.run().tree()).fixed > 0.9
+        assert costs_of(log.run().log, log.run().tree()).fixed > 0.9
         tree = log.run().tree()
         epoch = tree.root.loops[0]
         (inner,) = epoch.nodes[epoch.count].loops

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from florlog_wal import RunLog
 
 import florlog
 from florlog.images.imager import SavedState
@@ -184,8 +183,8 @@ def final_state(store: Path) -> dict[str, Any]:
 
     Not the RNGs: one that the script does not seed is another in every process.
     """
-    with RunLog.open(store, mode="r") as opened, florlog.open(store) as log:
+    with florlog.open(store) as log:
         loop = log.run().tree().root.loops[-1]
         assert loop.count in loop.images
-        table = SavedState(opened, loop.images[loop.count].table).table
+        table = SavedState(log.run().log, loop.images[loop.count].table).table
         return {name: entry for name, entry in table.items() if not name.startswith(("/rng", "/entry"))}

@@ -13,6 +13,7 @@ from florlog_wal import CheckpointEnd, PageTable, RunLog, decode_table, encode_t
 
 import florlog
 from florlog.state.boundary_trees import HEAP
+from tests.run_directories import run_directory
 
 from .harness import flor, python
 from .programs import write
@@ -111,7 +112,7 @@ def tampered(directory: Path, monkeypatch: pytest.MonkeyPatch, images: slice) ->
     monkeypatch.setenv("KILLED", "1")
     assert python(store, script, check=False).returncode == KILLED
     monkeypatch.delenv("KILLED")
-    with RunLog.open(store, mode="w") as log:
+    with RunLog.open(run_directory(store), mode="w") as log:
         ends = [entry for entry in log.scan() if isinstance(entry.record, CheckpointEnd)]
         assert len(ends) > 3
         for entry in ends[images]:

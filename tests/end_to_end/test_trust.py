@@ -226,7 +226,7 @@ def test_behind_a_step_too_short_for_fingerprints_the_walk_runs_on_to_one_that_h
         steps = next(
             loop for loop in log.run().tree().loops() if loop.name == "step" and loop.parent.index == 1
         )
-        commits = [log.store.record(lsn).record for lsn in steps.commits]
+        commits = [log.run().log.record(lsn).record for lsn in steps.commits]
     bare = [n for n, commit in enumerate(commits) if not commit.state and not commit.rng]
     telling = [n for n, commit in enumerate(commits) if commit.state]
     ahead = {n: next(t for t in telling if t > n) - n for n in bare}

@@ -18,11 +18,12 @@ from florlog_wal import RunLog, decode_value, encode_value
 from florlog.hindsight.request import Request
 from florlog.hindsight.request_data import RunChangedError, from_data, to_data
 from florlog.hindsight.requesting import request_of
-from florlog.program.stores import open_store, tree_of
+from florlog.program.stores import tree_of
 from tests.end_to_end.conftest import nursery
-from tests.end_to_end.harness import Nursery, newest
+from tests.end_to_end.harness import Nursery
 from tests.end_to_end.programs import NESTED, PLACES, add, write
 from tests.end_to_end.test_passing import PROGRAM as PASSING
+from tests.run_directories import run_directory
 
 __all__ = ["nursery"]
 
@@ -72,13 +73,13 @@ def requested(stores: dict[str, Path], case: str) -> tuple[Request, RunTree]:
     recorded, present, options = ASKED[case]
     path = stores[recorded]
     script = write(path.parent / "train.py", present)
-    with open_store(path, "r") as store:
+    with RunLog.open(run_directory(path)) as store:
         request = request_of(store, tree(store), str(script), **options)
         return request, tree(store)
 
 
 def tree(store: RunLog) -> RunTree:
-    return tree_of(store, newest(store.path))
+    return tree_of(store)
 
 
 def sent(request: Request, to: RunTree) -> Request:

@@ -16,6 +16,7 @@ from torch import nn
 import florlog
 from florlog.images.imager import Imager, SavedState
 from tests.images.test_image import begin
+from tests.run_directories import run_directory
 from tests.state.memory import clone_bits
 
 IMAGES = 2 * MAX_DEPTH + 3  # chains end twice
@@ -64,7 +65,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, items: int) -> Non
 
 
 def images(store: Path) -> Iterator[tuple[CheckpointBegin, CheckpointEnd]]:
-    with RunLog.open(store) as log:
+    with RunLog.open(run_directory(store)) as log:
         for entry in log.scan(types=[CheckpointEnd]):
             end: Any = entry.record
             start: Any = log.record(end.begin).record
@@ -96,7 +97,7 @@ def test_fine_tuning_writes_half_of_torch_save_at_most_and_every_image_is_exact(
 
     def exact() -> int:
         seen = 0
-        with RunLog.open(store) as log:
+        with RunLog.open(run_directory(store)) as log:
             for start, end in images(store):
                 if start.index < IMAGES:
                     held = SavedState(log, end.table).tree("model")["state"]
@@ -106,10 +107,12 @@ def test_fine_tuning_writes_half_of_torch_save_at_most_and_every_image_is_exact(
         return seen
 
     assert exact() == IMAGES
-    report = gc(store, redo_bound=1e9)  # the last image may be a difference from others, which go
+    report = gc(
+        run_directory(store), redo_bound=1e9
+    )  # the last image may be a difference from others, which go
     assert report.images >= IMAGES - 1
     assert exact() == 1  # the first; the last is the end of the loop
-    with RunLog.open(store) as log:
+    with RunLog.open(run_directory(store)) as log:
         end = next(end for start, end in images(store) if start.index == IMAGES)
         held = SavedState(log, end.table).tree("model")["state"]
         assert all(clone_bits(held[name]) == clone_bits(p) for name, p in model.named_parameters())

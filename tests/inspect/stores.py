@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from florlog_wal import Commit, Failure, LoopBegin, Note, RunBegin, RunEnd, RunLog, Statement
+from florlog_wal import Commit, Failure, LoopBegin, Note, RunBegin, RunEnd, Statement, Store
 
 import florlog
 
@@ -45,8 +45,8 @@ def evil(store: Path) -> tuple[str, str]:
             run.log(
                 **{EVIL: deep, "huge": "x\x1b" * 1_000_000, "number": 10**50_000, EVIL + "2": {EVIL: EVIL}}
             )
-    with RunLog.open(store, mode="w") as log:
-        begin = RunBegin(EVIL, EVIL, "record", EVIL, (EVIL,), EVIL, {EVIL: deep}, {}, (), 0.0, 0, 1, 0)
+    with Store.open(store) as opened, opened.new_log("stranger") as log:
+        begin = RunBegin("stranger", EVIL, "record", EVIL, (EVIL,), EVIL, {EVIL: deep}, {}, (), 0.0, 0, 1, 0)
         session = log.append(begin)
         log.append(Statement(1, "log", EVIL, EVIL, 1, b"", (EVIL,), (EVIL,)), session=session)
         loop = log.append(LoopBegin((), EVIL, 0, 1, "for", 1, 0, (), 0.0, {}), session=session)
@@ -54,4 +54,4 @@ def evil(store: Path) -> tuple[str, str]:
         log.append(commit, session=session)
         log.append(Note(EVIL, EVIL, {EVIL: EVIL}), session=session)
         log.append(RunEnd("failed", 0.1, Failure(EVIL, EVIL, (), ())), session=session)
-    return run.id, EVIL
+    return run.id, "stranger"

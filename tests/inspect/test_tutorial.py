@@ -59,7 +59,7 @@ def test_the_tutorial_s_commands_give_what_it_says(
     assert table["step"].tolist() == list(range(90))
     assert set(table["epoch"]) == {7}
     # Images are taken as the machine's load allows: with none near, a skipped loop is the one reason for less.
-    records = shell("florlog inspect --type Hindsight --format json").splitlines()
+    records = shell("florlog inspect --answers --type Hindsight --format json").splitlines()
     doubts = {(r["trust"], r["detail"].partition("epoch=")[0]) for r in map(json.loads, records)}
     assert len(doubts) == 1
     assert doubts <= {("PROVEN", ""), ("CONSISTENT", "loop 'val' of ")}

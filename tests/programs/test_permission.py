@@ -19,9 +19,10 @@ import florlog
 from florlog.commands import main
 from florlog.errors import UntrustedRunError
 from florlog.program.signing import KEY_BYTES, SIGNATURE, key_path
-from florlog.program.stores import open_store, tree_of
+from florlog.program.stores import tree_of
 from florlog.programs.hands_free import record_script
 from florlog.programs.permission import Trust, is_own, permit
+from tests.run_directories import run_directory
 
 ROOM = Path(florlog.__file__).parent
 
@@ -70,14 +71,14 @@ def stranger(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def own(store: Path) -> bool:
-    with open_store(store, "r") as opened:
-        return is_own(opened, tree_of(opened, opened.sessions()[0].begin.run))
+    with RunLog.open(run_directory(store)) as opened:
+        return is_own(opened, tree_of(opened))
 
 
 def forged(store: Path, change: Callable[[Record], Record], *, texts: tuple[bytes, ...] = ()) -> Path:
     """A store with the same records except what ``change`` gives, with the same pages and ``texts``."""
     path = store.with_name("forged")
-    with RunLog.open(store) as old, RunLog.open(path, mode="w") as new:
+    with RunLog.open(run_directory(store)) as old, RunLog.open(path, mode="w") as new:
         for entry in old.scan():
             for page in pages_of(entry.record):
                 new.put_pages([old.get_page(page)])
@@ -99,7 +100,7 @@ def test_the_first_recording_makes_a_key_that_only_the_user_reads(recorded: Path
     assert len(path.read_bytes()) == KEY_BYTES
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [entry.name for entry in path.parent.iterdir()] == ["key"]
-    with open_store(recorded, "r") as store:
+    with RunLog.open(run_directory(recorded)) as store:
         later = [e.record for e in store.scan(types=[Note]) if e.record.kind == "source"]  # type: ignore[union-attr]
         assert len(later) == 1
     assert own(recorded)
@@ -152,7 +153,7 @@ def test_what_the_user_trusts_is_executed(
 
 
 def test_a_changed_beginning_or_source_is_not_the_users(recorded: Path) -> None:
-    with open_store(recorded, "r") as store:
+    with RunLog.open(run_directory(recorded)) as store:
         page = store.sessions()[0].begin.sources[0][2]
         text = store.get_page(page)
     evil = text + b"import os\n"
@@ -210,8 +211,8 @@ def test_without_a_key_recording_goes_on_and_such_a_run_needs_trust(
         warnings.simplefilter("error")
         with florlog.run("plain", store=home / "store") as run:
             run.log(x=1)
-    with open_store(home / "store", "r") as store:
-        tree = tree_of(store, run.id)
+    with RunLog.open(run_directory(home / "store")) as store:
+        tree = tree_of(store)
         assert SIGNATURE not in tree.begin.environment
         with pytest.raises(UntrustedRunError):
             permit(store, tree, Trust())
@@ -257,8 +258,8 @@ def test_a_terminal_is_asked_once(
             pass
 
     monkeypatch.setattr(sys, "stderr", Terminal())
-    with open_store(recorded, "r") as store:
-        tree = tree_of(store, store.sessions()[0].begin.run)
+    with RunLog.open(run_directory(recorded)) as store:
+        tree = tree_of(store)
         for answer, allowed in (("y\n", True), ("n\n", False), ("\n", False), ("", False)):
             monkeypatch.setattr(sys, "stdin", Terminal(answer))
             trust = Trust(ask=True)
@@ -422,7 +423,7 @@ def test_a_module_of_a_stranger_is_the_one_that_the_script_imports(
                 0.0, 0, 1, 0,
             )
         )  # fmt: skip
-        tree = tree_of(store, "run")
+        tree = tree_of(store)
         assert session == tree.sessions[0]
         found = compared(store, tree, str(script))
         assert [file.present for file in found] == [str(script), str(project / "helper.py")]

@@ -172,7 +172,7 @@ def test_the_table_is_that_of_single_values(
     writer.record(epochs, cut)
     for found, whole in replays:
         writer.replay(found, whole)
-    view = RunView(store, writer.run)
+    view = RunView(lambda: store, writer.run)
     assert repr(table(view, names)) == repr(model(view, names))  # repr: 1, 1.0 and True are not the same
     assert len(view.values(*names)) == len(table(view, names))
 

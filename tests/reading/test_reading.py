@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from florlog_wal import CheckpointEnd
-from florlog_wal.reader import LogReader
+from florlog_wal import CheckpointEnd, RunLog
 
 import florlog
 from florlog.commands import main
+from tests.run_directories import run_directory
 
 
 @pytest.fixture
@@ -111,26 +111,31 @@ def test_a_reader_sees_what_a_running_writer_has_committed(store: Path) -> None:
         assert log.run().summary()["status"] == "complete"
 
 
-def test_listing_runs_reads_each_first_record_once(
+def test_listing_runs_opens_only_those_that_have_changed(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(8):
         with florlog.run("listed", store=store) as run:
             run.log(x=1)
-    reads: list[int] = []
-    record = LogReader.record
-    monkeypatch.setattr(LogReader, "record", lambda self, lsn: (reads.append(lsn), record(self, lsn))[1])
-    listings: list[int] = []
-    sessions = LogReader.sessions
-    monkeypatch.setattr(LogReader, "sessions", lambda self: (listings.append(1), sessions(self))[1])
     assert main(["runs", "--store", str(store), "--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert len(rows) == len(reads) == 8
-    assert len(listings) == 1
-    reads.clear()
+    assert len(rows) == 8
+    opened: list[str] = []
+    open_log = RunLog.open
+    monkeypatch.setattr(
+        RunLog, "open", lambda path, **more: (opened.append(str(path)), open_log(path, **more))[1]
+    )
+    assert main(["runs", "--store", str(store), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == rows
+    assert opened == []
+    with florlog.run("listed", store=store) as run:
+        run.log(x=1)
+    opened.clear()
+    assert main(["runs", "--store", str(store), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)[:8] == rows
+    assert len(opened) == 1
     with florlog.open(store) as log:
-        assert [view.summary() for view in log.runs] == rows
-    assert len(reads) == 8
+        assert [view.summary() for view in log.runs][:8] == rows
 
 
 def test_runs_lists_every_run_in_its_json_shape(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,6 +153,9 @@ def test_runs_lists_every_run_in_its_json_shape(store: Path, capsys: pytest.Capt
             "started",
             "iterations",
             "bytes",
+            "params",
+            "last",
+            "ranks",
             "forced",
             "audited",
         }
@@ -184,10 +192,10 @@ def test_verify_tells_a_damaged_page(store: Path, capsys: pytest.CaptureFixture[
     train(store, overhead=float("inf"))
     assert main(["verify", "--store", str(store)]) == 0
     capsys.readouterr()
-    data = store / "pages" / "data.mdb"
+    data = run_directory(store) / "pages" / "data.mdb"
     with florlog.open(store) as log:
         image = [entry.record for entry in log.records() if isinstance(entry.record, CheckpointEnd)][-1]
-        page = log.store.get_page(image.table)
+        page = log.run().log.get_page(image.table)
     content = data.read_bytes()
     assert page in content
     data.write_bytes(content.replace(page, bytes([page[0] ^ 1]) + page[1:]))
@@ -195,8 +203,8 @@ def test_verify_tells_a_damaged_page(store: Path, capsys: pytest.CaptureFixture[
     assert json.loads(capsys.readouterr().out)["problems"]
     assert main(["verify", "--store", str(store)]) == 1
     *problems, counts = capsys.readouterr().out.splitlines()
-    assert f"page {image.table.hex()}: " in problems[0]
-    assert counts.startswith("sessions 1, records ")
+    assert f": page {image.table.hex()}: " in problems[0]
+    assert counts.startswith("runs 1, sessions 1, records ")
     assert counts.endswith(f", problems {len(problems)}")
     data.write_bytes(content[:5000])  # too damaged to be opened
     assert main(["verify", "--store", str(store), "--format", "json"]) == 1
@@ -223,7 +231,7 @@ def test_gc_keeps_the_newest_runs_and_all_that_they_need(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [train(store, overhead=float("inf")) for _ in range(3)]
-    size = (store / "pages" / "data.mdb").stat().st_size
+    size = (run_directory(store) / "pages" / "data.mdb").stat().st_size
     assert main(["gc", "--store", str(store), "--keep-last", "1", "--dry-run", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["runs"] == runs[:2]
     with florlog.open(store) as log:
@@ -232,7 +240,7 @@ def test_gc_keeps_the_newest_runs_and_all_that_they_need(
     copy = store.parent / "small"
     assert main(["gc", "--store", str(store), "--keep-last", "1", "--compact", str(copy)]) == 0
     assert "removed 2 runs" in capsys.readouterr().out
-    assert (copy / "pages" / "data.mdb").stat().st_size <= size
+    assert (run_directory(copy) / "pages" / "data.mdb").stat().st_size <= size
     for place in (store, copy):
         assert main(["verify", "--store", str(place)]) == 0
         with florlog.open(place) as log:

@@ -29,6 +29,7 @@ from florlog_wal import encode_value, verify
 
 import florlog
 from florlog.reading.columns import RECORDED
+from tests.run_directories import run_directory
 
 _WATCHED = (
     "florlog/recording/",
@@ -225,7 +226,7 @@ def problem(store: Path, kind: Kind, expected: list[Any], point: Point, time: in
     if sorted(found) != sorted(expected):
         lost, more = Counter(expected) - Counter(found), Counter(found) - Counter(expected)
         return f"lost {list(lost.elements())[:3]}, wrong {list(more.elements())[:3]}"
-    return "" if verify(store).ok else str(verify(store))
+    return "" if verify(run_directory(store)).ok else str(verify(run_directory(store)))
 
 
 def points(directory: Path, kind: Kind) -> tuple[list[Any], list[tuple[Point, int]]]:

@@ -49,7 +49,7 @@ SHARES = st.sampled_from([0.0, 0.25, 0.5, 1.0])  # exact in binary, as costs are
 def trees(draw: st.DrawFn, *, crashed: bool = False) -> RunTree:
     root = Node((), None, 0)
     fill(draw, root, draw(st.integers(1, 3)), last=crashed)
-    return RunTree("r", BEGIN, [1], [], root, {1: {}}, "complete", None, [], 0, 0)
+    return RunTree("r", BEGIN, [1], root, {1: {}}, "complete", None, [], 0, 0)
 
 
 @st.composite

@@ -9,6 +9,7 @@ from florlog_wal import CheckpointEnd, RunLog
 
 import florlog
 from florlog.state.heap.capture import capture
+from tests.run_directories import run_directory
 
 from ..end_to_end.harness import python
 
@@ -68,7 +69,7 @@ def test_what_cannot_be_captured_is_reported_once_with_its_name_and_line(tmp_pat
         assert len(found) == 1, done.stderr
     assert len(reported) == len(expected)
     with RunLog.open(
-        tmp_path / "store"
+        run_directory(tmp_path / "store")
     ) as store:  # only at the start, where the set-up makes everything anew
         assert len(list(store.scan(types=[CheckpointEnd]))) == 1
 
@@ -97,7 +98,7 @@ def test_a_users_generator_is_not_taken_for_florlogs_own(tmp_path: Path, folder:
     script.write_text(GENERATOR)
     done = python(tmp_path / "store", script)
     assert "no images are taken" not in done.stderr  # its place is in them
-    with RunLog.open(tmp_path / "store") as store:
+    with RunLog.open(run_directory(tmp_path / "store")) as store:
         assert len(list(store.scan(types=[CheckpointEnd]))) > 1
 
 

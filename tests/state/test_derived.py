@@ -20,13 +20,14 @@ from florlog.state.delta_log import CHUNK_BYTES, DeltaLog, contents
 from florlog.state.derived import Derived
 from florlog.state.inplace import bits
 from florlog.state.random_generators import Randomness
+from tests.run_directories import run_directory
 
 from .memory import round_trip
 
 
 def images(path: Path) -> list[set[str]]:
     """The names in each image of a store."""
-    with RunLog.open(path) as store:
+    with RunLog.open(run_directory(path)) as store:
         records = [entry.record for entry in store.scan(types=[CheckpointEnd])]
         ends = [record for record in records if isinstance(record, CheckpointEnd)]
         return [set(SavedState(store, end.table).names()) for end in ends]

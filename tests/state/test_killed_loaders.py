@@ -10,6 +10,7 @@ import pytest
 from florlog_wal import LoopBegin, RunLog, verify
 
 import florlog
+from tests.run_directories import run_directory
 
 from ..end_to_end.harness import Nursery, logged
 
@@ -132,11 +133,11 @@ def test_workers_that_log_while_the_store_is_open_neither_write_nor_break_their_
     script = tmp_path / "train.py"
     script.write_text(FORKED)
     nursery.run(tmp_path / "store", script)
-    assert not verify(tmp_path / "store").problems
+    assert not verify(run_directory(tmp_path / "store")).problems
     with florlog.open(tmp_path / "store") as log:
         run = log.runs[-1]
         assert list(run.values("total")["total"].dropna()) == [1, 6, 15, 28, 29, 34, 43, 56]
-    with RunLog.open(tmp_path / "store") as store:
+    with RunLog.open(run_directory(tmp_path / "store")) as store:
         loops = [
             entry.record.name
             for entry in store.scan(types=[LoopBegin])

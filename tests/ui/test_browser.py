@@ -18,7 +18,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from florlog.inspect.selection import RecordSelection
-from florlog.program.stores import open_store
+from florlog.program.stores import listed_runs, open_store
 from florlog.ui.app import Browser
 from florlog.ui.ask_dialog import Ask
 from florlog.ui.curves import Curves
@@ -55,7 +55,7 @@ def browse(store: Path, drive: Drive, *, run: str | None = None, size: tuple[int
     """Open a store in the browser, and its run with Enter; then drive."""
 
     async def go() -> None:
-        with open_store(store, "r") as opened:
+        with open_store(store) as opened:
             app = Browser(opened, run, RecordSelection())
             async with app.run_test(size=size) as pilot:
                 if run is None:
@@ -130,8 +130,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_keys_lead_through_the_records(store: Path, size: tuple[int, int]) -> None:
     async def drive(pilot: Pilot[None], screen: RunScreen) -> None:
         records = screen.records
-        with open_store(store, "r") as opened:
-            entries = {entry.lsn: entry for entry in opened.scan()}
+        with open_store(store) as opened:
+            entries = {entry.lsn: entry for entry in opened.log(screen._run).scan()}
 
         def at() -> int:
             return records.lsn(records.cursor)
@@ -179,8 +179,8 @@ def test_search_finds_in_its_own_run_only(store: Path) -> None:
         await until(pilot, lambda: told(pilot, "no further commit"))
         assert records.lsn(records.cursor) == 3
 
-    with open_store(store, "r") as opened:
-        first = next(iter(opened.scan())).record.run  # type: ignore[union-attr]
+    with open_store(store) as opened:
+        first = listed_runs(opened)[0].run
     browse(store, drive, run=first)
 
 
@@ -198,8 +198,8 @@ def test_curves_show_a_name_at_a_time_and_another_run_next_to_it(store: Path) ->
         await until(pilot, lambda: "12 numbers" in curves())
         await pilot.press("v")
         await until(pilot, lambda: "0.1                     0.01" in curves())
-        with open_store(store, "r") as opened:
-            first = next(iter(opened.scan())).record.run  # type: ignore[union-attr]
+        with open_store(store) as opened:
+            first = listed_runs(opened)[0].run
         assert f"■ {first}" in curves()
         assert any(0x2800 < ord(char) < 0x2900 for char in curves())
         await pilot.press("y")
@@ -251,7 +251,7 @@ def test_the_tree_chooses_what_the_source_and_the_plan_show(store: Path) -> None
 
 def test_the_mouse_chooses_runs_records_and_names(store: Path) -> None:
     async def go() -> None:
-        with open_store(store, "r") as opened:
+        with open_store(store) as opened:
             app = Browser(opened, None, RecordSelection())
             async with app.run_test(size=(80, 24)) as pilot:
                 await listed(pilot)
@@ -360,7 +360,7 @@ def test_live_tail_shows_what_is_written_meanwhile(tmp_path: Path) -> None:
     async def go() -> None:
         with (
             florlog.run("live", store=tmp_path / "store") as run,
-            open_store(tmp_path / "store", "r") as opened,
+            open_store(tmp_path / "store") as opened,
         ):
             steps = run.loop("step", range(100))
             next(steps)

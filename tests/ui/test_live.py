@@ -43,7 +43,7 @@ def nobody(path: Path) -> Iterator[Look]:
 def slow_readers(path: Path) -> Iterator[Look]:
     """Two that have begun and are never in a hurry; a third that asks for the table now and then."""
     with florlog.open(path) as log:
-        records, entries = log.records(), log.store.scan()
+        records, entries = log.records(), log.run().log.scan()
         looks = 0
 
         def look() -> None:
@@ -60,7 +60,7 @@ def slow_readers(path: Path) -> Iterator[Look]:
 @contextmanager
 def held_transaction(path: Path) -> Iterator[Look]:
     """What a reader must not do."""
-    with florlog.open(path) as log, log.store._log.read() as snapshot:
+    with florlog.open(path) as log, log.run().log._log.read() as snapshot:
         assert snapshot is not None
         yield lambda: None
 

@@ -49,15 +49,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (page,) = store.put_pages([SOURCE.encode()]).digests
         sources = (("/home/you/drawn.py", "__main__", page),)
 
-        def begin(kind: str) -> int:
+        def begin(log: RunLog, kind: str) -> int:
             params = {"lr": 0.1}
-            return store.append(
+            return log.append(
                 RunBegin(
                     "drawn", "drawn", kind, "/home/you/drawn.py", (), "/", params, {}, sources, 0.0, 0, 1, 0
                 )
             )
 
-        session = begin("record")
+        session = begin(store, "record")
 
         def put(record: object) -> int:
             return store.append(record, session=session)  # type: ignore[arg-type]
@@ -82,12 +82,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
             put(Commit(outer, epoch, 1, accuracy, 2.75, b"r" * 8, b"", b"", False))
         put(LoopEnd(outer, 3, False))
         put(RunEnd("complete", 9.0, None))
-        session = begin("replay")
-        put(Statement(1, "log", "/home/you/drawn.py", "<module>", 7, b"", ("epoch", "step"), ("norm",)))
-        for step in range(20):
-            trust = "PROVEN" if step < 15 else "UNVERIFIED"
-            put(Hindsight((("epoch", 2), ("step", step)), ((1, "norm", 3.0 - step / 10),), trust, ""))
-        put(RunEnd("complete", 1.0, None))
+        with store.open_answers() as answers:
+            session = begin(answers, "replay")
+            norm = Statement(1, "log", "/home/you/drawn.py", "<module>", 7, b"", ("epoch", "step"), ("norm",))
+            answers.append(norm, session=session)
+            for step in range(20):
+                trust = "PROVEN" if step < 15 else "UNVERIFIED"
+                found = Hindsight((("epoch", 2), ("step", step)), ((1, "norm", 3.0 - step / 10),), trust, "")
+                answers.append(found, session=session)
+            answers.append(RunEnd("complete", 1.0, None), session=session)
     return path
 
 

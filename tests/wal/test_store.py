@@ -33,10 +33,10 @@ from florlog_wal import (
     ReadOnlyStore,
     Record,
     RunBegin,
+    RunLocked,
     RunLog,
     StoreClosed,
     StoreFailed,
-    StoreLocked,
     TooManyReaders,
     Unencodable,
     UnsupportedFormat,
@@ -303,10 +303,10 @@ def test_a_second_writer_is_told_who_holds_the_store(path: Path) -> None:
         holder = store.writer()
         assert holder is not None
         assert holder.pid == os.getpid()
-        with pytest.raises(StoreLocked, match=f"process {os.getpid()}"):
+        with pytest.raises(RunLocked, match=f"process {os.getpid()}"):
             RunLog.open(path, mode="w")
         code = "from florlog_wal import *\ntry: RunLog.open(PATH, mode='w')\n"
-        assert int(elsewhere(code + "except StoreLocked as error: print(error.pid)", path)) == os.getpid()
+        assert int(elsewhere(code + "except RunLocked as error: print(error.pid)", path)) == os.getpid()
     with RunLog.open(path) as store:
         assert store.writer() is None
 
@@ -575,7 +575,7 @@ def test_a_forked_child_can_neither_write_nor_read_nor_harm_the_parent(path: Pat
         store.append(commit(index), session=session)
         store.put_pages([bytes([index]) * 100])
     assert store.writer() is not None
-    with pytest.raises(StoreLocked):
+    with pytest.raises(RunLocked):
         RunLog.open(path, mode="w")
     store.close()
     report = verify(path)

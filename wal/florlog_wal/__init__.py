@@ -3,6 +3,7 @@
 from florlog_wal.columns import Batch, LoggedColumn
 from florlog_wal.compact import CompactReport, compact
 from florlog_wal.directory import LockHolder
+from florlog_wal.directory import lock_holder as writer_of
 from florlog_wal.errors import (
     CorruptPage,
     CorruptRecord,
@@ -13,12 +14,14 @@ from florlog_wal.errors import (
     MissingPage,
     NetworkFilesystem,
     NoSuchRecord,
+    NoSuchRun,
     NotAStore,
     PagesFailed,
     ReadOnlyStore,
+    RunExists,
+    RunLocked,
     StoreClosed,
     StoreFailed,
-    StoreLocked,
     TooManyReaders,
     Unencodable,
     UnsupportedFormat,
@@ -54,6 +57,7 @@ from florlog_wal.records import (
 )  # fmt: skip
 from florlog_wal.run_log import RunLog
 from florlog_wal.sessions import SessionInfo
+from florlog_wal.store import RUNS, Store
 from florlog_wal.tables import DIGEST_SIZE, PAGE_SIZE, decode_table, encode_table, page_digest
 from florlog_wal.thinning import Thinned, thin
 from florlog_wal.values import decode_value, encode_value
@@ -64,6 +68,7 @@ __all__ = [
     "DIGEST_SIZE",
     "PAGE_SIZE",
     "RECORD_TYPES",
+    "RUNS",
     "Abort",
     "Array",
     "Batch",
@@ -92,6 +97,7 @@ __all__ = [
     "MissingPage",
     "NetworkFilesystem",
     "NoSuchRecord",
+    "NoSuchRun",
     "NotAStore",
     "Note",
     "PageEntry",
@@ -104,13 +110,15 @@ __all__ = [
     "Record",
     "RunBegin",
     "RunEnd",
+    "RunExists",
+    "RunLocked",
     "RunLog",
     "SessionInfo",
     "StackFrame",
     "Statement",
+    "Store",
     "StoreClosed",
     "StoreFailed",
-    "StoreLocked",
     "Thinned",
     "TooManyReaders",
     "Unencodable",
@@ -127,4 +135,5 @@ __all__ = [
     "page_digest",
     "thin",
     "verify",
+    "writer_of",
 ]  # fmt: skip

@@ -64,7 +64,8 @@ def compact(
             try:
                 _copy_pages(store, to_pages, writer, report, salvage)
                 _copy_log(store, to_log, report, salvage)
-                directory.write_manifest(where)
+                directory.sync_new(where)
+                directory.write_manifest(where, directory.RUN)
             finally:
                 writer.close()
                 environment.release(to_log)

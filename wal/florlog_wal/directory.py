@@ -1,13 +1,14 @@
-"""The store directory: its manifest, the writer's lock, and the names in it.
+"""A run's directory: its manifest, the writer's lock, and the names in it.
 
     FLORLOG     the manifest: three lines of text with the format version and LMDB's engine; written last, so a
-                directory with a manifest is a whole store
+                directory with a manifest is a whole one
     lock        the writer's advisory lock; its text names the holder
     log/        LMDB environment of the records
     pages/      LMDB environment of the small pages, and of the places of large ones
     segments/   files of large pages (`florlog_wal.segments`); made with the first one
     end         the last LSN at the last clean close: a log that ends before it has lost records
     tail.0, .1  the log tail of the last writer, until it closes
+    answers/    what replays found, as a directory of the same form with a writer of its own; made with the first one
 
 The lock is an open-file-description lock.  It belongs to the open file and not to the process, so two Stores
 of one process exclude each other too, and one can ask who holds it without taking it.  It ends when the holder
@@ -30,9 +31,9 @@ from typing import Final
 
 import xxhash
 
-from florlog_wal.errors import CorruptStore, NetworkFilesystem, NotAStore, StoreLocked, UnsupportedFormat
+from florlog_wal.errors import CorruptStore, NetworkFilesystem, NotAStore, RunLocked, UnsupportedFormat
 
-STORE_VERSION: Final = 2
+FORMAT: Final = 3
 ENGINE: Final = "lmdb-0.9"
 MANIFEST: Final = "FLORLOG"
 LOCK: Final = "lock"
@@ -40,6 +41,9 @@ LOG: Final = "log"
 PAGES: Final = "pages"
 SEGMENTS: Final = "segments"
 END: Final = "end"
+ANSWERS: Final = "answers"
+STORE: Final = "store"
+RUN: Final = "run"
 TAILS: Final = ("tail.0", "tail.1")
 ALLOW_NETWORK: Final = "FLORLOG_ALLOW_NETWORK"
 _FILES: Final = (
@@ -48,7 +52,7 @@ _FILES: Final = (
 )  # fmt: skip
 _MAX_SMALL_BYTES: Final = 4096
 _MAX_LSN_DIGITS: Final = 20
-_OURS: Final = frozenset({LOCK, LOG, PAGES, SEGMENTS, f"{MANIFEST}.new"})
+_OURS: Final = frozenset({LOCK, LOG, PAGES, SEGMENTS, ANSWERS, f"{MANIFEST}.new"})
 
 _NETWORK: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs",
@@ -65,7 +69,7 @@ def check_files(path: Path) -> None:
     A store that came from somebody else could lead a writer to any file of the user's.
     """
     for kind, says, names in (
-        (stat.S_ISDIR, "directory", (LOG, PAGES, SEGMENTS)),
+        (stat.S_ISDIR, "directory", (LOG, PAGES, SEGMENTS, ANSWERS)),
         (stat.S_ISREG, "file", _FILES),
     ):
         for name in names:
@@ -83,8 +87,11 @@ def _small_file(path: Path) -> bytes:
         return file.read(_MAX_SMALL_BYTES)
 
 
-def read_manifest(path: Path) -> None:
-    """Check that a directory is a store of a known format.  Raises `NotAStore` or `UnsupportedFormat`."""
+def read_manifest(path: Path, *kinds: str) -> str:
+    """Check that a directory is of a kind (`STORE`, `RUN`) and of a known format; which kind it is.
+
+    Raises `NotAStore` or `UnsupportedFormat`.
+    """
     try:
         text = _small_file(path / MANIFEST).decode("utf-8")
     except (FileNotFoundError, NotADirectoryError):
@@ -92,32 +99,49 @@ def read_manifest(path: Path) -> None:
     except (UnicodeDecodeError, IsADirectoryError):
         raise NotAStore(str(path), f"its {MANIFEST} is not text") from None
     lines = [line.split() for line in text.splitlines()]
-    if len(lines) != 3 or lines[0] != ["florlog", "store"] or any(len(line) != 2 for line in lines):
+    if len(lines) < 2 or any(len(line) != 2 for line in lines) or lines[0][0] != "florlog":
         raise NotAStore(str(path), f"its {MANIFEST} is damaged")
     fields = dict(lines[1:])
-    if fields.get("format") != str(STORE_VERSION):
-        raise UnsupportedFormat(str(fields.get("format")), str(STORE_VERSION))
-    if fields.get("engine") != ENGINE:
-        raise UnsupportedFormat(f"{STORE_VERSION} with engine {fields.get('engine')}", f"engine {ENGINE}")
+    if fields.get("format") != str(FORMAT):
+        raise UnsupportedFormat(str(fields.get("format")), str(FORMAT))
+    kind = lines[0][1]
+    if text != _manifest(kind) and kind == RUN and "engine" in fields:
+        raise UnsupportedFormat(f"{FORMAT} with engine {fields['engine']}", f"engine {ENGINE}")
+    if kind not in kinds or text != _manifest(kind):
+        raise NotAStore(
+            str(path), f"its {MANIFEST} is that of a {kind}" if kind in (STORE, RUN) else "it is damaged"
+        )
+    return kind
 
 
-def write_manifest(path: Path) -> None:
-    """Turn a directory into a store, atomically and durably."""
-    sync_directory(path / LOG)
-    sync_directory(path / PAGES)
-    sync_directory(path)
-    sync_directory(path.parent)
-    _replace(path / MANIFEST, f"florlog store\nformat {STORE_VERSION}\nengine {ENGINE}\n".encode())
+def write_manifest(path: Path, kind: str, *, new: str = ".new") -> None:
+    """Turn a directory into a store or a run; ``new`` as of `replace`."""
+    replace(path / MANIFEST, _manifest(kind).encode(), new=new)
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Give a small file new content, all or nothing, durably."""
-    new = path.with_name(f"{path.name}.new")
-    with new.open("wb") as file:
+def _manifest(kind: str) -> str:
+    engine = f"engine {ENGINE}\n" if kind == RUN else ""
+    return f"florlog {kind}\nformat {FORMAT}\n{engine}"
+
+
+def sync_new(path: Path) -> None:
+    """Make the names of a new run's directory durable."""
+    for where in (path / LOG, path / PAGES, path, path.parent):
+        sync_directory(where)
+
+
+def replace(path: Path, content: bytes, *, new: str = ".new") -> None:
+    """Give a small file new content, all or nothing, durably.
+
+    ``new`` ends the name under which it is written first: one of its own where there may be several writers at once,
+    of whom the last one wins.
+    """
+    written = path.with_name(path.name + new)
+    with written.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    new.rename(path)
+    written.rename(path)
     sync_directory(path.parent)
 
 
@@ -149,7 +173,7 @@ def seal(data: bytes) -> bytes:
 def write_end(path: Path, lsn: int) -> None:
     """Write down the last LSN at a clean close."""
     text = f"{lsn}\n".encode()
-    _replace(path / END, text + seal(text).hex().encode() + b"\n")
+    replace(path / END, text + seal(text).hex().encode() + b"\n")
 
 
 def read_end(path: Path) -> int:
@@ -220,7 +244,7 @@ class WriterLock:
         except (BlockingIOError, PermissionError):
             os.close(self._fd)
             holder = lock_holder(path) or LockHolder(0, "?", 0.0)
-            raise StoreLocked(str(path), holder.pid, holder.host, holder.since) from None
+            raise RunLocked(str(path), holder.pid, holder.host, holder.since) from None
         except BaseException:
             os.close(self._fd)
             raise

@@ -33,6 +33,24 @@ class UnsupportedFormat(WalError):
         )
 
 
+class NoSuchRun(WalError, LookupError):
+    """The store has no run of that name."""
+
+    def __init__(self, path: str, run: str) -> None:
+        self.path, self.run = path, run
+        super().__init__(f"there is no run {run!a} in {path}: `florlog runs` lists them")
+
+
+class RunExists(WalError):
+    """A new run has the name of another one."""
+
+    def __init__(self, path: str, run: str) -> None:
+        self.path, self.run = path, run
+        super().__init__(
+            f"{path} has a run {run!a} already: give the new one another name, or remove that one"
+        )
+
+
 class NetworkFilesystem(WalError):
     """LMDB's locks and memory map are not coherent over a network file system."""
 
@@ -45,12 +63,12 @@ class NetworkFilesystem(WalError):
         )
 
 
-class StoreLocked(WalError):
+class RunLocked(WalError):
     """Another process (or another RunLog of this one) writes to the run."""
 
     def __init__(self, path: str, pid: int, host: str, since: float) -> None:
         self.path, self.pid, self.host, self.since = path, pid, host, since
-        super().__init__(f"{path} is in use by process {pid} on {host}: wait for it, or use another store")
+        super().__init__(f"{path} is in use by process {pid} on {host}: wait until that has ended")
 
 
 class TooManyReaders(WalError):

@@ -85,7 +85,7 @@ def gc(
     ``keep_last`` keeps the newest N runs.  ``redo_bound`` thins images so that re-execution from one to the
     next takes at most this many seconds.  ``budget`` (bytes) thins as far as needed for the pages to fit, then
     removes runs, oldest first, but never the newest.  ``also`` names pages that a record needs in addition to its
-    sources and its table.  Takes the writer's lock, so it raises `StoreLocked` while something records.
+    sources and its table.  Takes the writer's lock, so it raises `RunLocked` while something records.
     """
     if keep_last is not None and keep_last < 1:
         raise ValueError(f"keep_last is {keep_last}: at least one run stays")

@@ -1,6 +1,6 @@
-"""A store: a directory with the logs and pages of many runs.
+"""The log and the pages of one run, in a directory of its own.
 
-A store that is open for writing holds the store's lock, has moved a killed writer's tail into the log, and can
+One that is open for writing holds the directory's lock, has moved a killed writer's tail into the log, and can
 append.  One that is open for reading changes nothing; it reads LMDB, then the valid frames of the tail.  Reading
 works in both modes, while a writer is at work, after a kill, and on read-only media.
 """
@@ -8,6 +8,7 @@ works in both modes, while a writer is at work, after a kill, and on read-only m
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from collections.abc import Collection, Iterator, Sequence
 from functools import cache
@@ -19,7 +20,15 @@ from florlog_wal import directory, environment, log, pages
 from florlog_wal.codec import encode_body
 from florlog_wal.columns import Batch
 from florlog_wal.directory import LockHolder, WriterLock
-from florlog_wal.errors import Forked, LogStopped, PagesFailed, ReadOnlyStore, StoreClosed, StoreFailed
+from florlog_wal.errors import (
+    Forked,
+    LogStopped,
+    PagesFailed,
+    ReadOnlyStore,
+    RunLocked,
+    StoreClosed,
+    StoreFailed,
+)
 from florlog_wal.lineage import Lineage
 from florlog_wal.pages import PutResult
 from florlog_wal.reader import LogReader
@@ -29,11 +38,12 @@ from florlog_wal.sessions import SessionInfo
 from florlog_wal.writer import CommitFields, LogWriter
 
 _DURABLE_TYPES: Final = frozenset({Commit, CheckpointEnd, RunEnd})
-_stores: weakref.WeakSet[RunLog] = weakref.WeakSet()
+_POLL_SECONDS: Final = 0.02
+_logs: weakref.WeakSet[RunLog] = weakref.WeakSet()
 
 
 class RunLog:
-    """A store directory, open.  Make one with `RunLog.open`; use it as a context manager or `close` it."""
+    """A run's directory, open.  Make one with `RunLog.open`; use it as a context manager or `close` it."""
 
     def __init__(
         self, path: Path, writable: bool, durability: str, window: float, log_map: int, page_map: int
@@ -44,6 +54,7 @@ class RunLog:
         self._lock: WriterLock | None = None
         self._writer: LogWriter | None = None
         self._closed = self._forked = False
+        self._answers: RunLog | None = None
         fresh = False
         if writable:
             directory.make_directory(path)
@@ -55,13 +66,14 @@ class RunLog:
             if writable:
                 fresh = directory.clear_unfinished(path)
             if not fresh:
-                directory.read_manifest(path)
+                directory.read_manifest(path, directory.RUN)
             self._log = log.acquire(path, log_map, writable=writable, create=fresh)
             held.append(self._log)
             self._pages = pages.acquire(path, page_map, writable=writable, create=fresh)
             held.append(self._pages)
             if fresh:
-                directory.write_manifest(path)
+                directory.sync_new(path)
+                directory.write_manifest(path, directory.RUN)
             self._segments = SegmentWriter(path)
             self._reader = LogReader(self._log, path)
             if writable:
@@ -78,7 +90,7 @@ class RunLog:
             self, _close, self._writer, self._segments, tuple(held), self._lock
         )
         _watch_forks()
-        _stores.add(self)
+        _logs.add(self)
 
     @staticmethod
     def open(
@@ -91,14 +103,14 @@ class RunLog:
         log_map_size: int = log.INITIAL_MAP_BYTES,
         page_map_size: int = pages.INITIAL_MAP_BYTES,
     ) -> RunLog:
-        """Open a store; mode "w" makes it if it is missing.
+        """Open a run's directory; mode "w" makes it if it is missing.
 
         With durability "group" a record survives kill -9 when `append` has returned, and a power cut after the
         group commit, ``window`` seconds later.  With "sync", `append` of a Commit, CheckpointEnd or RunEnd returns
         when the record would survive a power cut.  The map sizes are bytes to begin with; maps grow as needed.
 
         Raises `NotAStore`, `UnsupportedFormat`, `CorruptStore`, `CorruptRecord`, `NetworkFilesystem`,
-        `TooManyReaders`, `Forked`, and with mode "w" `StoreLocked`.
+        `TooManyReaders`, `Forked`, and with mode "w" `RunLocked`.
         """
         if mode not in ("r", "w"):
             raise ValueError(f'mode is {mode!r}: give "r" or "w"')
@@ -120,13 +132,42 @@ class RunLog:
     def close(self) -> None:
         """Commit what is left and release everything.  Raises `LogStopped` if records stay in the tail."""
         self._closed = True
+        if self._answers is not None:
+            self._answers.close()
         error = self._finalizer()
         if error is not None:
             raise error
 
     def writer(self) -> LockHolder | None:
-        """Who writes to the store now (this process counts too); None if nobody does."""
+        """Who writes to the log now (this process counts too); None if nobody does."""
         return directory.lock_holder(self.path)
+
+    @property
+    def answers(self) -> RunLog | None:
+        """What replays found, for reading; None as long as nothing was found.
+
+        It is a log of its own, because a replay stores its values also while the run is being recorded.  Raises what
+        `open` does.
+        """
+        self._check()
+        if self._answers is None and (self.path / directory.ANSWERS / directory.MANIFEST).exists():
+            self._answers = RunLog.open(self.path / directory.ANSWERS, allow_network=True)
+        return self._answers
+
+    def open_answers(self, *, patience: float = 10.0) -> RunLog:
+        """The log of what replays found, for writing; waits ``patience`` seconds for another one that writes.
+
+        Raises `RunLocked` after that, and what `open` does.
+        """
+        self._check()
+        end = time.monotonic() + patience
+        while True:
+            try:
+                return RunLog.open(self.path / directory.ANSWERS, mode="w", allow_network=True)
+            except RunLocked:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(_POLL_SECONDS)
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -306,5 +347,5 @@ def _watch_forks() -> None:
 
 
 def _disown_all() -> None:
-    for store in _stores:
+    for store in _logs:
         store._disown()

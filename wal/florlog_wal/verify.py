@@ -50,9 +50,13 @@ class VerifyReport:
     def add(self, where: int | str, text: str) -> None:
         self.problems.append(Problem(where, text))
 
+    @property
+    def counts(self) -> str:
+        """How much was checked."""
+        return f"sessions {self.sessions}, records {self.records}, images {self.images}, pages {self.pages}"
+
     def __str__(self) -> str:
-        counts = f"sessions {self.sessions}, records {self.records}, images {self.images}, pages {self.pages}"
-        return "\n".join([*map(str, self.problems), f"{counts}, problems {len(self.problems)}"])
+        return "\n".join([*map(str, self.problems), f"{self.counts}, problems {len(self.problems)}"])
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
