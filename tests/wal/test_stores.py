@@ -20,7 +20,7 @@ def test_a_store_of_this_version_reads_and_goes_on_and_of_an_earlier_one_is_refu
     with tarfile.open(archive) as packed:
         packed.extractall(tmp_path, filter="data")
     if archive.name != "format-3.tar.xz":
-        with pytest.raises(UnsupportedFormat, match="format [12]"):
+        with pytest.raises(UnsupportedFormat, match=r"format [12]"):
             RunLog.open(tmp_path / "store")
         return
     expected = [step.record for step in workload.script(3)]
