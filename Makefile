@@ -18,7 +18,7 @@ test crash programs docs: export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types crash programs flips fuzz bench docs docs-update nox clean
+.PHONY: help demo test lint types crash cases programs flips fuzz bench docs docs-update nox clean
 
 help:
 	@echo 'make demo    record, kill, resume and ask afterwards: a guided tour in under two minutes'
@@ -27,6 +27,7 @@ help:
 	@echo 'make types   mypy --strict over the packages and what the tests build on'
 	@echo 'make crash   kill writers at random instants, check what is left'
 	@echo 'make programs   2,000 random programs: recorded, killed, resumed, asked (an hour and a half)'
+	@echo 'make cases   the tests with every case of those that draw some of theirs (an hour)'
 	@echo 'make flips   flip every bit of two small stores, read them each time (three quarters of an hour)'
 	@echo 'make fuzz    the decoders, led by coverage (atheris); make fuzz ARGS="--seconds 600"'
 	@echo 'make bench   the benchmarks'
@@ -66,7 +67,10 @@ crash: $(STAMP)
 	$(BIN)/python -m tests.wal.crash $(ARGS)
 	$(BIN)/python -m tests.end_to_end.endings --rounds 2000
 	$(BIN)/python -m tests.recording.interruptions
-	$(BIN)/python -m pytest -n $(JOBS) -m 'crash or long'
+	$(BIN)/python -m pytest -n $(JOBS) --all-cases -m 'crash or long'
+
+cases: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) --all-cases $(ARGS)
 
 programs: $(STAMP)
 	$(BIN)/python -m tests.end_to_end.random_programs --programs 2000 $(ARGS)

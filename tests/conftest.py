@@ -7,12 +7,52 @@ what other test modules hold would be captured, written and put back with it.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--all-cases`` and ``--drawn``."""
+    parser.addoption("--all-cases", action="store_true", help="every case of tests that draw some of theirs")
+    parser.addoption("--drawn", metavar="SEED", help="draw the cases that this seed gives (the report's head has it)")
+
+
+def _seed(config: pytest.Config) -> str:
+    """The same for all workers of a run."""
+    given = config.getoption("--drawn") or os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if not given:
+        given = f"{random.randrange(2**32)}"
+        config.option.drawn = given
+    return str(given)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """With which seed cases are drawn."""
+    return "all cases" if config.getoption("--all-cases") else f"cases drawn with --drawn {_seed(config)}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of a test with the mark ``drawn(n)`` only n cases run, other ones each time."""
+    if config.getoption("--all-cases"):
+        return
+    cases: dict[tuple[str, str, int], list[pytest.Item]] = {}
+    for item in items:
+        if (mark := item.get_closest_marker("drawn")) is not None:
+            test = (item.location[0], getattr(item, "originalname", item.name), mark.args[0])
+            cases.setdefault(test, []).append(item)
+    left: set[str] = set()
+    for (file, test, count), some in cases.items():
+        some.sort(key=lambda item: item.nodeid)
+        chosen = random.Random(f"{_seed(config)} {file} {test}").sample(some, min(count, len(some)))
+        left.update({item.nodeid for item in some} - {item.nodeid for item in chosen})
+    if left:
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left])
+        items[:] = [item for item in items if item.nodeid not in left]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -61,6 +61,7 @@ def test_a_run_whose_state_is_in_its_images_passes(nursery: Nursery, tmp_path: P
     assert answer["stretches"][0]["from"] == {"epoch": 0}
 
 
+@pytest.mark.drawn(1)
 @pytest.mark.parametrize(
     ("hidden", "named"),
     [

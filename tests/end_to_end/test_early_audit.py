@@ -167,6 +167,7 @@ def test_a_run_whose_state_is_in_its_images_is_audited_and_prints_what_it_would_
     assert found.printed == without_audit(folder)
 
 
+@pytest.mark.drawn(1)
 @pytest.mark.parametrize(
     ("body", "named"),
     [
@@ -214,6 +215,7 @@ os.write(fd, b'\\n')
 """
 
 
+@pytest.mark.drawn(2)
 @pytest.mark.parametrize(
     ("setup", "why"),
     [
@@ -248,6 +250,7 @@ def test_the_workers_of_a_loader_start_in_the_audit_too(folder: Path) -> None:
     assert found.said == []
 
 
+@pytest.mark.drawn(2)
 @pytest.mark.parametrize("then", ["os.abort()", "raise SystemExit(3)", "1 / 0"])
 def test_an_audit_that_fails_by_itself_says_nothing_on_the_terminal(then: str, folder: Path) -> None:
     found = train(folder, script(folder, setup=f"if AUDITED: {then}"))
@@ -336,6 +339,7 @@ def until(holds: Any, seconds: float) -> bool:
     return bool(holds())
 
 
+@pytest.mark.drawn(1)
 @pytest.mark.crash
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_audit_ends_with_a_training_that_is_killed(number: signal.Signals, folder: Path) -> None:

@@ -103,6 +103,7 @@ def resumed(store: Path, script: Path, kind: str, *options: str, code: int = 0) 
     return [line.removeprefix("florlog: ") for line in done.stderr.splitlines()]
 
 
+@pytest.mark.drawn(1)
 @pytest.mark.parametrize("kind", ["plain", "last"])
 def test_where_the_newest_image_cannot_be_restored_the_resume_starts_from_an_earlier_one(
     kind: str, killed: Killed
@@ -198,6 +199,7 @@ def test_a_resume_that_is_killed_while_it_goes_back_can_be_resumed(killed: Kille
         assert not log.run().tree().problems
 
 
+@pytest.mark.drawn(1)
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_replay_goes_back_and_does_not_blame_the_script(workers: str, tmp_path: Path) -> None:
     script, store = write(tmp_path / "train.py", TRAINING), tmp_path / "store"

@@ -44,6 +44,7 @@ def processes_of(store: Path) -> set[int]:
     return found
 
 
+@pytest.mark.drawn(4)
 @pytest.mark.crash
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda sent: sent.name)
 @pytest.mark.parametrize(("workers", "wait"), [(1, 0.0), (2, 0.0), (2, 1.0)])

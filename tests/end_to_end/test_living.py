@@ -184,6 +184,7 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     made.close()
 
 
+@pytest.mark.drawn(5)
 @pytest.mark.crash
 @pytest.mark.parametrize("at", [3, 9])
 @pytest.mark.parametrize("kind", SCRIPTS)
@@ -204,6 +205,7 @@ def test_a_loop_over_what_it_changes_is_killed_and_resumed(
     assert logged(tmp_path / "store") == expected
 
 
+@pytest.mark.drawn(1)
 @pytest.mark.parametrize(
     ("kind", "added"), [("shuffled", "run.log(item=i)"), ("tensor", "run.log(item=x.sum().item())")]
 )

@@ -39,6 +39,7 @@ def copied(store: Path, to: Path) -> Path:
     return to
 
 
+@pytest.mark.drawn(1)
 @pytest.mark.wheel
 @pytest.mark.parametrize("workers", ["2", "3"])
 def test_several_workers_answer_as_one(
@@ -99,6 +100,7 @@ def workers_of(parent: int) -> list[int]:
         return []
 
 
+@pytest.mark.drawn(2)
 @pytest.mark.parametrize("name", [name for name in NAMES if name in ("gan", "kfold", "trainer")])
 def test_two_workers_answer_every_statement_as_a_full_run(
     name: str, recorded: Recorded, nursery: Nursery

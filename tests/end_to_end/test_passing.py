@@ -152,6 +152,7 @@ def laboratory(nursery: Nursery, tmp_path: Path) -> Laboratory:
     return Laboratory(nursery, tmp_path)
 
 
+@pytest.mark.drawn(1)
 @pytest.mark.parametrize("call", [CALL, "accuracy = evaluate(model, parts)"])
 def test_a_validation_function_is_passed_over(call: str, laboratory: Laboratory) -> None:
     asked = laboratory.ask((CALL, call))
@@ -214,6 +215,7 @@ LOOP = """right = 0
             accuracy = right / 256"""
 
 
+@pytest.mark.drawn(2)
 @pytest.mark.parametrize("batches", ["parts", "val", "enumerate(val)"])
 def test_a_plain_loop_is_passed_over(batches: str, laboratory: Laboratory) -> None:
     target = "_, (vx, vy)" if "enumerate" in batches else "vx, vy"
@@ -229,6 +231,7 @@ def test_a_model_that_is_left_in_evaluation_mode_is_left_so(laboratory: Laborato
     assert "florlog:" not in asked.said
 
 
+@pytest.mark.drawn(2)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -264,6 +267,7 @@ def test_several_workers_count_together_how_often_they_passed_over_it(laboratory
     assert asked.skips == [(CALL, 3)]
 
 
+@pytest.mark.drawn(1)
 @pytest.mark.parametrize("place", ["# STEP", "# EPOCH"])
 def test_random_numbers_that_analysis_does_not_see_are_found_by_fingerprints(
     place: str, laboratory: Laboratory

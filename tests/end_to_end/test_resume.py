@@ -20,7 +20,7 @@ from tests.run_directories import run_directory
 from .harness import EXAMPLES, Logged, Nursery, flor, logged
 from .programs import write
 
-INSTANTS = 8
+INSTANTS = 4
 DIGITS = ("--epochs", "2", "--batch-size", "64")
 CHARLM = ("--epochs", "2", "--steps", "12", "--width", "32", "--context", "32")
 
@@ -175,7 +175,7 @@ def uninterrupted(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.mark.crash
 @settings(
-    max_examples=20,
+    max_examples=10,
     deadline=None,
     phases=(Phase.explicit, Phase.generate),  # an example takes a second: shrinking would take minutes
     suppress_health_check=list(HealthCheck),

@@ -100,6 +100,7 @@ def recorded(
     return recordings[name]
 
 
+@pytest.mark.drawn(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_added_statement_has_its_values_of_a_full_run(
     name: str, recorded: Recorded, nursery: Nursery
@@ -118,6 +119,7 @@ def test_every_added_statement_has_its_values_of_a_full_run(
         assert set(answers(answer)) == {key for key in asked if key[0] in names}, f"place {place}"
 
 
+@pytest.mark.drawn(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_one_iteration_alone_has_its_values_of_a_full_run(
     name: str, recorded: Recorded, nursery: Nursery
@@ -149,6 +151,7 @@ def test_a_value_behind_a_loop_whose_body_makes_what_it_tracks_is_proven(
     assert [value["trust"] for value in answer["values"]] == ["PROVEN"]
 
 
+@pytest.mark.drawn(3)
 @pytest.mark.crash
 @pytest.mark.parametrize("name", NAMES)
 def test_killed_and_resumed_a_run_is_the_same(

@@ -59,6 +59,7 @@ def training(*, persistent: bool, random: bool, inside: bool) -> str:
     return text.replace("DRAW", "randn" if random else "zeros")
 
 
+@pytest.mark.drawn(2)
 @pytest.mark.parametrize(
     ("persistent", "random", "inside"),
     [(False, True, True), (True, False, True), (True, False, False), (True, True, False)],
@@ -79,6 +80,7 @@ def test_a_replay_takes_the_recorded_batches(
             assert answer["plan"]["iterations_redone"] <= 2
 
 
+@pytest.mark.drawn(2)
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.parametrize("persistent", [True, False])
 def test_a_resume_goes_on_with_the_batches_that_were_due(

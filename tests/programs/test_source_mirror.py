@@ -97,6 +97,7 @@ def test_a_module_is_taken_from_its_place_wherever_the_path_leads(project: Path)
 LONG = "n" * 400
 
 
+@pytest.mark.drawn(9)
 @pytest.mark.parametrize(
     "path",
     [

@@ -417,6 +417,7 @@ UNLOGGABLE: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.drawn(15)
 @pytest.mark.parametrize("name", UNLOGGABLE)
 @pytest.mark.parametrize("through", ["name", "dict", "florlog.log"])
 def test_a_value_that_cannot_be_logged_is_left_out(name: str, through: str, store: Path) -> None:
@@ -508,6 +509,7 @@ def test_an_error_while_a_statement_is_noted(store: Path, monkeypatch: pytest.Mo
 # -- loops --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.drawn(4)
 @pytest.mark.parametrize("name", ["a=b", "a/b", "x#2", "a,b", "", "\n", 3, "epoch"])
 def test_a_name_that_a_loop_cannot_have(name: Any, store: Path) -> None:
     def use(run: Any, step: int, loss: torch.Tensor) -> None:
@@ -781,6 +783,7 @@ def losses(tmp_path_factory: pytest.TempPathFactory) -> str:
     return python(tmp_path_factory.mktemp("plain"), "-c", SCRIPT).stdout
 
 
+@pytest.mark.drawn(5)
 @pytest.mark.parametrize(
     ("change", "options", "warned"),
     [
@@ -840,6 +843,7 @@ def test_several_ranks_with_resume_auto_begin_anew(
 BROKEN_HELPER = "try:\n    import helper\nexcept SyntaxError:\n    pass\n"
 
 
+@pytest.mark.drawn(4)
 @pytest.mark.parametrize(
     ("script", "helper", "words"),
     [
@@ -876,6 +880,7 @@ UNKNOWN = {
 }
 
 
+@pytest.mark.drawn(1)
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_a_recorded_script_with_what_cannot_be_tracked(name: str, tmp_path: Path) -> None:
     first, rest = UNKNOWN[name].split("\n", 1)

@@ -72,6 +72,7 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     made.close()
 
 
+@pytest.mark.drawn(3)
 @pytest.mark.crash
 @pytest.mark.parametrize(
     ("kind", "workers"),

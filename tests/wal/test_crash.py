@@ -43,13 +43,13 @@ def test_a_kill_at_any_system_call(durability: workload.Durability, choose: rand
     points = crash.kill_points(STEPS, durability)
     assert {"pwrite64", "fdatasync", "rename", "fallocate"} <= {point.call for point in points}
     writes = [point for point in points if point.call in crash.WRITES]
-    some: list[Point] = choose.sample(writes, 40) + choose.sample(points, 30)
-    judge([crash.kill_at(point, STEPS, durability) for point in some], 50)
+    some: list[Point] = choose.sample(writes, 20) + choose.sample(points, 15)
+    judge([crash.kill_at(point, STEPS, durability) for point in some], 25)
 
 
 def test_an_error_at_any_write_or_sync(choose: random.Random) -> None:
-    faults = choose.sample(list(crash.error_points(STEPS)), 70)
-    judge([crash.fail_at(*fault, STEPS) for fault in faults], 25)
+    faults = choose.sample(list(crash.error_points(STEPS)), 35)
+    judge([crash.fail_at(*fault, STEPS) for fault in faults], 12)
 
 
 def test_a_kill_inside_gc(choose: random.Random, tmp_path: Path) -> None:
@@ -70,5 +70,5 @@ def test_a_power_cut_inside_gc(choose: random.Random, tmp_path: Path) -> None:
 def test_a_power_cut_after_any_event(durability: workload.Durability, choose: random.Random) -> None:
     events = power.trace(STEPS, durability)
     assert {"write", "sync", "folders", "move", "ack"} <= {event.kind for event in events}
-    cuts = [(choose.randint(1, len(events)), choose.randrange(10**6)) for _ in range(120)]
-    judge([crash.cut_at(events, cut, STEPS, durability) for cut in cuts], 120)
+    cuts = [(choose.randint(1, len(events)), choose.randrange(10**6)) for _ in range(60)]
+    judge([crash.cut_at(events, cut, STEPS, durability) for cut in cuts], 60)
