@@ -19,7 +19,9 @@ import pytest
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--all-cases`` and ``--drawn``."""
     parser.addoption("--all-cases", action="store_true", help="every case of tests that draw some of theirs")
-    parser.addoption("--drawn", metavar="SEED", help="draw the cases that this seed gives (the report's head has it)")
+    parser.addoption(
+        "--drawn", metavar="SEED", help="draw the cases that this seed gives (the report's head has it)"
+    )
 
 
 def _seed(config: pytest.Config) -> str:
