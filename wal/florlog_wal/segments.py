@@ -40,7 +40,7 @@ BLOCK_BYTES: Final = 4096
 MIN_PAGE_BYTES: Final = 16 << 10
 """Of a page that lies in a segment."""
 MAX_SEGMENT_BYTES: Final = 1 << 30
-"""No page begins behind that."""
+"""No append begins after that."""
 MAX_WRITE_BYTES: Final = 8 << 20
 _MAX_PARTS: Final = 512  # of one write; Linux takes 1024
 _PLACE: Final = struct.Struct(">QQQ")
