@@ -23,7 +23,6 @@ import torch
 from florlog_wal import (
     PAGE_SIZE,
     CheckpointEnd,
-    CorruptValue,
     LogStopped,
     PageEntry,
     PageTable,
@@ -40,7 +39,7 @@ from florlog.images.snapshot import Buffers, Flat, StateSnapshot, snapshot
 from florlog.program.signing import is_sealed
 from florlog.state.boundary_trees import SEAL
 from florlog.state.tensors import dtype_name, tensor_bytes, tensor_from
-from florlog.state.tree import unflatten
+from florlog.state.tree import tensor_keys, unflatten
 
 Put = Callable[[Sequence[memoryview], Sequence[str]], Sequence[bytes]]
 """Takes pages, and for each the key of its tensor ("" for a host value); gives their digests."""
@@ -85,9 +84,12 @@ class PageSource(Protocol):
     def get_page(self, digest: bytes) -> bytes:
         """The bytes of a page."""
 
+    def read_entries(self, entries: Sequence[PageEntry]) -> list[memoryview]:
+        """The bytes of each entry, in writable memory of its own."""
+
 
 class SavedState:
-    """The state of an image, read lazily from its page table.
+    """The state of an image, read lazily from its page table: all tensors of a name together.
 
     Host values are read once, so that the ones restored are those whose seal was checked.
     """
@@ -109,27 +111,21 @@ class SavedState:
 
     def tree(self, name: str) -> Any:
         """The state of one tracked name; raises KeyError if the image does not have it."""
-        return unflatten(decode_value(memoryview(self._host(name))), self._tensor)
+        skeleton = decode_value(memoryview(self._host(name)))
+        return unflatten(skeleton, self._tensors(tensor_keys(skeleton)).__getitem__)
 
     def _host(self, name: str) -> bytes:
         if name not in self._hosts:
-            self._hosts[name] = bytes(self._bytes(self.table[name]))
+            (held,) = self._store.read_entries([self.table[name]])
+            self._hosts[name] = bytes(held)
         return self._hosts[name]
 
-    def _bytes(self, entry: PageEntry) -> bytearray:
-        """The bytes of an entry, which are as many as it says; raises `CorruptValue` where its pages have others."""
-        found = bytearray()
-        for digest in entry.pages:
-            found += self._store.get_page(digest)
-            if len(found) > entry.size:
-                break
-        if len(found) != entry.size:
-            raise CorruptValue(f"an entry of {entry.size} bytes whose pages have others")
-        return found
-
-    def _tensor(self, key: str) -> torch.Tensor:
-        entry = self.table[f"{key}:"]
-        return tensor_from(entry.dtype, entry.shape, self._bytes(entry))
+    def _tensors(self, keys: Sequence[str]) -> dict[str, torch.Tensor]:
+        entries = [self.table[f"{key}:"] for key in keys]
+        return {
+            key: tensor_from(entry.dtype, entry.shape, data)
+            for key, entry, data in zip(keys, entries, self._store.read_entries(entries), strict=True)
+        }
 
 
 def differing(recorded: PageTable, live: PageTable) -> list[str]:

@@ -6,12 +6,13 @@ a pipe, and is killed there (`florlog.redo.boundary_visit`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from florlog_recovery import Loop, RunTree
+from florlog_wal import PageEntry, RunLog, entry_bytes
 from florlog_wal import Path as IterationPath
-from florlog_wal import RunLog
 
 from florlog.errors import FlorlogError
 from florlog.following.trust import where
@@ -94,6 +95,10 @@ class Pages(dict[bytes, bytes]):
     def get_page(self, digest: bytes) -> bytes:
         """The bytes of a page."""
         return self[digest]
+
+    def read_entries(self, entries: Sequence[PageEntry]) -> list[memoryview]:
+        """The bytes of each entry; raises `florlog_wal.CorruptValue` where they are more or fewer than it says."""
+        return [memoryview(entry_bytes(self.get_page, entry)) for entry in entries]
 
 
 def public(tree: Any) -> Any:

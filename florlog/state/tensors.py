@@ -17,11 +17,11 @@ def dtype_name(dtype: torch.dtype | torch.layout) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def tensor_from(dtype: str, shape: tuple[int, ...], data: bytes | bytearray) -> torch.Tensor:
+def tensor_from(dtype: str, shape: tuple[int, ...], data: bytes | bytearray | memoryview) -> torch.Tensor:
     """A tensor on the CPU from its bytes.
 
     Raises ValueError for a dtype that this torch does not have, and for a shape that does not fit the bytes; nothing is
-    allocated then.  A bytearray becomes the tensor's memory.
+    allocated then.  Memory that can be written to, a bytearray or a view, becomes the tensor's.
     """
     kind = getattr(torch, dtype, None)
     if not isinstance(kind, torch.dtype):
@@ -30,7 +30,7 @@ def tensor_from(dtype: str, shape: tuple[int, ...], data: bytes | bytearray) -> 
         raise ValueError(f"a shape of {shape!r:.60} does not fit {len(data)} bytes of {dtype}")
     if not data:
         return torch.empty(shape, dtype=kind)
-    flat = torch.frombuffer(data if isinstance(data, bytearray) else bytearray(data), dtype=torch.uint8)
+    flat = torch.frombuffer(bytearray(data) if memoryview(data).readonly else data, dtype=torch.uint8)
     return flat.view(kind).reshape(shape)
 
 

@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import functools
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -220,6 +221,42 @@ def _kind_name(node: Any) -> str:
     if isinstance(node, np.ndarray):
         return f"{type(node).__name__} of dtype {node.dtype}"
     return type(node).__qualname__
+
+
+def tensor_keys(skeleton: Skeleton) -> list[str]:
+    """The keys of all tensors for which `unflatten` asks, in order."""
+    return list(dict.fromkeys(_keys(skeleton)))
+
+
+def _keys(skeleton: Skeleton) -> Iterator[str]:
+    tag, payload = skeleton
+    match tag:
+        case "t":
+            yield payload
+        case "w" | "n":
+            yield payload[0]
+        case "l" | "u" | "e" | "f":
+            yield from chain.from_iterable(map(_keys, payload))
+        case "d" | "o" | "c":
+            yield from _keys_of_pairs(payload)
+        case "m" | "y":
+            yield from _keys_of_pairs(payload[1])
+        case "q":
+            yield from chain.from_iterable(map(_keys, payload[1]))
+        case "x":
+            yield from _keys(payload[1])
+        case "s":
+            yield from chain.from_iterable(map(_keys, payload[:2]))
+        case "k":
+            yield from chain.from_iterable(map(_keys, payload[:3]))
+        case "z":
+            yield from chain.from_iterable(map(_keys, payload))
+        case "r":
+            yield from chain.from_iterable(_keys(part) for part in payload if part is not None)
+
+
+def _keys_of_pairs(payload: list[tuple[Skeleton, Skeleton]]) -> Iterator[str]:
+    return chain.from_iterable(map(_keys, chain.from_iterable(payload)))
 
 
 def unflatten(skeleton: Skeleton, tensor: Callable[[str], torch.Tensor]) -> Any:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
-from florlog_wal import PageTable, RunLog, encode_table, page_digest
+from florlog_wal import PageEntry, PageTable, encode_table, entry_bytes, page_digest
 
 from florlog.images.imager import SavedState, page_table
 from florlog.images.snapshot import snapshot
@@ -28,11 +28,14 @@ class Memory:
     def get_page(self, digest: bytes) -> bytes:
         return self.pages[digest]
 
+    def read_entries(self, entries: Sequence[PageEntry]) -> list[memoryview]:
+        return [memoryview(entry_bytes(self.get_page, entry)) for entry in entries]
+
     def image(self, trees: dict[str, Any]) -> SavedState:
         """An image of some trees, as a later process would read it."""
         table: PageTable = page_table(snapshot(trees), self.put)
         (digest,) = self.put([memoryview(encode_table(table))], [""])
-        return SavedState(cast(RunLog, self), digest)
+        return SavedState(self, digest)
 
 
 def round_trip(tree: Any) -> Any:

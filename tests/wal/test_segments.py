@@ -9,6 +9,7 @@ import random
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from florlog_wal import (
     PAGE_SIZE,
@@ -24,9 +25,11 @@ from florlog_wal import (
     encode_table,
     gc,
     page_digest,
+    segments,
     thin,
     verify,
 )
+from florlog_wal import pages as wal_pages
 from florlog_wal.segments import BLOCK_BYTES, MAX_WRITE_BYTES, MIN_PAGE_BYTES, SegmentWriter, numbers, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -176,6 +179,112 @@ def test_without_direct_writes_pages_go_through_the_page_cache(
         assert [store.get_page(digest) for digest in store.put_pages(pages).digests] == pages
         assert not store.direct
     assert verify(path).ok
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4])
+def test_direct_writes_that_are_refused_later_are_gone_on_with_through_the_page_cache(
+    path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    flags: dict[int, int] = {}
+    opened, written, left = os.open, os.pwritev, [after]
+    cached: list[int] = []
+
+    def opening(name: object, how: int, *rest: object, **options: object) -> int:
+        fd: int = opened(name, how, *rest, **options)  # type: ignore[arg-type]
+        flags[fd] = how
+        return fd
+
+    def writing(fd: int, parts: list[memoryview], at: int) -> int:
+        if flags[fd] & os.O_DIRECT:
+            if not left[0]:
+                raise OSError(errno.EINVAL, "invalid argument")
+            left[0] -= 1
+            return written(fd, parts[:1], at)  # so that one append is refused halfway
+        cached.append(at)
+        return written(fd, parts, at)
+
+    monkeypatch.setattr(os, "open", opening)
+    monkeypatch.setattr(os, "pwritev", writing)
+    images = [[os.urandom(size) for size in (PAGE_SIZE, MIN_PAGE_BYTES + 1, PAGE_SIZE)] for _ in range(2)]
+    with RunLog.open(path, mode="w") as store:
+        digests = []
+        for pages in images:
+            digests += store.put_pages([aligned(page) for page in pages]).digests
+        assert not store.direct
+        assert [store.get_page(digest) for digest in digests] == [page for pages in images for page in pages]
+    assert len(cached) >= 1
+    assert numbers(path) == [1]
+    assert verify(path).ok
+
+
+def test_a_segment_that_is_full_is_followed_by_another_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "MAX_SEGMENT_BYTES", 4 * PAGE_SIZE)
+    fill_segments(path, 4 * PAGE_SIZE)
+
+
+def test_a_put_that_fills_several_segments_makes_each_durable(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "MAX_SEGMENT_BYTES", 4 * PAGE_SIZE)
+    monkeypatch.setattr(wal_pages, "MAX_BATCH_BYTES", 2 * PAGE_SIZE)
+    synced: list[str] = []
+    sync = os.fdatasync
+
+    def noting(fd: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        sync(fd)
+
+    pages = [os.urandom(PAGE_SIZE) for _ in range(9)]
+    with RunLog.open(path, mode="w") as store:
+        monkeypatch.setattr(os, "fdatasync", noting)
+        digests = store.put_pages(pages).digests
+        assert [name for name in synced if name.startswith("0")] == ["00000001", "00000002", "00000003"]
+        assert [store.get_page(digest) for digest in digests] == pages
+    assert verify(path).ok
+
+
+@pytest.mark.long
+def test_a_segment_of_full_size_is_followed_by_another_one(path: Path) -> None:
+    fill_segments(path, segments.MAX_SEGMENT_BYTES)
+
+
+def fill_segments(path: Path, limit: int) -> None:
+    """Write a little more than two segments of ``limit`` bytes, and read them back."""
+    memory = mmap.mmap(-1, MAX_WRITE_BYTES if limit > MAX_WRITE_BYTES else limit // 2)
+    whole = memoryview(memory)
+    put = 0
+    entries: list[tuple[int, PageEntry]] = []
+    with RunLog.open(path, mode="w") as store:
+        while put < 2 * limit + PAGE_SIZE:
+            fill(whole, put)
+            pages = [whole[at : at + PAGE_SIZE] for at in range(0, len(whole), PAGE_SIZE)]
+            digests = store.put_pages(pages).digests
+            entries.append((put, PageEntry("tensor", "uint8", (1,), len(whole), tuple(digests))))
+            put += len(whole)
+        session = store.append(run_begin("r"))
+        table = {f"{number:09}": entry for number, entry in entries}
+        begin = store.append(CheckpointBegin(0, 1), session=session)
+        digest = store.put_pages([encode_table(table)]).digests[0]
+        store.append(checkpoint_end(begin, digest), session=session)
+    assert numbers(path) == [1, 2, 3]
+    sizes = [(path / "segments" / f"{number:08}").stat().st_size for number in (1, 2)]
+    assert sizes == [limit, limit]  # a put ends where the segment does
+    with RunLog.open(path) as store:
+        for number, entry in entries:
+            fill(whole, number)
+            assert store.read_entries([entry]) == [whole]
+    before = numbers(path)
+    gc(path)
+    assert numbers(path) == before
+    assert verify(path).ok
+
+
+def fill(memory: memoryview, number: int) -> None:
+    """Other bytes for each number."""
+    words = np.frombuffer(memory, np.uint64)
+    words[:] = np.arange(number, number + len(words), dtype=np.uint64) * 0x9E3779B97F4A7C15
 
 
 def test_short_writes_are_gone_on_with(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

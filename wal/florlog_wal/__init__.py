@@ -1,5 +1,6 @@
 """The log manager: records, their codec, a write-ahead log and a page store over LMDB."""
 
+from florlog_wal.bulk import entry_bytes
 from florlog_wal.columns import Batch, LoggedColumn
 from florlog_wal.compact import CompactReport, compact
 from florlog_wal.directory import LockHolder
@@ -131,6 +132,7 @@ __all__ = [
     "decode_value",
     "encode_table",
     "encode_value",
+    "entry_bytes",
     "gc",
     "page_digest",
     "thin",

@@ -214,8 +214,7 @@ def get(env: Environment, digest: bytes) -> bytes:
     """The page of a digest, verified.  Raises `MissingPage` or `CorruptPage`."""
     with env.read() as snapshot:
         try:
-            chain, whole = _chain(env, snapshot, digest)
-            data = None if whole is None else _assemble(chain, whole)
+            data = unverified(env, snapshot, digest)
         except (Damage, deltas.NotADelta) as error:
             raise CorruptPage(digest, str(error)) from None
     if data is not None and page_digest(data) == digest:
@@ -223,6 +222,12 @@ def get(env: Environment, digest: bytes) -> bytes:
     if data is None or not has(env, digest):  # gc may have freed its place after the snapshot
         raise MissingPage(digest)
     raise CorruptPage(digest, "its bytes have another digest")
+
+
+def unverified(env: Environment, snapshot: Snapshot, digest: bytes) -> bytes | bytearray | None:
+    """What is stored as the page of a digest; None if nothing is.  Raises `Damage` or `NotADelta`."""
+    chain, whole = _chain(env, snapshot, digest)
+    return None if whole is None else _assemble(chain, whole)
 
 
 def _chain(env: Environment, snapshot: Snapshot, digest: bytes) -> tuple[list[bytes], bytes | None]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
 
-from florlog_wal import directory, environment, log, pages
+from florlog_wal import bulk, directory, environment, log, pages
 from florlog_wal.codec import encode_body
 from florlog_wal.columns import Batch
 from florlog_wal.directory import LockHolder, WriterLock
@@ -32,7 +32,7 @@ from florlog_wal.errors import (
 from florlog_wal.lineage import Lineage
 from florlog_wal.pages import PutResult
 from florlog_wal.reader import LogReader
-from florlog_wal.records import CheckpointEnd, Commit, Entry, Record, RunEnd
+from florlog_wal.records import CheckpointEnd, Commit, Entry, PageEntry, Record, RunEnd
 from florlog_wal.segments import SegmentWriter
 from florlog_wal.sessions import SessionInfo
 from florlog_wal.writer import CommitFields, LogWriter
@@ -290,6 +290,15 @@ class RunLog:
         """The page of a digest, verified.  Raises `MissingPage` or `CorruptPage`."""
         self._check()
         return pages.get(self._pages, digest)
+
+    def read_entries(self, entries: Sequence[PageEntry]) -> list[memoryview]:
+        """The bytes of entries of a page table, verified, each in writable memory of its own: the fast way to an image.
+
+        Raises `MissingPage` or `CorruptPage` for the first page in order that is not as it was stored, and
+        `CorruptValue` for an entry whose pages have more or fewer bytes than it says.
+        """
+        self._check()
+        return bulk.read_entries(self._pages, entries)
 
     def has_page(self, digest: bytes) -> bool:
         """Whether a page is stored."""

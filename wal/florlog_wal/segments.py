@@ -40,7 +40,7 @@ BLOCK_BYTES: Final = 4096
 MIN_PAGE_BYTES: Final = 16 << 10
 """Of a page that lies in a segment."""
 MAX_SEGMENT_BYTES: Final = 1 << 30
-"""No page begins behind that."""
+"""No append begins after that."""
 MAX_WRITE_BYTES: Final = 8 << 20
 _MAX_PARTS: Final = 512  # of one write; Linux takes 1024
 _PLACE: Final = struct.Struct(">QQQ")
@@ -69,7 +69,7 @@ class Place(NamedTuple):
     @property
     def end(self) -> int:
         """The first block behind the page."""
-        return self.offset + _rounded(self.length)
+        return self.offset + rounded(self.length)
 
 
 class Taken(NamedTuple):
@@ -211,7 +211,7 @@ class SegmentWriter:
         for begin in range(0, page.nbytes, MAX_WRITE_BYTES):
             part = page[begin : begin + MAX_WRITE_BYTES]
             self._copy[: part.nbytes] = part
-            with memoryview(self._copy) as whole, whole[: _rounded(part.nbytes)] as blocks:
+            with memoryview(self._copy) as whole, whole[: rounded(part.nbytes)] as blocks:
                 at = self._write_all(at, [blocks])
         return at
 
@@ -238,7 +238,8 @@ class SegmentWriter:
         return at
 
 
-def _rounded(size: int) -> int:
+def rounded(size: int) -> int:
+    """So many bytes in whole blocks."""
     return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
@@ -256,7 +257,7 @@ def _is_aligned(page: memoryview) -> bool:
 def read(store: Path, place: Place) -> bytes | None:
     """The bytes at a place, unverified; None where the segment is gone or ends before."""
     try:
-        with _opened(store / directory.SEGMENTS / name_of(place.segment), os.O_RDONLY) as fd:
+        with opened(store / directory.SEGMENTS / name_of(place.segment), os.O_RDONLY) as fd:
             if place.offset + place.length > os.fstat(fd).st_size:
                 return None
             return os.pread(fd, place.length, place.offset)
@@ -267,7 +268,7 @@ def read(store: Path, place: Place) -> bytes | None:
 
 
 @contextmanager
-def _opened(path: Path, how: int) -> Iterator[int]:
+def opened(path: Path, how: int) -> Iterator[int]:
     """A segment, open.  Raises `CorruptStore` for what is no plain file: it could lead anywhere."""
     try:
         fd = os.open(path, how | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -322,7 +323,7 @@ def free(store: Path, live: Iterable[Place], taken: Taken) -> None:
         if number not in by_segment and not written:
             path.unlink(missing_ok=True)
             continue
-        with _opened(path, os.O_RDWR) as fd:
+        with opened(path, os.O_RDWR) as fd:
             at, holes = 0, True
             for place in sorted(by_segment.get(number, ())):
                 holes = holes and _punch(fd, at, place.offset)
