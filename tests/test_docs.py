@@ -8,8 +8,10 @@ page, by the test of its own that `ELSEWHERE` names, or not at all: then the lin
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -262,6 +264,34 @@ def readme(reader: Reader) -> None:
     asked = frame[frame["grad_norm"].notna()]
     assert asked.groupby("epoch").size().to_dict() == {3: 10, 7: 18}
     assert "model" in set(names["run"].state_at(epoch=3))
+    sweep(reader)
+
+
+def sweep(reader: Reader) -> None:
+    shutil.copytree(ROOT / "examples", reader.folder / "examples")
+    reader.write(
+        "edit.py",
+        "import sys\nfrom pathlib import Path\nscript = Path(sys.argv[1])\ntext = script.read_text()\n"
+        "old = '                loss.backward()\\n'\nassert old in text\n"
+        "script.write_text(text.replace(old, old + '                run.log(bias=model[-1].bias.norm())\\n'))\n",
+    )
+    store = reader.folder / "swept"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-ec", reader.next("sh").replace("florlog ", "python -m florlog ")],
+        cwd=reader.folder, env=environment(store) | {"PATH": path, "EDITOR": "python edit.py"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rates = [f"lr={lr}" for lr in ("0.0003", "0.001", "0.003", "0.01")]
+    listed = [line for line in done.stdout.splitlines() if "digits.py" in line]
+    assert sorted(re.search(r"lr=\S+", line)[0] for line in listed) == rates  # type: ignore[index]
+    assert all("accuracy=" in line for line in listed)
+    with florlog.open(store) as log:
+        runs = [run.id for run in log.runs]
+        assert all({value.name for value in run.hindsight()} == {"bias"} for run in log.runs)
+    rows = [line for line in done.stdout.splitlines() if line.startswith("digits-") and "PROVEN" in line]
+    assert sorted(line.split()[0] for line in rows) == sorted(runs)
 
 
 def hindsight(reader: Reader) -> None:
