@@ -232,7 +232,10 @@ def test_long_iterations_of_the_outermost_loop_have_images_inside() -> None:
 
 @pytest.mark.parametrize("slowdown", [0.3, 1.0])
 def test_a_short_run_has_one_image_an_epoch(slowdown: float) -> None:
-    """10 s, 8 epochs, 10 MB: the stall, the CPU time of a persist and the bookkeeping are measured ones."""
+    """10 s, 8 epochs, 10 MB.  Stall and persist are scaled from those of 18 MB, the bookkeeping of a step is assumed.
+
+    With the grace such a run may cost more than its overhead.
+    """
     training = Training(
         Policy(0.02),
         step=constant(0.0125),
