@@ -1,6 +1,6 @@
 """What a question costs afterwards: florlog's replay, a full rerun and flordb, on the same training.
 
-    python benchmarks/replay.py                            30 epochs of 200 steps: a quarter of an hour
+    python benchmarks/replay.py                            20 epochs of 100 steps: some ten minutes
     python benchmarks/replay.py --steps 30 --rounds 1      a quick look
     python benchmarks/replay.py --questions "every step"   one of the questions
     python benchmarks/replay.py --flordb /path/to/python   with a Python that has flordb 4.0.1, torch and git
@@ -12,12 +12,11 @@ the questions take turns within a round, and a ratio compares times of one round
 its loop, minus the same of the rerun.  *Parts at once* are as many plain trainings as there are cores, side by side,
 each of its share of the epochs: the best that the machine lets several workers reach.  Prints a Markdown table.
 
-The sizes: an epoch of about 3 s (200 steps of 15 ms) with a state of 18 MB (parameters, gradients, Adam's moments)
+The sizes: an epoch of about 1.5 s (100 steps of 15 ms) with a state of 18 MB (parameters, gradients, Adam's moments)
 represents one of minutes.  If a restored state answers the question, the length of the epoch does not matter, so longer
 epochs have larger ratios, and epochs of a few tenths of a second cannot become a hundred times faster.  A step in the
-middle of an epoch costs half an epoch from the epoch's own image, so with 30 epochs it becomes sixty times faster, or
-more if the budget paid for images inside.  An image takes 0.1 to 0.2 s of CPU, so the recording gets an overhead of 0.1
-for them, one per epoch with some to spare; at the default of 0.02 as many are taken if epochs last 10 s.
+middle of an epoch costs half an epoch from the epoch's own image, so with 20 epochs it becomes forty times faster, or
+more if the budget paid for images inside.  The recording has florlog's default overhead.
 """
 
 from __future__ import annotations
@@ -240,10 +239,10 @@ def row(what: str, way: str, took: list[Took], base: list[Took], more: str = "")
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--width", type=int, default=1024, help="of the hidden layers")
-    parser.add_argument("--overhead", type=float, default=0.1, help="the recording's share for images")
+    parser.add_argument("--overhead", type=float, default=0.02, help="the recording's share for images")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--questions", nargs="+", choices=list(QUESTIONS), default=list(QUESTIONS))
     parser.add_argument("--flordb", metavar="PYTHON", help="a Python with flordb")

@@ -1,100 +1,69 @@
 """When to take an image: decisions from measured costs, within the user's overhead.
 
-**What an image costs.**  Its stall, on the training thread, and the slowdown of training while a background
-thread persists it, both in CPU seconds.  The second is not simply what the thread used: with a spare core it is next
-to nothing, on busy cores all of it or more.  So the steps that ran during a persist are compared with those
-that did not, and the *share* of its CPU time by which they took longer is charged, with a margin for the
-noise.  Until enough is measured, all of it is charged.
+**What an image costs** is what is measured of it, in CPU seconds: its stall, on the training thread, and the slowdown
+of training while a background thread persists it, which is a share of what that thread uses (`slowdown`).  Time for
+which either waits, for the disk or for another process, is not counted.
 
 **The budget** is Flor's joint invariant (VLDB 2020, section 4.2), summed over the loops:
 ``(k + 1) M < n C min(1 / (1 + c), overhead)``.  What images have cost so far, with the next one, must stay
 within the overhead's share of the time computed, and within what replay can win back.  ``c`` is the
 cost of restoring an image relative to taking it: as this run's restores were, else as the store's log says of earlier
-ones (`florlog_recovery.costs`).  `GRACE_SECONDS` are added, so that a short run gets its first images; no more, because
-a run of seconds pays them in full.  As much again is allowed for the first image, which includes what is done only
-once.  Everything beyond that is charged, so after an expensive image the next waits until it has been earned.  Images
-and the bookkeeping of steps together aim at `AIMED_SHARE` of the overhead; the rest is for opening the store, and for
-costs that turn out higher than they were.  Where steps are so short that their bookkeeping takes more, images still get
-`MIN_SHARE_OF_AIM` of that aim: without them, nothing could be restored.
+ones (`florlog_recovery.costs`).  `GRACE_SECONDS` are added, so that a short run has its images before it has earned
+them; no more, because a run of seconds pays them in full.  As much again is allowed for the first image, which includes
+what is done only once.  Everything beyond that is charged, so after an expensive image the next waits until it has been
+earned.
 
-**Boundaries are not of equal worth.**  The outermost loop's, and the ends of the loops directly inside it, are
-where most questions are answered by restoring alone, so they may use the whole budget.  Those deeper inside
-may use half of it, and keep an interval as in CheckFreq (FAST 2021, section 4.3): at least the time that a
-persist takes, so that none has to wait for another, and the time over which an image's cost is the given share.  The
-interval grows at once when costs grow, and shrinks by steps when they have clearly fallen (hysteresis).
+**Boundaries are not of equal worth.**
 
-``max_redo`` asks for an image when the last one is more seconds ago than that.  It may use the whole budget,
-not more: where both cannot be had the overhead is kept, and the decision says so.
+* An image at each one of the *outermost* loop is the normal case: most questions are answered by restoring it alone.
+  Together with the bookkeeping of steps these images may use `OUTERMOST_SHARE` of the overhead, and the grace.  The
+  rest is for what is not measured: opening the store, and the thread that writes the log.
+* All others share what is left of `INNER_SHARE` of the overhead.  An image costs no more than what is charged by then,
+  which is at least the first one's.  So whenever the next boundary of the outermost loop comes, the rest of
+  `OUTERMOST_SHARE` pays for its image.
+* Among those, the *ends* of the loops directly inside the outermost one come as they come.  Boundaries deeper inside
+  keep an interval as in CheckFreq (FAST 2021, section 4.3): at least what a persist takes, and the time over which an
+  image's cost is the given share.  It grows at once when costs grow, and shrinks by steps when they have clearly fallen
+  (hysteresis).
+
+Where steps are so short that their bookkeeping takes all, images still get `MIN_SHARE` of these shares: without them,
+nothing could be restored.
+
+``max_redo`` asks for an image when the last one is more seconds ago than that.  It may use as much as the outermost
+loop, not more: where both cannot be had the overhead is kept, and the decision says so.
 """
 
 from __future__ import annotations
 
+import enum
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-GRACE_SECONDS = 0.05
+from florlog.images.slowdown import MIN_UNDISTURBED_STEPS, Slowdown, StepTimes
+
+GRACE_SECONDS = 0.1
 """What images may cost in addition to their share of the time, once in a run."""
-AIMED_SHARE = 0.5
-"""Of the overhead: what images and bookkeeping aim at."""
-MIN_SHARE_OF_AIM = 0.25
-"""Of that aim: what images get, however much the bookkeeping takes."""
+OUTERMOST_SHARE = 0.8
+"""Of the overhead: what bookkeeping and images may cost, for an image at a boundary of the outermost loop."""
+INNER_SHARE = 0.5
+"""Of the overhead: what they may cost for an image anywhere else."""
+MIN_SHARE = 0.15
+"""Of these shares: what images get, however much the bookkeeping takes."""
 MIN_SPACING_SECONDS = 2.0
 """Between two images at inner boundaries."""
 DEFAULT_RESTORE_FACTOR = 1.38
 """Seconds of a restore for a second of taking an image: Flor's, as long as no restore has been measured."""
-_NEWEST_COST_WEIGHT = 0.2  # in the average of costs
-_MIN_MEASURED_STEPS = 8  # during persists, before their slowdown is believed
-_FADE_PER_STEP = 0.98  # of what earlier steps count
-_MAX_UNSETTLED_STEPS = 256  # what is older weighs nothing
+_NEWEST_COST_WEIGHT = 0.4  # in the average of costs
 
 
-@dataclass(slots=True)
-class _StepTimes:
-    """Undisturbed steps of one loop: recent mean and variance of their seconds."""
+class Boundary(enum.Enum):
+    """A kind of place where an image can be taken."""
 
-    count: int = 0
-    mean: float = 0.0
-    variance: float = 0.0
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_UNSETTLED_STEPS))
-    """Seconds of steps that are not in the mean yet: added together, later, they cost less."""
-
-    def settle(self) -> None:
-        for seconds in self.recent:
-            self.add(seconds)
-        self.recent.clear()
-
-    def add(self, seconds: float) -> None:
-        self.count += 1
-        weight = max(0.05, 1 / self.count)
-        change = seconds - self.mean
-        self.mean += weight * change
-        self.variance = (1 - weight) * (self.variance + weight * change * change)
-
-
-@dataclass(slots=True)
-class _Slowdown:
-    """How much longer steps took during persists; old evidence fades."""
-
-    count: float = 0.0
-    busy: float = 0.0  # seconds of persisting
-    extra: float = 0.0  # seconds that the steps took longer
-    variance: float = 0.0
-
-    def add(self, seconds: float, busy: float, clear: _StepTimes) -> None:
-        self.count = self.count * _FADE_PER_STEP + 1
-        self.busy = self.busy * _FADE_PER_STEP + busy
-        self.extra = self.extra * _FADE_PER_STEP + seconds - clear.mean
-        self.variance = self.variance * _FADE_PER_STEP + clear.variance
-
-    @property
-    def share(self) -> float:
-        """Seconds of training lost for a second of persisting."""
-        if self.count < _MIN_MEASURED_STEPS or self.busy <= 0:
-            return 1.0
-        return min(4.0, max(0.02, (self.extra + 2 * math.sqrt(self.variance)) / self.busy))
+    OUTERMOST = "outermost"  # before an iteration of the outermost loop, or at its end
+    END = "end"  # of a loop directly inside that one
+    INNER = "inner"
 
 
 @dataclass(slots=True)
@@ -121,21 +90,19 @@ class Policy:
         self._stall = 0.0  # expected seconds of the next image
         self._persist = 0.0
         self._restored = 0.0
-        self._steps: dict[str, _StepTimes] = {}
-        self._slowdown = _Slowdown()
+        self._steps: dict[str, StepTimes] = {}
+        self._slowdown = Slowdown()
         self._reported_interval = 0.0  # seconds
         self._missed = False
         self._first_allowance = 0.0  # seconds of the first image's stall that are not charged
-        self._refused_until = {
-            True: -math.inf,
-            False: -math.inf,
-        }  # by ``preferred``, if nothing new is measured
+        self._unknown_stall = 0.0  # seconds: the first one's, until a second one is known
+        self._refused_until: dict[Boundary, float] = {}  # if nothing new is measured
 
     # -- what is measured --------------------------------------------------------------------------
 
     def undisturbed(self, loop: str) -> Callable[[float], None]:
         """A function that takes the seconds of an innermost iteration of ``loop`` without a persist."""
-        return self._steps.setdefault(loop, _StepTimes()).recent.append
+        return self._steps.setdefault(loop, StepTimes()).recent.append
 
     def step(self, loop: str, seconds: float, busy: float) -> None:
         """An innermost iteration took ``seconds``, during which a persist ran for ``busy`` CPU seconds."""
@@ -145,9 +112,9 @@ class Policy:
         steps = self._steps.get(loop)
         if steps is not None:
             steps.settle()
-            if steps.count >= _MIN_MEASURED_STEPS:
+            if steps.count >= MIN_UNDISTURBED_STEPS:
                 self._slowdown.add(seconds, busy, steps)
-                self._refused_until = {True: -math.inf, False: -math.inf}
+                self._refused_until.clear()
 
     def took(self, *, now: float, stall: float, size: int = 0) -> None:
         """An image of ``size`` bytes was taken."""
@@ -155,8 +122,10 @@ class Policy:
             self._restored = self._restore(size)
         if self._last == -math.inf:  # its cost includes what is done once: source analysed, buffers made
             self._first_allowance = min(stall, GRACE_SECONDS)
+            self._unknown_stall = stall
         else:
             self._stall = _expected(self._stall, stall)
+            self._unknown_stall = 0.0
         self._last = now
         self._adapt()
 
@@ -167,7 +136,7 @@ class Policy:
 
     def restored(self, seconds: float) -> None:
         """An image was restored."""
-        self._refused_until = {True: -math.inf, False: -math.inf}
+        self._refused_until.clear()
         self._restored = _expected(self._restored, seconds)
         self._restore = None  # those of earlier runs no longer count
 
@@ -183,19 +152,18 @@ class Policy:
         """Seconds that the next image will cost training."""
         return self._stall + self.share * self._persist
 
-    @property
-    def limit(self) -> float:
-        """The share of computing time that images may cost."""
+    def limit(self, share: float = INNER_SHARE) -> float:
+        """The share of computing time that bookkeeping and images may cost, given their share of the overhead."""
         cost = self._stall + self._persist
         factor = self._restored / cost if self._restored and cost else DEFAULT_RESTORE_FACTOR
-        return min(AIMED_SHARE * self.overhead, 1 / (1 + factor))
+        return min(share * self.overhead, 1 / (1 + factor))
 
     def charged(self, own: float, persisted: float, pending: int) -> float:
         """Seconds that images have cost, those that are still being persisted included."""
         return own + self.share * (persisted + pending * self._persist)
 
     def wants(
-        self, *, now: float, own: float, persisted: float, pending: int, preferred: bool, kept: float = 0.0
+        self, at: Boundary, *, now: float, own: float, persisted: float, pending: int, kept: float = 0.0
     ) -> bool:
         """Whether to take an image now.
 
@@ -206,35 +174,41 @@ class Policy:
             return False
         if self.overhead == math.inf:
             return True
-        if now < self._refused_until[preferred]:
+        if now < self.due(at):
             return False
-        if not preferred and now - self._last < min(self.interval, self.max_redo):
-            self._refused_until[False] = self._last + min(self.interval, self.max_redo)
+        if at is Boundary.INNER and now - self._last < min(self.interval, self.max_redo):
+            self._refused_until[at] = self._last + min(self.interval, self.max_redo)
             return False
-        late = not preferred and now - self._last >= self.max_redo
-        part = 1.0 if preferred or late else 0.5
-        allowance = GRACE_SECONDS + self._first_allowance if self.overhead > 0 and part == 1.0 else 0.0
-        needed = self.charged(own, persisted, pending) + self.cost - allowance
+        late = at is not Boundary.OUTERMOST and now - self._last >= self.max_redo
         spent = own + kept + self.share * persisted
-        computed = max(0.0, now - spent)
-        bookkeeping = kept / computed if computed else 0.0
-        limit = part * max(self.limit - bookkeeping, MIN_SHARE_OF_AIM * self.limit)
-        fits = needed <= limit * computed
+        bookkeeping = kept / (now - spent) if now > spent else 0.0
+        needed = self.charged(own, persisted, pending) + self.cost
+        if late or at is Boundary.OUTERMOST:
+            limit = self.limit(OUTERMOST_SHARE)
+            needed -= GRACE_SECONDS + self._first_allowance if self.overhead > 0 else 0.0
+        else:
+            limit = self.limit(INNER_SHARE)
+            needed += self._unknown_stall
+        limit = max(limit - bookkeeping, MIN_SHARE * limit)
+        if limit > 0:
+            until = spent + needed / limit
+        else:
+            until = math.inf if needed > 0 else -math.inf
+        fits = until <= max(now, spent)
         if late:
             self._missed = self._missed or not fits
         if not fits and self.max_redo == math.inf and not late:
-            self._refused_until[preferred] = spent + needed / limit if limit > 0 else math.inf
+            self._refused_until[at] = until
         return fits
 
-    def due(self, *, preferred: bool) -> float:
+    def due(self, at: Boundary) -> float:
         """The time until which `wants` would refuse by what is known already: before it, nothing need be measured."""
-        return self._refused_until[preferred]
+        return self._refused_until.get(at, -math.inf)
 
     def _adapt(self) -> None:
-        self._refused_until = {True: -math.inf, False: -math.inf}
-        wanted = max(
-            MIN_SPACING_SECONDS, self._persist, 2 * self.cost / self.limit if self.limit else math.inf
-        )
+        self._refused_until.clear()
+        limit = self.limit()
+        wanted = max(MIN_SPACING_SECONDS, self._persist, self.cost / limit if limit else math.inf)
         if wanted > self.interval:
             self.interval = wanted
         elif wanted < 0.7 * self.interval:
@@ -249,11 +223,12 @@ class Policy:
         self._reported_interval = self.interval
         text = f"an image costs {1e3 * self.cost:.3g} ms: inner boundaries {self.interval:.3g} s apart"
         if missed:
+            limit = self.limit(OUTERMOST_SHARE)
             text += f"; every {self.max_redo:g} s would cost more than {self.overhead:.2%}"
-            self.max_redo = math.inf if self.limit <= 0 else max(2 * self.max_redo, self.cost / self.limit)
+            self.max_redo = math.inf if limit <= 0 else max(2 * self.max_redo, self.cost / limit)
         data = {
             "interval": self.interval, "stall": self._stall, "persist": self._persist, "share": self.share,
-            "limit": self.limit, "restore": self._restored, "max_redo": self.max_redo,
+            "limit": self.limit(), "restore": self._restored, "max_redo": self.max_redo,
         }  # fmt: skip
         return Decision(text, data)
 

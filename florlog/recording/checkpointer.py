@@ -19,7 +19,7 @@ from florlog.errors import ImageError, StoreError
 from florlog.following.stack import OpenLoop, Site, check_can_go_on
 from florlog.images.budget import Room
 from florlog.images.imager import Imager, SavedState
-from florlog.images.policy import Policy
+from florlog.images.policy import Boundary, Policy
 from florlog.images.snapshot import StateSnapshot
 from florlog.program.process import this_process
 from florlog.program.terminal import reason, warn
@@ -31,9 +31,10 @@ from florlog.recording.strand import other_task
 from florlog.state.wrappers import bare, obstacle
 
 Tell = Callable[[str, dict[str, Any]], None]
-_STEP_COST_FACTOR = 2.5
-"""What the bookkeeping of a step costs, over what is seen of it between two steps: the rest are its log statements and
-a start with colder caches (docs/performance.md)."""
+_MAX_UNSEEN_FACTOR = 1.5
+_MAX_UNSEEN_SECONDS = 3e-5
+"""What the bookkeeping of a step costs beyond what is seen between two steps, its log statements and a start with
+colder caches: seconds of a step, and relative to what is seen, whichever is less (docs/performance.md)."""
 
 
 class Checkpointer:
@@ -58,7 +59,8 @@ class Checkpointer:
             )
         self._started = time.perf_counter()
         self._stalled = 0.0  # CPU seconds of the training thread for images; wall time counts what others do
-        self.bookkeeping = 0.0  # seconds, as seen between steps
+        self._bookkeeping = 0.0  # seconds, as seen between steps
+        self._steps = 0  # innermost iterations
         self.own_seconds = 0.0  # for which images have held up the training
         self.persisting = True  # whether an image may be persisted during the present iteration
         self.wake = [-math.inf, -math.inf]
@@ -85,6 +87,11 @@ class Checkpointer:
         else:
             self.policy.step(loop, seconds, imager.busy() - self._busy)
 
+    def kept(self, seconds: float, steps: int) -> None:
+        """The bookkeeping of so many innermost iterations took ``seconds``, as seen between them."""
+        self._bookkeeping += seconds
+        self._steps += steps
+
     def close(self) -> None:
         """Wait until every image is in the log, and end an audit that runs."""
         if self._imager is not None:
@@ -105,7 +112,7 @@ class Checkpointer:
             self._busy = imager.busy()
         if imager.finished:
             return True
-        wake = self._started + self.policy.due(preferred=outermost)
+        wake = self._started + self.policy.due(Boundary.OUTERMOST if outermost else Boundary.INNER)
         if not self.persisting:
             self.wake[outermost] = wake  # nothing changes until the next image
         return now >= wake
@@ -120,22 +127,23 @@ class Checkpointer:
         self.persisting = True
         self._busy = imager.busy()
         first = loop.depth == 1 and index == 0
-        preferred = loop.depth == 1 or (loop.depth == 2 and end)
+        at = _kind(loop, end=end)
         if imager.finished:
             self.policy.persisted(imager.finished.popleft())
-        elif not first and now < self.policy.due(preferred=preferred):
+        elif not first and now < self.policy.due(at):
             return
         # After the outermost loop no training is held up, and the final state is often asked for.
         wait = self.policy.overhead == float("inf") or (loop.depth == 1 and end)
         if not wait and not imager.has_room(outermost=loop.depth == 1):
             return
         wanted = first or self.policy.wants(
+            at,
             now=now,
             own=self._stalled,
-            kept=_STEP_COST_FACTOR * self.bookkeeping,
+            kept=self._bookkeeping
+            + min(_MAX_UNSEEN_FACTOR * self._bookkeeping, _MAX_UNSEEN_SECONDS * self._steps),
             persisted=self._busy,
             pending=imager.pending,
-            preferred=preferred,
         )
         if wanted:
             try:
@@ -246,3 +254,9 @@ class Checkpointer:
         if text not in self._warned:
             self._warned.add(text)
             warn(f"{text}: {why}" if why else text)
+
+
+def _kind(loop: OpenLoop, *, end: bool) -> Boundary:
+    if loop.depth == 1:
+        return Boundary.OUTERMOST
+    return Boundary.END if loop.depth == 2 and end else Boundary.INNER

@@ -146,7 +146,7 @@ class Loops:
         index, item, data = 0, None, b""
         counted = isinstance(call.iterable, range)  # its items cannot differ
         items: Iterator[Any] | None = None
-        persisting, bookkeeping, hold_until = True, 0.0, 0.0
+        persisting, bookkeeping, kept, hold_until = True, 0.0, 0, 0.0
         iteration = OpenIteration(loop, 0, 0.0, checkpointer.own_seconds)
         left = Pending(iteration)
         dropped = False
@@ -163,8 +163,8 @@ class Loops:
                 # BOUNDARY, then OPEN
                 if only_recorded:
                     if now >= wake[outermost] or index == 0:
-                        checkpointer.bookkeeping += bookkeeping
-                        bookkeeping, loop.count = 0.0, index
+                        checkpointer.kept(bookkeeping, index - kept)
+                        bookkeeping, loop.count, kept = 0.0, index, index
                         # After the last item is the loop's end, a boundary of its own.
                         if index != loop.length and (
                             index == 0 or checkpointer.due(now, outermost=outermost)
@@ -270,7 +270,7 @@ class Loops:
         finally:
             if only_recorded:
                 pace.input_credit, pace.state_credit = input_credit, state_credit
-                checkpointer.bookkeeping += bookkeeping
+                checkpointer.kept(bookkeeping, index - kept)
 
     def _outer(self) -> str | None:
         """The open outermost loop, if what executes now may take turns with it."""
