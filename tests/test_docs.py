@@ -284,7 +284,7 @@ def sweep(reader: Reader) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rates = [f"lr={lr}" for lr in ("0.0003", "0.001", "0.003", "0.01")]
-    listed = [line for line in done.stdout.splitlines() if "digits.py" in line]
+    listed = [line for line in done.stdout.splitlines() if "lr=" in line]
     assert sorted(re.search(r"lr=\S+", line)[0] for line in listed) == rates  # type: ignore[index]
     assert all("accuracy=" in line for line in listed)
     with florlog.open(store) as log:
