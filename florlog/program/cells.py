@@ -8,6 +8,7 @@ the text the code of each cell is.  It knows nothing of IPython.
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ def absolute(file: str) -> str:
 
     What is no file stays as it is: ``torch.ops`` says that it lies in ``_ops.py``.
     """
+    if file.startswith(os.sep):
+        return file
     try:
         return str(Path(file).absolute()) if file.endswith(".py") and Path(file).exists() else file
     except OSError:  # the working directory was removed

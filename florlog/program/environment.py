@@ -173,6 +173,13 @@ def is_own(module: str) -> bool:
     return module.partition(".")[0] in _OWN
 
 
+def module_file(module: Any) -> str | None:
+    """A module's file; modules that are made when they are asked for something are not asked."""
+    held = getattr(module, "__dict__", None)
+    file = held.get("__file__") if isinstance(held, dict) else None
+    return file if isinstance(file, str) else None
+
+
 def local_sources(script: str) -> list[tuple[str, str, str]]:
     """Absolute path, module name and text of the script and of every local module imported so far."""
     found: dict[str, tuple[str, str, str]] = {}
@@ -180,9 +187,9 @@ def local_sources(script: str) -> list[tuple[str, str, str]]:
         found[script] = (script, "__main__", this_process.notebook.text)
     planned = {} if this_process.hands_free is None else this_process.hands_free.files
     directory = os.getcwd()  # noqa: PTH109 - of every module; pathlib takes its time
-    files = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
+    files = [(name, module_file(module)) for name, module in list(sys.modules.items())]
     for name, file in [*files, *((module, file) for file, module in planned.items())]:
-        if not isinstance(file, str) or is_own(name):
+        if file is None or is_own(name):
             continue
         path = file if file.startswith(os.sep) else os.path.join(directory, file)  # noqa: PTH118
         if path in found or not (path == script or _below(path, directory, script)):

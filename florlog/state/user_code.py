@@ -15,7 +15,7 @@ from types import CodeType, GeneratorType, SimpleNamespace
 from typing import Any
 
 from florlog.program.cells import absolute
-from florlog.program.environment import is_local, is_own, main_script
+from florlog.program.environment import is_installed, is_local, is_own, main_script
 from florlog.program.process import this_process
 from florlog.state.cpython import generator_module
 
@@ -24,8 +24,12 @@ _NAMESPACES = (SimpleNamespace, argparse.Namespace)
 
 def is_user_file(file: str) -> bool:
     """Whether a file is the script, a local module or a notebook's cell."""
-    directory = os.getcwd()  # noqa: PTH109 - asked for each function and class
-    return this_process.notebook.has_code_of(file) or _is_local_file(absolute(file), main_script(), directory)
+    if this_process.notebook.has_code_of(file):
+        return True
+    script = main_script()
+    if is_installed(file) and file != script:  # nearly every module's
+        return False
+    return _is_local_file(absolute(file), script, os.getcwd())  # noqa: PTH109 - asked for each function and class
 
 
 @functools.cache

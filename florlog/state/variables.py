@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from florlog.errors import ImageError
-from florlog.program.environment import is_own, main_script
+from florlog.program.environment import is_own, main_script, module_file
 from florlog.program.process import this_process
 from florlog.source.carry.carried import carried_names, names_by_text, shared_names
 from florlog.source.carry.loop_bindings import bound_in_loop
@@ -100,8 +100,8 @@ class Carried:
         if len(self._imported) != len(sys.modules):
             for name in sys.modules.keys() - self._imported:
                 module = sys.modules[name]
-                file = getattr(module, "__file__", None) if name != "__main__" else main_script()
-                if not isinstance(file, str) or not file or is_own(name) or not is_user_file(file):
+                file = module_file(module) if name != "__main__" else main_script()
+                if not file or is_own(name) or not is_user_file(file):
                     continue
                 if all(module is not known.module for known in self._modules.values()):
                     text = "".join(linecache.getlines(file))
