@@ -152,6 +152,8 @@ class _Builder:
                 if not record.left:
                     self.unproven.clear()
                 self._commit(session, entry.lsn, record)
+                if record.left and (left := self._loop(record.loop)) not in self.unproven:
+                    self.unproven.append(left)
             case Abort():
                 self._abort(record)
             case CheckpointBegin():
@@ -236,7 +238,7 @@ class _Builder:
         if loop.cut:
             # The boundary is the loop's end now, and no longer the one before the iteration that was cut off.
             loop.images.pop(loop.count, None)
-        elif record.left:
+        elif record.left and loop not in self.unproven:
             self.unproven.append(loop)
 
     def _parent(self, record: LoopBegin) -> Node:

@@ -182,6 +182,23 @@ def two_loops() -> tuple[Log, int, int]:
     return log, epochs, steps
 
 
+def test_a_log_that_ends_between_the_records_of_a_break_does_not_show_that_execution_went_on() -> None:
+    log, epochs, steps = two_loops()
+    for record, unproven, count in (
+        (Commit(steps, 2, 0, (), 1.0, b"", b"", b"", True), ["step"], 2),
+        (LoopEnd(steps, 3, True), ["step"], 2),
+        (Commit(epochs, 0, 1, (), 1.0, b"", b"", b"", True), ["step", "epoch"], 2),
+        (LoopEnd(epochs, 1, True), ["step", "epoch"], 2),
+    ):
+        log.append(record)
+        tree = tree_of(log, len(log.records))
+        assert [loop.name for loop in tree.unproven] == unproven
+        tree.reopen_unproven()
+        _, node, place = resume_atoms(tree)
+        assert (node.path, place) == ((("epoch", 0),), node.loops[0])
+        assert node.loops[0].count == count
+
+
 def test_a_log_that_ends_with_loops_that_were_left_does_not_show_that_execution_went_on() -> None:
     log, epochs, steps = two_loops()
     log.append(Commit(steps, 2, 0, (), 1.0, b"", b"", b"", True))
