@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from florlog_recovery import Loop, Plan, RunTree, last_restore, plan_resume
 from florlog_recovery.costs import KIND
-from florlog_wal import Commit, Note, RunBegin, RunExists, RunLocked, RunLog, Store, encode_value
+from florlog_wal import Commit, Note, RunBegin, RunExists, RunLocked, RunLog, Store, WalError, encode_value
 
 from florlog.errors import FlorlogError
 from florlog.following.failed_images import images_of_others, without_worker_state
@@ -25,7 +25,7 @@ from florlog.program.loading import seconds_since_import
 from florlog.program.measured_costs import costs_of, restore_costs
 from florlog.program.process import this_process
 from florlog.program.stores import listed_runs, log_of, open_run, tree_of
-from florlog.program.terminal import report
+from florlog.program.terminal import reason, report
 from florlog.recording.checkpointer import Tell
 from florlog.recording.early_audit import early_audit
 from florlog.recording.journal import Journal
@@ -220,7 +220,11 @@ def _unfinished(
             log = store.open_log(listed.run, **options)
         except RunLocked:
             continue
-        if tree_of(log).status != "complete":
+        except (WalError, OSError) as error:
+            report(f"run {listed.run} cannot go on: {reason(error)}")
+            continue
+        complete = tree_of(log).status == "complete"
+        if not complete:
             return log, listed.run
         log.close()
         return None

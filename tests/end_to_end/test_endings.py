@@ -35,7 +35,9 @@ def endings(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Itera
         Round("caught", ("44:2",)),
         Round("caught", ("30:later2",)),
         Round("flag", ("30:later15",)),
-        Round("flag", ("59:15,62:9",)),  # between the commit and the end of the outermost loop that a flag left
+        Round(
+            "flag", ("59:15,62:9",)
+        ),  # between the commit and the end of the outermost loop that a flag left
         Round("flag", ("69:15", "77:9,81:15", "46:2")),  # killed behind the loop that went on
         Round(
             "flag", ("9:15", "3:9,6:later2", "6:later9")

@@ -22,12 +22,13 @@ from typing import Any
 
 import pytest
 import torch
-from florlog_wal import CheckpointBegin, RunLog, StoreFailed, directory, log, tail
+from florlog_wal import CheckpointBegin, RunLog, Store, StoreFailed, directory, log, tail
 
 import florlog
 from florlog.recording.journal import Journal
 from florlog.recording.run import Run
 from tests.end_to_end.harness import environment
+from tests.run_directories import run_directory
 
 
 class Plain:
@@ -117,24 +118,14 @@ def foreign_files(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def another_version(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    RunLog.open(store, mode="w").close()
+    Store.make(store).close()
     manifest = store / "FLORLOG"
-    manifest.write_text(manifest.read_text().replace("format 2", "format 99"))
+    manifest.write_text(manifest.read_text().replace("format 3", "format 99"))
 
 
 def no_manifest(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.mkdir()
     store.joinpath("FLORLOG").write_bytes(b"\xff\xfe")
-
-
-def damaged(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    RunLog.open(store, mode="w").close()
-    (store / "log" / "data.mdb").write_bytes(b"no pages" * 1000)
-
-
-def lost_log(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    RunLog.open(store, mode="w").close()
-    shutil.rmtree(store / "log")
 
 
 def read_only(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,8 +173,6 @@ IMPOSSIBLE = [
     (foreign_files, "is not a florlog store: it is a directory with other things in it"),
     (another_version, "the store has format 99"),
     (no_manifest, "FLORLOG is not text"),
-    (damaged, "is damaged"),
-    (lost_log, "the file is missing"),
     (read_only, "Permission denied"),
     (no_room_for_the_tail, "No space left on device"),
     (network, "network file system"),
@@ -217,12 +206,31 @@ def test_a_path_that_can_be_no_directory() -> None:
         assert len(warned) == 1
 
 
-def test_a_store_that_another_writer_has(store: Path) -> None:
-    with RunLog.open(store, mode="w"):
-        numbers, warned, _ = recorded(store)
-    assert numbers == PLAIN
-    (line,) = warned
-    assert f"is in use by process {os.getpid()} on {socket.gethostname()}: wait for it" in line
+@pytest.mark.parametrize("file", ["log/data.mdb", "pages/data.mdb", "FLORLOG", "end"])
+@pytest.mark.parametrize("how", ["damaged", "lost"])
+def test_a_damaged_run_is_no_other_run_s_trouble(how: str, file: str, store: Path) -> None:
+    recorded(store)
+    path = run_directory(store) / file
+    if how == "lost":
+        path.unlink()
+    else:
+        path.write_bytes(b"no pages" * 1000)
+    numbers, warned, run = recorded(store)
+    assert (numbers, warned) == (PLAIN, [])
+    with florlog.open(store) as log:
+        assert log.run().id == run.id
+        assert len(log.values("loss")) == 12  # the rest of what it logs are no losses
+
+
+def test_a_run_that_another_writer_has_does_not_go_on(store: Path) -> None:
+    _, _, run = recorded(store)
+    with (
+        RunLog.open(run_directory(store), mode="w"),
+        pytest.raises(
+            florlog.StoreError, match=f"is in use by process {os.getpid()} on {socket.gethostname()}"
+        ),
+    ):
+        florlog.run("training", store=store, resume=run.id)
 
 
 def test_functions_of_the_current_run_work_in_a_run_that_is_not_recorded(tmp_path: Path) -> None:
@@ -240,10 +248,10 @@ def test_functions_of_the_current_run_work_in_a_run_that_is_not_recorded(tmp_pat
 def test_a_run_to_go_on_with_that_cannot_be_read_is_begun_anew_or_refused(store: Path) -> None:
     _, warned, run = recorded(store)
     assert warned == []
-    (store / "log" / "data.mdb").write_bytes(b"no pages" * 1000)
-    numbers, warned, _ = recorded(store, resume="auto")
-    assert numbers == PLAIN
-    assert "is not recorded and starts at its beginning, the training goes on" in warned[0]
+    (run_directory(store) / "log" / "data.mdb").write_bytes(b"no pages" * 1000)
+    numbers, warned, other = recorded(store, resume="auto")
+    assert (numbers, warned) == (PLAIN, [])
+    assert other.id not in ("", run.id)
     with pytest.raises(florlog.StoreError):  # it was named: the training would not be the one that is meant
         florlog.run("training", store=store, resume=run.id)
 

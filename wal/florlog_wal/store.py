@@ -159,7 +159,12 @@ class Store:
             where.mkdir()
         except FileExistsError:
             raise RunExists(str(self.path), run) from None
-        return RunLog.open(where, mode="w", durability=durability, window=window, allow_network=True)
+        try:
+            return RunLog.open(where, mode="w", durability=durability, window=window, allow_network=True)
+        except BaseException:
+            if not self._has_manifest(run):
+                shutil.rmtree(where, ignore_errors=True)
+            raise
 
     def open_log(
         self, run: str, *, durability: Literal["group", "sync"] = "group", window: float = 0.020
