@@ -202,7 +202,9 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[tuple[str,
     assert {value["trust"] for value in answer["values"]} <= {"PROVEN", "CONSISTENT"}
     found: dict[str, set[tuple[str, str]]] = {}
     with florlog.open(store) as log:
-        for entry in log.records():
+        answers = log.run().log.answers
+        assert answers is not None
+        for entry in answers.scan():
             if isinstance(record := entry.record, Hindsight):
                 for _, name, _ in record.values:
                     found.setdefault(name, set()).add((record.trust, record.detail))

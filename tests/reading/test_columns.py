@@ -21,6 +21,7 @@ from florlog_wal import (
     RunEnd,
     RunLog,
     Statement,
+    Store,
     Values,
 )
 from hypothesis import example, given, settings
@@ -51,12 +52,12 @@ REPLAY = st.lists(
 class Writer:
     """Writes a run as florlog does: an epoch logs, has steps, logs again; a resume repeats what was cut off."""
 
-    def __init__(self, store: RunLog, run: str) -> None:
-        self.store, self.run = store, run
+    def __init__(self, log: RunLog, run: str) -> None:
+        self.log, self.run = log, run
         self.session = 0
 
     def put(self, record: Any) -> int:
-        return self.store.append(record, session=self.session)
+        return self.log.append(record, session=self.session)
 
     def begin(self, kind: str) -> None:
         self.session = 0
@@ -106,6 +107,10 @@ class Writer:
             self.put(Commit(outer, index, 1, flat(after), 1.0, b"", b"", b"", False))
 
     def replay(self, found: list[Any], whole: bool) -> None:
+        with self.log.open_answers() as answers:
+            Writer(answers, self.run).answer(found, whole)
+
+    def answer(self, found: list[Any], whole: bool) -> None:
         self.begin("replay")
         for qualname, name, epoch, step, value, trust in found:
             path = (("epoch", epoch), ("step", step))[: 2 if step >= 0 else 1]
@@ -150,9 +155,8 @@ def table(view: RunView, names: tuple[str, ...]) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunLog]:
-    """One for all runs: making a store takes longer than writing and reading a run."""
-    with RunLog.open(tmp_path_factory.mktemp("columns") / "store", mode="w") as store:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with Store.make(tmp_path_factory.mktemp("columns") / "store") as store:
         yield store
 
 
@@ -166,13 +170,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunLog]:
 @example([], False, [([("p", "a", 0, 0, 0, "DIVERGED"), ("p", "a", 1, 0, 0, "UNVERIFIED"),
                       ("p", "a", 1, 0, None, "DIVERGED")], True)], ())  # fmt: skip
 def test_the_table_is_that_of_single_values(
-    store: RunLog, epochs: list[Any], cut: bool, replays: list[Any], names: tuple[str, ...]
+    store: Store, epochs: list[Any], cut: bool, replays: list[Any], names: tuple[str, ...]
 ) -> None:
-    writer = Writer(store, f"run{store.last_lsn}")
-    writer.record(epochs, cut)
-    for found, whole in replays:
-        writer.replay(found, whole)
-    view = RunView(lambda: store, writer.run)
+    run = f"run{len(store.runs())}"
+    with store.new_log(run) as log:
+        writer = Writer(log, run)
+        writer.record(epochs, cut)
+        for found, whole in replays:
+            writer.replay(found, whole)
+    view = RunView(lambda: store.log(run), run)
     assert repr(table(view, names)) == repr(model(view, names))  # repr: 1, 1.0 and True are not the same
     assert len(view.values(*names)) == len(table(view, names))
 

@@ -170,7 +170,7 @@ def one_loop(count: int) -> tuple[RunTree, Loop]:
     loop.ended = True
     for index in range(0, count, 1000):
         loop.images[index] = Image(1, b"", 0, 0.0)
-    return RunTree("r", BEGIN, [1], [], root, {1: {}}, "complete", None, [], 0, 0), loop
+    return RunTree("r", BEGIN, [1], root, {1: {}}, "complete", None, [], 0, 0), loop
 
 
 def test_a_point_query_restores_the_nearest_image_and_redoes_from_there() -> None:
