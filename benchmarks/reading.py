@@ -64,7 +64,7 @@ def write(path: Path, records: int) -> None:
 
 async def browse(path: Path) -> dict[str, float]:
     """CPU seconds from Enter to the first records, to the last ones, and until the analysis is there."""
-    with open_store(path, "r") as store:
+    with open_store(path) as store:
         app = Browser(store, None, RecordSelection())
         async with app.run_test(size=(120, 40)) as pilot:
             await pilot.pause()
@@ -115,7 +115,7 @@ def measure(records: int) -> dict[str, float]:
         import pandas  # noqa: F401 - not part of reading
 
         with florlog.open(Path(folder) / "large") as log:
-            found["scan"] = timed(lambda: sum(1 for _ in log.store.scan()))
+            found["scan"] = timed(lambda: sum(1 for _ in log.run().log.scan()))
             found["values"] = timed(lambda: log.values())
             found["arrow"] = timed(lambda: log.run().to_arrow())
             found["sql"] = timed(lambda: log.sql("select epoch, avg(loss) from iterations group by epoch"))
