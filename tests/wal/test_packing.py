@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import signal
+import sys
 import tarfile
 import threading
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from florlog_wal import (
     RunLog,
     Store,
     Thinner,
+    decode_table,
     encode_table,
     pack,
     unpack,
@@ -72,8 +74,11 @@ def names(folder: Path) -> list[str]:
 
 def contents(log: RunLog) -> tuple[list[Entry], list[bytes]]:
     entries = list(log.scan())
-    tables = [entry.record.table for entry in entries if isinstance(entry.record, CheckpointEnd)]
-    return entries, [log.get_page(table) for table in tables]
+    tables = [
+        log.get_page(entry.record.table) for entry in entries if isinstance(entry.record, CheckpointEnd)
+    ]
+    held = [decode_table(table)["w"].pages for table in tables]
+    return entries, [*tables, *(log.get_page(page) for pages in held for page in pages)]
 
 
 def equal(store: Path, other: Path, run: str = "r1") -> bool:
@@ -217,13 +222,21 @@ def outside(tmp_path: Path) -> Outside:
 def rewritten(made: Path, change: Callable[[tarfile.TarInfo], None], at: int = 0) -> bytes:
     """The archive with a header changed, as tarfile writes it."""
     out = io.BytesIO()
-    with tarfile.open(made / "file") as old, tarfile.open(fileobj=out, mode="w") as new:
+    form = tarfile.GNU_FORMAT
+    with tarfile.open(made / "file") as old, tarfile.open(fileobj=out, mode="w", format=form) as new:
         for number, member in enumerate(old.getmembers()):
             body = old.extractfile(member)
             if number == at:
                 change(member)
+            if not member.isreg():
+                member.size = 0
             new.addfile(member, body if member.isreg() else None)
-    return out.getvalue()
+        end = new.offset
+    return out.getvalue()[:end] + bytes(2 * BLOCK)
+
+
+def test_what_tarfile_writes_is_what_pack_writes(made: Path) -> None:
+    assert rewritten(made, changed()) == (made / "file").read_bytes()
 
 
 def changed(**attributes: object) -> Callable[[tarfile.TarInfo], None]:
@@ -354,9 +367,9 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 # -- killed -------------------------------------------------------------------------------------------
 
 CALLS = {
-    "unpack": ["fsync", "mkdir", "rename"],
-    "remove": ["rename", "rmdir", "unlink"],
-    "pack": ["fsync", "rename", "mkdir"],
+    "unpack": ["os.fsync", "os.mkdir", "os.rename"],
+    "remove": ["os.rename", "os.rmdir", "os.unlink"],
+    "pack": ["os.fsync", "os.rename", "os.mkdir", "shutil.copyfileobj"],
 }
 
 
@@ -394,12 +407,13 @@ def test_a_kill_in_between_leaves_a_sound_store(what: str, made: Path, tmp_path:
 
 
 def killed_at(what: str, call: str, number: int, file: Path, root: Path) -> bool:
-    """Run in a child that kills itself before its n-th call of a function of ``os``; whether it came to that."""
+    """Run in a child that kills itself before its n-th call of a function; whether it came to that."""
     child = os.fork()
     if child == 0:
         try:
             count = 0
-            original = getattr(os, call)
+            module, name = sys.modules[call.partition(".")[0]], call.partition(".")[2]
+            original = getattr(module, name)
 
             def counting(*arguments: object, **options: object) -> object:
                 nonlocal count
@@ -408,7 +422,7 @@ def killed_at(what: str, call: str, number: int, file: Path, root: Path) -> bool
                     os.kill(os.getpid(), signal.SIGKILL)
                 return original(*arguments, **options)
 
-            setattr(os, call, counting)
+            setattr(module, name, counting)
             with Store.open(root / "store") as store:
                 if what == "unpack":
                     unpack(file, store)
