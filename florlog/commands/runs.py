@@ -25,7 +25,12 @@ def run(options: argparse.Namespace) -> int:
     if options.format == "json":
         print(json.dumps(rows))
     elif rows:
-        hidden = {"name", "ranks", *(key for key in _ONLY_WHERE_SAID if not any(row[key] for row in rows))}
+        hidden = {
+            "name",
+            "ranks",
+            "budget",
+            *(key for key in _ONLY_WHERE_SAID if not any(row[key] for row in rows)),
+        }
         print(table([{k: _text(v) for k, v in row.items() if k not in hidden} for row in rows], len(rows)))
     else:
         print("no runs yet")

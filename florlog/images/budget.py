@@ -1,18 +1,41 @@
-"""Room for a run's images: a bound on the bytes that they need in addition to what other runs need as well.
+"""Room for a run's images: a bound on the bytes of the pages that only they need.
 
 Before an image is stored there must be room for a whole state, since how much of it is new is known only afterwards.
-Where there is none, images are dropped evenly over the run's time, down to half the bound, and later ones are taken
-no closer together.  So the distance to the next image is bounded by a constant share of the time that has passed, as
-good as can be had without knowing how long the run will be.  The newest image is never dropped before a newer one is
-durable: a bound below two states ends with the images that fit.
+Where there is none, images are dropped, down to half the bound: by the rule of `florlog_wal.thinning`, which keeps them
+dense near the present and sparse before.  The newest image is never dropped before a newer one is durable: a bound
+below two states ends with the images that fit.
+
+A run whose user gave no bound has one all the same, so that no training fills a disk unasked.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from florlog_wal import RunLog, thin
+from florlog_wal import RunLog, Thinner
+
+from florlog.program.units import size_text
+
+DEFAULT_SHARE_OF_FREE_SPACE: Final = 0.1
+"""Of what is free when a run starts: what its images may take if its user has not said."""
+
+
+def default_budget(store: Path) -> int | None:
+    """The bytes that a run's images may take by default; None where the free space cannot be read."""
+    try:
+        found = os.statvfs(store)
+    except OSError:
+        return None
+    free = found.f_bavail * found.f_frsize
+    return int(DEFAULT_SHARE_OF_FREE_SPACE * free) if free > 0 else None
+
+
+def default_text(budget: int) -> str:
+    """What the person at the terminal is told of a bound that is the default."""
+    return f"images may take {size_text(budget)}, {DEFAULT_SHARE_OF_FREE_SPACE:.0%} of the free space"
 
 
 class Room:
@@ -22,37 +45,27 @@ class Room:
     """
 
     def __init__(
-        self,
-        store: RunLog,
-        run: str,
-        budget: int,
-        *,
-        fresh: bool,
-        tell: Callable[[str, dict[str, Any]], None],
+        self, log: RunLog, budget: int, *, fresh: bool, tell: Callable[[str, dict[str, Any]], None]
     ) -> None:
         self.budget = budget
-        self._store = store
-        self._run = run
+        self._thinner = Thinner(log)
         self._tell = tell
         self._used: int | None = 0 if fresh else None
-        self._apart = 0.0
 
     def make(self, state: int) -> bool:
         """Make room for an image of a state of ``state`` bytes; returns whether there is room.  May drop images."""
         if self._used is None:
-            self._used = thin(self._store, self._run, float("inf")).bytes
+            self._used = self._thinner.thin(float("inf")).bytes
         if self._used + state <= self.budget:
             return True
-        left = thin(self._store, self._run, max(0.0, min(self.budget / 2, self.budget - state)))
+        left = self._thinner.thin(max(0.0, min(self.budget / 2, self.budget - state)))
         self._used = left.bytes
-        self._apart = max(self._apart, left.apart)
         fits = self._used + state <= self.budget
         data = {
-            "budget": self.budget, "used": left.bytes, "images": left.images, "dropped": left.dropped,
-            "apart": self._apart, "full": not fits,
+            "budget": self.budget, "used": left.bytes, "images": left.images, "dropped": left.dropped, "full": not fits,
         }  # fmt: skip
         if fits:
-            text = f"images thinned to {left.images}, from now on {self._apart:.3g} s apart: the budget is "
+            text = f"images thinned to {left.images}: the budget is "
         else:
             text = f"no more images: {left.images} are kept, a state has {state} bytes, and the budget is "
         self._tell(f"{text}{self.budget} bytes", data)

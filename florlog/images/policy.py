@@ -83,7 +83,6 @@ class Policy:
         """``restore``: the seconds that a state of so many bytes took to restore earlier."""
         self.overhead = overhead
         self.max_redo = max_redo
-        self.apart = 0.0  # seconds between images, at least: set by the bound on their bytes
         self._restore = restore
         self.interval = MIN_SPACING_SECONDS
         self._last = -math.inf
@@ -170,8 +169,6 @@ class Policy:
         ``own``: seconds that images have held up the training thread; ``persisted``: seconds of persisting so
         far; ``pending``: images that are still being persisted; ``kept``: seconds of the bookkeeping of steps.
         """
-        if now - self._last < self.apart:
-            return False
         if self.overhead == math.inf:
             return True
         if now < self.due(at):

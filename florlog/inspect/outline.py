@@ -9,7 +9,7 @@ from typing import Any
 from florlog_recovery import EQUAL, Loop, Node, RunTree
 
 from florlog.inspect.selection import At
-from florlog.program.units import duration_text
+from florlog.program.units import duration_text, size_text
 from florlog.reading.render import printable
 
 _MAX_LISTED_IMAGES = 12  # boundaries named in a line
@@ -81,6 +81,8 @@ def outline_text(tree: RunTree, at: At | None = None) -> Iterator[str]:
         f"run {printable(tree.run)}: {tree.status}, {tree.innermost_iterations()} innermost iterations, "
         f"LSN {tree.sessions[0]} to {tree.last_lsn}"
     )
+    if tree.budget is not None:
+        yield f"images may take {size_text(tree.budget)}"
     if tree.failure is not None:
         yield printable(f"failed with {tree.failure.exception}: {tree.failure.message}"[:400])
     for difference in tree.forced:

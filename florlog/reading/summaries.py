@@ -45,6 +45,7 @@ def summary_of(log: RunLog) -> dict[str, Any]:
         "forced": tree.forced[0] if tree.forced else "",
         "audited": tree.audits[-1].text if tree.audits else "",
         "ranks": first.world_size,
+        "budget": tree.budget,
     }
 
 

@@ -237,7 +237,6 @@ class Checkpointer:
         assert self._journal is not None
         session = self._journal.session  # not through the journal, which is the training thread's
         self._journal.store.append(Note("policy", text, data), session=session, prev=session)
-        self.policy.apart = data["apart"]
         if data["full"]:
             self.withhold()
             self._warn(text)

@@ -18,7 +18,7 @@ from florlog_wal import Commit, Note, RunBegin, RunExists, RunLocked, RunLog, St
 
 from florlog.errors import FlorlogError
 from florlog.following.failed_images import images_of_others, without_worker_state
-from florlog.images.budget import Room
+from florlog.images.budget import Room, default_budget, default_text
 from florlog.images.policy import Policy
 from florlog.program.environment import environment, main_script, rank
 from florlog.program.loading import seconds_since_import
@@ -90,10 +90,15 @@ def recorded_run(
 
     restore = restore_costs(store.path)
     policy = Policy(overhead, max_redo, restore)
+    bound = default_budget(store.path) if budget is None else budget
+    if bound is not None:
+        if budget is None and not resumed:
+            report(default_text(bound))
+        journal.append(Note("policy", f"images may take {bound} bytes", {"budget": bound}), journal.session)
 
     def room_of(tell: Tell) -> Room:
-        assert budget is not None
-        return Room(log, begin.run, budget, fresh=not resumed, tell=tell)
+        assert bound is not None
+        return Room(log, bound, fresh=not resumed, tell=tell)
 
     return Run(
         run_id=begin.run,
@@ -102,7 +107,7 @@ def recorded_run(
         journal=journal,
         guide=guide,
         policy=policy,
-        room=None if budget is None else room_of,
+        room=None if bound is None else room_of,
         audit=early_audit(journal, begin, policy) if audit and not resumed and size == 1 else None,
         close=closing.close,
         strict=strict,

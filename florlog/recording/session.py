@@ -92,8 +92,9 @@ def run(
         overhead: the share of training time that images may cost.
         max_redo: seconds of training (30, "30s", "5min", "1h") after which a crash should not have to be
             redone; images are taken that often where ``overhead`` allows it.
-        budget: bytes ("500M", "10GB") that this run's images may take: older ones are dropped, evenly over the
-            run's time, and where even two states do not fit no more are taken; the log says so.
+        budget: bytes ("500M", "10GB") that this run's images may take; default a tenth of the space that is free when
+            the run starts.  Older images are dropped, more of them the older they are, and where even two states do not
+            fit no more are taken; the log says so.
         durability: "group" loses at most 0.3 s of commits at a power cut, and, when the process is killed, 0.2 s of
             iterations that are too brief to be committed one by one (under 8 ms at an overhead of 2 %); "sync"
             loses none.

@@ -81,6 +81,7 @@ def analyse(store: RecordSource, sessions: Sequence[SessionInfo], *, running: bo
         problems=builder.problems,
         forced=builder.forced,
         audits=builder.audits,
+        budget=builder.budget,
         unproven=builder.unproven,
     )
 
@@ -106,6 +107,7 @@ class _Builder:
         self.problems: list[tuple[int, str]] = []
         self.forced: list[str] = []
         self.audits: list[Audit] = []
+        self.budget: int | None = None
         self.unproven: list[Loop] = []
         self._loops: dict[int, Loop] = {}  # by LoopBegin LSN
         self._copied: dict[int, tuple[Loop, int]] = {}  # by CheckpointBegin LSN
@@ -174,6 +176,8 @@ class _Builder:
                 self.forced.append(record.text)
             case Note(kind=tree.AUDITED):
                 self.audits.append(_audit(record))
+            case Note(kind=tree.POLICY, data={"budget": int(budget)}) if 0 <= budget < 2**63:
+                self.budget = budget
             case Note(kind="source"):
                 self._late_source(record)
             case RunBegin():  # the source may have changed before a resume

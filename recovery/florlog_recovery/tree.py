@@ -22,6 +22,8 @@ from florlog_wal import Failure, Path, RunBegin, StackFrame, Statement
 Digest = bytes
 FORCED = "forced"
 """The kind of the note that marks a run which was resumed though it differed from the recording."""
+POLICY = "policy"
+"""The kind of the notes that say when images are taken, and what they may take."""
 AUDITED = "audited"
 """The kind of the note that says what came of an audit while the run was recorded."""
 EQUAL, DIFFERENT, NOT_POSSIBLE = "equal", "different", "not possible"
@@ -140,6 +142,8 @@ class RunTree:
     """How each resume that was forced differed from the recording before it went on."""
     audits: list[Audit] = field(default_factory=list)
     """One at most of each session."""
+    budget: int | None = None
+    """The bytes that the images of the newest session may take; None: as many as there is room for."""
     unproven: list[Loop] = field(default_factory=list)
     """Loops that a body left last of all, inner before outer: no later record shows that execution went on normally."""
 

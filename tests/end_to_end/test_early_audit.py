@@ -102,7 +102,7 @@ class Trained:
 
     printed: str
     said: list[str]
-    """Its lines on stderr, without its own."""
+    """Its lines on stderr, without its own and the one that says what images may take."""
     started: bool
     outcome: str
     text: str
@@ -123,7 +123,7 @@ def train(folder: Path, path: Path, *command: str) -> Trained:
     assert len(audits) <= 1
     return Trained(
         done.stdout,
-        [line for line in lines if not line.startswith("waits")],
+        [line for line in lines if not line.startswith(("waits", "florlog: images may take"))],
         "waits True" in lines,
         audits[0].data["outcome"] if audits else "",
         audits[0].text if audits else "",

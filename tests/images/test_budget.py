@@ -1,17 +1,22 @@
-"""A run's images within a number of bytes: thinned evenly, never lost, and said so."""
+"""A run's images within a number of bytes: thinned, the newest never lost, and said so."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from florlog_wal import CheckpointBegin, CheckpointEnd, Note, RunLog, gc, thin, verify
+from florlog_wal import CheckpointBegin, CheckpointEnd, Note, RunLog, Thinner, gc, verify
 
 import florlog
+from florlog.commands import main
 from florlog.images.imager import SavedState
+from florlog.inspect.outline import outline_text
 from florlog.program.measured_costs import remember, restore_costs
 from florlog.program.units import size
 from florlog.recording.session import _bytes
@@ -54,14 +59,14 @@ def images(store: Path) -> list[int]:
 def decisions(store: Path) -> list[Note]:
     with RunLog.open(run_directory(store)) as log:
         notes = [entry.record for entry in log.scan(types=[Note])]
-    return [note for note in notes if isinstance(note, Note) and "budget" in note.data]
+    return [note for note in notes if isinstance(note, Note) and "full" in note.data]
 
 
-def test_a_runs_images_stay_within_the_budget_and_spread_over_its_time(tmp_path: Path) -> None:
+def test_a_runs_images_stay_within_the_budget_dense_at_its_end_and_sparse_before(tmp_path: Path) -> None:
     train(tmp_path / "store", 3, None)  # another run, which is left alone
-    run = train(tmp_path / "store", 60, 7 * STATE)
+    train(tmp_path / "store", 60, 7 * STATE)
     with RunLog.open(run_directory(tmp_path / "store"), mode="w") as store:
-        assert 2 * STATE < thin(store, run, float("inf")).bytes <= 7 * STATE
+        assert 2 * STATE < Thinner(store).thin(float("inf")).bytes <= 7 * STATE
     kept = images(tmp_path / "store")
     assert 3 <= len(kept) <= 7
     assert kept[0] == 0
@@ -93,9 +98,52 @@ def test_a_budget_below_two_states_keeps_the_images_that_fit_and_says_so(tmp_pat
             assert list(log.runs[-1].values("step")["step"]) == list(range(5))
 
 
+def test_without_a_budget_a_run_takes_a_tenth_of_the_free_space_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, free = tmp_path / "store", 70 * STATE
+    real = os.statvfs
+
+    def statvfs(path: Path) -> Any:
+        return SimpleNamespace(f_bavail=free // 1000, f_frsize=1000) if path == store else real(path)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    train(store, 30, None)
+    assert capsys.readouterr().err == "florlog: images may take 2.8 MB, 10% of the free space\n"
+    assert 3 <= len(images(store)) <= 7
+    with florlog.open(store) as log:
+        assert log.run().summary()["budget"] == 7 * STATE
+        assert "images may take 2.8 MB" in "\n".join(outline_text(log.run().tree()))
+    assert main(["runs", "--store", str(store)]) == 0
+    assert "budget" not in capsys.readouterr().out
+    train(store, 30, 40 * STATE)
+    assert capsys.readouterr().err == ""
+    assert len(images(store)) == 31
+    with florlog.open(store) as log:
+        assert log.run().summary()["budget"] == 40 * STATE
+
+
+def test_where_the_free_space_cannot_be_read_there_is_no_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = os.statvfs
+
+    def refused(path: Path) -> Any:
+        if path == tmp_path / "store":
+            raise OSError("not here")
+        return real(path)
+
+    monkeypatch.setattr(os, "statvfs", refused)
+    train(tmp_path / "store", 20, None)
+    assert capsys.readouterr().err == ""
+    assert len(images(tmp_path / "store")) == 21
+    with florlog.open(tmp_path / "store") as log:
+        assert log.run().summary()["budget"] is None
+
+
 SCRIPT = """
 import os, signal, sys, torch, florlog
-import florlog_wal.thinning as thinning
+import florlog_wal.stored_images as images, florlog_wal.thinning as thinning
 
 what, number = sys.argv[1], int(sys.argv[2])
 calls = 0
@@ -109,7 +157,8 @@ def killing(whole):
         return whole(*arguments)
     return call
 if what != "nothing":
-    setattr(thinning, what, killing(getattr(thinning, what)))
+    module = images if what == "_remove" else thinning
+    setattr(module, what, killing(getattr(module, what)))
 
 def main():
     weight = torch.zeros(50_000)
@@ -137,7 +186,7 @@ def test_killed_while_images_are_dropped_and_resumed(nursery: Nursery, tmp_path:
     nursery.run(tmp_path / "whole", script, "nothing", "0", "-")
     expected = logged(tmp_path / "whole")
     assert len(expected) == 2 * 20
-    for what, number in [("_remove", 1), ("_remove", 2), ("_sweep", 1), ("_sweep", 3)]:
+    for what, number in [("_remove", 1), ("_remove", 2), ("sweep", 1), ("sweep", 3)]:
         store = tmp_path / f"{what}{number}"
         command = [script, what, str(number), tmp_path / f"mark{what}{number}"]
         killed, _ = nursery.run(store, *command)
@@ -146,8 +195,7 @@ def test_killed_while_images_are_dropped_and_resumed(nursery: Nursery, tmp_path:
         assert logged(store) == expected
         assert not verify(run_directory(store)).problems
         with RunLog.open(run_directory(store), mode="w") as opened:
-            (run,) = {session.begin.run for session in opened.sessions()}
-            assert thin(opened, run, float("inf")).bytes <= 500_000
+            assert Thinner(opened).thin(float("inf")).bytes <= 500_000
 
 
 def test_a_size_is_read_and_what_is_none_refused() -> None:

@@ -125,7 +125,7 @@ def test_a_cell_is_recorded_with_what_earlier_cells_define_and_asked(folder: Pat
     )  # fmt: skip
     assert "Out[5]: 24" in recorded["out"], recorded
     assert [line.partition(":")[2].split()[0] for line in recorded["err"].splitlines()] == [
-        "recording", "loops:", "tracked:", "statements:", "not",
+        "images", "recording", "loops:", "tracked:", "statements:", "not",
     ]  # fmt: skip
     assert "tracked: model, optimizer" in recorded["err"]
     assert first["raised"] == second["raised"] == ""

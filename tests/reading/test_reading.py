@@ -156,6 +156,7 @@ def test_runs_lists_every_run_in_its_json_shape(store: Path, capsys: pytest.Capt
             "params",
             "last",
             "ranks",
+            "budget",
             "forced",
             "audited",
         }

@@ -53,13 +53,13 @@ def test_an_error_at_any_write_or_sync(choose: random.Random) -> None:
 
 
 def test_a_kill_inside_gc(choose: random.Random, tmp_path: Path) -> None:
-    crash.make_gc_store(tmp_path / "store")
+    crash.make_gc_run(tmp_path / "store")
     points = [point for point in crash.gc_points(tmp_path / "store") if point.call in crash.WRITES]
     judge([crash.kill_gc_at(point, tmp_path / "store") for point in choose.sample(points, 25)], 20)
 
 
 def test_a_power_cut_inside_gc(choose: random.Random, tmp_path: Path) -> None:
-    crash.make_gc_store(tmp_path / "store")
+    crash.make_gc_run(tmp_path / "store")
     events, standing = crash.gc_events(tmp_path / "store")
     assert len(events) > standing + 20
     cuts = [(choose.randint(standing, len(events)), choose.randrange(10**6)) for _ in range(40)]

@@ -17,6 +17,7 @@ from florlog_wal.errors import (
     NoSuchRecord,
     NoSuchRun,
     NotAStore,
+    NotPacked,
     PagesFailed,
     ReadOnlyStore,
     RunExists,
@@ -30,6 +31,7 @@ from florlog_wal.errors import (
 )  # fmt: skip
 from florlog_wal.gc import GcReport, gc
 from florlog_wal.lineage import Lineage
+from florlog_wal.packing import pack, unpack
 from florlog_wal.pages import PutResult
 from florlog_wal.records import (
     RECORD_TYPES,
@@ -60,7 +62,7 @@ from florlog_wal.run_log import RunLog
 from florlog_wal.sessions import SessionInfo
 from florlog_wal.store import RUNS, Store
 from florlog_wal.tables import DIGEST_SIZE, PAGE_SIZE, decode_table, encode_table, page_digest
-from florlog_wal.thinning import Thinned, thin
+from florlog_wal.thinning import Thinned, Thinner
 from florlog_wal.values import decode_value, encode_value
 from florlog_wal.verify import Problem, VerifyReport, verify
 from florlog_wal.writer import CommitFields
@@ -100,6 +102,7 @@ __all__ = [
     "NoSuchRecord",
     "NoSuchRun",
     "NotAStore",
+    "NotPacked",
     "Note",
     "PageEntry",
     "PageTable",
@@ -121,6 +124,7 @@ __all__ = [
     "StoreClosed",
     "StoreFailed",
     "Thinned",
+    "Thinner",
     "TooManyReaders",
     "Unencodable",
     "UnsupportedFormat",
@@ -134,8 +138,9 @@ __all__ = [
     "encode_value",
     "entry_bytes",
     "gc",
+    "pack",
     "page_digest",
-    "thin",
+    "unpack",
     "verify",
     "writer_of",
 ]  # fmt: skip

@@ -1,7 +1,10 @@
-"""A copy of a store without the space that gc freed, and on request without damaged records and pages.
+"""A copy of a run without the space that gc freed, and on request without damaged records and pages.
 
 The copy keeps every LSN, so references by LSN stay valid.  The summary rows are made anew from the records.  The
-manifest, which makes the target a store, is written last: a copy that was cut off is not a store.
+manifest, which makes the target a run, is written last: a copy that was cut off is not a run.
+
+A run that is being written to is copied up to its last record at the start.  The pages that these records need are
+stored before, and are copied before the records: an image that its writer drops meanwhile loses its record first.
 """
 
 from __future__ import annotations
@@ -35,6 +38,11 @@ class CompactReport:
     lost_records: int = 0
     lost_pages: int = 0
 
+    def add(self, other: CompactReport) -> None:
+        """Count what was copied of another log."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
 
 def compact(
     source: str | os.PathLike[str],
@@ -43,9 +51,9 @@ def compact(
     salvage: bool = False,
     allow_network: bool = False,
 ) -> CompactReport:
-    """Copy a store into a new directory; with ``salvage`` damaged records and pages are left out.
+    """Copy a run with its answers into a new directory; with ``salvage`` damaged records and pages are left out.
 
-    Raises `FileExistsError` for a target that is a store, and without ``salvage`` `CorruptRecord`, `CorruptPage` or
+    Raises `FileExistsError` for a target that is a run, and without ``salvage`` `CorruptRecord`, `CorruptPage` or
     `MissingPage` at the first damage.
     """
     report = CompactReport()
@@ -57,13 +65,23 @@ def compact(
         lock = WriterLock(where)
         try:
             if not directory.clear_unfinished(where):
-                raise FileExistsError(f"{where} holds a store already: give a new directory")
+                raise FileExistsError(f"{where} holds a run already: give a new directory")
             to_log = log.acquire(where, log.INITIAL_MAP_BYTES, writable=True, create=True)
             to_pages = pages.acquire(where, pages.INITIAL_MAP_BYTES, writable=True, create=True)
             writer = SegmentWriter(where)
             try:
+                last = (store._reader.reach() if salvage else store._reader.range())[1]
                 _copy_pages(store, to_pages, writer, report, salvage)
-                _copy_log(store, to_log, report, salvage)
+                _copy_log(store, to_log, report, last, salvage)
+                if (store.path / directory.ANSWERS / directory.MANIFEST).exists():
+                    report.add(
+                        compact(
+                            store.path / directory.ANSWERS,
+                            where / directory.ANSWERS,
+                            salvage=salvage,
+                            allow_network=True,
+                        )
+                    )
                 directory.sync_new(where)
                 directory.write_manifest(where, directory.RUN)
             finally:
@@ -75,10 +93,14 @@ def compact(
     return report
 
 
-def _copy_log(store: RunLog, to: Environment, report: CompactReport, salvage: bool) -> None:
+def _copy_log(store: RunLog, to: Environment, report: CompactReport, last: int, salvage: bool) -> None:
     batch: dict[int, bytes] = {}
     lost: list[int] = []
-    for lsn, data in _records(store, lost, salvage):
+    missing: list[tuple[int, int]] = []  # removed before, or meanwhile; what is lost would have been noticed
+    at = 1
+    for lsn, data in _records(store, lost, last, salvage):
+        missing += [(at, lsn)] if at < lsn else []
+        at = lsn + 1
         batch[lsn] = data
         if len(batch) == _BATCH_RECORDS:
             _put_records(to, batch)
@@ -86,13 +108,13 @@ def _copy_log(store: RunLog, to: Environment, report: CompactReport, salvage: bo
         report.records += 1
     _put_records(to, batch)
     report.lost_records = len(lost)
-    gone = [*store._reader.removed(), *((lsn, lsn + 1) for lsn in lost)]
-    to.write(lambda txn: log.note_removed(to, txn, gone))
+    missing += [(at, last + 1)] if at <= last else []
+    to.write(lambda txn: log.note_removed(to, txn, missing))
 
 
-def _records(store: RunLog, lost: list[int], salvage: bool) -> Iterator[tuple[int, bytes]]:
+def _records(store: RunLog, lost: list[int], last: int, salvage: bool) -> Iterator[tuple[int, bytes]]:
     """The stored records.  LSNs of damaged ones, and of all of a session without its RunBegin, go to ``lost``."""
-    at, last = store._reader.reach() if salvage else store._reader.range()
+    at = 1
     sessions: set[int] = set()
     while at <= last:
         try:
@@ -137,9 +159,10 @@ def _copy_pages(
                     kept = page if name == pages.PLACES else pages.stored(store._pages, name, digest)
                     whole.append((digest, kept))
                 except (CorruptPage, MissingPage):
-                    if not salvage:
+                    if salvage:
+                        report.lost_pages += 1
+                    elif pages.has(store._pages, digest):  # else its writer has dropped it meanwhile
                         raise
-                    report.lost_pages += 1
             if name == pages.PLACES:
                 pages.put(to, writer, [page for _, page in whole])
             else:

@@ -51,6 +51,14 @@ class RunExists(WalError):
         )
 
 
+class NotPacked(WalError):
+    """A file is no packed run, or not a whole and sound one."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        self.path, self.detail = path, detail
+        super().__init__(f"{path} is no sound packed run: {detail}; nothing was unpacked, get it anew")
+
+
 class NetworkFilesystem(WalError):
     """LMDB's locks and memory map are not coherent over a network file system."""
 

@@ -1,15 +1,11 @@
 """Space by policy: whole runs are removed, or images of the remaining ones; then pages that nothing names.
 
-The order of removal is such that a crash may cut it off anywhere.  Records go first: a run with all its sessions,
-one transaction for each, or the CheckpointEnd of an image, which makes the image unreachable.  The same transaction
-writes the LSNs down as removed ranges, so every missing LSN is either in such a range or lost.  Then pages go:
-those that the remaining records need are marked, all others are swept.  A crash in between leaves pages too many,
-which the next gc finds, and never a record that names a missing page.
+A run is removed with its whole directory.  Of a run that stays, images are dropped by the rule of
+`florlog_wal.thinning`, in the order that `florlog_wal.stored_images` describes, which a crash may cut off anywhere.
 
-A run is removed whole, with its resumes and replays, because a resumed session continues from an image of an earlier
-one.  So the log is never cut where a kept image needs it.  Thinning keeps the first and last image of a session and
-those from which another session continues, and drops others while the redo between neighbours, in recorded
-seconds, stays within a bound.
+The policy is one for all runs, and there may be thousands.  So a first pass opens one log after the other, for reading,
+and keeps only what each would take at each level; a second one acts, and asks each log anew.  A run that somebody
+writes to, in either pass, is left as it is.
 
 LMDB's file does not shrink; freed space is used again.  Of segments, those without a page are removed, and the others
 get holes where the file system has them.  `compact` makes a small copy.
@@ -17,57 +13,76 @@ get holes where the file system has them.  `compact` makes a small copy.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from pathlib import Path
 
-from florlog_wal import log, pages, segments
-from florlog_wal.codec import lsn_key
+from florlog_wal import directory, pages
+from florlog_wal.directory import lock_holder
+from florlog_wal.errors import CorruptStore, NoSuchRun, RunLocked, WalError
 from florlog_wal.filecheck import check_structure
-from florlog_wal.records import CheckpointEnd, Commit, Entry, RunBegin
 from florlog_wal.run_log import RunLog
-from florlog_wal.sessions import Summary
-from florlog_wal.tables import decode_table
-
-References = Callable[[Entry], Iterable[bytes]]
-_SWEEP_PAGES: Final = 10_000  # in one transaction
+from florlog_wal.store import Store
+from florlog_wal.stored_images import References, StoredImage, StoredImages, sweep
+from florlog_wal.thinning import LEVELS, choose
 
 
 @dataclass(slots=True)
 class GcReport:
     """What `gc` removed, or with ``dry_run`` would remove.  The bytes are those of pages."""
 
-    runs: list[str] = field(default_factory=list)
-    records: int = 0
+    runs: list[str] = field(default_factory=list)  # removed whole
+    busy: list[str] = field(default_factory=list)  # left as they are, because somebody writes to them
+    damaged: list[str] = field(
+        default_factory=list
+    )  # left as they are: the run and what is wrong, in one line
+    images: int = 0
+    pages: int = 0
+    freed_bytes: int = 0
+    kept_bytes: int = 0
+    swept: int = 0  # directories of runs that were never finished or not wholly removed
+
+    def add(self, part: _Space) -> None:
+        """Count what a run loses and keeps."""
+        self.images += part.images
+        self.pages += part.pages
+        self.freed_bytes += part.freed_bytes
+        self.kept_bytes += part.kept_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Space:
+    """What a level frees of a run, and what it leaves."""
+
     images: int = 0
     pages: int = 0
     freed_bytes: int = 0
     kept_bytes: int = 0
 
+    def __add__(self, other: _Space) -> _Space:
+        return _Space(
+            self.images + other.images,
+            self.pages + other.pages,
+            self.freed_bytes + other.freed_bytes,
+            self.kept_bytes + other.kept_bytes,
+        )
 
-@dataclass(slots=True)
-class _StoredImage:
-    lsn: int
-    session: int
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A run, as the first pass has seen it."""
+
     run: str
-    begin: int  # LSN of its CheckpointBegin
-    redo: float  # recorded seconds from the session's start to the image
-    digests: frozenset[bytes]
+    started: float  # Unix seconds
+    empty: bool  # its writer died before its first record
+    busy: bool
+    whole: _Space  # what removing it frees
+    levels: list[_Space]
 
-
-@dataclass(slots=True)
-class _Contents:
-    """What the log contains, as far as space is concerned."""
-
-    runs: dict[str, list[int]] = field(
-        default_factory=dict
-    )  # run id -> LSNs of its sessions, oldest run first
-    fixed: dict[str, set[bytes]] = field(default_factory=dict)  # pages of a run that thinning does not free
-    images: list[_StoredImage] = field(default_factory=list)
-    resumed: set[int] = field(
-        default_factory=set
-    )  # CheckpointBegin LSNs of images from which a session continues
+    def at(self, level: int) -> _Space:
+        """What a level does to it."""
+        return self.levels[0 if self.busy else level]
 
 
 def gc(
@@ -80,148 +95,145 @@ def gc(
     dry_run: bool = False,
     allow_network: bool = False,
 ) -> GcReport:
-    """Remove what the policy does not keep, and every page that nothing names.
+    """Remove from a store, or from a single run's directory, what the policy does not keep and nothing names.
 
-    ``keep_last`` keeps the newest N runs.  ``redo_bound`` thins images so that re-execution from one to the
-    next takes at most this many seconds.  ``budget`` (bytes) thins as far as needed for the pages to fit, then
-    removes runs, oldest first, but never the newest.  ``also`` names pages that a record needs in addition to its
-    sources and its table.  Takes the writer's lock, so it raises `RunLocked` while something records.
+    ``keep_last`` keeps the N runs that began last.  ``redo_bound`` drops images as long as re-execution from one to the
+    next takes at most this many seconds.  ``budget`` (bytes) bounds the pages of all runs: images are thinned, in all
+    runs by the same level, as far as needed; then runs are removed, oldest first, but never the newest.  ``also`` names
+    pages that a record needs in addition to its sources and its table.
+
+    Raises what `Store.open` does; what is wrong with a single run is in the report.
     """
     if keep_last is not None and keep_last < 1:
         raise ValueError(f"keep_last is {keep_last}: at least one run stays")
-    with RunLog.open(path, mode="w", allow_network=allow_network) as store:
-        with store._log.read() as snapshot:
-            check_structure(snapshot)  # the whole log: opening a writer checked only its last leaf
-        contents = _read(store, also)
-        sizes = pages.sizes(store._pages)
-        kept = list(contents.runs)[-keep_last if keep_last is not None else None :]
-        kept, images = _choose(contents, sizes, kept, budget, redo_bound)
-        report = GcReport(runs=[run for run in contents.runs if run not in kept])
-        sessions = {lsn for run in report.runs for lsn in contents.runs[run]}
-        keep = {image.lsn for image in images}
-        staying = [image for image in contents.images if image.session not in sessions]
-        dropped = [image for image in staying if image.lsn not in keep]
-        report.images = len(contents.images) - len(images)
-        marked = pages.closure(store._pages, _needed(contents, kept, images))
-        gone = {digest: size for digest, size in sizes.items() if digest not in marked}
-        report.pages, report.freed_bytes = len(gone), sum(gone.values())
-        report.kept_bytes = sum(sizes.values()) - report.freed_bytes
+    report = GcReport()
+    with Store.open(path, allow_network=allow_network) as store:
         if not dry_run:
-            for session in sorted(sessions):
-                report.records += _remove(store, session, None)
-            for image in dropped:
-                report.records += _remove(store, image.session, image.lsn)
-            _sweep(store, list(gone))
+            report.swept = store.sweep()
+        levels = 1 if budget is None else LEVELS
+        looks = (_look(store, run, redo_bound, also, levels, report) for run in store.runs())
+        found = sorted((it for it in looks if it is not None), key=lambda it: (it.started, it.run))
+        kept, level = _choose(found, keep_last, budget)
+        for it in found:
+            if it.busy:
+                report.busy.append(it.run)
+                report.add(it.at(level))
+            elif it.run not in kept:
+                _remove(store, it, report, dry_run=dry_run)
+            elif dry_run:
+                report.add(it.at(level))
+            else:
+                _collect(store.directory(it.run), it.run, level, redo_bound, also, report)
     return report
 
 
-def _read(store: RunLog, also: References) -> _Contents:
-    contents = _Contents()
-    run_of: dict[int, str] = {}
-    redo: dict[int, float] = {}
-    for entry in store.scan():
-        record, session = entry.record, entry.session
-        if isinstance(record, RunBegin):
-            run_of[session] = record.run
-            contents.resumed.add(record.resumed_from)
-            contents.runs.setdefault(record.run, []).append(session)
-            contents.fixed.setdefault(record.run, set()).update(digest for _, _, digest in record.sources)
-        contents.fixed[run_of[session]].update(also(entry))
-        if isinstance(record, Commit) and record.segment == 0:
-            redo[session] = redo.get(session, 0.0) + record.seconds
-        if isinstance(record, CheckpointEnd):
-            table = decode_table(store.get_page(record.table))
-            digests = {record.table, *(digest for item in table.values() for digest in item.pages)}
-            since = redo.get(session, 0.0)
-            image = _StoredImage(entry.lsn, session, run_of[session], record.begin, since, frozenset(digests))
-            contents.images.append(image)
-    return contents
+def _choose(found: list[_Found], keep_last: int | None, budget: int | None) -> tuple[set[str], int]:
+    """The runs that the policy keeps, and the level to which their images are thinned."""
+    kept = [it for it in found if not it.empty or it.busy]
+    if keep_last is not None:
+        kept = [it for it in kept[:-keep_last] if it.busy] + kept[-keep_last:]
+    level = 0
+    if budget is not None:
+        while sum(it.at(level).kept_bytes for it in kept) > budget and level < LEVELS - 1:
+            level += 1
+        over = sum(it.at(level).kept_bytes for it in kept) - budget
+        for it in kept[:-1]:
+            if over > 0 and not it.busy:
+                kept.remove(it)
+                over -= it.at(level).kept_bytes
+    return {it.run for it in kept}, level
 
 
-def _choose(
-    contents: _Contents, sizes: dict[bytes, int], kept: list[str], budget: int | None, bound: float | None
-) -> tuple[list[str], list[_StoredImage]]:
-    """The runs and images that the policy keeps; ``bound`` in seconds, ``budget`` in bytes."""
-
-    def images(runs: list[str], seconds: float | None) -> list[_StoredImage]:
-        present = [image for image in contents.images if image.run in runs]
-        return present if seconds is None else _thin(present, seconds, contents.resumed)
-
-    chosen = images(kept, bound)
-    if budget is None:
-        return kept, chosen
-
-    def fits(runs: list[str], some: list[_StoredImage]) -> bool:
-        return sum(sizes.get(digest, 0) for digest in _needed(contents, runs, some)) <= budget
-
-    longest = max((image.redo for image in contents.images), default=0.0)
-    seconds = bound or 0.0
-    for finer in range(12, -1, -1):  # bounds that double, up to one that keeps only the first and last
-        if fits(kept, chosen):
-            break
-        seconds = max(seconds, 1.01 * longest / 2**finer)
-        chosen = images(kept, seconds)
-    while not fits(kept, chosen) and len(kept) > 1:
-        kept = kept[1:]
-        chosen = images(kept, seconds)
-    return kept, chosen
+def _look(
+    store: Store, run: str, bound: float | None, also: References, levels: int, report: GcReport
+) -> _Found | None:
+    """The first pass over a run; None for one that cannot be read."""
+    where = store.directory(run)
+    try:
+        busy = lock_holder(where) is not None
+        with RunLog.open(where, allow_network=True) as log:
+            sessions = log.sessions()
+            if sessions and sessions[0].begin.run != run:
+                raise CorruptStore(str(where), f"it holds run {sessions[0].begin.run!a}")
+            whole, made = _spaces(log, bound, also, 0 if busy else levels)
+            if (answers := log.answers) is not None:
+                inner, (part, *_) = _spaces(answers, None, also, 0 if busy else 1)
+                whole, made = whole + inner, [space + part for space in made]
+    except (WalError, OSError) as error:
+        report.damaged.append(f"run {run}: {error}")
+        return None
+    started = sessions[0].begin.started if sessions else 0.0
+    return _Found(run, started if math.isfinite(started) else 0.0, not sessions, busy, whole, made)
 
 
-def _thin(images: list[_StoredImage], seconds: float, resumed: set[int]) -> list[_StoredImage]:
-    """Each session's first and last image, those that were resumed from, and as few others as the bound allows."""
-    kept: list[_StoredImage] = []
-    images = sorted(images, key=lambda image: (image.session, image.lsn))
-    for i, image in enumerate(images):
-        first = i == 0 or images[i - 1].session != image.session
-        last = i + 1 == len(images) or images[i + 1].session != image.session
-        if first or last or image.begin in resumed or images[i + 1].redo - kept[-1].redo > seconds:
-            kept.append(image)
-    return kept
+def _spaces(log: RunLog, bound: float | None, also: References, levels: int) -> tuple[_Space, list[_Space]]:
+    """What removing a log frees, and what each level does to it; with no levels, what it is to leave it as it is."""
+    sizes = pages.sizes(log._pages)
+    total = sum(sizes.values())
+    if not levels:  # its writer may be removing images
+        return _Space(0, len(sizes), total, 0), [_Space(0, 0, 0, total)]
+    held = StoredImages(log, also)
+    made: list[_Space] = []
+    before: list[StoredImage] | None = None
+    for level in range(levels):
+        images = choose(held, level, bound)
+        if images == before:
+            made.append(made[-1])
+            continue
+        gone = _unneeded(log, held, images, sizes)
+        freed = sum(sizes[digest] for digest in gone)
+        made.append(_Space(len(held.images) - len(images), len(gone), freed, total - freed))
+        before = images
+    return _Space(len(held.images), len(sizes), total, 0), made
 
 
-def _needed(contents: _Contents, runs: list[str], images: list[_StoredImage]) -> set[bytes]:
-    fixed = [contents.fixed[run] for run in runs]
-    return set().union(*fixed, *(image.digests for image in images))
+def _unneeded(
+    log: RunLog, held: StoredImages, images: list[StoredImage], sizes: dict[bytes, int]
+) -> set[bytes]:
+    """The stored pages that are not needed when of the images only these remain."""
+    needed = held.fixed.union(*(image.digests for image in images))
+    return sizes.keys() - pages.closure(log._pages, needed)
 
 
-def _remove(store: RunLog, session: int, only: int | None) -> int:
-    """Remove a session's records, or only the one at LSN ``only``, and write the range down; the number removed."""
-    env = store._log
-    lsns = [only] if only is not None else [entry.lsn for entry in store.scan(session, session=session)]
-    before = store.scan(session, only, session=session, reverse=True) if only is not None else iter(())
-    previous = next((entry.lsn for entry in before), session)
-
-    def work(txn: Any) -> int:
-        records, rows = env.dbs[log.RECORDS], env.dbs[log.SESSIONS]
-        size = 0
-        for lsn in lsns:
-            size += len(txn.get(lsn_key(lsn), db=records))
-            txn.delete(lsn_key(lsn), db=records)
-        if only is None:
-            txn.delete(lsn_key(session), db=rows)
-        else:
-            summary = Summary.decode(session, txn.get(lsn_key(session), db=rows))
-            summary.nbytes -= size
-            summary.counts[CheckpointEnd.TYPE] -= 1
-            summary.counts = {kind: count for kind, count in summary.counts.items() if count}
-            summary.last_lsn = previous if summary.last_lsn == only else summary.last_lsn
-            txn.put(lsn_key(session), summary.encode(session), db=rows)
-        log.note_removed(env, txn, [(lsn, lsn + 1) for lsn in lsns])
-        return len(lsns)
-
-    return env.write(work)
+def _remove(store: Store, it: _Found, report: GcReport, *, dry_run: bool) -> None:
+    try:
+        if not dry_run:
+            store.remove(it.run)
+    except NoSuchRun:  # somebody else has removed it
+        return
+    except RunLocked:
+        report.busy.append(it.run)
+        report.kept_bytes += it.whole.freed_bytes
+        return
+    report.runs.append(it.run)
+    report.add(it.whole)
 
 
-def _sweep(store: RunLog, digests: list[bytes]) -> None:
-    """Delete pages, in transactions of limited size; then give back the space of large ones, also that of no page."""
-    env = store._pages
-    for at in range(0, len(digests), _SWEEP_PAGES):
+def _collect(
+    where: Path, run: str, level: int, bound: float | None, also: References, report: GcReport
+) -> None:
+    """The second pass over a run that stays."""
+    try:
+        report.add(_collect_log(where, level, bound, also))
+        if (where / directory.ANSWERS / directory.MANIFEST).exists():
+            report.add(_collect_log(where / directory.ANSWERS, 0, None, also))
+    except RunLocked:
+        report.busy.append(run)
+    except WalError as error:
+        report.damaged.append(f"run {run}: {error}")
 
-        def work(txn: Any, some: list[bytes] = digests[at : at + _SWEEP_PAGES]) -> None:
-            for digest in some:
-                for name in pages.DATABASES:
-                    txn.delete(digest, db=env.dbs[name])
 
-        env.write(work)
-    taken = store._segments.taken
-    segments.free(store.path, pages.places_of(env).values(), taken)
+def _collect_log(where: Path, level: int, bound: float | None, also: References) -> _Space:
+    with RunLog.open(where, mode="w", allow_network=True) as log:
+        with log._log.read() as snapshot:
+            check_structure(snapshot)  # the whole log: opening a writer checked only its last leaf
+        held = StoredImages(log, also)
+        sizes = pages.sizes(log._pages)
+        images = choose(held, level, bound)
+        keep = {image.lsn for image in images}
+        dropped = [image for image in held.images if image.lsn not in keep]
+        gone = _unneeded(log, held, images, sizes)
+        held.drop(dropped)
+        sweep(log, gone)
+    freed = sum(sizes[digest] for digest in gone)
+    return _Space(len(dropped), len(gone), freed, sum(sizes.values()) - freed)

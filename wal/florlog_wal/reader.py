@@ -211,7 +211,9 @@ class LogReader:
                 with self._env.read() as snapshot:
                     more, reached = _consecutive(snapshot, at, stop)
                 if reached == at:
-                    raise CorruptRecord(at, "it is missing from the log")
+                    view = self._view()  # a writer may have removed it since
+                    if view.next_present(at) == at:
+                        raise CorruptRecord(at, "it is missing from the log")
                 batch += more
                 at = reached
             elif at < stop:

@@ -177,7 +177,7 @@ class Store:
         )
 
     def remove(self, run: str) -> None:
-        """Remove a run, all of it.  Raises `NoSuchRun`, and `RunLocked` while somebody writes to it.
+        """Remove a run, all of it.  Raises `NoSuchRun`, and `RunLocked` while somebody writes to it or its answers.
 
         It is gone at once; a crash meanwhile leaves a directory that is no run, which `sweep` removes.
         """
@@ -186,14 +186,17 @@ class Store:
         if (log := self._logs.pop(run, None)) is not None:
             log.close()
         where = self.directory(run)
-        lock = WriterLock(where)
+        locks = [WriterLock(where)]
         try:
+            if (where / directory.ANSWERS).is_dir():
+                locks.append(WriterLock(where / directory.ANSWERS))
             gone = where.with_name(f".removed-{uuid.uuid4().hex}")
             where.rename(gone)
             directory.sync_directory(gone.parent)
             shutil.rmtree(gone)
         finally:
-            lock.release()
+            for lock in locks:
+                lock.release()
 
     def sweep(self) -> int:
         """Remove what was left below ``runs`` by processes that died; the number of directories."""
@@ -212,8 +215,8 @@ class Store:
             except Exception:  # somebody is making it
                 continue
             try:
-                shutil.rmtree(where)
-                swept += 1
+                shutil.rmtree(where, ignore_errors=True)  # somebody may be making it just now
+                swept += not where.exists()
             finally:
                 lock.release()
         return swept
