@@ -83,6 +83,8 @@ def outline_text(tree: RunTree, at: At | None = None) -> Iterator[str]:
     )
     if tree.budget is not None:
         yield f"images may take {size_text(tree.budget)}"
+    if tree.cached:
+        yield "images go through the page cache, which costs more: the file system refuses O_DIRECT"
     if tree.failure is not None:
         yield printable(f"failed with {tree.failure.exception}: {tree.failure.message}"[:400])
     for difference in tree.forced:

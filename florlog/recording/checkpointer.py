@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from florlog_recovery import Image
+from florlog_recovery import CACHED, Image
 from florlog_wal import CheckpointBegin, Note, RunLog
 
 from florlog.errors import ImageError, StoreError
@@ -66,6 +66,7 @@ class Checkpointer:
         self.wake = [-math.inf, -math.inf]
         """Times before which `due` says no, by `time.perf_counter`: of inner boundaries, of outermost ones."""
         self._busy = 0.0  # CPU seconds of persisting before the present iteration
+        self._cached = False  # whether the log says that pages go through the page cache
         self._warned: set[str] = set()
         self._untaken: set[str] = set()
         self._withheld = False
@@ -242,6 +243,12 @@ class Checkpointer:
             self._warn(text)
 
     def _made_durable(self, begin: int) -> None:
+        assert self._journal is not None
+        if not self._journal.store.direct and not self._cached:
+            self._cached = True
+            session = self._journal.session
+            text = "the file system refuses O_DIRECT: pages are written through its cache"
+            self._journal.store.append(Note(CACHED, text, {}), session=session, prev=session)
         if self._audit is not None:
             self._audit.durable(begin)
 

@@ -9,6 +9,7 @@ from florlog_recovery.resuming import last_restore, plan_resume
 from florlog_recovery.split import AtomSequence, split
 from florlog_recovery.tree import (
     AUDITED,
+    CACHED,
     DIFFERENT,
     EQUAL,
     FORCED,
@@ -23,6 +24,7 @@ from florlog_recovery.where import Condition, state_name
 
 __all__ = [
     "AUDITED",
+    "CACHED",
     "DIFFERENT",
     "EQUAL",
     "FORCED",

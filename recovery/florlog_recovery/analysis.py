@@ -82,6 +82,7 @@ def analyse(store: RecordSource, sessions: Sequence[SessionInfo], *, running: bo
         forced=builder.forced,
         audits=builder.audits,
         budget=builder.budget,
+        cached=builder.cached,
         unproven=builder.unproven,
     )
 
@@ -108,6 +109,7 @@ class _Builder:
         self.forced: list[str] = []
         self.audits: list[Audit] = []
         self.budget: int | None = None
+        self.cached = False
         self.unproven: list[Loop] = []
         self._loops: dict[int, Loop] = {}  # by LoopBegin LSN
         self._copied: dict[int, tuple[Loop, int]] = {}  # by CheckpointBegin LSN
@@ -178,6 +180,8 @@ class _Builder:
                 self.audits.append(_audit(record))
             case Note(kind=tree.POLICY, data={"budget": int(budget)}) if 0 <= budget < 2**63:
                 self.budget = budget
+            case Note(kind=tree.CACHED):
+                self.cached = True
             case Note(kind="source"):
                 self._late_source(record)
             case RunBegin():  # the source may have changed before a resume

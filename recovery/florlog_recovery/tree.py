@@ -24,6 +24,8 @@ FORCED = "forced"
 """The kind of the note that marks a run which was resumed though it differed from the recording."""
 POLICY = "policy"
 """The kind of the notes that say when images are taken, and what they may take."""
+CACHED = "page cache"
+"""The kind of the note that says that the file system refuses to write pages past its cache."""
 AUDITED = "audited"
 """The kind of the note that says what came of an audit while the run was recorded."""
 EQUAL, DIFFERENT, NOT_POSSIBLE = "equal", "different", "not possible"
@@ -144,6 +146,8 @@ class RunTree:
     """One at most of each session."""
     budget: int | None = None
     """The bytes that the images of the newest session may take; None: as many as there is room for."""
+    cached: bool = False
+    """Whether pages were written through the page cache, because the file system refuses otherwise."""
     unproven: list[Loop] = field(default_factory=list)
     """Loops that a body left last of all, inner before outer: no later record shows that execution went on normally."""
 
