@@ -70,6 +70,8 @@ def _last_values(log: RunLog, tree: RunTree) -> dict[str, Any]:
 def _scalar(value: Any) -> Any:
     """A number, text or truth value as JSON has it, also that of an array with one item; None for anything else."""
     if isinstance(value, Array):
+        if value.shape:
+            return None
         held = readable(value)
-        value = held.tolist() if not isinstance(held, Array) and held.shape == () else None
+        value = None if isinstance(held, Array) else held.tolist()
     return jsonable(value) if isinstance(value, bool | int | float | str) else None

@@ -112,7 +112,7 @@ def test_hands_free_a_script_is_resumed_and_asked_afterwards(
     store.parent.mkdir()
     nursery.run(store, "florlog", "record", script)
     output = (nursery.directory / "output.txt").read_text()
-    assert sum(line.startswith("florlog: ") for line in output.splitlines()) == 5, output
+    assert sum(line.startswith("florlog: ") for line in output.splitlines()) == 6, output
     expected, already = logged(store), values_of(store)
     assert expected
     loops = {loop.split("#")[0] for value in expected for loop, _ in value.path}
