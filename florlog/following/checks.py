@@ -38,14 +38,14 @@ class Checks:
 
     def __init__(
         self,
-        store: RunLog,
+        log: RunLog,
         statements: RecordedStatements,
         omissions: Omissions,
         found: FoundValues,
         *,
         resuming: bool = False,
     ) -> None:
-        self._store = store
+        self._log = log
         self._omissions = omissions
         self.statements = statements
         self._found = found
@@ -194,7 +194,7 @@ class Checks:
         self._unread = False
         shared: list[str] = []
         if state_digest(live) != image.table:
-            saved = SavedState(self._store, image.table)
+            saved = SavedState(self._log, image.table)
             names = [name for name in differing(saved.table, live) if name.split(".")[0] not in _ASIDE]
             shared = [name for name in names if name.split(".")[0] in saved.table or name == SETTINGS]
             here = where(loop.path(index))

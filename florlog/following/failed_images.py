@@ -36,7 +36,7 @@ def without_worker_state(tree: RunTree) -> tuple[Loop | None, frozenset[Boundary
     )
 
 
-def images_of_others(store: RunLog, tree: RunTree) -> frozenset[Boundary]:
+def images_of_others(log: RunLog, tree: RunTree) -> frozenset[Boundary]:
     """The images of a run that somebody else recorded, unless the user trusts it.
 
     The newest stands for all here; each is looked at again before it is restored.
@@ -45,7 +45,7 @@ def images_of_others(store: RunLog, tree: RunTree) -> frozenset[Boundary]:
     if not images or this_process.trusts_images:
         return frozenset()
     newest = max(images.values(), key=lambda image: image.lsn)
-    return frozenset() if SavedState(store, newest.table).is_sealed() else frozenset(images)
+    return frozenset() if SavedState(log, newest.table).is_sealed() else frozenset(images)
 
 
 class FailedImages:

@@ -52,7 +52,7 @@ class Guide:
 
     def __init__(
         self,
-        store: RunLog,
+        log: RunLog,
         tree: RunTree,
         plan: Plan | None,
         lines: Mapping[str, tuple[str, Mapping[int, int]]] | None,
@@ -64,7 +64,7 @@ class Guide:
         pieces: Sequence[Piece] = (),
         passing: PassedPieces | None = None,
     ) -> None:
-        self.store = store
+        self.log = log
         self.tree = tree
         self.plan = plan
         self.resuming = frontier is not None
@@ -75,10 +75,10 @@ class Guide:
         self._passing = passing or {}
         self.ran: list[str] = []  # loops and pieces that the plan skips and that were run, and why
         self._arrived = False
-        self.statements = RecordedStatements(store, tree, lines, resuming=self.resuming)
+        self.statements = RecordedStatements(log, tree, lines, resuming=self.resuming)
         self.omissions = Omissions(self.statements)
         self.found = FoundValues(readings or Readings())
-        self.checks = Checks(store, self.statements, self.omissions, self.found, resuming=self.resuming)
+        self.checks = Checks(log, self.statements, self.omissions, self.found, resuming=self.resuming)
         self.redone = 0  # innermost iterations executed
         self._cut = False  # the last iteration was left after its last requested statement
         self.restored = 0
@@ -224,7 +224,7 @@ class Guide:
     def _skip(self, loop: OpenLoop, skip: SkipLoop) -> bool:
         recorded = loop.recorded
         assert recorded is not None
-        last = self.store.record(recorded.commits[-1]).record
+        last = self.log.record(recorded.commits[-1]).record
         assert isinstance(last, Commit)
         what = f"loop {loop.name!r} of {where(loop.parent.path)}"
         if why := skip(loop, last):

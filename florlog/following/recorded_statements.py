@@ -27,13 +27,13 @@ class RecordedStatements:
 
     def __init__(
         self,
-        store: RunLog,
+        log: RunLog,
         tree: RunTree,
         lines: Mapping[str, tuple[str, Mapping[int, int]]] | None,
         *,
         resuming: bool = False,
     ) -> None:
-        self._store = store
+        self._log = log
         self._statements = tree.statements
         self._lines = lines
         self._resuming = resuming
@@ -48,7 +48,7 @@ class RecordedStatements:
         if recorded is not None and iteration.index < recorded.count:
             lsns.append(recorded.commits[iteration.index])
         for lsn in lsns:
-            entry = self._store.record(lsn)
+            entry = self._log.record(lsn)
             assert isinstance(entry.record, Commit | Values)
             if isinstance(entry.record, Commit):
                 iteration.commit = entry.record

@@ -33,7 +33,7 @@ class Compared:
 
 
 def compared(
-    store: RunLog, tree: RunTree, script: str, present: Mapping[str, str] | None = None
+    log: RunLog, tree: RunTree, script: str, present: Mapping[str, str] | None = None
 ) -> list[Compared]:
     """Every recorded file of a run, compared with what ``script`` and the modules around it are now.
 
@@ -42,8 +42,8 @@ def compared(
     """
     found = []
     hands_free = is_hands_free(tree.begin.environment)
-    sources = recorded_sources(store, tree)
-    places = present_paths(store, tree, sources, script, present or {})
+    sources = recorded_sources(log, tree)
+    places = present_paths(log, tree, sources, script, present or {})
     for source in sources:
         path = places[source.path]
         try:
@@ -64,7 +64,7 @@ def read_in(how: Rewrite | None) -> AbstractContextManager[None]:
 
 
 def present_paths(
-    store: RunLog,
+    log: RunLog,
     tree: RunTree,
     sources: Iterable[SourceFile],
     script: str,
@@ -77,7 +77,7 @@ def present_paths(
     """
     found = dict(known or {})
     missing = [source for source in sources if source.path not in found]
-    own = any(source.module != "__main__" for source in missing) and is_own(store, tree)
+    own = any(source.module != "__main__" for source in missing) and is_own(log, tree)
     for source in missing:
         if source.module == "__main__":
             found[source.path] = script

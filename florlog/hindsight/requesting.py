@@ -38,7 +38,7 @@ from florlog.source.reach.regions import ProgramAnalysis
 
 
 def request_of(
-    store: RunLog,
+    log: RunLog,
     tree: RunTree,
     script: str,
     where: str | None = None,
@@ -60,7 +60,7 @@ def request_of(
     if tree.begin.world_size > 1:
         raise RanksError(tree.begin.world_size)
     shown = shown or {}
-    files = compared(store, tree, script, {recorded: present for present, recorded in shown.items()})
+    files = compared(log, tree, script, {recorded: present for present, recorded in shown.items()})
     added = tuple(
         AddedLog(file.present, call.line, call.qualname, call.names)
         for file in files
@@ -87,10 +87,10 @@ def request_of(
     recorded = {file.present: file.recorded for file in files}
     keys = statement_keys(diffs, recorded)
     code = AddedCode(analysis, added, diffs, recorded)
-    found = known_values(store, tree, keys)
+    found = known_values(log, tree, keys)
     known = {site: found[site.file, site.line] for site in code.names}
     try:
-        selection = IterationSelection(store, tree, _condition(tree, where))
+        selection = IterationSelection(log, tree, _condition(tree, where))
         chosen = chosen_iterations(tree, code, selection, first, last)
     except WhereError as error:
         raise FlorlogError(str(error)) from None
@@ -100,7 +100,7 @@ def request_of(
         listed = "; ".join(str(item) for item in added)
         raise FlorlogError(f"no recorded iteration that was asked for reaches the added statement: {listed}")
     plain = not hands_free and not changed
-    unusable = unusable_images(store, tree, files)
+    unusable = unusable_images(log, tree, files)
     return Request(
         tree,
         program,
@@ -109,7 +109,7 @@ def request_of(
         skippable_code(tree, analysis, code, diffs) if plain else Skippable(),
         unusable.images,
         Earlier(keys, values),
-        costs_of(store, tree),
+        costs_of(log, tree),
         Remarks(unusable.reasons, tuple(_altering(files)), changes),
         changed.doubts() if changed else None,
     )

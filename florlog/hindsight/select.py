@@ -30,11 +30,11 @@ Mask = npt.NDArray[np.bool_]
 class IterationSelection:
     """The iterations for which a condition holds; all of them without one."""
 
-    def __init__(self, store: RunLog, tree: RunTree, condition: Condition | None) -> None:
+    def __init__(self, log: RunLog, tree: RunTree, condition: Condition | None) -> None:
         self._condition = condition
         loops = {loop.name.split("#")[0] for loop in tree.loops()} | {loop.name for loop in tree.loops()}
         self._names = condition.names if condition is not None else frozenset()
-        self._values = _Logged(store, tree, self._names - loops)
+        self._values = _Logged(log, tree, self._names - loops)
 
     def node(self, node: Node) -> bool:
         """Whether an iteration with loops of its own, or the run, is selected."""
@@ -71,8 +71,8 @@ class IterationSelection:
 class _Logged:
     """The recorded values of some names."""
 
-    def __init__(self, store: RunLog, tree: RunTree, names: Collection[str]) -> None:
-        self._store = store
+    def __init__(self, log: RunLog, tree: RunTree, names: Collection[str]) -> None:
+        self._log = log
         self._names = names
         self._columns: dict[Loop, dict[str, Any]] = {}
         self._own: dict[Node, dict[str, Any]] = {}
@@ -128,7 +128,7 @@ class _Logged:
     def _record(self, lsn: int) -> Iterator[tuple[str, Any]]:
         if not self._names:
             return
-        record = self._store.record(lsn).record
+        record = self._log.record(lsn).record
         assert isinstance(record, Commit | Values)
         for _, name, value in record.values:
             if name in self._names:

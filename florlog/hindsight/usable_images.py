@@ -21,9 +21,9 @@ class Unusable:
     reasons: tuple[str, ...] = ()
 
 
-def unusable_images(store: RunLog, tree: RunTree, files: Iterable[Compared]) -> Unusable:
+def unusable_images(log: RunLog, tree: RunTree, files: Iterable[Compared]) -> Unusable:
     """The images that cannot be restored for the present text of a program."""
-    if strange := images_of_others(store, tree):
+    if strange := images_of_others(log, tree):
         why = "was not recorded on this machine by you: its images are not restored"
         return Unusable(strange, (f"run {tree.run} {why} without --trust {tree.run}",))
     found = [*_lacking_variables(tree, {file.recorded: file for file in files}), *_lacking_workers(tree)]

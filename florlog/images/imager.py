@@ -95,7 +95,7 @@ class SavedState:
     """
 
     def __init__(self, store: PageSource, digest: bytes) -> None:
-        self._store = store
+        self._pages = store
         self.digest = digest
         self.table = decode_table(store.get_page(digest))
         self._hosts: dict[str, bytes] = {}
@@ -116,7 +116,7 @@ class SavedState:
 
     def _host(self, name: str) -> bytes:
         if name not in self._hosts:
-            (held,) = self._store.read_entries([self.table[name]])
+            (held,) = self._pages.read_entries([self.table[name]])
             self._hosts[name] = bytes(held)
         return self._hosts[name]
 
@@ -124,7 +124,7 @@ class SavedState:
         entries = [self.table[f"{key}:"] for key in keys]
         return {
             key: tensor_from(entry.dtype, entry.shape, data)
-            for key, entry, data in zip(keys, entries, self._store.read_entries(entries), strict=True)
+            for key, entry, data in zip(keys, entries, self._pages.read_entries(entries), strict=True)
         }
 
 
@@ -147,14 +147,14 @@ class Imager:
 
     def __init__(
         self,
-        store: RunLog,
+        log: RunLog,
         session: int,
         on_stop: Callable[[LogStopped], None],
         on_lost: Callable[[str], None],
         room: Room | None = None,
         on_durable: Callable[[int], None] = lambda begin: None,
     ) -> None:
-        self._store = store
+        self._log = log
         self._room = room
         self._session = session
         self._on_stop = on_stop
@@ -245,7 +245,7 @@ class Imager:
         def put(pages: Sequence[memoryview], keys: Sequence[str]) -> Sequence[bytes]:
             nonlocal written
             lineages, previous = self.lineages.of(keys), self.lineages.previous(keys)
-            result = self._store.put_pages(pages, lineages=lineages, previous=previous)
+            result = self._log.put_pages(pages, lineages=lineages, previous=previous)
             written += result.written_bytes
             return result.digests
 
@@ -256,7 +256,7 @@ class Imager:
             self._room.took(written)
         seconds = time.perf_counter() - started
         end = CheckpointEnd(begin, digest, copy.nbytes, written, stall, seconds)
-        self._store.append(end, session=self._session, prev=begin)
+        self._log.append(end, session=self._session, prev=begin)
         self._on_durable(begin)
 
 

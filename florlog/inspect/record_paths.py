@@ -12,8 +12,8 @@ _MAX_LOOPS = 4096  # loop executions remembered; one that was forgotten is read 
 class Paths:
     """The path of any record of a store, wherever reading began."""
 
-    def __init__(self, store: RunLog) -> None:
-        self._store = store
+    def __init__(self, log: RunLog) -> None:
+        self._log = log
         self._loops: dict[int, tuple[Path, str]] = {}
 
     def of(self, entry: Entry) -> Path:
@@ -43,7 +43,7 @@ class Paths:
 
     def _read(self, lsn: int) -> Entry | None:
         try:
-            return self._store.record(lsn)
+            return self._log.record(lsn)
         except WalError:  # it was removed, or is damaged: the record at hand can be shown all the same
             return None
 

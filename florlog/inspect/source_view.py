@@ -28,9 +28,9 @@ class Recorded:
         return [printable(line.expandtabs()) for line in self.text.splitlines()]
 
 
-def sources_of(store: RunLog, tree: RunTree) -> list[Recorded]:
+def sources_of(log: RunLog, tree: RunTree) -> list[Recorded]:
     """The script first, then the local modules in order of import, also those imported late."""
-    found = {s.path: Recorded(s.path, s.module, s.text) for s in recorded_sources(store, tree)}
+    found = {s.path: Recorded(s.path, s.module, s.text) for s in recorded_sources(log, tree)}
     for table in tree.statements.values():
         for statement in table.values():
             if statement.file in found:

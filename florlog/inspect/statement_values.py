@@ -13,7 +13,7 @@ from florlog.reading.reader import LoggedValue
 
 
 def values_by_statement(
-    store: RunLog, tree: RunTree, path: Path, found: Iterable[LoggedValue] = ()
+    log: RunLog, tree: RunTree, path: Path, found: Iterable[LoggedValue] = ()
 ) -> dict[StatementPlace, dict[str, Any]]:
     """By statement, the values of an iteration by name; ``()`` is the run, so the last of everything.
 
@@ -21,9 +21,9 @@ def values_by_statement(
     """
     by_statement: dict[StatementPlace, dict[str, Any]] = {}
     if not path:
-        _node(store, tree, tree.root, by_statement)
+        _node(log, tree, tree.root, by_statement)
     elif (place := tree.locate(path)) is not None:
-        _iteration(store, tree, *place, by_statement)
+        _iteration(log, tree, *place, by_statement)
     for value in found:
         if value.path[: len(path)] == path:
             by_statement.setdefault((value.statement.file, value.statement.line), {})[value.name] = (
@@ -32,29 +32,25 @@ def values_by_statement(
     return by_statement
 
 
-def _node(
-    store: RunLog, tree: RunTree, node: Node, by_statement: dict[StatementPlace, dict[str, Any]]
-) -> None:
+def _node(log: RunLog, tree: RunTree, node: Node, by_statement: dict[StatementPlace, dict[str, Any]]) -> None:
     for lsn in node.values:
-        _record(store, tree, lsn, by_statement)
+        _record(log, tree, lsn, by_statement)
     for loop in node.loops:
         if loop.count:
-            _iteration(store, tree, loop, loop.count - 1, by_statement)
+            _iteration(log, tree, loop, loop.count - 1, by_statement)
 
 
 def _iteration(
-    store: RunLog, tree: RunTree, loop: Loop, index: int, by_statement: dict[StatementPlace, dict[str, Any]]
+    log: RunLog, tree: RunTree, loop: Loop, index: int, by_statement: dict[StatementPlace, dict[str, Any]]
 ) -> None:
     if (node := loop.nodes.get(index)) is not None:
-        _node(store, tree, node, by_statement)
+        _node(log, tree, node, by_statement)
     if index < loop.count:
-        _record(store, tree, loop.commits[index], by_statement)
+        _record(log, tree, loop.commits[index], by_statement)
 
 
-def _record(
-    store: RunLog, tree: RunTree, lsn: int, by_statement: dict[StatementPlace, dict[str, Any]]
-) -> None:
-    entry = store.record(lsn)
+def _record(log: RunLog, tree: RunTree, lsn: int, by_statement: dict[StatementPlace, dict[str, Any]]) -> None:
+    entry = log.record(lsn)
     assert isinstance(entry.record, Commit | Values)
     for number, name, value in entry.record.values:
         if (statement := tree.statements[entry.session].get(number)) is not None:

@@ -21,10 +21,10 @@ class SourceFile:
     text: str
 
 
-def recorded_sources(store: RunLog, tree: RunTree) -> list[SourceFile]:
+def recorded_sources(log: RunLog, tree: RunTree) -> list[SourceFile]:
     """The script first, then the local modules, those imported at the run's beginning before later ones."""
     found = [
-        SourceFile(path, module, store.get_page(digest).decode(errors="replace"))
+        SourceFile(path, module, log.get_page(digest).decode(errors="replace"))
         for path, (module, digest) in tree.sources.items()
     ]
     return sorted(found, key=lambda source: source.module != "__main__")

@@ -52,50 +52,50 @@ class Permit:
     run: str
 
 
-def permit(store: RunLog, tree: RunTree, trust: Trust) -> Permit:
+def permit(log: RunLog, tree: RunTree, trust: Trust) -> Permit:
     """The permit for a run's recorded code.  Raises `UntrustedRunError` where there is none."""
-    if not is_own(store, tree):
+    if not is_own(log, tree):
         if not trust.covers(tree.run):
             raise UntrustedRunError(tree.run)
         this_process.trusts_images = True
     return Permit(tree.run)
 
 
-def is_own(store: RunLog, tree: RunTree) -> bool:
+def is_own(log: RunLog, tree: RunTree) -> bool:
     """Whether this user recorded a run on this machine: all that decides what is executed is signed with the key."""
     key = user_key()
     if key is None:
         return False
     try:
-        return _is_own(store, tree, key)
+        return _is_own(log, tree, key)
     except WalError:  # a text that is missing or damaged
         return False
 
 
-def _is_own(store: RunLog, tree: RunTree, key: bytes) -> bool:
+def _is_own(log: RunLog, tree: RunTree, key: bytes) -> bool:
     sources: set[_Source] = set()
     newest = False  # whether the session is signed whose arguments and environment a replay takes
-    for session in store.sessions():
+    for session in log.sessions():
         begin = session.begin
         if session.lsn not in tree.sessions:
             continue
-        newest = is_signed(key, begin, [store.get_page(page) for _, _, page in begin.sources])
+        newest = is_signed(key, begin, [log.get_page(page) for _, _, page in begin.sources])
         if newest:
             sources.update(begin.sources)
-            sources.update(_later(store, session, key))
+            sources.update(_later(log, session, key))
     return newest and all((path, *source) in sources for path, source in tree.sources.items())
 
 
-def _later(store: RunLog, session: SessionInfo, key: bytes) -> Iterator[_Source]:
+def _later(log: RunLog, session: SessionInfo, key: bytes) -> Iterator[_Source]:
     """The signed sources that a signed session stored at its end."""
     begin = session.begin
-    for entry in store.scan(session.lsn, session.last_lsn + 1, types=(Note,), session=session.lsn):
+    for entry in log.scan(session.lsn, session.last_lsn + 1, types=(Note,), session=session.lsn):
         note = entry.record
         assert isinstance(note, Note)
         path, page = note.data.get("path"), note.data.get("page")
         if note.kind != "source" or not isinstance(path, str) or not isinstance(page, bytes):
             continue
-        if is_later_signed(key, begin, note.text, path, store.get_page(page), note.data.get(SIGNATURE)):
+        if is_later_signed(key, begin, note.text, path, log.get_page(page), note.data.get(SIGNATURE)):
             yield path, note.text.rpartition(" ")[2], page
 
 

@@ -32,11 +32,11 @@ class RecordedProgram:
     Raises `FlorlogError` when the run has no recorded script.
     """
 
-    def __init__(self, permit: Permit, store: RunLog, tree: RunTree) -> None:
+    def __init__(self, permit: Permit, log: RunLog, tree: RunTree) -> None:
         assert permit.run == tree.run
         self._begin = tree.begin
         self._same_hashes = hashes_repeat(tree)
-        sources = recorded_sources(store, tree)
+        sources = recorded_sources(log, tree)
         self.texts = {source.path: source.text for source in sources}
         self._modules = {
             source.module: (source.path, source.text) for source in sources if source.module != "__main__"

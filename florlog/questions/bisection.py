@@ -143,9 +143,7 @@ def values_at(condition: Condition, place: Boundary, tree: Callable[[str], Any])
     return {**dict(loop.path(max(index - 1, 0))), **held}
 
 
-def _in_states(
-    store: RunLog, tree: RunTree, condition: Condition, trusted: Trust, *, monotone: bool
-) -> First:
+def _in_states(log: RunLog, tree: RunTree, condition: Condition, trusted: Trust, *, monotone: bool) -> First:
     order = boundaries(tree)
     images = [place for place, (loop, index) in enumerate(order) if index in loop.images]
     looked: dict[int, dict[str, Any] | None] = {}  # at images: the terms where it holds, else None
@@ -153,7 +151,7 @@ def _in_states(
     def holds(place: int) -> bool:
         if place not in looked:
             loop, index = order[place]
-            saved = SavedState(store, loop.images[index].table)
+            saved = SavedState(log, loop.images[index].table)
             values = values_at(condition, order[place], saved.tree)
             looked[place] = condition.terms(values) if condition(values) else None
         return looked[place] is not None
@@ -170,7 +168,7 @@ def _in_states(
     stop = images[low] if low < len(images) else len(order)
     redone = 0
     if any(index not in loop.images for loop, index in order[start:stop]):
-        search = order_of(store, tree, trusted, condition=condition.text, start=start, stop=stop)
+        search = order_of(log, tree, trusted, condition=condition.text, start=start, stop=stop)
         for message in answers(tree, "florlog.questions.search_worker", search):
             match message:
                 case [

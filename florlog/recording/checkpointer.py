@@ -55,7 +55,7 @@ class Checkpointer:
         if journal is not None:
             made = None if room is None else room(self._thinned)
             self._imager = Imager(
-                journal.store, journal.session, journal.stop, self._lost, made, self._made_durable
+                journal.log, journal.session, journal.stop, self._lost, made, self._made_durable
             )
         self._started = time.perf_counter()
         self._stalled = 0.0  # CPU seconds of the training thread for images; wall time counts what others do
@@ -223,10 +223,10 @@ class Checkpointer:
                     "resume starts earlier; give it state_dict()/load_state_dict(), or florlog.register its type"
                 )
 
-    def restore(self, store: RunLog, loop: OpenLoop, index: int, image: Image) -> None:
+    def restore(self, log: RunLog, loop: OpenLoop, index: int, image: Image) -> None:
         """Put back an image, as `RunState.restore` does.  Raises `ImageError` for one that is not to be trusted."""
         started = time.perf_counter()
-        saved = SavedState(store, image.table)
+        saved = SavedState(log, image.table)
         if not (this_process.trusts_images or saved.is_sealed()):
             raise ImageError("it was not recorded on this machine by you, and --trust RUN is not given")
         if self._imager is not None:
@@ -237,18 +237,18 @@ class Checkpointer:
     def _thinned(self, text: str, data: dict[str, Any]) -> None:
         assert self._journal is not None
         session = self._journal.session  # not through the journal, which is the training thread's
-        self._journal.store.append(Note("policy", text, data), session=session, prev=session)
+        self._journal.log.append(Note("policy", text, data), session=session, prev=session)
         if data["full"]:
             self.withhold()
             self._warn(text)
 
     def _made_durable(self, begin: int) -> None:
         assert self._journal is not None
-        if not self._journal.store.direct and not self._cached:
+        if not self._journal.log.direct and not self._cached:
             self._cached = True
             session = self._journal.session
             text = "the file system refuses O_DIRECT: pages are written through its cache"
-            self._journal.store.append(Note(CACHED, text, {}), session=session, prev=session)
+            self._journal.log.append(Note(CACHED, text, {}), session=session, prev=session)
         if self._audit is not None:
             self._audit.durable(begin)
 

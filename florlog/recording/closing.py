@@ -223,7 +223,7 @@ class Closing:
             return True
         journal.settle(wait=True)
         index = loop.start
-        for entry in journal.store.scan(loop.lsn, session=journal.session, reverse=True):
+        for entry in journal.log.scan(loop.lsn, session=journal.session, reverse=True):
             record = entry.record
             if isinstance(record, LoopEnd) and record.loop == loop.lsn:
                 return False

@@ -163,7 +163,7 @@ class EarlyAudit:
                 return
             with suppress(Exception):  # the journal sees for itself that the log has stopped
                 session = self._journal.session  # not through the journal, which is the training thread's
-                self._journal.store.append(Note(AUDITED, found.text, data), session=session, prev=session)
+                self._journal.log.append(Note(AUDITED, found.text, data), session=session, prev=session)
         if found.name == DIFFERENT:
             report(f"audit: {found.text}; a resume would see that, and start from an earlier image")
 
@@ -185,7 +185,7 @@ class EarlyAudit:
 
     def _process(self, stretch: _Stretch, scratch: str) -> Child:
         order: Order = {
-            "log": str(self._journal.store.path), "trust": [], "unusable": [],
+            "log": str(self._journal.log.path), "trust": [], "unusable": [],
             "loop": (stretch.last.parent, stretch.last.loop), "index": stretch.last.index, "last": stretch.first.lsn,
         }  # fmt: skip
         made = Child(

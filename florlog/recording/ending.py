@@ -32,7 +32,7 @@ def log_end(
     transactions.checkpointer.close()
     if guide is not None:
         journal.append(Note(KIND, "", guide.measured.data), journal.session)
-        remember(journal.store, guide.measured.data)
+        remember(journal.log, guide.measured.data)
         for difference in guide.checks.differences:
             journal.append(Note("divergence", difference, {}), journal.session)
     failure = None if error is None else _failure(error, _failed_path(transactions))
@@ -55,7 +55,7 @@ def _end_recording(
     transactions.log_values(stack[0])
     journal.end(script, started, "complete" if failure is None else "failed", failure)
     try:
-        journal.store.sync()
+        journal.log.sync()
     except WalError:
         pass  # reported when it happened
 

@@ -142,7 +142,7 @@ class Guided:
         recorded = loop.recorded
         if recorded is not None and recorded.order == 0 and (image := recorded.images.get(0)) is not None:
             with suppress(Exception):  # what differs then is seen
-                self._checkpointer.state.put_back_generators(SavedState(self._guide.store, image.table))
+                self._checkpointer.state.put_back_generators(SavedState(self._guide.log, image.table))
 
     def _compare(self, loop: OpenLoop, index: int) -> None:
         """Compare the state at a boundary with the image there, if there is one."""
@@ -159,7 +159,7 @@ class Guided:
         Raises `ImageError` for whatever is raised there, and `ChangedError` where the script tracks other names.
         """
         try:
-            self._checkpointer.restore(self._guide.store, loop, index, image)
+            self._checkpointer.restore(self._guide.log, loop, index, image)
         except ChangedError:
             raise
         except Exception as error:

@@ -1,8 +1,8 @@
 """The recording side of the log: one session's records, its statement table, and what happens when it fails.
 
 Whatever goes wrong while logging, the training goes on: the first failure is reported once as a warning
-that says what is safe, and from then on nothing is written.  A thread looks after the store meanwhile: it sees within
-a second that the store has vanished or that its disk refuses what is written.  With ``strict`` the failure is raised
+that says what is safe, and from then on nothing is written.  A thread looks after the run meanwhile: it sees within
+a second that its directory has vanished or that its disk refuses what is written.  With ``strict`` the failure is raised
 once, as `StoreError`, by the next call on the training's thread.
 """
 
@@ -47,7 +47,7 @@ from florlog.source.names.syntax import SourceError
 MAX_HOLD_SECONDS = 0.1
 """Commits that are held for longer are written with the next one."""
 LOOK_INTERVAL_SECONDS = 0.1
-"""A thread looks this often for a commit that is held and after which no other comes, and after the store."""
+"""A thread looks this often for a commit that is held and after which no other comes, and after the log."""
 _LOOKS_BEFORE_REPORT = 3
 """At so many looks in a row the disk has refused what is written before that is reported."""
 _LONE_COMMIT_SECONDS = 4e-5  # what a commit by itself takes between two steps of training
@@ -65,19 +65,19 @@ class Journal:
     """Appends the records of one session."""
 
     def __init__(
-        self, store: RunLog, begin: RunBegin, overhead: float = math.inf, *, strict: bool = False
+        self, log: RunLog, begin: RunBegin, overhead: float = math.inf, *, strict: bool = False
     ) -> None:
-        self.store = store
-        self._once = Once(store)
+        self.log = log
+        self._once = Once(log)
         self._strict = strict
         self._error: Exception | None = None
         """What the training's thread is still to raise."""
-        self._refused = 0  # looks in a row at which the store could not be written
+        self._refused = 0  # looks in a row at which the log could not be written
         self._reported = False  # that it cannot be written
-        self._identity = _manifest_file(store)
+        self._identity = _manifest_file(log)
         self.brief_seconds = 0.0
         """Iterations that take fewer seconds commit together: one after the other each costs less."""
-        if not store.durable_commits:
+        if not log.durable_commits:
             self.brief_seconds = _LONE_COMMIT_SECONDS / (_COMMIT_SHARE * overhead) if overhead else math.inf
         self.held: list[CommitFields | None] = []
         """Commits that are for `settle`: of such iterations, and of those whose values are still on a GPU."""
@@ -95,7 +95,7 @@ class Journal:
         stored = self._store_sources(begin.script)
         sources = tuple((source.path, source.module, source.page) for source in stored)
         self._begin = signed(replace(begin, sources=sources), [source.text for source in stored])
-        self.session = store.append(self._begin)
+        self.session = log.append(self._begin)
 
     def append(self, record: Record, prev: int = 0) -> int:
         """Append a record; its LSN, or 0 once the log has stopped.
@@ -137,26 +137,26 @@ class Journal:
         with self._settling:
             try:
                 count = receive(held, wait=wait) if self.late else len(held)
-                self.store.commit(self.session, held, count)
+                self.log.commit(self.session, held, count)
             except Exception as error:
                 if from_signal_handler(error):
                     raise
                 self.stop(error)
 
     def watch(self) -> None:
-        """From now on a thread looks after the store, and no commit is held for longer than two looks."""
+        """From now on a thread looks after the log, and no commit is held for longer than two looks."""
         threading.Thread(
             target=_attend, args=(weakref.ref(self), self._closed), name="florlog-held", daemon=True
         ).start()
 
     def look(self) -> None:
-        """Whether the store is still there, and can be written; called by the thread that looks after it."""
+        """Whether the log is still there, and can be written; called by the thread that looks after it."""
         if self.stopped:
             return
-        if _manifest_file(self.store) != self._identity:
-            self.stop(StoreError(f"the store {self.store.path} is gone: it was deleted, moved or replaced"))
+        if _manifest_file(self.log) != self._identity:
+            self.stop(StoreError(f"the store {self.log.path} is gone: it was deleted, moved or replaced"))
             return
-        why = self.store.failure
+        why = self.log.failure
         if why is None or self._closed.is_set():
             self._refused = 0
             return
@@ -164,11 +164,11 @@ class Journal:
         if self._refused != _LOOKS_BEFORE_REPORT:
             return
         if self._strict:
-            self.stop(StoreError(f"{self.store.path} cannot be written: {why}"))
+            self.stop(StoreError(f"{self.log.path} cannot be written: {why}"))
         elif not self._reported:
             self._reported = True
             warn(
-                f"{self.store.path} cannot be written ({why}): what is logged is kept in the log tail while it has "
+                f"{self.log.path} cannot be written ({why}): what is logged is kept in the log tail while it has "
                 "room, and written when the disk takes it; the training goes on; make room"
             )
 
@@ -243,7 +243,7 @@ class Journal:
         try:
             sources = [source for source in local_sources(script) if source[0] not in self._sources]
             texts = [text.encode() for _, _, text in sources]
-            digests = self.store.put_pages(texts).digests
+            digests = self.log.put_pages(texts).digests
         except Exception as error:
             text = "could not store the script's source, the run can be read but not replayed"
             if self._strict:
@@ -267,10 +267,10 @@ class Journal:
         self._closed.set()
 
     def close(self) -> None:
-        """Close the store; a failure is reported unless another one was."""
+        """Close the log; a failure is reported unless another one was."""
         self._closed.set()
         try:
-            self.store.close()
+            self.log.close()
         except Exception as error:
             self.stop(error)
         self.complain()
@@ -287,13 +287,13 @@ def _attend(journal: weakref.ref[Journal], closed: threading.Event) -> None:
         del it
 
 
-def _manifest_file(store: RunLog) -> tuple[int, int, int] | None:
-    """Device, number and time of a store's manifest, which is written once; None where it is not there.
+def _manifest_file(log: RunLog) -> tuple[int, int, int] | None:
+    """Device, number and time of the manifest of a run, which is written once; None where it is not there.
 
     The time because a file system may give a new file the number of one that is gone.
     """
     try:
-        found = (store.path / MANIFEST).stat()
+        found = (log.path / MANIFEST).stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns

@@ -18,8 +18,8 @@ _Place = tuple[Any, ...]
 class Once:
     """Appends records to a store.  A session writes at most one record of a `_place`."""
 
-    def __init__(self, store: RunLog) -> None:
-        self._store = store
+    def __init__(self, log: RunLog) -> None:
+        self._log = log
         self._appending: tuple[int, Record, int] | None = None
         """Set while a record is being appended: the log's end before, the record and its ``prev``."""
         self._interrupted: list[tuple[int, Record, int]] = []
@@ -31,9 +31,9 @@ class Once:
         unsure = self._appending is not None or self._interrupted or self._written
         if unsure and (lsn := self._known(_place(record, prev), session)):
             return lsn
-        self._appending = self._store.last_lsn, record, prev
+        self._appending = self._log.last_lsn, record, prev
         try:
-            lsn = self._store.append(record, session=session, prev=prev)
+            lsn = self._log.append(record, session=session, prev=prev)
         except Exception as error:
             if not from_signal_handler(error):
                 self._appending = None
@@ -57,7 +57,7 @@ class Once:
     def _look(self, session: int) -> None:
         for before, record, prev in self._interrupted:
             place = _place(record, prev)
-            for entry in self._store.scan(before + 1, session=session) if place else ():
+            for entry in self._log.scan(before + 1, session=session) if place else ():
                 if _place(entry.record, entry.prev_lsn) == place:
                     self._written[place] = entry.lsn
         self._interrupted.clear()

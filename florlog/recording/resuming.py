@@ -51,12 +51,12 @@ class WentBack:
         )
 
 
-def went_back(run: str, store: RunLog, tree: RunTree) -> WentBack:
+def went_back(run: str, log: RunLog, tree: RunTree) -> WentBack:
     """What earlier starts of this process have learnt of a run, or a process that could not start over by itself."""
     given = restart.message()
     if given.get("run") != run:
         newest = tree.sessions[-1]
-        notes = (entry.record for entry in store.scan(newest, types=(Note,), session=newest))
+        notes = (entry.record for entry in log.scan(newest, types=(Note,), session=newest))
         given = next((note.data for note in notes if isinstance(note, Note) and note.kind == WENT_BACK), {})
     if not given:
         return WentBack(run)
@@ -76,7 +76,7 @@ class ResumeGuide(Guide):
 
     def __init__(
         self,
-        store: RunLog,
+        log: RunLog,
         tree: RunTree,
         plan: Plan,
         frontier: tuple[Node, int | Loop],
@@ -85,7 +85,7 @@ class ResumeGuide(Guide):
         force: bool,
         anew: bool,
     ) -> None:
-        super().__init__(store, tree, plan, None, frontier=frontier)
+        super().__init__(log, tree, plan, None, frontier=frontier)
         self.checks.alarm = self._differs
         self.checks.excuse(Outside(tree, lambda: present_texts(tree.sources), main_script()))
         self._before = before

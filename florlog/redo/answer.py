@@ -47,7 +47,7 @@ class Answer:
 
 
 def answer(
-    store: RunLog, request: Request, plan: Plan, *, progress: Progress | None = None, workers: int = 1
+    log: RunLog, request: Request, plan: Plan, *, progress: Progress | None = None, workers: int = 1
 ) -> Answer:
     """Execute a plan by running the request's script in so many processes, and store the values found.
 
@@ -63,18 +63,18 @@ def answer(
         else []
     )
     if len(parts) > 1:
-        done = redo_in_parallel(store, request, parts, progress)
+        done = redo_in_parallel(log, request, parts, progress)
     else:
-        done = redo(store, request, plan, progress)
+        done = redo(log, request, plan, progress)
     seconds = time.perf_counter() - started
-    stored = store_values(store, request, done)
+    stored = store_values(log, request, done)
     values = _with_earlier(request, done.values)
     return Answer(values, done.differences, seconds, stored, done.spans, done.passed)
 
 
-def redo(store: RunLog, request: Request, plan: Plan, progress: Progress | None = None) -> Redone:
+def redo(log: RunLog, request: Request, plan: Plan, progress: Progress | None = None) -> Redone:
     """Execute a plan in this process; where an image cannot be restored, one that does without it."""
-    guide, request = _led(store, request, plan, progress)
+    guide, request = _led(log, request, plan, progress)
     if guide.ran:
         report(guide.ran[0] + (f" (and {len(guide.ran) - 1} more)" if len(guide.ran) > 1 else ""))
     if guide.checks.excused:
@@ -84,7 +84,7 @@ def redo(store: RunLog, request: Request, plan: Plan, progress: Progress | None 
         report(f"{guide.omissions.mistaken}: from there on all is redone in full")
         values_before, differences_before, passed_before = guide.checks.before
         request = _rest(request, guide).without_skipping()
-        again, request = _led(store, request, plan_for(request), progress)
+        again, request = _led(log, request, plan_for(request), progress)
         found = merged([found[:values_before], again.found.values])
         differences = [*differences[:differences_before], *again.checks.differences]
         passed = passed[:passed_before]
@@ -152,14 +152,14 @@ def _with_earlier(request: Request, values: Sequence[FoundValue]) -> Sequence[Fo
     return sorted([*values, *older], key=place)
 
 
-def _led(store: RunLog, request: Request, plan: Plan, progress: Progress | None) -> tuple[Guide, Request]:
+def _led(log: RunLog, request: Request, plan: Plan, progress: Progress | None) -> tuple[Guide, Request]:
     """Run the request's script along a plan, and along others as long as images fail; the guide that led it to its end.
 
     Also the request, without the images that failed.
     """
     failed = FailedImages(request.tree)
     while True:
-        guide = _guide(store, request, plan)
+        guide = _guide(log, request, plan)
         if progress is not None:
             guide.progress = progress
         try:
@@ -173,10 +173,10 @@ def _led(store: RunLog, request: Request, plan: Plan, progress: Progress | None)
             return guide, request
 
 
-def _guide(store: RunLog, request: Request, plan: Plan) -> Guide:
+def _guide(log: RunLog, request: Request, plan: Plan) -> Guide:
     program = request.program
     guide = Guide(
-        store,
+        log,
         request.tree,
         plan,
         request.program.lines,

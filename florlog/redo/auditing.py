@@ -48,7 +48,7 @@ class Stretch:
         return f"from {where(self.start)} to {where(self.end)}: {outcome}"
 
 
-def audit(store: RunLog, tree: RunTree, trust: Trust) -> Iterator[Stretch]:
+def audit(log: RunLog, tree: RunTree, trust: Trust) -> Iterator[Stretch]:
     """Audit the images of a run one after the other.
 
     Raises `FlorlogError` for a run with fewer than two images or whose script fails, and `UntrustedRunError` where its
@@ -58,7 +58,7 @@ def audit(store: RunLog, tree: RunTree, trust: Trust) -> Iterator[Stretch]:
     if len(images) < 2:
         raise FlorlogError(f"run {tree.run} has {len(images)} images, and an audit goes from one to the next")
     for before, after in pairwise(images):
-        yield _audited(store, tree, before, after, trust)
+        yield _audited(log, tree, before, after, trust)
 
 
 def images_of(tree: RunTree) -> list[Boundary]:
@@ -67,10 +67,10 @@ def images_of(tree: RunTree) -> list[Boundary]:
     return [(loop, index) for _, loop, index in sorted(found, key=lambda entry: entry[0])]
 
 
-def _audited(store: RunLog, tree: RunTree, before: Boundary, after: Boundary, trust: Trust) -> Stretch:
+def _audited(log: RunLog, tree: RunTree, before: Boundary, after: Boundary, trust: Trust) -> Stretch:
     start, end = before[0].path(before[1]), after[0].path(after[1])
     order = order_of(
-        store, tree, trust,
+        log, tree, trust,
         loop=loop_name(after[0]), index=after[1], last=before[0].images[before[1]].lsn,
     )  # fmt: skip
     try:

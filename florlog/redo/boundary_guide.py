@@ -28,7 +28,7 @@ class BoundaryGuide(Guide):
 
     def __init__(
         self,
-        store: RunLog,
+        log: RunLog,
         tree: RunTree,
         plan: Plan,
         request: Atoms,
@@ -36,7 +36,7 @@ class BoundaryGuide(Guide):
         alarm: Callable[[str], None],
         steady_before: Callable[[Loop], bool],
     ) -> None:
-        super().__init__(store, tree, plan, None)
+        super().__init__(log, tree, plan, None)
         self._request = request
         self._arrived_at = arrived
         self.checks.alarm = alarm

@@ -62,7 +62,7 @@ def boundary(tree: RunTree, path: IterationPath, at: Literal["start", "end"]) ->
 
 
 def state_at(
-    store: RunLog, tree: RunTree, path: IterationPath, at: Literal["start", "end"], trust: Trust
+    log: RunLog, tree: RunTree, path: IterationPath, at: Literal["start", "end"], trust: Trust
 ) -> PastState:
     """The state at an iteration's start or end; ``trust``: whose code may be executed where there is no image.
 
@@ -73,12 +73,12 @@ def state_at(
     loop, index = boundary(tree, path, at)
     image = loop.images.get(index)
     if image is not None:
-        return PastState(SavedState(store, image.table), RECORDED)
-    return _redone(store, tree, loop, index, trust)
+        return PastState(SavedState(log, image.table), RECORDED)
+    return _redone(log, tree, loop, index, trust)
 
 
-def _redone(store: RunLog, tree: RunTree, loop: Loop, index: int, trusted: Trust) -> PastState:
-    order = order_of(store, tree, trusted, loop=loop_name(loop), index=index)
+def _redone(log: RunLog, tree: RunTree, loop: Loop, index: int, trusted: Trust) -> PastState:
+    order = order_of(log, tree, trusted, loop=loop_name(loop), index=index)
     pages = Pages()
     for message in answers(tree, "florlog.redo.state_worker", order):
         match message:

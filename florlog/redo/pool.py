@@ -40,7 +40,7 @@ class _Share:
 
 
 def redo_in_parallel(
-    store: RunLog,
+    log: RunLog,
     request: Request,
     parts: Sequence[tuple[int, int]],
     progress: Callable[[int], None] | None,
@@ -54,7 +54,7 @@ def redo_in_parallel(
     known = replace(request, earlier=replace(request.earlier, values=()))  # no worker needs these
     shares = [
         _Share({
-            "log": str(store.path),
+            "log": str(log.path),
             "request": to_data(known.limited_to(atoms.part(*part))),
         })
         for part in parts

@@ -58,14 +58,14 @@ class Replayed:
     answer: Answer
 
 
-def planned(store: RunLog, tree: RunTree, question: Question) -> tuple[Request, Plan]:
+def planned(log: RunLog, tree: RunTree, question: Question) -> tuple[Request, Plan]:
     """The request that a question makes of its run, and its cheapest plan; what was changed in the script is reported.
 
     Raises `FlorlogError` as `request_of` does.
     """
     try:
         request = request_of(
-            store,
+            log,
             tree,
             question.script,
             question.where,
@@ -86,17 +86,17 @@ def planned(store: RunLog, tree: RunTree, question: Question) -> tuple[Request, 
 
 
 def replay_here(
-    store: RunLog, tree: RunTree, question: Question, announce: Announce = lambda view: None
+    log: RunLog, tree: RunTree, question: Question, announce: Announce = lambda view: None
 ) -> Replayed:
     """Replay in this process.
 
     Raises `FlorlogError` where the question cannot be answered or the script fails.
     """
-    request, plan = planned(store, tree, question)
+    request, plan = planned(log, tree, question)
     view = view_of(plan, request)
     progress = announce(view)
     workers = _possible_workers(question.workers, request)
-    found = answer(store, request, plan, progress=progress, workers=workers)
+    found = answer(log, request, plan, progress=progress, workers=workers)
     values = [replace(value, file=request.program.name(value.file)) for value in found.values]
     return Replayed(tree.run, view, replace(found, values=values))
 

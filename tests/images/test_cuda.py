@@ -54,7 +54,7 @@ def put(journal: Journal, number: int, *values: Any) -> None:
 
 def written(journal: Journal) -> dict[int, list[Any]]:
     """The values of each commit that is in the log."""
-    records = [entry.record for entry in journal.store.scan(1, types=(Commit,))]
+    records = [entry.record for entry in journal.log.scan(1, types=(Commit,))]
     return {r.index: [value for _, _, value in r.values] for r in records if isinstance(r, Commit)}
 
 

@@ -78,8 +78,8 @@ def test_only_steps_that_are_brief_for_the_overhead_wait(
 def test_each_step_is_durable_when_that_was_asked_for(tmp_path: Path) -> None:
     with florlog.run("held", store=tmp_path, durability="sync") as run:
         for index in run.loop("step", range(20)):
-            last = max((e.lsn for e in run._journal.store.scan(1, types=(Commit,))), default=0)  # type: ignore[union-attr]
-            assert run._journal.store.durable_lsn >= last  # type: ignore[union-attr]
+            last = max((e.lsn for e in run._journal.log.scan(1, types=(Commit,))), default=0)  # type: ignore[union-attr]
+            assert run._journal.log.durable_lsn >= last  # type: ignore[union-attr]
             assert committed(tmp_path) == list(range(index))
 
 
