@@ -2,8 +2,8 @@
 
 Whatever goes wrong while logging, the training goes on: the first failure is reported once as a warning
 that says what is safe, and from then on nothing is written.  A thread looks after the run meanwhile: it sees within
-a second that its directory has vanished or that its disk refuses what is written.  With ``strict`` the failure is raised
-once, as `StoreError`, by the next call on the training's thread.
+a second that its directory has vanished or that its disk refuses what is written.  With ``strict`` the failure is
+raised once, as `StoreError`, by the next call on the training's thread.
 """
 
 from __future__ import annotations
