@@ -28,6 +28,8 @@ from florlog_wal.segments import BLOCK_BYTES, MIN_PAGE_BYTES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.wal.samples import run_begin
+
 ZEROS = "zeros"
 NOISE = "noise"
 CHANGED = "changed"  # a little, from the entry before it
@@ -93,6 +95,7 @@ def test_entries_are_what_their_pages_are(
     entries: list[PageEntry] = []
     for writer in writers:
         with RunLog.open(path, mode="w") as store:
+            store.append(run_begin())
             before, lineage = b"", Lineage(itemsize=4, row=64)
             for size, kind in writer:
                 data = bytearray(size) if kind == ZEROS else bytearray(generator.randbytes(size))
@@ -140,6 +143,7 @@ def harm(path: Path, kind: str, where: int) -> None:
 def test_each_entry_has_memory_of_its_own(path: Path) -> None:
     data = os.urandom(2 * PAGE_SIZE + 5)
     with RunLog.open(path, mode="w") as store:
+        store.append(run_begin())
         entry = put(store, data)
         one, other = store.read_entries([entry, entry])
     one[:] = bytes(len(data))
@@ -206,6 +210,7 @@ def test_a_page_that_was_moved_while_it_was_read_is_found(
 ) -> None:
     data = os.urandom(3 * PAGE_SIZE)
     with RunLog.open(path, mode="w") as store:
+        store.append(run_begin())
         entry = put(store, data)
     look_up = bulk._look_up
 
@@ -248,6 +253,7 @@ def test_without_direct_reads_pages_are_read_through_the_page_cache(
 
     data = os.urandom(3 * PAGE_SIZE + 5000)
     with RunLog.open(path, mode="w") as store:
+        store.append(run_begin())
         entry = put(store, data)
         monkeypatch.setattr(os, "open", opening)
         monkeypatch.setattr(os, "preadv", reading)
@@ -280,6 +286,7 @@ def test_large_pages_are_read_many_at_once(path: Path, monkeypatch: pytest.Monke
         return read(fd, parts, at)
 
     with RunLog.open(path, mode="w") as store:
+        store.append(run_begin())
         entry = put(store, data)
         monkeypatch.setattr(os, "preadv", counting)
         monkeypatch.setattr(segments, "read", None)  # nothing is read page by page
