@@ -53,7 +53,7 @@ demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
 
 test: lint types
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -67,10 +67,10 @@ crash: $(STAMP)
 	$(BIN)/python -m tests.wal.crash $(ARGS)
 	$(BIN)/python -m tests.end_to_end.endings --rounds 2000
 	$(BIN)/python -m tests.recording.interruptions
-	$(BIN)/python -m pytest -n $(JOBS) --all-cases -m 'crash or long'
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --all-cases -m 'crash or long'
 
 cases: $(STAMP)
-	$(BIN)/python -m pytest -n $(JOBS) --all-cases $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --all-cases $(ARGS)
 
 programs: $(STAMP)
 	$(BIN)/python -m tests.end_to_end.random_programs --programs 2000 $(ARGS)
