@@ -17,7 +17,6 @@ import errno
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -59,6 +58,8 @@ def read_entries(env: Environment, entries: Sequence[PageEntry]) -> list[memoryv
     says, for the first entry in order that has such a page.
     """
     batches: list[_Batch] = []
+    from concurrent.futures import Future, ThreadPoolExecutor  # which registers hooks for forks
+
     begun: list[Future[None]] = []
     with ThreadPoolExecutor(MAX_THREADS, "florlog-read") as threads:
         try:
