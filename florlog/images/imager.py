@@ -175,12 +175,12 @@ class Imager:
         assert self._thread.ident is not None
         self._clock = time.pthread_getcpuclockid(self._thread.ident)
 
-    def has_room(self, *, outermost: bool) -> bool:
+    def has_room(self, *, main: bool) -> bool:
         """Whether a set of buffers is free, so that `snapshot` need not wait.
 
-        The last one is kept for the boundaries of the outermost loop, which answer most questions.
+        The last one is kept for main boundaries, which answer most questions.
         """
-        return self._free.qsize() >= (1 if outermost else 2)
+        return self._free.qsize() >= (1 if main else 2)
 
     def snapshot(self, trees: Mapping[str, Any], flat: Flat | None = None) -> StateSnapshot:
         """Phase one; waits for a set of buffers."""

@@ -11,20 +11,22 @@ cost of restoring an image relative to taking it: as this run's restores were, e
 ones (`florlog_recovery.costs`).  `GRACE_SECONDS` are added, so that a short run has its images before it has earned
 them; no more, because a run of seconds pays them in full.  As much again is allowed for the first image, which includes
 what is done only once.  Everything beyond that is charged, so after an expensive image the next waits until it has been
-earned.
+earned.  The first image at each place includes the analysis of that place: it is charged, and says nothing of the next.
 
 **Boundaries are not of equal worth.**
 
-* An image at each one of the *outermost* loop is the normal case: most questions are answered by restoring it alone.
-  Together with the bookkeeping of steps these images may use `OUTERMOST_SHARE` of the overhead, and the grace.  The
-  rest is for what is not measured: opening the store, and the thread that writes the log.
+* One image in each iteration of the outermost loop, at its *main* boundary, is the normal case: most questions are
+  answered by restoring it alone.  In an epoch that is the end of its training steps, where statements about the epoch
+  come; without such a loop, or where no image was taken there, it is the start of the next iteration.  Together with
+  the bookkeeping of steps these images may use `MAIN_SHARE` of the overhead, and the grace.  The rest is for what is
+  not measured: opening the store, and the thread that writes the log.
 * All others share what is left of `INNER_SHARE` of the overhead.  An image costs no more than what is charged by then,
-  which is at least the first one's.  So whenever the next boundary of the outermost loop comes, the rest of
-  `OUTERMOST_SHARE` pays for its image.
-* Among those, the *ends* of the loops directly inside the outermost one come as they come.  Boundaries deeper inside
-  keep an interval as in CheckFreq (FAST 2021, section 4.3): at least what a persist takes, and the time over which an
-  image's cost is the given share.  It grows at once when costs grow, and shrinks by steps when they have clearly fallen
-  (hysteresis).
+  which is at least the first one's.  So whenever the next main boundary comes, the rest of
+  `MAIN_SHARE` pays for its image.
+* Among those, the other boundaries of the outermost loop, and the *ends* of the loops directly inside it, come as they
+  come.  Boundaries deeper inside keep an interval as in CheckFreq (FAST 2021, section 4.3): at least what a persist
+  takes, and the time over which an image's cost is the given share.  It grows at once when costs grow, and shrinks by
+  steps when they have clearly fallen (hysteresis).
 
 Where steps are so short that their bookkeeping takes all, images still get `MIN_SHARE` of these shares: without them,
 nothing could be restored.
@@ -45,8 +47,8 @@ from florlog.images.slowdown import MIN_UNDISTURBED_STEPS, Slowdown, StepTimes
 
 GRACE_SECONDS = 0.1
 """What images may cost in addition to their share of the time, once in a run."""
-OUTERMOST_SHARE = 0.8
-"""Of the overhead: what bookkeeping and images may cost, for an image at a boundary of the outermost loop."""
+MAIN_SHARE = 0.8
+"""Of the overhead: what bookkeeping and images may cost, for an image at a main boundary."""
 INNER_SHARE = 0.5
 """Of the overhead: what they may cost for an image anywhere else."""
 MIN_SHARE = 0.15
@@ -61,8 +63,8 @@ _NEWEST_COST_WEIGHT = 0.4  # in the average of costs
 class Boundary(enum.Enum):
     """A kind of place where an image can be taken."""
 
-    OUTERMOST = "outermost"  # before an iteration of the outermost loop, or at its end
-    END = "end"  # of a loop directly inside that one
+    MAIN = "main"  # the one of each iteration of the outermost loop
+    END = "end"  # another of the outermost loop, or at the end of a loop directly inside it
     INNER = "inner"
 
 
@@ -115,14 +117,14 @@ class Policy:
                 self._slowdown.add(seconds, busy, steps)
                 self._refused_until.clear()
 
-    def took(self, *, now: float, stall: float, size: int = 0) -> None:
-        """An image of ``size`` bytes was taken."""
+    def took(self, *, now: float, stall: float, size: int = 0, once: bool = False) -> None:
+        """An image of ``size`` bytes was taken.  ``once``: its stall has what is done only once at a place."""
         if self._restore is not None:
             self._restored = self._restore(size)
         if self._last == -math.inf:  # its cost includes what is done once: source analysed, buffers made
             self._first_allowance = min(stall, GRACE_SECONDS)
             self._unknown_stall = stall
-        else:
+        elif not once or not self._persist:
             self._stall = _expected(self._stall, stall)
             self._unknown_stall = 0.0
         self._last = now
@@ -176,12 +178,12 @@ class Policy:
         if at is Boundary.INNER and now - self._last < min(self.interval, self.max_redo):
             self._refused_until[at] = self._last + min(self.interval, self.max_redo)
             return False
-        late = at is not Boundary.OUTERMOST and now - self._last >= self.max_redo
+        late = at is not Boundary.MAIN and now - self._last >= self.max_redo
         spent = own + kept + self.share * persisted
         bookkeeping = kept / (now - spent) if now > spent else 0.0
         needed = self.charged(own, persisted, pending) + self.cost
-        if late or at is Boundary.OUTERMOST:
-            limit = self.limit(OUTERMOST_SHARE)
+        if late or at is Boundary.MAIN:
+            limit = self.limit(MAIN_SHARE)
             needed -= GRACE_SECONDS + self._first_allowance if self.overhead > 0 else 0.0
         else:
             limit = self.limit(INNER_SHARE)
@@ -220,7 +222,7 @@ class Policy:
         self._reported_interval = self.interval
         text = f"an image costs {1e3 * self.cost:.3g} ms: inner boundaries {self.interval:.3g} s apart"
         if missed:
-            limit = self.limit(OUTERMOST_SHARE)
+            limit = self.limit(MAIN_SHARE)
             text += f"; every {self.max_redo:g} s would cost more than {self.overhead:.2%}"
             self.max_redo = math.inf if limit <= 0 else max(2 * self.max_redo, self.cost / limit)
         data = {

@@ -66,6 +66,11 @@ class Checkpointer:
         self.wake = [-math.inf, -math.inf]
         """Times before which `due` says no, by `time.perf_counter`: of inner boundaries, of outermost ones."""
         self._busy = 0.0  # CPU seconds of persisting before the present iteration
+        self._imaged = self._around = (0, -1)
+        """Iterations of outermost loops, by LSN and index: that of the last image inside, and of the last inner end."""
+        self._length = self._longest = 0.0
+        """Seconds from the start of an outermost iteration to the last end of a loop inside: of this one, the last."""
+        self._places: set[tuple[Site, bool]] = set()  # at which there are images
         self._cached = False  # whether the log says that pages go through the page cache
         self._warned: set[str] = set()
         self._untaken: set[str] = set()
@@ -113,7 +118,7 @@ class Checkpointer:
             self._busy = imager.busy()
         if imager.finished:
             return True
-        wake = self._started + self.policy.due(Boundary.OUTERMOST if outermost else Boundary.INNER)
+        wake = self._started + self.policy.due(Boundary.MAIN if outermost else Boundary.INNER)
         if not self.persisting:
             self.wake[outermost] = wake  # nothing changes until the next image
         return now >= wake
@@ -128,14 +133,14 @@ class Checkpointer:
         self.persisting = True
         self._busy = imager.busy()
         first = loop.depth == 1 and index == 0
-        at = _kind(loop, end=end)
+        at = self._kind(loop, index, end=end)
         if imager.finished:
             self.policy.persisted(imager.finished.popleft())
         elif not first and now < self.policy.due(at):
             return
         # After the outermost loop no training is held up, and the final state is often asked for.
         wait = self.policy.overhead == float("inf") or (loop.depth == 1 and end)
-        if not wait and not imager.has_room(outermost=loop.depth == 1):
+        if not wait and not imager.has_room(main=at is Boundary.MAIN):
             return
         wanted = first or self.policy.wants(
             at,
@@ -147,6 +152,8 @@ class Checkpointer:
             pending=imager.pending,
         )
         if wanted:
+            if at is Boundary.MAIN and loop.depth == 2:
+                self._imaged = self._around
             try:
                 self._image(loop, index, end=end)
             except StoreError:  # of a strict run
@@ -176,7 +183,9 @@ class Checkpointer:
         cost = time.thread_time() - cpu
         self._stalled += cost
         size = 0 if copy is None or copy.buffers is None else copy.buffers.nbytes
-        self.policy.took(now=started - self._started, stall=cost, size=size)
+        place = (loop.site, end)
+        self.policy.took(now=started - self._started, stall=cost, size=size, once=place not in self._places)
+        self._places.add(place)
         if (decision := self.policy.decision()) is not None:
             self._journal.append(Note("policy", decision.text, decision.data), self._journal.session)
 
@@ -261,8 +270,15 @@ class Checkpointer:
             self._warned.add(text)
             warn(f"{text}: {why}" if why else text)
 
-
-def _kind(loop: OpenLoop, *, end: bool) -> Boundary:
-    if loop.depth == 1:
-        return Boundary.OUTERMOST
-    return Boundary.END if loop.depth == 2 and end else Boundary.INNER
+    def _kind(self, loop: OpenLoop, index: int, *, end: bool) -> Boundary:
+        if loop.depth == 1:
+            return Boundary.END if not end and self._imaged == (loop.lsn, index - 1) else Boundary.MAIN
+        if loop.depth > 2 or not end:
+            return Boundary.INNER
+        assert loop.parent.loop is not None
+        around, before = (loop.parent.loop.lsn, loop.parent.index), self._length
+        self._length = time.perf_counter() - loop.parent.started
+        if around != self._around:
+            self._around, self._longest = around, before
+        early = self._length < self._longest / 2  # it ends before what takes most of the time
+        return Boundary.END if early or self._imaged == around else Boundary.MAIN

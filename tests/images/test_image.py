@@ -123,8 +123,8 @@ def test_training_goes_on_while_an_image_persists_and_a_late_one_postpones_the_n
             begins.append(stores_image(imager, store, session, {"t": tensor}))
             tensor.add_(1)  # as training does, while the image waits for the disk
             assert imager.pending == number + 1
-            assert imager.has_room(outermost=True) == (number == 0)  # two states at most
-            assert not imager.has_room(outermost=False)
+            assert imager.has_room(main=True) == (number == 0)  # two states at most
+            assert not imager.has_room(main=False)
         gate.set()
         imager.close()
         assert imager.pending == 0

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 import florlog
 from florlog.images.policy import (
     GRACE_SECONDS,
+    MAIN_SHARE,
     MIN_SHARE,
     MIN_SPACING_SECONDS,
-    OUTERMOST_SHARE,
     Boundary,
     Policy,
 )
@@ -61,7 +61,7 @@ class Training:
             if number % inner == 0:
                 if ends and number:
                     self.boundary(done, Boundary.END)
-                self.boundary(done, Boundary.OUTERMOST)
+                self.boundary(done, Boundary.MAIN)
             elif inside:
                 self.boundary(done, Boundary.INNER)
             seconds = self.step(done) * draw.uniform(1 - noise, 1 + noise)
@@ -84,14 +84,14 @@ class Training:
         self.policy.step("step", seconds + extra, busy)
 
     def boundary(self, done: float, at: Boundary) -> None:
-        if len(self.left) >= (2 if at is Boundary.OUTERMOST else 1):
+        if len(self.left) >= (2 if at is Boundary.MAIN else 1):
             return
         if self.now < self.policy.due(at):
             return
         wants = self.policy.wants(
             at, now=self.now, own=self.own, persisted=self.persisted, pending=len(self.left), kept=self.kept
         )
-        if not wants and not (at is Boundary.OUTERMOST and not self.taken):
+        if not wants and not (at is Boundary.MAIN and not self.taken):
             return
         stall, persist = self.stall(done), self.persist(done)
         self.dearest = max(self.dearest, stall + self.slowdown * persist)
@@ -170,7 +170,7 @@ def test_images_and_the_bookkeeping_of_steps_stay_within_the_overhead_together(k
     computed = training.now - training.lost - training.kept
     slack = 2 * GRACE_SECONDS + 3 * training.dearest
     assert training.lost + training.kept <= 0.02 * computed + slack
-    assert training.lost <= max(OUTERMOST_SHARE * 0.02 * computed - training.kept, 0.0025 * computed) + slack
+    assert training.lost <= max(MAIN_SHARE * 0.02 * computed - training.kept, 0.0025 * computed) + slack
 
 
 def test_steps_whose_bookkeeping_takes_the_whole_overhead_get_images_still() -> None:
@@ -210,14 +210,14 @@ def test_outermost_boundaries_get_their_images_before_others(dear: float, ends: 
     """An epoch of 5 s earns 80 ms: one image of 35 or 73 ms fits, and others only beside it."""
     training = Training(Policy(0.02), constant(0.05), constant(0.023), constant(dear), 1.0)
     training.run(20_000, inner=100, ends=ends)
-    assert training.count(Boundary.OUTERMOST) == 200
+    assert training.count(Boundary.MAIN) == 200
     assert (training.count(Boundary.INNER) + training.count(Boundary.END) > 50) == (dear < 0.02)
 
 
 def test_inner_boundaries_expect_the_stall_of_the_first_image_until_they_know_better() -> None:
     policy = Policy(0.02)
     policy.took(now=0.0, stall=1.0)
-    for at, when in ((Boundary.OUTERMOST, 52.0), (Boundary.INNER, 203.0)):
+    for at, when in ((Boundary.MAIN, 52.0), (Boundary.INNER, 203.0)):
         asked = [now for now in range(300) if policy.wants(at, now=now, own=1.0, persisted=0.0, pending=0)]
         assert asked[0] == pytest.approx(when, abs=2)
 
@@ -227,7 +227,7 @@ def test_long_iterations_of_the_outermost_loop_have_images_inside() -> None:
     for inner in (70_000, 10**9):
         training = Training(Policy(0.02), constant(0.05), constant(0.02), constant(0.02), 1.0)
         training.run(200_000, inner=inner)
-        assert training.count(Boundary.OUTERMOST) == len(range(0, 200_000, inner))
+        assert training.count(Boundary.MAIN) == len(range(0, 200_000, inner))
         assert training.count(Boundary.INNER) > 0.8 * training.now * 0.01 / 0.04
 
 
@@ -246,7 +246,7 @@ def test_a_short_run_has_one_image_an_epoch(slowdown: float) -> None:
         keeping=90e-6,
     )
     training.run(800, inner=100, noise=0.3, ends=True)
-    assert training.count(Boundary.OUTERMOST) == 8
+    assert training.count(Boundary.MAIN) == 8
     assert training.lost + training.kept <= 0.02 * (training.now - training.lost) + 2 * GRACE_SECONDS
 
 
@@ -275,11 +275,11 @@ def test_images_come_at_each_outermost_boundary_where_they_fit_and_never_cost_mo
     for training in (with_inner, alone):
         share = max(0.02, keeping / step + 0.02 * MIN_SHARE)
         assert training.overspent(share) + training.kept <= 2 * GRACE_SECONDS + 3 * training.dearest
-    earned = 0.95 * inner * (0.02 * OUTERMOST_SHARE * step - 1.1 * keeping)  # in an iteration
+    earned = 0.95 * inner * (0.02 * MAIN_SHARE * step - 1.1 * keeping)  # in an iteration
     if stall + persist <= earned and persist < 0.5 * step * inner:
         late = 2 * (stall + persist) > earned + GRACE_SECONDS  # the first one is not yet earned at the second
-        assert alone.count(Boundary.OUTERMOST) >= len(range(0, 2000, inner)) - late
-        assert with_inner.count(Boundary.OUTERMOST) >= alone.count(Boundary.OUTERMOST) - late
+        assert alone.count(Boundary.MAIN) >= len(range(0, 2000, inner)) - late
+        assert with_inner.count(Boundary.MAIN) >= alone.count(Boundary.MAIN) - late
 
 
 def test_the_slowdown_is_believed_the_sooner_the_less_steps_scatter() -> None:
@@ -362,3 +362,20 @@ def test_max_redo_is_a_time(span: float | str | None, seconds: float) -> None:
 def test_what_is_no_time_is_refused(span: float | str) -> None:
     with pytest.raises(florlog.FlorlogError, match="max_redo is a time"):
         _session._seconds(span)
+
+
+def test_what_the_first_image_at_a_place_costs_is_charged_and_not_expected_of_the_next() -> None:
+    policies = []
+    for once in (True, False):
+        policy = Policy(0.02)
+        policy.took(now=0.0, stall=0.01)
+        policy.persisted(0.01)
+        policy.took(now=10.0, stall=0.005)
+        policy.took(now=20.0, stall=1.0, once=once)
+        policies.append(policy)
+    there, again = policies
+    assert there.cost < 0.02
+    assert again.cost > 0.9
+    assert not there.wants(Boundary.MAIN, now=21.0, own=1.015, persisted=0.01, pending=0)
+    assert there.wants(Boundary.MAIN, now=90.0, own=1.015, persisted=0.01, pending=0)
+    assert not again.wants(Boundary.MAIN, now=90.0, own=1.015, persisted=0.01, pending=0)
