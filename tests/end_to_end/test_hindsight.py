@@ -48,6 +48,10 @@ def instrumented(
     return found
 
 
+PACED = {"PROVEN", "CONSISTENT"}
+"""The trust of values of NESTED: its fingerprints are paced by time, so a machine that is busy leaves some out."""
+
+
 @pytest.fixture
 def recorded(nursery: Nursery, tmp_path: Path) -> Path:
     """The store of a recorded run of NESTED, whose script is train.py beside it."""
@@ -67,7 +71,7 @@ def test_a_statement_in_any_place_has_its_value_of_a_full_run(
     names = {name for name, _ in answers(answer)}
     assert names
     assert answers(answer) == {key: values for key, values in truth.items() if key[0] in names}
-    assert {value["trust"] for value in answer["values"]} == {"PROVEN"}
+    assert {value["trust"] for value in answer["values"]} <= PACED
     with florlog.open(recorded) as log:
         found = {value.name for value in log.run().logged()}
         assert names <= found
@@ -95,7 +99,7 @@ def test_added_code_draws_from_copies_of_the_generators(nursery: Nursery, tmp_pa
     truth = instrumented(nursery, tmp_path / "truth", write(tmp_path / "apart.py", add(program, put_back)))
     names = {"drawn", "more", "order"}
     assert answers(answer) == {key: values for key, values in truth.items() if key[0] in names}
-    assert {value["trust"] for value in answer["values"]} == {"PROVEN"}
+    assert {value["trust"] for value in answer["values"]} <= PACED
 
 
 def test_statements_in_every_place_at_once_have_their_values(
@@ -111,6 +115,15 @@ def test_statements_in_every_place_at_once_have_their_values(
 IMAGES_EVERYWHERE = NESTED.replace(
     'florlog.run("nested", overhead=1.0)', 'florlog.run("nested", overhead=float("inf"))'
 )
+
+
+def test_with_a_fingerprint_at_every_step_a_statement_in_every_place_is_proven(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    script, store = write(tmp_path / "train.py", IMAGES_EVERYWHERE), tmp_path / "store"
+    nursery.run(store, script)
+    answer = ask(nursery, store, write(script, add(IMAGES_EVERYWHERE, PLACES)))
+    assert {value["trust"] for value in answer["values"]} == {"PROVEN"}
 
 
 def test_reading_state_between_inner_loops_runs_no_inner_iteration(nursery: Nursery, tmp_path: Path) -> None:
@@ -200,7 +213,7 @@ def test_replayed_values_of_the_examples_equal_a_full_run(
     names = {name for name, _ in found}
     assert len(names) == len(EXAMPLE_STATEMENTS[example])
     assert found == {key: values for key, values in truth.items() if key[0] in names}
-    assert {value["trust"] for value in answer["values"]} == {"PROVEN"}
+    assert {value["trust"] for value in answer["values"]} <= PACED
 
 
 def test_what_an_earlier_replay_found_is_not_executed_again(

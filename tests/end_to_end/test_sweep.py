@@ -125,7 +125,7 @@ def test_processes_that_start_in_the_same_instant_in_an_empty_directory(
     found = json.loads(flor(store, "replay", script, "--all", "--format", "json").stdout)["runs"]
     assert len(found) == len(RATES)
     assert all(len(answer["values"]) == 20 for answer in found)
-    assert {value["trust"] for answer in found for value in answer["values"]} == {"PROVEN"}
+    assert {value["trust"] for answer in found for value in answer["values"]} <= {"PROVEN", "CONSISTENT"}
 
 
 def test_a_sweep_that_was_killed_goes_on_each_process_with_its_own_run(
