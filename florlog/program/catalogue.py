@@ -73,9 +73,7 @@ class Catalogue:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._changed and error is None:
-            with contextlib.suppress(
-                OSError, WalError
-            ):  # a store that cannot be written is read all the same
+            with contextlib.suppress(OSError, WalError):  # what cannot be written is read all the same
                 _write(self._store.path / NAME, self._rows)
 
     def runs(self) -> list[ListedRun]:
@@ -127,7 +125,8 @@ class Catalogue:
 
 def _listed(run: str, begin: RunBegin) -> ListedRun:
     facts = begin.environment.get(CELLS)
-    cells = None if facts is None else tuple(facts.get("ids", ()))
+    ids = facts.get("ids", ()) if isinstance(facts, dict) else ()
+    cells = None if facts is None else tuple(ids) if isinstance(ids, list | tuple) else ()
     return ListedRun(run, begin.name, begin.script, begin.started, begin.params, begin.argv, cells)
 
 
@@ -152,6 +151,8 @@ def _read(path: Path) -> dict[str, _Row]:
     found = {}
     for made, (run, name, script, started, params, argv, cells), stamp, summary in rows:
         if not all(isinstance(text, str) for text in (run, name, script)) or not isinstance(started, float):
+            raise TypeError(run)
+        if not isinstance(summary, dict | None):
             raise TypeError(run)
         found[run] = _Row(
             made, ListedRun(run, name, script, started, dict(params), argv, cells), stamp, summary

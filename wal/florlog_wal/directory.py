@@ -262,7 +262,7 @@ class WriterLock:
 def lock_holder(path: Path) -> LockHolder | None:
     """Who holds the writer's lock now; None if nobody does."""
     try:
-        fd = os.open(path / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be anything
     except FileNotFoundError:
         return None
     try:
