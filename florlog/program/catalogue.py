@@ -1,9 +1,9 @@
 """What is known of a store's runs without opening their logs: a file that can be made anew at any time.
 
-``catalogue`` in the store's directory is the xxh3-64 of what follows, and an encoded list of rows.  A row has a run's
-name, whatever of its first record never changes, and a summary with the *stamp* of the files that it was made from:
-inode, size and time of change of each.  It counts as long as nobody writes to the run and the files have that stamp.
-A missing, damaged or old file costs time, never a wrong answer; several processes may replace it, the last one wins.
+``catalogue`` in the store's directory is a list of rows (`florlog.program.hint_file`).  A row has a run's name, what of
+its first record never changes, and a summary with the *stamp* of the files that it was made from: inode, size and time
+of change of each.  It counts as long as nobody writes to the run and the files have that stamp.
+A missing, damaged or old file costs time, never a wrong answer.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-import xxhash
-from florlog_wal import RunBegin, RunLog, Store, WalError, decode_value, encode_value, writer_of
+from florlog_wal import RunBegin, RunLog, Store, WalError, writer_of
 
 from florlog.program.environment import CELLS
+from florlog.program.hint_file import read_hint, write_hint
 from florlog.program.terminal import report
 
 NAME: Final = "catalogue"
@@ -29,7 +28,6 @@ _FILES: Final = (
     "FLORLOG", "lock", "end", "tail.0", "tail.1", "log/data.mdb", "answers/lock", "answers/end", "answers/log/data.mdb",
 )  # fmt: skip
 _MAX_BYTES: Final = 1 << 28
-_CHECKSUM_BYTES: Final = 8
 
 Summary = dict[str, Any]
 _Stamp = tuple[tuple[int, int, int], ...]
@@ -143,11 +141,7 @@ def _stamp_of(path: Path) -> tuple[int, int, int]:
 
 
 def _read(path: Path) -> dict[str, _Row]:
-    with path.open("rb") as file:
-        data = file.read(_MAX_BYTES)
-    if xxhash.xxh3_64_digest(data[_CHECKSUM_BYTES:]) != data[:_CHECKSUM_BYTES]:
-        raise ValueError("damaged")
-    rows = decode_value(data[_CHECKSUM_BYTES:])
+    rows = read_hint(path, _MAX_BYTES)
     found = {}
     for made, (run, name, script, started, params, argv, cells), stamp, summary in rows:
         if not all(isinstance(text, str) for text in (run, name, script)) or not isinstance(started, float):
@@ -170,12 +164,4 @@ def _write(path: Path, rows: dict[str, _Row]) -> None:
         )
         for row in rows.values()
     ]
-    data = encode_value(held)
-    new = path.with_name(f"{NAME}.{uuid.uuid4().hex}.new")
-    try:
-        with new.open("xb") as file:
-            file.write(xxhash.xxh3_64_digest(data) + data)
-        new.rename(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
+    write_hint(path, held)

@@ -1,29 +1,26 @@
 """What restores and set-ups cost: fitted to what a run's own sessions measured, or recalled from other runs.
 
-``restores`` in the store's directory has the measurements of the newest replays and resumes of any run, as the xxh3-64
-of what follows, and an encoded list of them, the newest last.  It is for a new run, which has measured nothing.
-It is a hint: a missing or damaged file means that none was measured, and of two processes that write one wins.
+``restores`` in the store's directory (`florlog.program.hint_file`) has what the newest replays and resumes of any run
+measured, the newest last.  It is for a new run, which has measured nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import xxhash
 from florlog_recovery import CostModel, RunTree, fitted
 from florlog_recovery.costs import KIND
-from florlog_wal import Note, RunLog, WalError, decode_value, encode_value
+from florlog_wal import Note, RunLog, WalError
 
+from florlog.program.hint_file import read_hint, write_hint
 from florlog.program.stores import answers_of, store_of
 
 _NAME: Final = "restores"
 _MAX_MEASURED: Final = 16
 _MAX_BYTES: Final = 1 << 20
-_CHECKSUM_BYTES: Final = 8
 
 
 def costs_of(log: RunLog, tree: RunTree) -> CostModel:
@@ -43,12 +40,8 @@ def remember(log: RunLog, measured: Mapping[str, Any]) -> None:
     where = store_of(log)
     if where is None or not measured.get("restores", [0.0])[0]:
         return
-    data = encode_value([*_remembered(where), dict(measured)][-_MAX_MEASURED:])
-    new = where / f"{_NAME}.{uuid.uuid4().hex}.new"
     with contextlib.suppress(OSError):  # nothing depends on it
-        with new.open("xb") as file:
-            file.write(xxhash.xxh3_64_digest(data) + data)
-        new.rename(where / _NAME)
+        write_hint(where / _NAME, [*_remembered(where), dict(measured)][-_MAX_MEASURED:])
 
 
 def restore_costs(store: Path) -> Callable[[int], float] | None:
@@ -59,10 +52,7 @@ def restore_costs(store: Path) -> Callable[[int], float] | None:
 
 def _remembered(store: Path) -> list[dict[str, Any]]:
     with contextlib.suppress(OSError, WalError, TypeError, ValueError):
-        with (store / _NAME).open("rb") as file:
-            data = file.read(_MAX_BYTES)
-        if xxhash.xxh3_64_digest(data[_CHECKSUM_BYTES:]) == data[:_CHECKSUM_BYTES]:
-            found = decode_value(data[_CHECKSUM_BYTES:])
-            fitted(found)
-            return list(found)
+        found = read_hint(store / _NAME, _MAX_BYTES)
+        fitted(found)
+        return list(found)
     return []
