@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from florlog_wal import RunBegin, RunLog, Store, WalError, writer_of
+from florlog_wal import NoSuchRun, RunBegin, RunLog, Store, WalError, writer_of
 
 from florlog.program.environment import CELLS
 from florlog.program.hint_file import read_hint, write_hint
@@ -91,13 +91,14 @@ class Catalogue:
     def _find_out(self, run: str, made: tuple[int, int, int]) -> None:
         self._rows.pop(run, None)
         try:
-            sessions = self._store.log(run).sessions()
+            begin = self._store.log(run).sessions()[0].begin
+        except NoSuchRun:  # it has no record yet
+            return
         except (WalError, OSError) as error:
             report(f"run {run} cannot be read: {error}")
             return
-        if sessions:  # else its writer has only just begun, or died before its first record
-            self._rows[run] = _Row(made, _listed(run, sessions[0].begin))
-            self._changed = True
+        self._rows[run] = _Row(made, _listed(run, begin))
+        self._changed = True
 
     def summary(self, run: str, make: Callable[[RunLog], Summary]) -> Summary | None:
         """What ``make`` says of a run of `runs`, now or when it was last asked: a dict of plain values.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable
@@ -51,12 +52,8 @@ def open_run(store: Store, run: str, **options: Any) -> RunLog:
 
 
 def _log_of(store: Store, run: str) -> RunLog:
-    try:
-        found = store.log(run)
-        if found.sessions():
-            return found
-    except NoSuchRun:
-        pass
+    with contextlib.suppress(NoSuchRun):
+        return store.log(run)
     known = [listed.run for listed in listed_runs(store)]
     has = f"the store has {', '.join(known[-5:])}" if known else "the store is empty"
     raise NoSuchRunError(f"no run {run!r} in {store.path}: {has}")

@@ -231,6 +231,9 @@ def _check_files(path: Path) -> None:
 
 def _check_run(log: RunLog, run: str) -> None:
     sessions = log.sessions()
-    if sessions and (found := sessions[0].begin.run) != run:
+    if not sessions:  # its writer has only just begun, or died before its first record
+        log.close()
+        raise NoSuchRun(str(log.path.parents[1]), run)
+    if (found := sessions[0].begin.run) != run:
         log.close()
         raise CorruptStore(str(log.path), f"it holds run {found!a}, so it must be called that")
