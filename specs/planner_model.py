@@ -59,7 +59,11 @@ def timeline(tree: RunTree, atoms: Atoms) -> list[Event]:
 
 
 def cheapest(
-    tree: RunTree, atoms: Atoms, costs: CostModel, skippable: Collection[Loop] = frozenset()
+    tree: RunTree,
+    atoms: Atoms,
+    costs: CostModel,
+    skippable: Collection[Loop] = frozenset(),
+    enterable: Collection[Loop] = frozenset(),
 ) -> float:
     """The least cost of any walk that executes every one of ``atoms``, by exhaustive search."""
     events = timeline(tree, atoms)
@@ -69,19 +73,30 @@ def cheapest(
     def restores(place: int, start: int) -> Iterator[float]:
         """The costs to the end of all ways that restore next, from inside whatever is open at ``place``.
 
-        They may pass over the atoms from ``start`` on that are not requested.
+        They may pass over the atoms from ``start`` on that are not requested.  Before the restore they may enter
+        iterations blindly.
         """
         for target in range(start, len(events)):
             goal = events[target]
-            if (
-                goal.kind == "boundary"
-                and goal.loop is not None
-                and goal.index in goal.loop.images
-                and opened[goal.loop] < place <= closed.get(goal.loop, len(events))
-            ):
-                yield costs.restore(goal.loop.images[goal.index]) + best(target + 1)
             if goal.share is not None:
                 return
+            if goal.kind != "boundary" or goal.loop is None:
+                continue
+            if not opened[goal.loop] < place <= closed.get(goal.loop, len(events)):
+                continue
+            if goal.index in goal.loop.images:
+                yield costs.restore(goal.loop.images[goal.index]) + best(target + 1)
+            yield from entries(target, goal)
+
+    def entries(place: int, boundary: Event) -> Iterator[float]:
+        """The costs to the end of all ways that enter the iteration after a boundary blindly."""
+        assert boundary.loop is not None
+        node = boundary.loop.nodes.get(boundary.index)
+        if node is None or not node.loops or node.loops[0] not in enterable:
+            return
+        inner = node.loops[0]
+        if events[place + 1].share is None and inner in opened:
+            yield from (inner.before + way for way in restores(opened[inner] + 1, opened[inner] + 1))
 
     @cache
     def best(place: int) -> float:

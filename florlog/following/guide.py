@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, Plan, RunTree
+from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, NodePlan, Plan, RunTree
 from florlog_wal import Commit, Note, RunLog
 
 from florlog.errors import ChangedError, ImageError
@@ -24,6 +24,7 @@ from florlog.following.omissions import Omissions
 from florlog.following.recorded_statements import RecordedStatements
 from florlog.following.stack import OpenIteration, OpenLoop
 from florlog.following.trust import Readings, where
+from florlog.program.terminal import reason
 from florlog.source.edit.skip_signal import SkipRest
 from florlog.state.boundary_trees import Trees
 from florlog.state.same_data import check
@@ -84,6 +85,8 @@ class Guide:
         self.restored = 0
         self.image: tuple[Loop, int] | None = None  # where the last image was restored, or should have been
         self.image_error: ImageError | None = None  # why that failed
+        self.entering = False
+        """Whether the state is not the recorded one: an iteration was entered blindly, to restore ``image`` in it."""
         self.measured = Measured()
         self.spans: list[float] = []  # seconds to the first restore, and from each to the next
         self._began = self._span = time.perf_counter()
@@ -121,6 +124,8 @@ class Guide:
             self.measured.setup = time.perf_counter() - self._began
         if parent.abandoned:
             raise SkipRest
+        if self.entering and (parent.plan is None or loop.order > 0):
+            self._lost()
         node = parent.recorded
         if node is None:
             return
@@ -196,6 +201,8 @@ class Guide:
             loop.stretch += 1
             if stretch.restore:
                 self._restore(loop, stretch.first, restore)
+            elif stretch.blind:
+                self._enter_blindly(plan.nodes[stretch.first])
             loop.count = stretch.first
             return loop.count
         if plan.restore_end:
@@ -234,6 +241,19 @@ class Guide:
         self.omissions.skipped(what, self._skippable[recorded])
         return True
 
+    def _enter_blindly(self, node: NodePlan) -> None:
+        self.entering = self.checks.blind = True
+        inner = node.loops[0]
+        while inner.stretches and inner.stretches[0].blind:
+            inner = inner.nodes[inner.stretches[0].first].loops[0]
+        self.image = inner.loop, inner.stretches[0].first if inner.stretches else inner.loop.count
+
+    def _lost(self) -> NoReturn:
+        """An iteration that was entered blindly goes elsewhere than to the image."""
+        error = ImageError("the code around it took another way than when recorded")
+        self.fail(error)
+        raise error
+
     def _restore(self, loop: OpenLoop, index: int, restore: Restore) -> None:
         assert loop.recorded is not None
         image, started = loop.recorded.images[index], time.perf_counter()
@@ -245,6 +265,7 @@ class Guide:
             self.fail(error)
             raise
         loop.restored = index
+        self.entering = self.checks.blind = False
         self.measured.restored(image.state_bytes, time.perf_counter() - started)
         self.restored += 1
         self.checks.restored(loop.recorded, index)
@@ -262,6 +283,8 @@ class Guide:
 
     def leave(self, error: BaseException | None) -> None:
         """The script leaves the run, with an ``error`` or without."""
+        if self.entering and self.image_error is None and isinstance(error, Exception):
+            self.fail(ImageError(f"the code around it raises {type(error).__name__}: {reason(error)}"))
 
     def _next_span(self, now: float) -> None:
         self.spans.append(now - self._span)
@@ -312,6 +335,8 @@ class Guide:
             return False
         if iteration.abandoned or self.omissions.mistaken or iteration.index >= loop.recorded.count:
             return False
+        if self.entering:
+            return False
         if number not in self._passing.get(loop.recorded if node is None else (node, iteration.segment), ()):
             return False
         piece = self._pieces[number]
@@ -338,6 +363,8 @@ class Guide:
         loop = iteration.loop
         if loop is None or loop.recorded is None or iteration.abandoned:
             return
+        if self.entering:
+            self._lost()
         if not iteration.names:
             self.redone += 1
             self.progress(self.redone)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from florlog_recovery import Loop, RunTree
 from florlog_wal import StackFrame
 
+from florlog.following.blind_entries import enterable_loops
 from florlog.hindsight.added_code import AddedCode
 from florlog.hindsight.request import AtomGroup, Skippable
 from florlog.source.diff.source_diff import SourceDiff
@@ -23,11 +24,7 @@ def skippable_code(
     tree: RunTree, program: ProgramAnalysis, code: AddedCode, diffs: Mapping[str, SourceDiff]
 ) -> Skippable:
     """The loops, and the code within iterations, that need not be run."""
-    added: dict[str, set[int]] = {}
-    for file, diff in diffs.items():
-        for new in diff.added:
-            added.setdefault(file, set()).update(range(new.line, new.end_line + 1))
-    skipping = program.skipping({file: frozenset(lines) for file, lines in added.items()})
+    skipping = program.skipping(added_lines(diffs))
     pieces = tuple(program.pieces(skipping))
     loops: dict[Loop, Skipped] = {}
     answers: dict[StackFrame, Skipped | None] = {}
@@ -41,6 +38,22 @@ def skippable_code(
         if (skipped := answers[frame]) is not None:
             loops[loop] = skipped
     return Skippable(loops, pieces, _passing(tree, program, code, pieces))
+
+
+def enterable(
+    tree: RunTree, program: ProgramAnalysis, code: AddedCode, diffs: Mapping[str, SourceDiff]
+) -> frozenset[Loop]:
+    """The loops that may be entered blindly, as no added statement reads what is stale then."""
+    asked = program.skipping(added_lines(diffs)).asked
+    return enterable_loops(tree, lambda: program, asked, code.present)
+
+
+def added_lines(diffs: Mapping[str, SourceDiff]) -> dict[str, frozenset[int]]:
+    """The lines of added statements, by present file."""
+    return {
+        file: frozenset(line for new in diff.added for line in range(new.line, new.end_line + 1))
+        for file, diff in diffs.items()
+    }
 
 
 def _passing(

@@ -25,7 +25,8 @@ Redo = TypedDict("Redo", {"from": dict[str, int], "to": dict[str, int], "part": 
 """Iterations executed in a row.
 
 ``part``: "full"; "prefix" for an iteration that is left after its last requested statement; "outer-only" for
-an iteration's own code around its loops; "skipped" for a loop that is not run, as nothing asked for depends on it.
+an iteration's own code around its loops; "entry" for that code up to its first loop, on whatever state there is, as an
+image is restored next; "skipped" for a loop that is not run, as nothing asked for depends on it.
 ``asked``: the names that are asked for there; none: it is on the way.
 """
 
@@ -92,11 +93,13 @@ class _Viewer:
     def _pay(self, seconds: float) -> None:
         self.segments[-1]["predicted_seconds"] += seconds
 
-    def node(self, plan: NodePlan) -> None:
+    def node(self, plan: NodePlan, *, blind: bool = False) -> None:
         node = plan.node
         wanted = self.request.segments.get(node, {})
         for segment in range(plan.segments):
-            if node.loop is not None and segment == 0:
+            if blind and segment == 0:
+                self._redo(node.path, node.path, "entry")
+            elif node.loop is not None and segment == blind:
                 asked = [name for number in wanted for name in self.reasons.get((node, number), ())]
                 self._redo(node.path, node.path, "outer-only", asked)
             self.passed.update(self.passing.get((node, segment), ()))
@@ -122,7 +125,7 @@ class _Viewer:
         first = stretch.first
         for index in sorted(i for i in plan.nodes if first <= i <= stretch.last):
             self._leaves(plan.loop, first, index - 1)
-            self.node(plan.nodes[index])
+            self.node(plan.nodes[index], blind=stretch.blind and index == stretch.first)
             first = index + 1
         self._leaves(plan.loop, first, stretch.last - stretch.left)
         if stretch.left:
@@ -279,6 +282,8 @@ def _redo_text(item: Redo) -> str:
         return f"skip {where(first)} to {last[-1][1]}, as nothing asked for depends on it"
     if item["part"] == "outer-only":
         return f"run {where(first)} around its loops{asked}"
+    if item["part"] == "entry":
+        return f"go to {where(first)}, to restore in it"
     if item["part"] == "prefix":
         return f"run {where(first)} up to the last statement{asked}"
     return f"run {where(first)}" + ("" if first == last else f" to {last[-1][1]}") + asked

@@ -158,6 +158,7 @@ class Request:
     wanted: WantedAtoms
     skippable: Skippable
     unusable: frozenset[Boundary]  # images that lack something which is now needed
+    enterable: frozenset[Loop]  # that may be entered blindly
     earlier: Earlier
     costs: CostModel
     remarks: Remarks
@@ -179,5 +180,10 @@ class Request:
 def plan_for(request: Request) -> Plan:
     """The cheapest plan that answers a request."""
     return plan_redo(
-        request.tree, request.wanted.atoms, request.costs, request.unusable, request.skippable.loops.keys()
+        request.tree,
+        request.wanted.atoms,
+        request.costs,
+        request.unusable,
+        request.skippable.loops.keys(),
+        request.enterable.__contains__,
     )

@@ -17,7 +17,7 @@ from florlog.hindsight.added_code import AddedCode
 from florlog.hindsight.changed_code import ChangedCode
 from florlog.hindsight.compared_files import Compared, compared, read_in
 from florlog.hindsight.known_answers import known_values, statement_keys
-from florlog.hindsight.left_out import skippable_code
+from florlog.hindsight.left_out import enterable, skippable_code
 from florlog.hindsight.request import (
     AddedLog,
     Earlier,
@@ -108,6 +108,7 @@ def request_of(
         asked,
         skippable_code(tree, analysis, code, diffs) if plain else Skippable(),
         unusable.images,
+        frozenset() if changed else enterable(tree, analysis, code, diffs),
         Earlier(keys, values),
         costs_of(log, tree),
         Remarks(unusable.reasons, tuple(_altering(files)), changes),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import linecache
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 
 from florlog_recovery import Loop, RunTree
 from florlog_wal import RunLog
@@ -63,10 +64,14 @@ class RecordedProgram:
         """Whether the body around a loop, up to the loop, gives the same in every process (`steadiness`)."""
         file, qualname, line = loop.site
         outer = loop.parent.loop
+        site = None if outer is None else outer.site
+        return not self.analysis.unsteady(Location(file, line, qualname), site, same_hashes=self._same_hashes)
+
+    @cached_property
+    def analysis(self) -> ProgramAnalysis:
+        """What its source says."""
         with self._read():
-            program = ProgramAnalysis(self.texts, self.script)
-            site = None if outer is None else outer.site
-            return not program.unsteady(Location(file, line, qualname), site, same_hashes=self._same_hashes)
+            return ProgramAnalysis(self.texts, self.script)
 
     def _read(self) -> AbstractContextManager[None]:
         return nullcontext() if self._rewrite is None else read_as(self._rewrite)

@@ -40,12 +40,14 @@ class Guided:
         """
         guide, transactions, checkpointer = self._guide, self._transactions, self._checkpointer
         before, restored, end = loop.count, loop.restored, _end_of(loop)
-        if before != end:
+        if before != end and not guide.entering:
             self._stands(loop)
         if guide.checks.unchecked and loop.depth == 1 and before == 0:
             self._compare(loop, 0)
         index = guide.next_index(loop, self._restore, checkpointer.state.passing.skip)
-        came = loop.restored == restored and before != end  # by itself
+        if guide.entering and index is not None:
+            self._go_to(loop, before, index)
+        came = loop.restored == restored and before != end and not guide.entering  # by itself
         if came and index is not None and not transactions.recording:
             if index == 0 and loop.depth == 1:
                 self._put_back_generators(loop)
@@ -65,6 +67,15 @@ class Guided:
             guide.reached(iteration)
             self._record_from_here()
         return iteration
+
+    def _go_to(self, loop: OpenLoop, before: int, index: int) -> None:
+        """An iteration is entered blindly: go on with its item."""
+        try:
+            self._checkpointer.state.go_to(loop, before, index)
+        except Exception as error:
+            failed = ImageError(reason(error))
+            self._guide.fail(failed)
+            raise failed from error
 
     def ran_out(self, loop: OpenLoop) -> None:
         """A loop has no more items.  Raises `ChangedError` if it had more when it was recorded."""

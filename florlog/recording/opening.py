@@ -10,20 +10,23 @@ import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from florlog_recovery import Loop, Plan, RunTree, last_restore, plan_resume
 from florlog_recovery.costs import KIND
 from florlog_wal import Commit, Note, RunBegin, RunExists, RunLocked, RunLog, Store, WalError, encode_value
 
 from florlog.errors import FlorlogError
+from florlog.following.blind_entries import enterable_loops
 from florlog.following.failed_images import images_of_others, without_worker_state
+from florlog.following.outside import present_texts
 from florlog.images.budget import Room, default_budget, default_text
 from florlog.images.policy import Policy
 from florlog.program.environment import environment, main_script, rank
 from florlog.program.loading import seconds_since_import
 from florlog.program.measured_costs import costs_of, restore_costs
 from florlog.program.process import this_process
+from florlog.program.recorded_sources import recorded_sources
 from florlog.program.stores import listed_runs, log_of, open_run, tree_of
 from florlog.program.terminal import reason, report
 from florlog.recording.checkpointer import Tell
@@ -32,6 +35,9 @@ from florlog.recording.journal import Journal
 from florlog.recording.resuming import ResumeGuide, begins_anew, went_back
 from florlog.recording.roles import Resume
 from florlog.recording.run import Run
+
+if TYPE_CHECKING:  # importing florlog does not wait for source analysis
+    from florlog.source.reach.regions import ProgramAnalysis
 
 MIN_PROOF_SECONDS = 10.0
 """What a resume may always re-execute to be proven: a person who resumes waits for the set-up anyway."""
@@ -143,9 +149,24 @@ def _guide_of(log: RunLog, run: str, max_redo: float, *, anew: bool) -> ResumeGu
         before.images(tree) | without_worker_state(tree)[1] | strange,
         proof_seconds=proof_seconds(tree, max_redo),
         has_fingerprint=has_fingerprint,
+        enterable=enterable_loops(tree, lambda: _unchanged_program(log, tree)).__contains__,
     )
     force = commanded is not None and commanded.force
     return ResumeGuide(log, tree, plan, frontier, before, force=force, anew=anew and commanded is None)
+
+
+def _unchanged_program(log: RunLog, tree: RunTree) -> ProgramAnalysis | None:
+    """The program that goes on, analysed; None where its files are not what they were."""
+    from florlog.source.names.syntax import SourceError
+    from florlog.source.reach.regions import ProgramAnalysis
+
+    recorded = {source.path: source.text for source in recorded_sources(log, tree)}
+    if present_texts(recorded) != recorded:
+        return None
+    try:
+        return ProgramAnalysis(recorded, main_script())
+    except (SourceError, LookupError):
+        return None
 
 
 def proof_seconds(tree: RunTree, max_redo: float) -> float:

@@ -111,6 +111,7 @@ class ResumeGuide(Guide):
 
     def leave(self, error: BaseException | None) -> None:
         """The script leaves the run: what it raises before the frontier may come from the image."""
+        super().leave(error)
         if self._refusal is not None:
             if error is not self._refusal:  # the script has caught it, and made something else of it
                 raise self._refusal from None

@@ -144,11 +144,7 @@ class RunState:
                 self._warn(
                     f"loop {loop.name!r} goes on at item {index}: {what} produces the items before again", ""
                 )
-            loop.cursor.seek(index, position)
-            if loop.counters is None:
-                loop.counters = [] if bare(loop.site) else counters(loop.iterator())
-            for counter in loop.counters:
-                advance(counter, index - loop.count)
+            self.go_to(loop, loop.count, index, position)
         graph = graph_of(saved.tree(HEAP))
         self._put_back_graph(loop, graph)
         for name, made in self._tracked.items():
@@ -163,6 +159,19 @@ class RunState:
         self._random.restore(saved.tree("/rng"))
         if index == 0 and loop.entry is not None:
             loop.entry = self.entry(loop.cursor.iterable if loop.cursor else None)
+
+    def go_to(self, loop: OpenLoop, before: int, index: int, position: Any = None) -> None:
+        """Go on with item ``index`` of what a loop runs over, which is at item ``before``.
+
+        ``position``: what the iterable gave at that index.  Raises `ImageError` as `Cursor.seek` does.
+        """
+        if loop.cursor is None:
+            return
+        loop.cursor.seek(index, position)
+        if loop.counters is None:
+            loop.counters = [] if bare(loop.site) else counters(loop.iterator())
+        for counter in loop.counters:
+            advance(counter, index - before)
 
     def _put_back_graph(self, loop: OpenLoop, graph: Graph) -> None:
         self._carried.restore(places_of(loop), graph, self._objects, _iterables(loop), self.is_added)

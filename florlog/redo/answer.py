@@ -58,7 +58,15 @@ def answer(
     if not atoms:
         return Answer(_with_earlier(request, []), [], time.perf_counter() - started, stored=True)
     parts = (
-        split(request.tree, atoms, workers, request.costs, request.unusable, request.skippable.loops)
+        split(
+            request.tree,
+            atoms,
+            workers,
+            request.costs,
+            request.unusable,
+            request.skippable.loops,
+            request.enterable.__contains__,
+        )
         if workers > 1
         else []
     )

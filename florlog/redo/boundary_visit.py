@@ -23,6 +23,7 @@ from florlog_recovery.costs import MIN_RESTORE_SECONDS
 from florlog_wal import RunLog
 
 from florlog.errors import FlorlogError, ImageError
+from florlog.following.blind_entries import enterable_loops
 from florlog.following.failed_images import Boundary, FailedImages
 from florlog.following.outside import Outside
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, where
@@ -165,7 +166,8 @@ def visit(order: Order, wire: Wire, goal: Callable[[RunTree], tuple[Sequence[Bou
             if image.lsn in order["unusable"] or (newest and image.lsn > newest)
         ]
         costs = CostModel(MIN_RESTORE_SECONDS, math.inf) if newest else costs_of(log, tree)
-        plan = plan_redo(tree, atoms, costs, frozenset(unusable))
+        enterable = enterable_loops(tree, lambda: program.analysis)
+        plan = plan_redo(tree, atoms, costs, frozenset(unusable), enterable=enterable.__contains__)
         alarm = (lambda text: None) if newest else (lambda text: finish("differs", text))
         guide = BoundaryGuide(log, tree, plan, atoms, arrived, alarm, program.steady_before)
         guide.checks.excuse(Outside(tree, lambda: program.texts, program.script))

@@ -4,7 +4,7 @@ from florlog_recovery.analysis import analyse
 from florlog_recovery.atoms import Atoms, boundary_atoms, resume_atoms
 from florlog_recovery.condition_syntax import WhereError
 from florlog_recovery.costs import CostModel, Measured, fitted
-from florlog_recovery.plan import LoopPlan, NodePlan, Plan, Stretch, plan_redo
+from florlog_recovery.plan import Enterable, LoopPlan, NodePlan, Plan, Stretch, has_images, no_loop, plan_redo
 from florlog_recovery.resuming import last_restore, plan_resume
 from florlog_recovery.split import AtomSequence, split
 from florlog_recovery.tree import (
@@ -34,6 +34,7 @@ __all__ = [
     "Audit",
     "Condition",
     "CostModel",
+    "Enterable",
     "Image",
     "Loop",
     "LoopPlan",
@@ -47,7 +48,9 @@ __all__ = [
     "analyse",
     "boundary_atoms",
     "fitted",
+    "has_images",
     "last_restore",
+    "no_loop",
     "plan_redo",
     "plan_resume",
     "resume_atoms",

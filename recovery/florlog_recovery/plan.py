@@ -7,7 +7,10 @@ cost.  From outside L, a boundary of L can be reached only through L's start, be
 must have executed the segments before it.  A plan is a walk from the run's start that executes every requested
 atom, and the best plan is the one of least total cost.
 
-A loop may be *skipped*, at no cost, if somebody knows that nothing requested depends on it.
+A loop may be *skipped*, at no cost, if somebody knows that nothing requested depends on it.  A loop may be *entered
+blindly* if somebody knows that the code of the iteration around it, up to it, can run on any state: from anywhere
+inside the loop around, one can go there at the cost of that code.  The state is then not the recorded one, so next an
+image must be restored in it.
 
 Only a share of a requested atom may be needed.  A walk that restores next, or ends, leaves the atom there
 and pays the share; one that runs on pays the rest as well.
@@ -23,8 +26,9 @@ section 4).  Flor works on whole epochs and takes the nearest checkpoint; this w
 
 from __future__ import annotations
 
+import enum
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -35,17 +39,27 @@ from florlog_recovery.atoms import Atoms
 from florlog_recovery.costs import CostModel
 from florlog_recovery.tree import Loop, Node, RunTree
 
+Enterable: TypeAlias = Callable[[Loop], bool]
+"""Whether a loop execution may be entered blindly."""
+
+
+def no_loop(loop: Loop) -> bool:
+    """No loop may."""
+    return False
+
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
     """Iterations ``first`` to ``last`` of a loop execution, run in a row; ``restore``: after restoring at ``first``.
 
+    ``blind``: the first one begins on another state than the recorded one, and an image is restored in its first loop.
     ``left``: the last one, an innermost iteration, is left after its last requested statement.
     """
 
     first: int
     last: int
     restore: bool
+    blind: bool = False
     left: bool = False
 
 
@@ -92,13 +106,15 @@ def plan_redo(
     costs: CostModel | None = None,
     unusable: Collection[tuple[Loop, int]] = frozenset(),
     skippable: Collection[Loop] = frozenset(),
+    enterable: Enterable = no_loop,
 ) -> Plan:
     """The cheapest plan that executes every one of ``atoms``; without atoms nothing is executed.
 
     ``unusable``: boundaries whose images must not be restored, because they lack something.  ``skippable``: loop
-    executions that need not be run unless something in them is requested.
+    executions that need not be run unless something in them is requested.  ``enterable`` says of the first loop in an
+    iteration, in which images are, whether it may be entered blindly.
     """
-    walk = _PlanWalk(atoms, costs or CostModel(), unusable, skippable)
+    walk = _PlanWalk(atoms, costs or CostModel(), unusable, skippable, enterable)
     if not atoms:
         return Plan(tree, NodePlan(tree.root), 0.0, _cost(tree.root))
     try:
@@ -107,10 +123,16 @@ def plan_redo(
         pass
     return Plan(
         tree=tree,
-        root=_Build(atoms, walk.jumps, walk.skips).node(tree.root, early=True),
+        root=_Build(atoms, walk.jumps, walk.skips, walk.blind).node(tree.root, early=True),
         seconds=walk.total,
         rerun_seconds=_cost(tree.root),
     )
+
+
+def has_images(loop: Loop) -> bool:
+    """Whether there is an image in a loop, or in the first loops inside its iterations."""
+    inner = (node.loops[0] for node in loop.nodes.values() if node.loops)
+    return bool(loop.images) or any(map(has_images, inner))
 
 
 def _cost(node: Node) -> float:
@@ -121,19 +143,21 @@ class _Finished(Exception):  # noqa: N818 - not an error
     pass
 
 
+class _Jump(enum.Enum):
+    RESTORE = enum.auto()
+    SKIP = enum.auto()  # the whole loop
+    ENTER = enum.auto()  # an iteration, blindly
+
+
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """A way from the last requested atom to a position: its cost, and the restores on it, the last one first.
-
-    The index `_SKIP` means that the loop is skipped.
-    """
+    """A way from the last requested atom to a position: its cost, and the jumps on it, the last one first."""
 
     cost: float
-    jumps: tuple[_Way, Loop, int] | None = None
+    jumps: tuple[_Way, _Jump, Loop, int] | None = None
 
 
 _HERE = _Way(0.0)
-_SKIP = -1
 
 
 class _PlanWalk:
@@ -145,49 +169,70 @@ class _PlanWalk:
         costs: CostModel,
         unusable: Collection[tuple[Loop, int]],
         skippable: Collection[Loop],
+        enterable: Enterable,
     ) -> None:
         self.atoms = atoms
         self.skippable = skippable
+        self.enterable = enterable
         self.costs = costs
         self.unusable = unusable
         self.total = 0.0
         self.jumps: dict[Loop, list[int]] = {}
         self.skips: set[Loop] = set()
+        self.blind: set[tuple[Loop, int]] = set()
         self.way = _HERE
         self.hits = 0
         self.remaining = sum(len(segments) for segments in atoms.segments.values()) + sum(
             int(mask.sum()) for mask in atoms.leaves.values()
         )
 
-    def node(self, node: Node) -> None:
+    def node(self, node: Node, blind: _Way | None = None) -> None:
+        """``blind``: the way to its start that does not bring its state."""
         wanted = self.atoms.segments.get(node, {})
         for segment in range(len(node.loops) + 1):
             last = segment == len(node.loops)
             self._atom(node.after if last else node.loops[segment].before, wanted.get(segment))
             if not last:
-                self.loop(node.loops[segment])
+                loop = node.loops[segment]
+                entered = blind is not None and segment == 0 and 0 not in wanted and self._may_enter(loop)
+                self.loop(
+                    loop,
+                    _Way(blind.cost + loop.before, blind.jumps) if entered and blind is not None else None,
+                )
 
-    def loop(self, loop: Loop) -> None:
+    def loop(self, loop: Loop, blind: _Way | None = None) -> None:
+        """``blind``: the way to its start that does not bring its state."""
         entry, hits = self.way, self.hits
+        skipped = None
         if loop in self.skippable and self._may_skip(loop):
-            self.way = _Way(entry.cost, (entry, loop, _SKIP))
-            return
+            skipped = self.way = _Way(entry.cost, (entry, _Jump.SKIP, loop, 0))
+            if blind is None or blind.cost >= entry.cost:
+                return
+            self.way = entry
         if self._starts_from_image(loop):
             # The set-up before the first loop gives the stack frames; the state comes from the image.
             restore = self.costs.restore(loop.images[0])
-            self.way = _Way(entry.cost + restore, (entry, loop, 0))
+            self.way = _Way(entry.cost + restore, (entry, _Jump.RESTORE, loop, 0))
+        # Where restores start as long as nothing in the loop is executed: they need no state.
+        start = blind if blind is not None and blind.cost < entry.cost else entry
         images = sorted(index for index in loop.images if (loop, index) not in self.unusable)
         first = 0
         for index in sorted(loop.nodes):
-            base = entry if self.hits == hits else _HERE
+            base = start if self.hits == hits else _HERE
             if first < index:
                 self._leaves(loop, first, index, base, images)
+                base = start if self.hits == hits else _HERE
             else:
                 self._pass(loop, index, base)
-            self.node(loop.nodes[index])
+            self.node(loop.nodes[index], _Way(base.cost, (base, _Jump.ENTER, loop, index)))
             first = index + 1
         if first <= loop.count:
-            self._leaves(loop, first, loop.count, entry if self.hits == hits else _HERE, images)
+            self._leaves(loop, first, loop.count, start if self.hits == hits else _HERE, images)
+        if skipped is not None and skipped.cost <= self.way.cost:
+            self.way = skipped
+
+    def _may_enter(self, loop: Loop) -> bool:
+        return has_images(loop) and self.enterable(loop)
 
     def _starts_from_image(self, loop: Loop) -> bool:
         """Whether a loop is the run's first, and the image before its first iteration can be restored."""
@@ -218,11 +263,13 @@ class _PlanWalk:
         self.total += self.way.cost + own
         jumps = self.way.jumps
         while jumps is not None:
-            before, loop, index = jumps
-            if index == _SKIP:
+            before, how, loop, index = jumps
+            if how is _Jump.SKIP:
                 self.skips.add(loop)
             else:
                 self.jumps.setdefault(loop, []).append(index)
+            if how is _Jump.ENTER:
+                self.blind.add((loop, index))
             jumps = before.jumps
         self.way = _Way(rest)
         self.hits += 1
@@ -235,7 +282,7 @@ class _PlanWalk:
         if index in loop.images and (loop, index) not in self.unusable:
             restored = base.cost + self.costs.restore(loop.images[index])
             if restored <= self.way.cost:
-                self.way = _Way(restored, (base, loop, index))
+                self.way = _Way(restored, (base, _Jump.RESTORE, loop, index))
 
     def _leaves(self, loop: Loop, first: int, stop: int, base: _Way, images: list[int]) -> None:
         """Walk the innermost iterations ``first`` to ``stop`` - 1; ``base``: the way from which restores start.
@@ -308,7 +355,7 @@ class _LeafRun:
         found = int(np.searchsorted(self.images, target, side="right"))
         restored = base.cost + float(self.least[found] + self.upto[target - self.first])
         if restored <= way.cost + ahead:
-            return _Way(restored, (base, self.loop, int(self.best[found])))
+            return _Way(restored, (base, _Jump.RESTORE, self.loop, int(self.best[found])))
         return _Way(way.cost + ahead, way.jumps)
 
     def between(self, wanted: _Ints, rests: _Floats) -> tuple[float, list[int]]:
@@ -328,9 +375,16 @@ class _LeafRun:
 class _Build:
     """Turns the restores of the best walk into a plan for each loop execution."""
 
-    def __init__(self, atoms: Atoms, jumps: dict[Loop, list[int]], skips: Collection[Loop]) -> None:
+    def __init__(
+        self,
+        atoms: Atoms,
+        jumps: dict[Loop, list[int]],
+        skips: Collection[Loop],
+        blind: Collection[tuple[Loop, int]],
+    ) -> None:
         self.atoms = atoms
         self.skips = skips
+        self.blind = blind
         self.inner: dict[Loop, list[int]] = {}  # its iterations that have loops, in order
         self.jumps = {loop: sorted(indices) for loop, indices in jumps.items()}
 
@@ -366,7 +420,7 @@ class _Build:
             stop = requested[before - 1] if before else -1
             if position > 0 or stop >= 0:
                 self._stretch(plan, first, stop, restore, early=True)
-            first, restore = target, True
+            first, restore = target, (loop, target) not in self.blind
         if first == loop.count and restore and not early:
             plan.restore_end = True
         else:
@@ -378,8 +432,8 @@ class _Build:
             return
         leaf = early and last not in plan.loop.nodes
         left = leaf and self.atoms.leaf_share(plan.loop, last) < 1.0
-        plan.stretches.append(Stretch(first, last, restore, left))
         loop = plan.loop
+        plan.stretches.append(Stretch(first, last, restore, (loop, first) in self.blind, left))
         if loop not in self.inner:
             self.inner[loop] = sorted(loop.nodes)
         inner = self.inner[loop]

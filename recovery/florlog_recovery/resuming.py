@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from florlog_recovery.atoms import resume_atoms
 from florlog_recovery.costs import CostModel
-from florlog_recovery.plan import NodePlan, Plan, plan_redo
+from florlog_recovery.plan import Enterable, NodePlan, Plan, no_loop, plan_redo
 from florlog_recovery.tree import Loop, Node, RunTree
 
 MAX_SEARCHED_ITERATIONS = 20_000
@@ -27,12 +27,13 @@ def plan_resume(
     *,
     proof_seconds: float,
     has_fingerprint: Callable[[Loop, int], bool],
+    enterable: Enterable = no_loop,
 ) -> tuple[Plan, tuple[Node, int | Loop]]:
     """The plan of a resume, and the place of its frontier as `resume_atoms` gives it.
 
     ``proof_seconds``: what the plan may cost, over the cheapest one, for the sake of a whole state on the way.
-    ``has_fingerprint`` says it of a committed innermost iteration.  ``unusable``: boundaries whose images are not
-    restored; a state is compared with them nonetheless.
+    ``has_fingerprint`` says it of a committed innermost iteration, ``enterable`` is that of `plan_redo`.
+    ``unusable``: boundaries whose images are not restored; a state is compared with them nonetheless.
     """
     atoms, node, place = resume_atoms(tree)
     line = _Timeline(tree)
@@ -40,9 +41,9 @@ def plan_resume(
 
     def from_before(done: int) -> Plan:
         later = {(image.loop, image.index) for image in line.images if image.done >= done}
-        return plan_redo(tree, atoms, costs, apart | later)
+        return plan_redo(tree, atoms, costs, apart | later, enterable=enterable)
 
-    cheapest = plan_redo(tree, atoms, costs, apart)
+    cheapest = plan_redo(tree, atoms, costs, apart, enterable=enterable)
     newest = max((image.done for image in line.images if image.compared), default=0)
     if newest > 0:
         proven = from_before(newest)

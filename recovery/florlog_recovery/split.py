@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from florlog_recovery.atoms import Atoms
 from florlog_recovery.costs import CostModel
-from florlog_recovery.plan import plan_redo
+from florlog_recovery.plan import Enterable, no_loop, plan_redo
 from florlog_recovery.tree import Loop, Node, RunTree
 
 MAX_CUTS = 256
@@ -110,6 +110,7 @@ def split(
     costs: CostModel | None = None,
     unusable: Collection[tuple[Loop, int]] = frozenset(),
     skippable: Collection[Loop] = frozenset(),
+    enterable: Enterable = no_loop,
 ) -> list[tuple[int, int]]:
     """Cut the atoms into at most ``parts`` ranges ``(first, stop)`` of their sequence, with the least makespan.
 
@@ -120,7 +121,7 @@ def split(
     cuts = np.unique(np.linspace(0, count, min(count, MAX_CUTS) + 1).astype(np.int64))
 
     def seconds(first: int, stop: int) -> float:
-        return plan_redo(tree, sequence.part(first, stop), costs, unusable, skippable).seconds
+        return plan_redo(tree, sequence.part(first, stop), costs, unusable, skippable, enterable).seconds
 
     whole = seconds(0, count)
 

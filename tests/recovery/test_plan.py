@@ -37,13 +37,15 @@ class Walked:
         self.executed: list[Atom] = []
         self.skipped: set[Loop] = set()
         self.proper = True
+        self.blind = False  # the atom that comes is executed on some state, and then an image is restored
+        self.entered: set[Loop] = set()
         self.wrong: list[Atom] = []
         self.node(plan.root)
 
     def atom(self, place: Node | Loop, number: int, cost: float) -> None:
         self.cost += cost
         self.executed.append((place, number))
-        if not self.proper:
+        if not self.proper and not (self.blind and (place, number) not in requested(self.requested)):
             self.wrong.append((place, number))
 
     def node(self, plan: NodePlan) -> None:
@@ -51,7 +53,10 @@ class Walked:
         for loop in plan.loops:
             number = loop.loop.order
             self.atom(node, number, node.loops[number].before)
+            if self.blind:
+                self.entered.add(loop.loop)
             self.loop(loop)
+            assert not self.blind
         number = len(plan.loops)
         if plan.complete:
             assert number == len(node.loops)
@@ -63,7 +68,7 @@ class Walked:
     def restore(self, loop: Loop, index: int) -> None:
         self.cost += COSTS.restore(loop.images[index])
         self.restores += 1
-        self.proper = True
+        self.proper, self.blind = True, False
 
     def loop(self, plan: LoopPlan) -> None:
         loop = plan.loop
@@ -75,6 +80,9 @@ class Walked:
         for stretch in plan.stretches:
             if stretch.restore:
                 self.restore(loop, stretch.first)
+            elif stretch.blind:
+                assert stretch.first in plan.nodes
+                self.proper, self.blind = False, True
             else:
                 assert stretch.first == at
             for index in range(stretch.first, stretch.last + 1):
@@ -107,13 +115,15 @@ def test_no_walk_is_cheaper_than_the_plan(data: st.DataObject) -> None:
     tree = data.draw(trees())
     atoms = data.draw(atom_sets(tree))
     skippable = {loop for loop in tree.loops() if data.draw(st.booleans())}
-    plan = plan_redo(tree, atoms, COSTS, skippable=skippable)
+    enterable = {loop for loop in tree.loops() if data.draw(st.booleans())}
+    plan = plan_redo(tree, atoms, COSTS, skippable=skippable, enterable=enterable.__contains__)
     walked = Walked(plan, atoms)
     assert requested(atoms) <= set(walked.executed)
     assert not walked.wrong
     assert walked.skipped <= skippable
+    assert walked.entered <= enterable
     assert walked.cost == plan.seconds
-    assert plan.seconds == cheapest(tree, atoms, COSTS, skippable)
+    assert plan.seconds == cheapest(tree, atoms, COSTS, skippable, enterable)
 
 
 @settings(max_examples=300, deadline=None)
@@ -126,11 +136,12 @@ def test_a_boundary_is_reached_by_the_cheapest_walk_and_nothing_after_it_is_exec
         st.sampled_from([(loop, index) for loop in tree.loops() for index in range(loop.count + 1)])
     )
     atoms = boundary_atoms([(loop, index)])
-    plan = plan_redo(tree, atoms, COSTS)
+    enterable = {loop for loop in tree.loops() if data.draw(st.booleans())}
+    plan = plan_redo(tree, atoms, COSTS, enterable=enterable.__contains__)
     walked = Walked(plan, atoms)
     assert walked.executed[-1] == ((loop.nodes[index], 0) if index in loop.nodes else (loop, index))
     assert not walked.wrong
-    assert walked.cost == plan.seconds == cheapest(tree, atoms, COSTS)
+    assert walked.cost == plan.seconds == cheapest(tree, atoms, COSTS, enterable=enterable)
 
 
 @settings(max_examples=300, deadline=None)
@@ -138,11 +149,12 @@ def test_a_boundary_is_reached_by_the_cheapest_walk_and_nothing_after_it_is_exec
 def test_a_resume_continues_at_the_first_atom_the_log_lacks(data: st.DataObject) -> None:
     tree = data.draw(trees(crashed=True))
     atoms, node, place = resume_atoms(tree)
-    plan = plan_redo(tree, atoms, COSTS)
+    enterable = {loop for loop in tree.loops() if data.draw(st.booleans())}
+    plan = plan_redo(tree, atoms, COSTS, enterable=enterable.__contains__)
     walked = Walked(plan, atoms)
     assert walked.executed[-1] == ((place, place.count) if isinstance(place, Loop) else (node, place))
     assert not walked.wrong
-    assert walked.cost == plan.seconds == cheapest(tree, atoms, COSTS)
+    assert walked.cost == plan.seconds == cheapest(tree, atoms, COSTS, enterable=enterable)
 
 
 @settings(max_examples=300, deadline=None)
@@ -151,13 +163,14 @@ def test_no_iteration_of_the_plan_can_be_dropped(data: st.DataObject) -> None:
     """Every executed atom is requested, leads to one, or is cheaper than any restore that would spare it."""
     tree = data.draw(trees())
     atoms = data.draw(atom_sets(tree))
-    plan = plan_redo(tree, atoms, COSTS)
+    enterable = {loop for loop in tree.loops() if data.draw(st.booleans())}.__contains__
+    plan = plan_redo(tree, atoms, COSTS, enterable=enterable)
     spared = [atom for atom in Walked(plan, atoms).executed if atom not in requested(atoms)]
     for place, number in spared:
         if isinstance(place, Loop) and place.seconds[number] > 0:
             seconds = place.seconds[number]
             place.seconds[number] = 1e6
-            assert plan_redo(tree, atoms, COSTS).seconds > plan.seconds
+            assert plan_redo(tree, atoms, COSTS, enterable=enterable).seconds > plan.seconds
             place.seconds[number] = seconds
 
 
@@ -181,6 +194,36 @@ def test_a_point_query_restores_the_nearest_image_and_redoes_from_there() -> Non
     (stretch,) = plan.root.loops[0].stretches
     assert (stretch.first, stretch.last, stretch.restore) == (5_000, 5_432, True)
     assert not plan.root.loops[0].finished
+
+
+def epochs(count: int, steps: int) -> tuple[RunTree, Loop]:
+    """A run of epochs, each with a loop over its steps and an image at that loop's end."""
+    root = Node((), None, 0)
+    loop = new_loop(root, "epoch")
+    root.loops.append(loop)
+    for epoch in range(count):
+        node = Node((("epoch", epoch),), loop, epoch)
+        inner = new_loop(node, "step")
+        inner.seconds.extend([0.01] * steps)
+        inner.commits.extend(range(steps))
+        inner.ended, inner.images[steps] = True, Image(1, b"", 0, 0.0)
+        node.loops.append(inner)
+        loop.nodes[epoch] = node
+        loop.seconds.append(0.01 * steps)
+        loop.commits.append(0)
+    loop.ended = True
+    return RunTree("r", BEGIN, [1], root, {1: {}}, "complete", None, [], 0, 0), loop
+
+
+def test_a_point_query_restores_one_image_where_the_loop_inside_may_be_entered_blindly() -> None:
+    tree, loop = epochs(300, 100)
+    atoms = Atoms()
+    atoms.add_leaves(loop.nodes[250].loops[0], [50])
+    walked = Walked(plan_redo(tree, atoms, CostModel(fixed=0.002), enterable=lambda loop: True), atoms)
+    assert walked.restores == 1
+    assert len(walked.executed) == 2 + 51 + 2  # the set-up, and the epochs 249 and 250 around their steps
+    walked = Walked(plan_redo(tree, atoms, CostModel(fixed=0.002)), atoms)
+    assert walked.restores == 250
 
 
 def test_scattered_atoms_share_stretches_where_that_is_cheaper_than_restoring() -> None:

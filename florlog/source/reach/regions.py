@@ -16,11 +16,13 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from florlog.source.carry.liveness import Names
 from florlog.source.graph.callees import GraphNode
 from florlog.source.graph.callgraph import CallGraph
 from florlog.source.graph.functions import Code, Function, LoopCode, enclosing_plain_loop
 from florlog.source.names.syntax import blocks, own_nodes
 from florlog.source.reach.positions import ChildLoop, LoopSite, SegmentSearch, Stack
+from florlog.source.skip.entering import Entering
 from florlog.source.skip.marks import NONE, Marks
 from florlog.source.skip.noise import Noise
 from florlog.source.skip.pieces import Piece, pieces
@@ -60,6 +62,7 @@ class ProgramAnalysis:
         self._reaching: dict[Location, frozenset[GraphNode]] = {}
         self._steadiness: dict[bool, Steadiness] = {}  # by whether hashes are as recorded
         self._noise: dict[bool, Noise] = {}  # by the same
+        self._entering: dict[Names, Entering] = {}  # by the names in added code
         self._unsteady: dict[tuple[Location, LoopSite | None, bool], str] = {}
         self._exits: dict[tuple[tuple[Location, ...], LoopSite, tuple[Stack, ...], int], Exit | None] = {}
         self._answers: dict[tuple[Location, LoopSite | None, tuple[Stack, ...]], frozenset[int]] = {}
@@ -97,6 +100,16 @@ class ProgramAnalysis:
     def pieces(self, skipping: Skipping) -> list[Piece]:
         """Which plain loops and calls can be skipped, by the answers of `skipping`."""
         return pieces(self._code, self._graph, skipping)
+
+    def may_enter(self, around: LoopSite, stack: Sequence[LoopSite], asked: Names) -> bool:
+        """Whether a loop in an iteration of another one may be entered blindly (`florlog.source.skip.entering`).
+
+        ``stack``: the frames from the loop's call outwards.  ``asked``: the names in added code.
+        """
+        if asked not in self._entering:
+            self._entering[asked] = Entering(self._code, self._graph, asked)
+        found = self._code.loop(*around)
+        return found is not None and self._entering[asked].may_enter(found, stack)
 
     def loop(self, frame: LoopSite) -> LoopCode | None:
         """The florlog loop whose call a frame is executing."""
