@@ -30,9 +30,8 @@ BUILTINS = (PLAIN_BUILTINS - {"input", "open", "print", "delattr"}) | {
     "reversed", "set", "setattr", "sorted", "sum", "tuple", "zip",
 }  # fmt: skip
 METHODS = PLAIN_METHODS | {
-    "add", "buffers", "children", "cumsum", "extend", "fill_", "get_last_lr", "index_select", "manual_seed", "modules",
-    "named_parameters", "requires_grad_", "reset", "set_epoch", "setdefault", "state_dict", "step", "sum", "to", "type",
-    "zero_",
+    "add", "buffers", "children", "cumsum", "extend", "get_last_lr", "index_select", "manual_seed", "modules",
+    "named_parameters", "reset", "set_epoch", "setdefault", "state_dict", "step", "sum", "to", "type",
 }  # fmt: skip
 """Methods that change at most objects of this process, whatever object they are called on."""
 SHOWING = {
@@ -140,7 +139,7 @@ class Harmless:
         match node:
             case ast.Pass():
                 return True
-            case ast.Expr(value=value):
+            case ast.Expr(value=value) | ast.Assert(test=value):
                 return expression.holds(value)
             case ast.Assign(targets=targets, value=value):
                 if not expression.holds(value) or not all(map(expression.may_bind, targets)):
@@ -173,6 +172,10 @@ class Harmless:
                     return False
                 stale |= self.names_bound([target, *body])
                 return self._either(body, stale, function)
+            case ast.With(items=items, body=body):
+                return all(self.enters(item, node, stale, function) for item in items) and self.block(
+                    body, stale, function
+                )
             case _:
                 return False
 
@@ -267,7 +270,8 @@ class _Expression:
             )
         if name in SHOWING:
             return self._shows_nothing_stale(call)
-        return isinstance(call.func, ast.Attribute) and (name in METHODS or self._is_own(call))
+        in_place = name.endswith("_") and not name.startswith("_")  # of tensors
+        return isinstance(call.func, ast.Attribute) and (name in METHODS or in_place or self._is_own(call))
 
     def _is_own(self, call: ast.Call) -> bool:
         """Whether a method is one of the program's and of nothing else, as far as names tell."""

@@ -1,0 +1,277 @@
+"""Iterations are entered blindly where their code up to the image is harmless, and only there; values are right anyway.
+
+Each program here is a training whose epochs have statements before their steps, drawn from two lists: harmless ones,
+which may run on any state, and others.  Its images are at the ends of the steps alone, as a run on a budget has them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from florlog_wal import LoopBegin, RunLog, encode_value
+from florlog_wal.stored_images import StoredImage, StoredImages
+
+from tests.run_directories import run_directory
+
+from .harness import Nursery, logged
+
+EPOCHS, STEPS = 6, 3
+HARMLESS = (
+    "model.train()",
+    "running = 0.0",
+    "history.append(epoch)",
+    "optimizer.param_groups[0]['lr'] = 0.1 / (1 + len(history))",
+    "for group in optimizer.param_groups:\n    group['lr'] *= 0.9",
+    "factor = 1.0 + float(model.weight.sum()) / 100",
+    "if epoch == 2:\n    factor = 3.0",
+    "print(f'epoch {epoch} of {6}')",
+    "started = time.time()",
+    "noise = torch.randn(3)",
+    "counts['epochs'] += 1",
+    "with torch.no_grad():\n    model.weight.mul_(0.9)",
+    "random.shuffle(order)",
+    "meter.reset()",
+    "LOG(lr=len(history))",
+    "factor = scaled(factor)",
+    "optimizer.zero_grad()",
+)
+OTHERS = (
+    "print('sum', float(model.weight.sum()))",
+    "open('epochs.txt', 'a').write(str(factor))",
+    "torch.save(model.state_dict(), 'model.pt')",
+    "subprocess.run(['true'])",
+    "told(epoch)",
+    "announce(factor)",
+    "while factor > 1e9:\n    factor /= 2",
+    "if epoch == 100:\n    break",
+    "if factor > 1e9:\n    continue",
+    "factor = model(torch.ones(3)).item()",
+    "try:\n    factor += 0.5\nfinally:\n    pass",
+    "import math",
+    "os.environ['EPOCH'] = str(factor)",
+)
+FAILING = (
+    "factor = table[epoch - 1] if epoch else 1.0",
+    "assert epoch == 0 or table",
+    "factor = 1.0 / (len(table) if epoch else 1)",
+)
+"""They fail on the state of another epoch: entered blindly they are found out, and the replay goes another way."""
+PROGRAM = """
+import os, random, subprocess, time
+
+import torch
+from torch import nn
+
+IMPORT
+random.seed(1)
+torch.manual_seed(1)
+model = nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+history, counts, order, table, factor = [], {"epochs": 0}, [1, 2, 3, 4], {}, 1.0
+told = [].append
+
+
+class Meter:
+    def __init__(self):
+        self.values = []
+
+    def reset(self):
+        self.values = []
+
+
+meter = Meter()
+
+
+def scaled(number):
+    scale = 1.25
+    return number * scale
+
+
+def announce(number):
+    with open("announced.txt", "a") as file:
+        file.write(str(number))
+
+
+def one_step(step, factor):
+    x = torch.randn(4, 3) * factor
+    loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    meter.values.append(loss.item())
+    # ASKED
+    optimizer.step()
+    return loss.item()
+
+"""
+INLINE = """
+for epoch in EPOCHLOOP:
+    PROLOGUE
+    for step in STEPLOOP:
+        loss = one_step(step, factor + epoch / 10)
+        LOG(loss=loss)
+    table[epoch] = 1.0 + min(loss, 1.0)
+    history.append(loss)
+"""
+CALLED = """
+def train(epoch, factor):
+    PROLOGUE
+    for step in STEPLOOP:
+        loss = one_step(step, factor + epoch / 10)
+        LOG(loss=loss)
+    return loss, factor
+
+
+for epoch in EPOCHLOOP:
+    loss, factor = train(epoch, factor)
+    table[epoch] = 1.0 + min(loss, 1.0)
+    history.append(loss)
+"""
+NESTED = """
+for epoch in EPOCHLOOP:
+    with torch.enable_grad():
+        PROLOGUE
+        if epoch >= 0:
+            for step in STEPLOOP:
+                loss = one_step(step, factor + epoch / 10)
+                LOG(loss=loss)
+    table[epoch] = 1.0 + min(loss, 1.0)
+    history.append(loss)
+"""
+FORMS = {"inline": INLINE, "called": CALLED, "nested": NESTED}
+ASKED = "LOG(grad=model.weight.grad.abs().sum().item() + sum(meter.values) + counts['epochs'])"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A training: ``form`` of its loops, statements before the steps of an epoch, whether florlog is in it."""
+
+    form: str
+    prologue: tuple[str, ...]
+    hands_free: bool = False
+
+    def text(self, *, asked: bool = False) -> str:
+        """Its text, with the statement that is added afterwards."""
+        body = FORMS[self.form]
+        column = next(line.index("P") for line in body.splitlines() if "PROLOGUE" in line)
+        lines = textwrap.indent("\n".join(self.prologue) or "pass", " " * column).strip()
+        body = body.replace("PROLOGUE", lines)
+        head = PROGRAM.replace("# ASKED", ASKED if asked else "# ASKED")
+        if self.hands_free:
+            text = (head + body).replace("IMPORT", "")
+            for name in ("lr", "loss", "grad"):
+                text = text.replace(f"LOG({name}=", f"print('{name}', ")
+            return text.replace("EPOCHLOOP", f"range({EPOCHS})").replace("STEPLOOP", f"range({STEPS})")
+        run = "with florlog.run('blind', overhead=float('inf')) as run:\n    run.track(model=model)\n"
+        text = head.replace("IMPORT", "import florlog") + run + textwrap.indent(body, "    ")
+        text = text.replace("LOG(", "florlog.log(")
+        text = text.replace("EPOCHLOOP", f"run.loop('epoch', range({EPOCHS}))")
+        return text.replace("STEPLOOP", f"run.loop('step', range({STEPS}))")
+
+
+def drop_outer_images(store: Path) -> None:
+    """Leave the images before the first epoch and at the ends of the steps."""
+    with RunLog.open(run_directory(store), mode="w") as log:
+        held = StoredImages(log)
+
+        def left(image: StoredImage) -> bool:
+            begin = log.record(image.loop).record
+            assert isinstance(begin, LoopBegin)
+            return image.index == (STEPS if begin.path else 0)
+
+        held.drop([image for image in held.images if not held.stays(image) and not left(image)])
+
+
+def record(nursery: Nursery, folder: Path, program: Program) -> tuple[Path, Path]:
+    """Record a program; its script, and its store."""
+    script, store = folder / "train.py", folder / "store"
+    script.write_text(program.text())
+    command = ["florlog", "record"] if program.hands_free else []
+    nursery.run(store, *command, script)
+    drop_outer_images(store)
+    return script, store
+
+
+def ask(nursery: Nursery, script: Path, store: Path, program: Program, where: str) -> dict[str, Any]:
+    """The answer of a replay, from a copy of the store."""
+    script.write_text(program.text(asked=True))
+    shutil.copytree(store, store.with_name("asked"))
+    nursery.run(store.with_name("asked"), "florlog", "replay", script, "--format", "json", "--where", where)
+    shutil.rmtree(store.with_name("asked"))
+    output = (nursery.directory / "output.txt").read_text()
+    return dict(json.loads(next(line for line in output.splitlines() if line.startswith("{"))))
+
+
+def entries(answer: dict[str, Any]) -> int:
+    """How many iterations the plan of an answer enters blindly."""
+    return sum(redo["part"] == "entry" for segment in answer["plan"]["segments"] for redo in segment["redo"])
+
+
+def truth(nursery: Nursery, folder: Path, program: Program) -> dict[Any, bytes]:
+    """What a run of the program with the added statement logs."""
+    script = folder / "truth.py"
+    script.write_text(program.text(asked=True))
+    command = ["florlog", "record"] if program.hands_free else []
+    nursery.run(folder / "truth", *command, script)
+    return {value.path: value.bits for value in logged(folder / "truth", "grad")}
+
+
+def check(nursery: Nursery, folder: Path, program: Program, epoch: int) -> dict[str, Any]:
+    """Ask for a step of an epoch: the value is right, and PROVEN or CONSISTENT; the answer."""
+    script, store = record(nursery, folder, program)
+    answer = ask(nursery, script, store, program, f"epoch == {epoch} and step == 1")
+    expected = truth(nursery, folder, program)
+    (value,) = answer["values"]
+    place = (("epoch", epoch), ("step", 1))
+    assert encode_value(value["value"]) == expected[place]
+    assert value["trust"] in ("PROVEN", "CONSISTENT"), value
+    return answer
+
+
+@pytest.mark.drawn(12)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("statement", HARMLESS)
+def test_an_epoch_whose_beginning_is_harmless_is_entered_blindly(
+    nursery: Nursery, tmp_path: Path, form: str, statement: str
+) -> None:
+    answer = check(nursery, tmp_path, Program(form, (statement,)), 4)
+    assert entries(answer) == 1
+    assert sum(bool(segment["restore"]) for segment in answer["plan"]["segments"]) == 1
+
+
+@pytest.mark.drawn(8)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("statement", OTHERS)
+def test_an_epoch_that_begins_with_anything_else_is_not(
+    nursery: Nursery, tmp_path: Path, form: str, statement: str
+) -> None:
+    if form == "called" and ("break" in statement or "continue" in statement):
+        statement = "if epoch == 100:\n    return 0.0, factor"
+    assert entries(check(nursery, tmp_path, Program(form, (statement,)), 4)) == 0
+
+
+@pytest.mark.parametrize("statement", FAILING)
+def test_what_fails_on_another_state_is_found_out(nursery: Nursery, tmp_path: Path, statement: str) -> None:
+    assert entries(check(nursery, tmp_path, Program("inline", (statement,)), 4)) == 1
+
+
+@pytest.mark.drawn(10)
+@pytest.mark.parametrize("number", range(200))
+def test_values_are_right_whatever_comes_before_the_steps(
+    nursery: Nursery, tmp_path: Path, number: int
+) -> None:
+    chance = random.Random(number)
+    pool = [*HARMLESS, *HARMLESS, *OTHERS, *FAILING]
+    form = chance.choice(sorted(FORMS))
+    if form == "called":
+        pool = [statement for statement in pool if "break" not in statement and "continue" not in statement]
+    chosen = tuple(chance.choice(pool) for _ in range(chance.randint(1, 5)))
+    program = Program(form, chosen, hands_free=chance.random() < 0.4)
+    answer = check(nursery, tmp_path, program, chance.randrange(1, EPOCHS))
+    assert not (entries(answer) and set(chosen) & set(OTHERS))
