@@ -18,8 +18,8 @@ earned.  The first image at each place includes the analysis of that place: it i
 * One image in each iteration of the outermost loop, at its *main* boundary, is the normal case: most questions are
   answered by restoring it alone.  In an epoch that is the end of its training steps, where statements about the epoch
   come; without such a loop, or where no image was taken there, it is the start of the next iteration.  Together with
-  the bookkeeping of steps these images may use `MAIN_SHARE` of the overhead, and the grace.  The rest is for what is
-  not measured: opening the store, and the thread that writes the log.
+  the bookkeeping of steps and loops these images may use `MAIN_SHARE` of the overhead, and the grace.  The rest is for
+  what is not counted: opening the store, the first beginning of a loop, and the thread that writes the log.
 * All others share what is left of `INNER_SHARE` of the overhead.  An image costs no more than what is charged by then,
   which is at least the first one's.  So whenever the next main boundary comes, the rest of
   `MAIN_SHARE` pays for its image.
@@ -28,8 +28,8 @@ earned.  The first image at each place includes the analysis of that place: it i
   takes, and the time over which an image's cost is the given share.  It grows at once when costs grow, and shrinks by
   steps when they have clearly fallen (hysteresis).
 
-Where steps are so short that their bookkeeping takes all, images still get `MIN_SHARE` of these shares: without them,
-nothing could be restored.
+Where steps or loops are so short that their bookkeeping takes all, images still get `MIN_SHARE` of these shares:
+without them, nothing could be restored.
 
 ``max_redo`` asks for an image when the last one is more seconds ago than that.  It may use as much as the outermost
 loop, not more: where both cannot be had the overhead is kept, and the decision says so.
@@ -169,7 +169,8 @@ class Policy:
         """Whether to take an image now.
 
         ``own``: seconds that images have held up the training thread; ``persisted``: seconds of persisting so
-        far; ``pending``: images that are still being persisted; ``kept``: seconds of the bookkeeping of steps.
+        far; ``pending``: images that are still being persisted; ``kept``: seconds of the bookkeeping of steps and
+        loops.
         """
         if self.overhead == math.inf:
             return True

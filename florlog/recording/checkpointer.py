@@ -28,13 +28,10 @@ from florlog.recording.journal import Journal
 from florlog.recording.once import from_signal_handler
 from florlog.recording.run_state import RunState, is_fresh
 from florlog.recording.strand import other_task
+from florlog.recording.thread_costs import ThreadCosts
 from florlog.state.wrappers import bare, obstacle
 
 Tell = Callable[[str, dict[str, Any]], None]
-_MAX_UNSEEN_FACTOR = 1.5
-_MAX_UNSEEN_SECONDS = 3e-5
-"""What the bookkeeping of a step costs beyond what is seen between two steps, its log statements and a start with
-colder caches: seconds of a step, and relative to what is seen, whichever is less (docs/performance.md)."""
 
 
 class Checkpointer:
@@ -58,9 +55,7 @@ class Checkpointer:
                 journal.log, journal.session, journal.stop, self._lost, made, self._made_durable
             )
         self._started = time.perf_counter()
-        self._stalled = 0.0  # CPU seconds of the training thread for images; wall time counts what others do
-        self._bookkeeping = 0.0  # seconds, as seen between steps
-        self._steps = 0  # innermost iterations
+        self.costs = ThreadCosts()
         self.own_seconds = 0.0  # for which images have held up the training
         self.persisting = True  # whether an image may be persisted during the present iteration
         self.wake = [-math.inf, -math.inf]
@@ -92,11 +87,6 @@ class Checkpointer:
             self.policy.step(loop, seconds, 0.0)
         else:
             self.policy.step(loop, seconds, imager.busy() - self._busy)
-
-    def kept(self, seconds: float, steps: int) -> None:
-        """The bookkeeping of so many innermost iterations took ``seconds``, as seen between them."""
-        self._bookkeeping += seconds
-        self._steps += steps
 
     def close(self) -> None:
         """Wait until every image is in the log, and end an audit that runs."""
@@ -145,9 +135,8 @@ class Checkpointer:
         wanted = first or self.policy.wants(
             at,
             now=now,
-            own=self._stalled,
-            kept=self._bookkeeping
-            + min(_MAX_UNSEEN_FACTOR * self._bookkeeping, _MAX_UNSEEN_SECONDS * self._steps),
+            own=self.costs.images,
+            kept=self.costs.bookkeeping,
             persisted=self._busy,
             pending=imager.pending,
         )
@@ -181,7 +170,7 @@ class Checkpointer:
                     self._audit.copied(loop, index, begin)
                 self._imager.persist(copy, begin, stall)
         cost = time.thread_time() - cpu
-        self._stalled += cost
+        self.costs.images += cost
         size = 0 if copy is None or copy.buffers is None else copy.buffers.nbytes
         place = (loop.site, end)
         self.policy.took(now=started - self._started, stall=cost, size=size, once=place not in self._places)

@@ -126,19 +126,19 @@ class Loops:
             )
             yield from itertools.repeat(None) if call.iterable is None else call.iterable
             return
+        transactions, pace, closing = self._transactions, self._pace, self._closing
+        journal, checkpointer = transactions.journal, transactions.checkpointer
+        run_state, costs = checkpointer.state, checkpointer.costs
+        since = costs.now()
         cursor = None if call.iterable is None else Cursor(call.iterable)
         loop = self._starts.made(call, cursor)
         if loop.depth == 1:
             self._strand, self._outermost = strand(), (loop.name, call.steps)
-        transactions, pace, closing = self._transactions, self._pace, self._closing
-        journal, checkpointer = transactions.journal, transactions.checkpointer
-        run_state = checkpointer.state
         clock, stack, pending, wake, awaited = (
             time.perf_counter, transactions.stack, transactions.pending, checkpointer.wake, run_state.awaited,
         )  # fmt: skip
-        outermost, only_recorded = loop.depth == 1, False
+        outermost, only_recorded, brief_seconds = loop.depth == 1, False, 0.0
         held: list[CommitFields | None] = []
-        brief_seconds = 0.0
         add_undisturbed = checkpointer.policy.undisturbed(loop.name)
         input_credit, state_credit, input_share, state_share = (
             pace.input_credit, pace.state_credit, pace.input_share, pace.state_share,
@@ -148,8 +148,7 @@ class Loops:
         items: Iterator[Any] | None = None
         persisting, bookkeeping, kept, hold_until = True, 0.0, 0, 0.0
         iteration = OpenIteration(loop, 0, 0.0, checkpointer.own_seconds)
-        left = Pending(iteration)
-        dropped = False
+        left, dropped = Pending(iteration), False
         try:
             self._starts.enter(loop, call)
             left.entered = True
@@ -157,13 +156,13 @@ class Loops:
             if only_recorded:
                 assert journal is not None
                 held, brief_seconds = journal.held, journal.brief_seconds
-            lsn, last = loop.lsn, loop.length - 1
-            now = clock()
+                costs.around_steps(since, begun=call.name)
+            lsn, last, now = loop.lsn, loop.length - 1, clock()
             while True:
                 # BOUNDARY, then OPEN
                 if only_recorded:
                     if now >= wake[outermost] or index == 0:
-                        checkpointer.kept(bookkeeping, index - kept)
+                        costs.between_steps(bookkeeping, index - kept)
                         bookkeeping, loop.count, kept = 0.0, index, index
                         # After the last item is the loop's end, a boundary of its own.
                         if index != loop.length and (
@@ -204,7 +203,9 @@ class Loops:
                     if cursor is not None:
                         dropped = True
                         pending.append(left)  # first of all: a signal's handler may raise after each call
+                        since = costs.now()
                         closing.leave(left, sys._getframe().f_back)
+                        costs.around_steps(since)
                     raise
                 # COMMITTED
                 if only_recorded and not iteration.names:
@@ -241,6 +242,7 @@ class Loops:
                     own = now - ended
                     bookkeeping += own if own < _MAX_BOOKKEEPING_SECONDS else _MAX_BOOKKEEPING_SECONDS
                 else:
+                    since = costs.now()
                     closing.commit(iteration, left=False)
                     index += 1
                     if only_recorded:
@@ -248,6 +250,7 @@ class Loops:
                         input_credit, state_credit = pace.input_credit, pace.state_credit
                         iteration = OpenIteration(loop, index, 0.0, checkpointer.own_seconds)
                         left.iteration = iteration
+                        costs.around_steps(since)
                         now = clock()
                 if cursor is None:
                     loop.count = index
@@ -256,8 +259,10 @@ class Loops:
             # ENDED
             if only_recorded:
                 loop.count = index
+            since = costs.now()
             if cursor is not None:
                 closing.end(loop, left=False)
+            costs.around_steps(since)
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -270,7 +275,7 @@ class Loops:
         finally:
             if only_recorded:
                 pace.input_credit, pace.state_credit = input_credit, state_credit
-                checkpointer.kept(bookkeeping, index - kept)
+                costs.between_steps(bookkeeping, index - kept)
 
     def _outer(self) -> str | None:
         """The open outermost loop, if what executes now may take turns with it."""

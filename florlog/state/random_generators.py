@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from florlog.state.generator_memory import GeneratorMemory, Memory, is_same
 from florlog.state.tree import StateTree
 
 
@@ -88,17 +89,27 @@ class Randomness:
     """The RNGs that are tracked without asking: Python's, NumPy's, torch's on the CPU and each CUDA device."""
 
     def __init__(self) -> None:
-        self._python = PythonRandomAdapter(random._inst)
-        self._numpy = NumpyLegacyAdapter(np.random.mtrand._rand)
+        python, numpy = random._inst, np.random.mtrand._rand
+        self._python = PythonRandomAdapter(python)
+        self._numpy = NumpyLegacyAdapter(numpy)
+        self._memory = GeneratorMemory(python, numpy)
+        self._captured: tuple[Memory | None, StateTree, StateTree] = None, None, None
+        """The states of Python's and NumPy's, and the memory that had them."""
 
     def capture(self) -> StateTree:
-        """The states of all of them, as one tree."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        """The states of all of them, as one tree; it may share parts with another one, so it must not be changed."""
+        memory = self._memory.now()
+        if not is_same(memory, self._captured[0]):
+            python, numpy = self._python.capture(), self._numpy.capture()
+            # Another thread may have drawn meanwhile.
+            known = memory if is_same(memory, self._memory.now()) else None
+            self._captured = known, python, numpy
+        _, python, numpy = self._captured
         return {
-            "python": self._python.capture(),
-            "numpy": self._numpy.capture(),
+            "python": python,
+            "numpy": numpy,
             "torch": torch.get_rng_state(),
-            "cuda": list(cuda),
+            "cuda": list(torch.cuda.get_rng_state_all()) if _HAS_CUDA and torch.cuda.is_available() else [],
         }
 
     def restore(self, tree: StateTree) -> None:
@@ -108,3 +119,6 @@ class Randomness:
         torch.set_rng_state(tree["torch"])
         if tree["cuda"]:
             torch.cuda.set_rng_state_all(tree["cuda"])
+
+
+_HAS_CUDA: bool = torch.backends.cuda.is_built()  # type: ignore[no-untyped-call]

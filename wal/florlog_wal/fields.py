@@ -147,6 +147,7 @@ FIELDS: Final[dict[type[Record], tuple[_Field, ...]]] = {
     Hindsight: (_PATH, _VALUES, _STR, _STR),
     Note: (_STR, _STR, _DICT),
 }
+_NAMES: Final = {cls: tuple(field.name for field in dataclasses.fields(cls)) for cls in FIELDS}
 
 
 def encode_fields(record: Record) -> bytes:
@@ -155,11 +156,11 @@ def encode_fields(record: Record) -> bytes:
     if kinds is None:
         raise Unencodable(type(record).__name__, "the place of a record")
     lowered: list[Any] = []
-    for field, kind in zip(dataclasses.fields(record), kinds, strict=True):
+    for name, kind in zip(_NAMES[type(record)], kinds, strict=True):
         try:
-            lowered.append(kind[0](getattr(record, field.name)))
+            lowered.append(kind[0](getattr(record, name)))
         except CorruptValue as error:
-            raise Unencodable(error.detail, f"{type(record).__name__}.{field.name}") from None
+            raise Unencodable(error.detail, f"{type(record).__name__}.{name}") from None
     return pack(lowered)
 
 
