@@ -9,18 +9,22 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import subprocess
+import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from florlog_wal import LoopBegin, RunLog, encode_value
+import torch
+from florlog_wal import LoopBegin, Note, RunLog, encode_value
 from florlog_wal.stored_images import StoredImage, StoredImages
 
+import florlog
 from tests.run_directories import run_directory
 
-from .harness import Nursery, logged
+from .harness import Nursery, environment, flor, logged
 
 EPOCHS, STEPS = 6, 3
 HARMLESS = (
@@ -64,7 +68,7 @@ FAILING = (
 )
 """They fail on the state of another epoch: entered blindly they are found out, and the replay goes another way."""
 PROGRAM = """
-import os, random, subprocess, time
+import os, random, signal, subprocess, time
 
 import torch
 from torch import nn
@@ -94,6 +98,11 @@ def scaled(number):
     return number * scale
 
 
+def stop(epoch, step):
+    if os.environ.get("STOP") == f"{epoch},{step}":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def announce(number):
     with open("announced.txt", "a") as file:
         file.write(str(number))
@@ -116,6 +125,7 @@ for epoch in EPOCHLOOP:
     for step in STEPLOOP:
         loss = one_step(step, factor + epoch / 10)
         LOG(loss=loss)
+        stop(epoch, step)
     table[epoch] = 1.0 + min(loss, 1.0)
     history.append(loss)
 """
@@ -125,6 +135,7 @@ def train(epoch, factor):
     for step in STEPLOOP:
         loss = one_step(step, factor + epoch / 10)
         LOG(loss=loss)
+        stop(epoch, step)
     return loss, factor
 
 
@@ -141,6 +152,7 @@ for epoch in EPOCHLOOP:
             for step in STEPLOOP:
                 loss = one_step(step, factor + epoch / 10)
                 LOG(loss=loss)
+                stop(epoch, step)
     table[epoch] = 1.0 + min(loss, 1.0)
     history.append(loss)
 """
@@ -222,6 +234,13 @@ def truth(nursery: Nursery, folder: Path, program: Program) -> dict[Any, bytes]:
     return {value.path: value.bits for value in logged(folder / "truth", "grad")}
 
 
+def restores(store: Path) -> int:
+    """How many images the newest resume restored."""
+    with RunLog.open(run_directory(store)) as log:
+        notes = [entry.record for entry in log.scan(types=[Note])]
+    return int(next(note.data["restored"] for note in reversed(notes) if note.kind == "resume"))
+
+
 def check(nursery: Nursery, folder: Path, program: Program, epoch: int) -> dict[str, Any]:
     """Ask for a step of an epoch: the value is right, and PROVEN or CONSISTENT; the answer."""
     script, store = record(nursery, folder, program)
@@ -275,3 +294,40 @@ def test_values_are_right_whatever_comes_before_the_steps(
     program = Program(form, chosen, hands_free=chance.random() < 0.4)
     answer = check(nursery, tmp_path, program, chance.randrange(1, EPOCHS))
     assert not (entries(answer) and set(chosen) & set(OTHERS))
+
+
+@pytest.mark.drawn(6)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("hands_free", [False, True])
+@pytest.mark.parametrize("statement", [*HARMLESS, *FAILING])
+def test_a_resume_enters_blindly_and_equals_the_whole_run(
+    nursery: Nursery, tmp_path: Path, form: str, hands_free: bool, statement: str
+) -> None:
+    program = Program(form, (statement,), hands_free)
+    script, store, whole = tmp_path / "train.py", tmp_path / "store", tmp_path / "whole"
+    script.write_text(program.text())
+    command = ["florlog", "record"] if hands_free else []
+    nursery.run(whole, *command, script)
+    killed = {**environment(store), "STOP": "4,1"}
+    command = [sys.executable, *(["-m", *command] if command else []), str(script)]
+    subprocess.run(command, env=killed, cwd=tmp_path, check=False, capture_output=True)
+    drop_outer_images(store)
+    flor(store, "resume", script)
+    assert logged(store) == logged(whole)
+    assert restores(store) == 1 or statement in FAILING
+
+
+@pytest.mark.drawn(3)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("statement", HARMLESS)
+def test_a_state_is_found_through_a_blind_entry(
+    nursery: Nursery, tmp_path: Path, form: str, statement: str
+) -> None:
+    _, store = record(nursery, tmp_path, Program(form, (statement,)))
+    nursery.run(tmp_path / "dense", tmp_path / "train.py")
+    with florlog.open(store) as log, florlog.open(tmp_path / "dense") as dense:
+        found, expected = log.state_at(epoch=4, step=1), dense.state_at(epoch=4, step=1)
+        assert found.trust in ("PROVEN", "CONSISTENT")
+        assert found.keys() == expected.keys()
+        for name, tensor in expected["model"].items():
+            assert torch.equal(found["model"][name], tensor)
