@@ -70,9 +70,8 @@ class ReadAhead:
             begun.reading.cancel()
 
     def _begun(self, image: Image) -> _Begun | None:
-        with suppress(
-            *_FAILURES, RuntimeError
-        ):  # also for want of threads; whoever asks for the image will see
+        # RuntimeError: there are no more threads.  Whoever asks for the image will see what is wrong.
+        with suppress(*_FAILURES, RuntimeError):
             saved = SavedState(self._log, image.table)
             entries = list(saved.table.values())
             if sum(entry.size for entry in entries) <= MAX_MEMORY_SHARE * available_bytes():
