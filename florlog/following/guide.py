@@ -21,6 +21,7 @@ from florlog.errors import ChangedError, ImageError
 from florlog.following.checks import Checks
 from florlog.following.labelling import FoundValues
 from florlog.following.omissions import Omissions
+from florlog.following.planned_images import planned_images
 from florlog.following.recorded_statements import RecordedStatements
 from florlog.following.stack import OpenIteration, OpenLoop
 from florlog.following.trust import Readings, where
@@ -35,7 +36,8 @@ if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not 
     from florlog.source.skip.pieces import Piece
     from florlog.source.skip.skipping import Skipped
 
-Restore = Callable[[OpenLoop, int, Image], None]
+Restore = Callable[[OpenLoop, int, Image], float]
+"""Puts back an image; gives the seconds for which it was read before."""
 SkipLoop = Callable[[OpenLoop, Commit], str]
 PassOver = Callable[["Sequence[Act]"], str]
 PassedPieces = Mapping[Loop | tuple[Node, int], Collection[int]]
@@ -74,6 +76,8 @@ class Guide:
         self._skippable = skippable or {}
         self._pieces = pieces
         self._passing = passing or {}
+        planned = [] if plan is None else list(planned_images(plan.root))
+        self._following = dict(zip([None, *planned], planned, strict=False))
         self.ran: list[str] = []  # loops and pieces that the plan skips and that were run, and why
         self._arrived = False
         self.statements = RecordedStatements(log, tree, lines, resuming=self.resuming)
@@ -260,15 +264,20 @@ class Guide:
         self._next_span(started)
         self.image = loop.recorded, index
         try:
-            restore(loop, index, image)
+            read_before = restore(loop, index, image)
         except ImageError as error:
             self.fail(error)
             raise
         loop.restored = index
         self.entering = self.checks.blind = False
-        self.measured.restored(image.state_bytes, time.perf_counter() - started)
+        self.measured.restored(image.state_bytes, read_before + time.perf_counter() - started)
         self.restored += 1
         self.checks.restored(loop.recorded, index)
+
+    def image_after(self, restored: tuple[Loop, int] | None) -> Image | None:
+        """The image that the plan restores after that of a boundary, or as the first one; None if there is none."""
+        following = self._following.get(restored)
+        return None if following is None else following[0].images.get(following[1])
 
     def fail(self, error: ImageError) -> None:
         """The image that was restored last cannot be used: whoever leads the run needs another plan."""

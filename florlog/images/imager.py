@@ -99,6 +99,11 @@ class SavedState:
         self.digest = digest
         self.table = decode_table(store.get_page(digest))
         self._hosts: dict[str, bytes] = {}
+        self._read: dict[str, memoryview] = {}
+
+    def hold(self, read: Mapping[str, memoryview]) -> None:
+        """Take entries that were read already.  Each is given away once, as what is given may be written to."""
+        self._read.update(read)
 
     def names(self) -> list[str]:
         """The tracked names."""
@@ -116,16 +121,22 @@ class SavedState:
 
     def _host(self, name: str) -> bytes:
         if name not in self._hosts:
-            (held,) = self._pages.read_entries([self.table[name]])
+            (held,) = self._entries([name])
             self._hosts[name] = bytes(held)
         return self._hosts[name]
 
     def _tensors(self, keys: Sequence[str]) -> dict[str, torch.Tensor]:
-        entries = [self.table[f"{key}:"] for key in keys]
+        names = [f"{key}:" for key in keys]
+        entries = [self.table[name] for name in names]
         return {
             key: tensor_from(entry.dtype, entry.shape, data)
-            for key, entry, data in zip(keys, entries, self._pages.read_entries(entries), strict=True)
+            for key, entry, data in zip(keys, entries, self._entries(names), strict=True)
         }
+
+    def _entries(self, names: Sequence[str]) -> list[memoryview]:
+        if self._read.keys() >= set(names):
+            return [self._read.pop(name) for name in names]
+        return self._pages.read_entries([self.table[name] for name in names])
 
 
 def differing(recorded: PageTable, live: PageTable) -> list[str]:

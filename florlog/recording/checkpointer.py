@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from florlog_recovery import CACHED, Image
-from florlog_wal import CheckpointBegin, Note, RunLog
+from florlog_recovery import CACHED
+from florlog_wal import CheckpointBegin, Note
 
 from florlog.errors import ImageError, StoreError
 from florlog.following.stack import OpenLoop, Site, check_can_go_on
@@ -221,16 +221,18 @@ class Checkpointer:
                     "resume starts earlier; give it state_dict()/load_state_dict(), or florlog.register its type"
                 )
 
-    def restore(self, log: RunLog, loop: OpenLoop, index: int, image: Image) -> None:
-        """Put back an image, as `RunState.restore` does.  Raises `ImageError` for one that is not to be trusted."""
+    def restore(self, saved: SavedState, loop: OpenLoop, index: int, reading: float) -> None:
+        """Put back an image that took ``reading`` seconds to read, as `RunState.restore` does.
+
+        Raises `ImageError` for one that is not to be trusted.
+        """
         started = time.perf_counter()
-        saved = SavedState(log, image.table)
         if not (this_process.trusts_images or saved.is_sealed()):
             raise ImageError("it was not recorded on this machine by you, and --trust RUN is not given")
         if self._imager is not None:
             self._imager.lineages.go_on(saved.table)
         self.state.restore(saved, loop, index)
-        self.policy.restored(time.perf_counter() - started)
+        self.policy.restored(reading + time.perf_counter() - started)
 
     def _thinned(self, text: str, data: dict[str, Any]) -> None:
         assert self._journal is not None

@@ -17,6 +17,7 @@ from florlog.errors import ChangedError, ImageError
 from florlog.following.guide import Guide
 from florlog.following.stack import OpenIteration, OpenLoop
 from florlog.images.imager import SavedState
+from florlog.images.read_ahead import ReadAhead
 from florlog.program.terminal import reason
 from florlog.recording.transactions import Transactions
 
@@ -28,6 +29,12 @@ class Guided:
         self._guide = guide
         self._transactions = transactions
         self._checkpointer = transactions.checkpointer
+        self._ahead = ReadAhead(guide.log)
+        self._ahead.begin(guide.image_after(None))  # while the script sets up
+
+    def close(self) -> None:
+        """Nothing will be restored any more."""
+        self._ahead.close()
 
     def enter(self, loop: OpenLoop) -> None:
         """A loop begins.  Raises `SkipRest` where nothing from here on is planned, and `ChangedError`."""
@@ -135,6 +142,7 @@ class Guided:
         transactions, guide = self._transactions, self._guide
         if transactions.recording or transactions.journal is None or guide.navigating:
             return False
+        self.close()
         notes = guide.prove()
         for iteration in transactions.stack[1:]:
             assert iteration.loop is not None
@@ -164,17 +172,22 @@ class Guided:
     def _stands(self, loop: OpenLoop) -> None:
         self._guide.stands(loop, loop.count, lambda: self._checkpointer.state.imaged(loop))
 
-    def _restore(self, loop: OpenLoop, index: int, image: Image) -> None:
-        """Put back the state at a boundary, and the loop's data position with it.
+    def _restore(self, loop: OpenLoop, index: int, image: Image) -> float:
+        """Put back the state at a boundary, and the loop's data position with it; for how long it was read before.
 
         Raises `ImageError` for whatever is raised there, and `ChangedError` where the script tracks other names.
         """
         try:
-            self._checkpointer.restore(self._guide.log, loop, index, image)
+            assert loop.recorded is not None
+            following, started = self._guide.image_after((loop.recorded, index)), time.perf_counter()
+            saved, reading = self._ahead.take(image, following)
+            read_before = max(0.0, reading - (time.perf_counter() - started))
+            self._checkpointer.restore(saved, loop, index, reading)
         except ChangedError:
             raise
         except Exception as error:
             raise ImageError(reason(error)) from error
+        return read_before
 
 
 def _end_of(loop: OpenLoop) -> int:

@@ -112,10 +112,16 @@ class Loops:
     def end_run(self) -> None:
         """The run ends by itself."""
         self._closing.end_run()
+        self._stop()
 
     def fail_run(self) -> None:
         """An exception ends the run."""
         self._closing.failed()
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._guided is not None:
+            self._guided.close()
 
     def iterations(self, call: RequestedLoop) -> Steps:
         """The state machine; the module's docstring says what it does."""

@@ -17,6 +17,7 @@ from florlog_wal import (
     Lineage,
     MissingPage,
     PageEntry,
+    ReusedMemory,
     RunLog,
     WalError,
     bulk,
@@ -59,8 +60,12 @@ def check(store: RunLog, entries: Sequence[PageEntry]) -> None:
     expected = [result(lambda one=one: bytes(entry_bytes(store.get_page, one))) for one in entries]
     for entry, wanted in zip(entries, expected, strict=True):
         assert result(lambda entry=entry: bytes(store.read_entries([entry])[0])) == wanted
-    together = result(lambda: list(map(bytes, store.read_entries(entries))))
-    assert together == next((wanted for wanted in expected if isinstance(wanted, tuple)), expected)
+    wanted = next((wanted for wanted in expected if isinstance(wanted, tuple)), expected)
+    assert result(lambda: list(map(bytes, store.read_entries(entries)))) == wanted
+    memory = ReusedMemory()
+    for _ in range(2):  # into memory that had the same entries in another order
+        assert result(lambda: list(map(bytes, store.begin_reading(entries, memory).result()))) == wanted
+        result(lambda: store.begin_reading(entries[::-1], memory).result())
 
 
 sizes = st.one_of(

@@ -1,6 +1,6 @@
 """The log manager: records, their codec, a write-ahead log and a page store over LMDB."""
 
-from florlog_wal.bulk import entry_bytes
+from florlog_wal.bulk import Reading, entry_bytes
 from florlog_wal.columns import Batch, LoggedColumn
 from florlog_wal.compact import CompactReport, compact
 from florlog_wal.directory import LockHolder
@@ -58,6 +58,7 @@ from florlog_wal.records import (
     Statement,
     Values,
 )  # fmt: skip
+from florlog_wal.reused_memory import ReusedMemory
 from florlog_wal.run_log import RunLog
 from florlog_wal.sessions import SessionInfo
 from florlog_wal.store import RUNS, Store
@@ -111,7 +112,9 @@ __all__ = [
     "Problem",
     "PutResult",
     "ReadOnlyStore",
+    "Reading",
     "Record",
+    "ReusedMemory",
     "RunBegin",
     "RunEnd",
     "RunExists",

@@ -118,6 +118,11 @@ class Snapshot:
         self._trees: dict[str, BTree] = {}
         self._branch_pages: dict[int, tuple[bytes, tuple[int, ...]]] = {}
         self._branches: dict[int, list[tuple[bytes, int]]] = {}
+        self._leaf: tuple[int, bytes, tuple[int, ...]] = (
+            -1,
+            b"",
+            (),
+        )  # the last one: keys are asked for in order
 
     def other(self) -> Snapshot:
         """The snapshot of the older meta page; raises `LookupError` if it was replaced."""
@@ -212,7 +217,9 @@ class Snapshot:
                 page, pointers = self._branch_page(number)
                 low, high, top, _ = _NODE.unpack_from(page, pointers[_search(page, pointers, key, 1)])
                 number = low | high << 16 | top << 32
-            page, pointers = self.page(number, LEAF)
+            if self._leaf[0] != number:
+                self._leaf = (number, *self.page(number, LEAF))
+            _, page, pointers = self._leaf
             at = pointers[_search(page, pointers, key, 0)]
             low, high, flags, size = _NODE.unpack_from(page, at)
         except struct.error:

@@ -14,12 +14,11 @@ direct read (see open(2)).
 from __future__ import annotations
 
 import errno
-import mmap
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -27,9 +26,10 @@ from florlog_wal import directory, pages, segments
 from florlog_wal.btree import Damage
 from florlog_wal.deltas import NotADelta
 from florlog_wal.environment import Environment
-from florlog_wal.errors import CorruptPage, CorruptStore, CorruptValue, MissingPage, StoreFailed
+from florlog_wal.errors import CorruptPage, CorruptStore, CorruptValue, Forked, MissingPage, StoreFailed
 from florlog_wal.records import PageEntry
-from florlog_wal.segments import MIN_PAGE_BYTES, Place
+from florlog_wal.reused_memory import ReusedMemory, new_block
+from florlog_wal.segments import MIN_PAGE_BYTES, Place, rounded
 from florlog_wal.tables import PAGE_SIZE, page_digest
 
 READ_BYTES: Final = 8 << 20
@@ -51,27 +51,68 @@ class _Target(NamedTuple):
         return self.blocks[: self.size]
 
 
+class Reading:
+    """Entries that are being read by threads of its own, which end when all is read."""
+
+    def __init__(
+        self, env: Environment, entries: Sequence[PageEntry], memory: ReusedMemory | None = None
+    ) -> None:
+        """``memory``: from where the entries' memory is taken, if it need not be new.
+
+        Raises `Forked`, `TooManyReaders`, `StoreFailed` or MemoryError.
+        """
+        from concurrent.futures import Future, ThreadPoolExecutor  # which registers hooks for forks
+
+        self._env = env
+        self._batches: list[_Batch] = []
+        self._begun: list[Future[float]] = []
+        self._started = time.perf_counter()
+        self._threads = ThreadPoolExecutor(MAX_THREADS, "florlog-read")
+        try:
+            for some in _batches(entries):  # the first pages are read while the next ones are looked up
+                batch = _Batch(env, some, memory)
+                self._batches.append(batch)
+                self._begun += (self._threads.submit(_until, work) for work in batch.work())
+        except BaseException:
+            self.cancel()
+            raise
+        self._threads.shutdown(wait=False)
+
+    def result(self) -> list[memoryview]:
+        """Wait for the bytes of each entry, verified.  Raises what `read_entries` raises."""
+        if self._env.forked:
+            raise Forked(str(self._env.path))  # the threads are the parent's
+        try:
+            for one in self._begun:
+                one.result()
+        except BaseException:
+            self.cancel()
+            raise
+        return [memory for batch in self._batches for memory in batch.memory()]
+
+    @property
+    def seconds(self) -> float:
+        """What reading took, once there is a `result`."""
+        return max((one.result() for one in self._begun), default=self._started) - self._started
+
+    def cancel(self) -> None:
+        """Wait for the reads that have begun, and begin no others."""
+        self._threads.shutdown(cancel_futures=True)
+
+
+def _until(work: Callable[[], None]) -> float:
+    """Work, and when it was done, by `time.perf_counter`."""
+    work()
+    return time.perf_counter()
+
+
 def read_entries(env: Environment, entries: Sequence[PageEntry]) -> list[memoryview]:
     """The bytes of each entry, verified, in writable memory of its own.
 
     Raises `MissingPage` or `CorruptPage`, and `CorruptValue` where an entry's pages have more or fewer bytes than it
     says, for the first entry in order that has such a page.
     """
-    batches: list[_Batch] = []
-    from concurrent.futures import Future, ThreadPoolExecutor  # which registers hooks for forks
-
-    begun: list[Future[None]] = []
-    with ThreadPoolExecutor(MAX_THREADS, "florlog-read") as threads:
-        try:
-            for some in _batches(entries):  # the first pages are read while the next ones are looked up
-                batches.append(_Batch(env, some))
-                begun += map(threads.submit, batches[-1].work)
-            for one in begun:
-                one.result()
-        except BaseException:
-            threads.shutdown(cancel_futures=True)
-            raise
-    return [memory for batch in batches for memory in batch.memory()]
+    return Reading(env, entries).result()
 
 
 def entry_bytes(get_page: Callable[[bytes], bytes], entry: PageEntry) -> bytearray:
@@ -100,22 +141,27 @@ def _batches(entries: Sequence[PageEntry]) -> Iterator[list[PageEntry]]:
 
 
 class _Batch:
-    """Some entries that are looked up together; ``work`` reads their pages."""
+    """Some entries that are looked up together."""
 
-    def __init__(self, env: Environment, entries: Sequence[PageEntry]) -> None:
+    def __init__(self, env: Environment, entries: Sequence[PageEntry], memory: ReusedMemory | None) -> None:
         self._env = env
         self._entries = entries
+        self._from = memory
         self._targets: dict[bytes, list[_Target]] = {}
         self._sound: set[bytes] = set()  # pages that are where they are to go, and verified
         places, others = _look_up(env, entries)
         self._found = [
             self._memory(entry) if _is_regular(entry, places, others) else None for entry in entries
         ]
-        large = sorted((places[digest], digest) for digest in self._targets if digest in places)
-        rest = (digest for digest in self._targets if digest not in places)
-        self.work: list[Callable[[], None]] = [partial(self._read_run, run) for run in _runs(large)]
-        while some := list(islice(rest, _PAGES_AT_ONCE)):
-            self.work.append(partial(self._read_others, some))
+        self._large = sorted((places[digest], digest) for digest in self._targets if digest in places)
+        self._others = [digest for digest in self._targets if digest not in places]
+
+    def work(self) -> Iterator[Callable[[], None]]:
+        """What reads the pages, in parts that can be done at the same time."""
+        for run in _runs(self._large):
+            yield partial(self._read_run, run)
+        for at in range(0, len(self._others), _PAGES_AT_ONCE):
+            yield partial(self._read_others, self._others[at : at + _PAGES_AT_ONCE])
 
     def memory(self) -> Iterator[memoryview]:
         """The bytes of each entry, after the work is done."""
@@ -126,7 +172,7 @@ class _Batch:
                 yield memoryview(entry_bytes(partial(pages.get, self._env), entry))
 
     def _memory(self, entry: PageEntry) -> memoryview:
-        memory = _memory(entry.size)
+        memory = _memory(entry.size, self._from)
         for at, digest in zip(range(0, entry.size, PAGE_SIZE), entry.pages, strict=True):
             target = _Target(memory[at : at + PAGE_SIZE], min(PAGE_SIZE, entry.size - at))
             self._targets.setdefault(digest, []).append(target)
@@ -165,7 +211,7 @@ def _look_up(env: Environment, entries: Iterable[PageEntry]) -> tuple[dict[bytes
     places: dict[bytes, Place] = {}
     others: set[bytes] = set()
     with env.read() as snapshot:
-        for digest in dict.fromkeys(digest for entry in entries for digest in entry.pages):
+        for digest in sorted({digest for entry in entries for digest in entry.pages}):
             with suppress(Damage, ValueError):
                 if (row := snapshot.get(pages.PLACES, digest)) is not None:
                     places[digest] = Place.decode(row)
@@ -183,17 +229,11 @@ def _is_regular(entry: PageEntry, places: dict[bytes, Place], others: set[bytes]
     )
 
 
-def _memory(size: int) -> memoryview:
+def _memory(size: int, reused: ReusedMemory | None) -> memoryview:
     """Memory for an entry, in whole blocks and aligned if it may have a page of a segment."""
     if size < MIN_PAGE_BYTES:
         return memoryview(bytearray(size))
-    try:
-        memory = mmap.mmap(-1, segments.rounded(size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError as error:
-        raise MemoryError(f"no memory for {size} bytes: {error.strerror}") from None
-    with suppress(OSError):  # a kernel without them
-        memory.madvise(mmap.MADV_HUGEPAGE)  # so that most of the time is not spent on page faults
-    return memoryview(memory)
+    return memoryview(new_block(rounded(size))) if reused is None else reused.take(size)
 
 
 def _runs(wanted: Iterable[tuple[Place, bytes]]) -> Iterator[list[tuple[Place, bytes]]]:

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Final, Literal
 
 from florlog_wal import bulk, directory, environment, log, pages
+from florlog_wal.bulk import Reading
 from florlog_wal.codec import encode_body
 from florlog_wal.columns import Batch
 from florlog_wal.directory import LockHolder, WriterLock
@@ -33,6 +34,7 @@ from florlog_wal.lineage import Lineage
 from florlog_wal.pages import PutResult
 from florlog_wal.reader import LogReader
 from florlog_wal.records import CheckpointEnd, Commit, Entry, PageEntry, Record, RunEnd
+from florlog_wal.reused_memory import ReusedMemory
 from florlog_wal.segments import SegmentWriter
 from florlog_wal.sessions import SessionInfo
 from florlog_wal.writer import CommitFields, LogWriter
@@ -299,6 +301,14 @@ class RunLog:
         """
         self._check()
         return bulk.read_entries(self._pages, entries)
+
+    def begin_reading(self, entries: Sequence[PageEntry], memory: ReusedMemory | None = None) -> Reading:
+        """Begin to do what `read_entries` does, into memory that may be used again; `Reading.result` waits for it.
+
+        A page that is damaged or missing is reported by the result.
+        """
+        self._check()
+        return Reading(self._pages, entries, memory)
 
     def has_page(self, digest: bytes) -> bool:
         """Whether a page is stored."""
