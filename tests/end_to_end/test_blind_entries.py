@@ -314,7 +314,8 @@ def test_a_resume_enters_blindly_and_equals_the_whole_run(
     drop_outer_images(store)
     flor(store, "resume", script)
     assert logged(store) == logged(whole)
-    assert restores(store) == 1 or statement in FAILING
+    shown = hands_free and statement.startswith("LOG")  # a print of what a resume may not show
+    assert restores(store) == 1 or statement in FAILING or shown
 
 
 @pytest.mark.drawn(3)
