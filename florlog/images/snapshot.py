@@ -136,8 +136,10 @@ def _empty_like(source: torch.Tensor) -> torch.Tensor:
         return torch.empty(source.shape, dtype=source.dtype, device="cpu", pin_memory=True)
     if source.nbytes < PAGE_SIZE:
         return torch.empty(source.shape, dtype=source.dtype, device="cpu")
-    memory = mmap.mmap(-1, source.nbytes)  # begins at a boundary of the system's pages
-    with suppress(OSError):  # a kernel without them
+    # It begins at a boundary of the system's pages, and is shared memory: after a fork, as for a loader's workers, the
+    # next copy into private memory would cost as much as the first one.
+    memory = mmap.mmap(-1, source.nbytes)
+    with suppress(OSError):  # a kernel without huge pages for it
         memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=torch.uint8).view(source.dtype).view(source.shape)
 
