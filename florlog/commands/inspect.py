@@ -271,7 +271,7 @@ class _Shown:
             self._lines(sources_text(sources))
 
     def _plan(self) -> None:
-        plan, request = plan_for_iterations(tree_of(self.log), self.selection.at)
+        plan, request = plan_for_iterations(self.log, tree_of(self.log), self.selection.at)
         view = plan_view(plan, request)
         self._lines([json.dumps(view) if self.format == "json" else plan_text(view)])
 

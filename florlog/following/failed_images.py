@@ -82,6 +82,12 @@ def cannot_be_restored(failed: Boundary, why: str) -> str:
     return f"the image at {named(failed)} cannot be restored ({why})"
 
 
+def not_entered(failed: Boundary, why: str) -> str:
+    """That an iteration cannot be entered blindly to restore an image in it, and why, as text."""
+    around = where(failed[0].parent.path)
+    return f"{around} cannot be entered on another state ({why}): it is entered with its own"
+
+
 def named(image: Boundary) -> str:
     """Where an image was taken."""
     loop, index = image

@@ -28,6 +28,7 @@ from florlog.following.trust import Readings, where
 from florlog.program.terminal import reason
 from florlog.source.edit.skip_signal import SkipRest
 from florlog.state.boundary_trees import Trees
+from florlog.state.iterables import has_begun
 from florlog.state.same_data import check
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
@@ -91,6 +92,7 @@ class Guide:
         self.image_error: ImageError | None = None  # why that failed
         self.entering = False
         """Whether the state is not the recorded one: an iteration was entered blindly, to restore ``image`` in it."""
+        self.lost = False  # whether that did not lead to the image
         self.measured = Measured()
         self.spans: list[float] = []  # seconds to the first restore, and from each to the next
         self._began = self._span = time.perf_counter()
@@ -128,8 +130,8 @@ class Guide:
             self.measured.setup = time.perf_counter() - self._began
         if parent.abandoned:
             raise SkipRest
-        if self.entering and (parent.plan is None or loop.order > 0):
-            self._lost()
+        if self.entering:
+            self._check_way(loop)
         node = parent.recorded
         if node is None:
             return
@@ -252,9 +254,16 @@ class Guide:
             inner = inner.nodes[inner.stretches[0].first].loops[0]
         self.image = inner.loop, inner.stretches[0].first if inner.stretches else inner.loop.count
 
-    def _lost(self) -> NoReturn:
-        """An iteration that was entered blindly goes elsewhere than to the image."""
-        error = ImageError("the code around it took another way than when recorded")
+    def _check_way(self, loop: OpenLoop) -> None:
+        if loop.parent.plan is None or loop.order > 0:
+            self.lose("it took another way than when recorded")
+        if loop.cursor is not None and has_begun(loop.cursor.iterable):
+            self.lose("its data were iterated before the state was restored")
+
+    def lose(self, why: str) -> NoReturn:
+        """An iteration that was entered blindly does not come to the image: whoever leads the run goes another way."""
+        self.lost = True
+        error = ImageError(why)
         self.fail(error)
         raise error
 
@@ -293,7 +302,8 @@ class Guide:
     def leave(self, error: BaseException | None) -> None:
         """The script leaves the run, with an ``error`` or without."""
         if self.entering and self.image_error is None and isinstance(error, Exception):
-            self.fail(ImageError(f"the code around it raises {type(error).__name__}: {reason(error)}"))
+            self.lost = True
+            self.fail(ImageError(f"it raises {type(error).__name__}: {reason(error)}"))
 
     def _next_span(self, now: float) -> None:
         self.spans.append(now - self._span)
@@ -373,7 +383,7 @@ class Guide:
         if loop is None or loop.recorded is None or iteration.abandoned:
             return
         if self.entering:
-            self._lost()
+            self.lose("it took another way than when recorded")
         if not iteration.names:
             self.redone += 1
             self.progress(self.redone)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from florlog_recovery import Atoms, LoopPlan, NodePlan, Plan, RunTree, plan_redo
-from florlog_wal import Path
+from florlog_wal import Path, RunLog
 
 from florlog.errors import FlorlogError
+from florlog.following.blind_entries import enterable_loops
 from florlog.inspect.selection import At
+from florlog.programs.recorded_program import recorded_analysis
 
 
 def request_for(tree: RunTree, at: At | None) -> Atoms:
@@ -58,7 +60,8 @@ class PlanOverlay:
             self._node(inner)
 
 
-def plan_for_iterations(tree: RunTree, at: At | None) -> tuple[Plan, Atoms]:
+def plan_for_iterations(log: RunLog, tree: RunTree, at: At | None) -> tuple[Plan, Atoms]:
     """The cheapest plan that executes the selected iterations.  Raises `FlorlogError` if there is none."""
     request = request_for(tree, at)
-    return plan_redo(tree, request), request
+    enterable = enterable_loops(tree, lambda: recorded_analysis(log, tree))
+    return plan_redo(tree, request, enterable=enterable.__contains__), request

@@ -80,9 +80,7 @@ class Guided:
         try:
             self._checkpointer.state.go_to(loop, before, index)
         except Exception as error:
-            failed = ImageError(reason(error))
-            self._guide.fail(failed)
-            raise failed from error
+            self._guide.lose(reason(error))
 
     def ran_out(self, loop: OpenLoop) -> None:
         """A loop has no more items.  Raises `ChangedError` if it had more when it was recorded."""

@@ -143,13 +143,14 @@ def _guide_of(log: RunLog, run: str, max_redo: float, *, anew: bool) -> ResumeGu
             f"run {run} was not recorded on this machine by you: its images are not restored without "
             f"`florlog resume --trust {run}`, and all is redone from its start"
         )
+    enterable = enterable_loops(tree, lambda: _unchanged_program(log, tree)) if before.blind else frozenset()
     plan, frontier = plan_resume(
         tree,
         costs_of(log, tree),
         before.images(tree) | without_worker_state(tree)[1] | strange,
         proof_seconds=proof_seconds(tree, max_redo),
         has_fingerprint=has_fingerprint,
-        enterable=enterable_loops(tree, lambda: _unchanged_program(log, tree)).__contains__,
+        enterable=enterable.__contains__,
     )
     force = commanded is not None and commanded.force
     return ResumeGuide(log, tree, plan, frontier, before, force=force, anew=anew and commanded is None)

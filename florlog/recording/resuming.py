@@ -18,7 +18,7 @@ from florlog_recovery import FORCED, Loop, Node, Plan, RunTree, last_restore
 from florlog_wal import Note, RunLog
 
 from florlog.errors import ChangedError, DivergedError, FlorlogError, ImageError
-from florlog.following.failed_images import Boundary, cannot_be_restored, instead, named, without
+from florlog.following.failed_images import Boundary, cannot_be_restored, instead, named, not_entered, without
 from florlog.following.guide import Guide
 from florlog.following.outside import Outside, present_texts
 from florlog.program import restart
@@ -40,6 +40,7 @@ class WentBack:
     unusable: tuple[int, ...] = ()  # LSNs of images
     reasons: tuple[str, ...] = ()  # for which one failed
     anew: bool = False  # the run cannot be resumed: begin another one
+    blind: bool = True  # whether iterations are entered blindly
 
     def images(self, tree: RunTree) -> frozenset[Boundary]:
         """The images that are not used."""
@@ -60,7 +61,7 @@ def went_back(run: str, log: RunLog, tree: RunTree) -> WentBack:
         given = next((note.data for note in notes if isinstance(note, Note) and note.kind == WENT_BACK), {})
     if not given:
         return WentBack(run)
-    return WentBack(run, tuple(given["unusable"]), tuple(given["reasons"]))
+    return WentBack(run, tuple(given["unusable"]), tuple(given["reasons"]), blind=given["blind"])
 
 
 def begins_anew(run: str) -> bool:
@@ -101,6 +102,13 @@ class ResumeGuide(Guide):
     def fail(self, error: ImageError) -> None:
         """The image that was restored last cannot be used: go back."""
         super().fail(error)
+        if self.image is not None and self.lost:
+            what = not_entered(self.image, str(error))
+            learnt = replace(self._before, blind=False)
+            if obstacle := self._obstacle():
+                self._end(ImageError(f"{what}, and {obstacle}: restart it and resume again"), learnt)
+            report(what)
+            self._start_over(learnt, what)
         if self.image is not None and self.navigating:
             self._go_back(cannot_be_restored(self.image, str(error)), str(error), from_there_on=False)
 

@@ -12,7 +12,7 @@ from florlog_recovery import AtomSequence, Node, Plan, RunTree, split
 from florlog_wal import RunLog
 
 from florlog.errors import ImageError
-from florlog.following.failed_images import FailedImages
+from florlog.following.failed_images import FailedImages, not_entered
 from florlog.following.guide import Guide
 from florlog.following.outside import Outside, present_texts
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, FoundValue
@@ -175,7 +175,12 @@ def _led(log: RunLog, request: Request, plan: Plan, progress: Progress | None) -
         except ImageError as error:
             if guide.image is None:
                 raise
-            request = replace(request, unusable=failed.without(request.unusable, guide.image, str(error)))
+            if guide.lost:
+                report(not_entered(guide.image, str(error)))
+                request = replace(request, enterable=frozenset())
+            else:
+                unusable = failed.without(request.unusable, guide.image, str(error))
+                request = replace(request, unusable=unusable)
             plan = plan_for(request)
         else:
             return guide, request

@@ -5,7 +5,7 @@ What it writes lies in a directory that the asking side removes.
 
 Both sides are here: `answers` starts the process and reads its messages; `visit` is what the process does.  Besides
 the messages of the one who looks, there may come ``["differs", text]``, ``["unusable", LSN of
-an image, why it cannot be restored]`` or ``["error", text]``.
+an image, why it cannot be restored]``, ``["lost", the same of a blind entry]`` or ``["error", text]``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from florlog_wal import RunLog
 
 from florlog.errors import FlorlogError, ImageError
 from florlog.following.blind_entries import enterable_loops
-from florlog.following.failed_images import Boundary, FailedImages
+from florlog.following.failed_images import Boundary, FailedImages, not_entered
 from florlog.following.outside import Outside
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, where
 from florlog.hindsight.request_data import RunChangedError
@@ -32,6 +32,7 @@ from florlog.program.environment import VARIABLES, changes, environment
 from florlog.program.measured_costs import costs_of
 from florlog.program.spawner import Child, Order, Stderr
 from florlog.program.stores import open_log, tree_of
+from florlog.program.terminal import report
 from florlog.program.wire import Wire
 from florlog.programs.permission import Trust, permit
 from florlog.programs.recorded_program import RecordedProgram
@@ -60,18 +61,23 @@ def answers(tree: RunTree, module: str, order: Order, *, once: bool = False) -> 
     cwd = tree.begin.cwd if Path(tree.begin.cwd).is_dir() else None
     failed = FailedImages(tree)
     unusable: frozenset[Boundary] = frozenset()
+    blind = True
     while True:
         with (
             tempfile.TemporaryDirectory(prefix="florlog-state-") as scratch,
             Child(
                 module,
-                {**order, "unusable": [loop.images[index].lsn for loop, index in unusable]},
+                {**order, "unusable": [loop.images[index].lsn for loop, index in unusable], "blind": blind},
                 cwd=cwd,
                 environment=_recorded_variables(tree) | {"TMPDIR": scratch},
                 stderr=Stderr.KEPT,
             ) as child,
         ):
             for message in child.messages():
+                if message[0] == "lost":
+                    report(not_entered(*_failed(tree, *message[1:])))
+                    blind = False
+                    break
                 if message[0] == "unusable" and not once:
                     unusable = failed.without(unusable, *_failed(tree, *message[1:]))
                     break
@@ -166,7 +172,7 @@ def visit(order: Order, wire: Wire, goal: Callable[[RunTree], tuple[Sequence[Bou
             if image.lsn in order["unusable"] or (newest and image.lsn > newest)
         ]
         costs = CostModel(MIN_RESTORE_SECONDS, math.inf) if newest else costs_of(log, tree)
-        enterable = enterable_loops(tree, lambda: program.analysis)
+        enterable = enterable_loops(tree, lambda: program.analysis) if order.get("blind") else frozenset()
         plan = plan_redo(tree, atoms, costs, frozenset(unusable), enterable=enterable.__contains__)
         alarm = (lambda text: None) if newest else (lambda text: finish("differs", text))
         guide = BoundaryGuide(log, tree, plan, atoms, arrived, alarm, program.steady_before)
@@ -177,7 +183,7 @@ def visit(order: Order, wire: Wire, goal: Callable[[RunTree], tuple[Sequence[Bou
             if guide.image is None:
                 raise
             at, index = guide.image
-            finish("unusable", at.images[index].lsn, str(error))
+            finish("lost" if guide.lost else "unusable", at.images[index].lsn, str(error))
     loop, index = wanted[-1]
     place = where(loop.path(index))
     raise FlorlogError(f"the script ended and did not come to {place}, where it was when recorded")

@@ -6,14 +6,18 @@ Looked through are ``enumerate``, ``zip`` and progress bars as tqdm's.  Any othe
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import GeneratorType
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
 from florlog.state.cpython import inner_iterators
 
+_ITERATED: tuple[Any, ...] = ([], (), range(0), "", b"", {}, set(), {}.values(), {}.items())
+_PLAIN_ITERATORS = {type(iter(held)) for held in _ITERATED}
 _INDEXED: tuple[Any, ...] = (range, list, tuple, str, bytes)
 
 
@@ -38,6 +42,16 @@ def innermost(iterable: Any) -> Iterator[Any]:
         yield iterable
     for part in inner:
         yield from innermost(part)
+
+
+def has_begun(iterable: Any) -> bool:
+    """Whether something in it was drawn from already, or is an iterator of which that cannot be seen."""
+    for part in innermost(iterable):
+        fresh = isinstance(part, GeneratorType) and part.gi_frame is not None and part.gi_frame.f_lasti <= 0
+        plain = type(part) in _PLAIN_ITERATORS or isinstance(part, _SingleProcessDataLoaderIter)
+        if isinstance(part, Iterator) and not fresh and not plain:
+            return True
+    return False
 
 
 def is_indexed(iterable: Any) -> bool:

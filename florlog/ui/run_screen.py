@@ -205,7 +205,8 @@ class RunScreen(Screen[None]):
             records.overlay = None
         else:
             try:
-                plan, _ = plan_for_iterations(self.run_tree, At.parse(item.at) if item and item.at else None)
+                at = At.parse(item.at) if item and item.at else None
+                plan, _ = plan_for_iterations(self._run_log, self.run_tree, at)
             except FlorlogError as error:
                 self.say(str(error))
                 return

@@ -72,6 +72,8 @@ import os, random, signal, subprocess, time
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 IMPORT
 random.seed(1)
@@ -90,7 +92,33 @@ class Meter:
         self.values = []
 
 
+class Items:  # with an order that is drawn when a pass begins
+    def __iter__(self):
+        return iter(self.drawn)
+
+    @property
+    def drawn(self):
+        drawn = order[:3]
+        random.shuffle(drawn)
+        return drawn
+
+
+def batches(numbers):
+    for number in numbers[:3]:
+        yield number + random.random()
+
+
+def number_in(item):
+    while isinstance(item, (tuple, list)):
+        item = item[-1]
+    return float(item)
+
+
+Items.made = Items()
 meter = Meter()
+loaded = [1.0, 2.0, 3.0]
+shuffled = DataLoader([1.0, 2.0, 3.0], batch_size=1, shuffle=True)
+worked = DataLoader([1.0, 2.0, 3.0], batch_size=1, shuffle=True, num_workers=2)
 
 
 def scaled(number):
@@ -123,7 +151,7 @@ INLINE = """
 for epoch in EPOCHLOOP:
     PROLOGUE
     for step in STEPLOOP:
-        loss = one_step(step, factor + epoch / 10)
+        loss = one_step(step, factor + epoch / 10 + number_in(step) / 10)
         LOG(loss=loss)
         stop(epoch, step)
     table[epoch] = 1.0 + min(loss, 1.0)
@@ -133,7 +161,7 @@ CALLED = """
 def train(epoch, factor):
     PROLOGUE
     for step in STEPLOOP:
-        loss = one_step(step, factor + epoch / 10)
+        loss = one_step(step, factor + epoch / 10 + number_in(step) / 10)
         LOG(loss=loss)
         stop(epoch, step)
     return loss, factor
@@ -150,13 +178,32 @@ for epoch in EPOCHLOOP:
         PROLOGUE
         if epoch >= 0:
             for step in STEPLOOP:
-                loss = one_step(step, factor + epoch / 10)
+                loss = one_step(step, factor + epoch / 10 + number_in(step) / 10)
                 LOG(loss=loss)
                 stop(epoch, step)
     table[epoch] = 1.0 + min(loss, 1.0)
     history.append(loss)
 """
 FORMS = {"inline": INLINE, "called": CALLED, "nested": NESTED}
+ITEMS = {
+    f"range({STEPS})": 1,
+    f"loaded[:{STEPS}]": 0,
+    "shuffled": 1,
+    "enumerate(shuffled)": 1,
+    "enumerate(worked)": 1,
+    "worked": 1,
+    "batches(order)": 0,
+    "zip(order, shuffled)": 1,
+    "enumerate(Items())": 0,
+    "Items()": 0,
+    "Items.made": 1,
+    "Items.made.drawn": 0,
+    "iter(order[:3])": 0,
+    "reversed(loaded)": 0,
+    "tqdm(shuffled)": 1,
+    "enumerate(tqdm(shuffled))": 1,
+}
+"""What the steps run over, and how many epochs are entered blindly for a question."""
 ASKED = "LOG(grad=model.weight.grad.abs().sum().item() + sum(meter.values) + counts['epochs'])"
 
 
@@ -167,6 +214,7 @@ class Program:
     form: str
     prologue: tuple[str, ...]
     hands_free: bool = False
+    items: str = f"range({STEPS})"
 
     def text(self, *, asked: bool = False) -> str:
         """Its text, with the statement that is added afterwards."""
@@ -179,12 +227,12 @@ class Program:
             text = (head + body).replace("IMPORT", "")
             for name in ("lr", "loss", "grad"):
                 text = text.replace(f"LOG({name}=", f"print('{name}', ")
-            return text.replace("EPOCHLOOP", f"range({EPOCHS})").replace("STEPLOOP", f"range({STEPS})")
+            return text.replace("EPOCHLOOP", f"range({EPOCHS})").replace("STEPLOOP", self.items)
         run = "with florlog.run('blind', overhead=float('inf')) as run:\n    run.track(model=model)\n"
         text = head.replace("IMPORT", "import florlog") + run + textwrap.indent(body, "    ")
         text = text.replace("LOG(", "florlog.log(")
         text = text.replace("EPOCHLOOP", f"run.loop('epoch', range({EPOCHS}))")
-        return text.replace("STEPLOOP", f"run.loop('step', range({STEPS}))")
+        return text.replace("STEPLOOP", f"run.loop('step', {self.items})")
 
 
 def drop_outer_images(store: Path) -> None:
@@ -275,6 +323,17 @@ def test_an_epoch_that_begins_with_anything_else_is_not(
     assert entries(check(nursery, tmp_path, Program(form, (statement,)), 4)) == 0
 
 
+@pytest.mark.drawn(6)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("items", ITEMS)
+def test_what_the_steps_run_over_is_as_it_was(
+    nursery: Nursery, tmp_path: Path, form: str, items: str
+) -> None:
+    assert (
+        entries(check(nursery, tmp_path, Program(form, ("model.train()",), items=items), 4)) == ITEMS[items]
+    )
+
+
 @pytest.mark.parametrize("statement", FAILING)
 def test_what_fails_on_another_state_is_found_out(nursery: Nursery, tmp_path: Path, statement: str) -> None:
     assert entries(check(nursery, tmp_path, Program("inline", (statement,)), 4)) == 1
@@ -291,7 +350,8 @@ def test_values_are_right_whatever_comes_before_the_steps(
     if form == "called":
         pool = [statement for statement in pool if "break" not in statement and "continue" not in statement]
     chosen = tuple(chance.choice(pool) for _ in range(chance.randint(1, 5)))
-    program = Program(form, chosen, hands_free=chance.random() < 0.4)
+    items = chance.choice([f"range({STEPS})", *ITEMS])
+    program = Program(form, chosen, hands_free=chance.random() < 0.4, items=items)
     answer = check(nursery, tmp_path, program, chance.randrange(1, EPOCHS))
     assert not (entries(answer) and set(chosen) & set(OTHERS))
 

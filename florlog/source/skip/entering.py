@@ -31,6 +31,8 @@ from florlog.source.skip.naming import Context, Naming, callee
 NUMBERED = {"range", "trange"}
 SHOWN = {"enumerate", "tqdm"}
 """Calls around an iterable whose items have the same numbers."""
+LAZY = SHOWN | {"zip"}
+"""Calls whose result begins to iterate when it is iterated, or that florlog sees through."""
 
 Frame = tuple[str, str, int]
 """File, qualified name, line."""
@@ -120,9 +122,15 @@ class Entering:
         found = next((loop for loop in self._code.loops if loop.body is statement), None)
         if found is None or not isinstance(statement, ast.For) or not found.call.certain:
             return False
-        return self._harmless.header(
+        made = any(  # by a property of the program
+            isinstance(callee, Function)
+            for node, callees in self._graph.events(statement)
+            if isinstance(node, ast.Attribute) and node is not found.call.node.func
+            for callee in callees
+        )
+        return (not made and _is_restartable(statement.iter, found)) and self._harmless.header(
             [statement.iter], statement, place.stale, place.function, found.call.node
-        ) and isinstance(statement.target, (ast.Name, ast.Tuple))
+        )
 
     def _called(self, statement: ast.AST, place: _Place, frame: Frame) -> _Place | None:
         """The beginning of the function that a statement calls next; None where that is not certain or not harmless."""
@@ -160,19 +168,39 @@ class Entering:
         return {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)}
 
 
+def _iterable(loop: LoopCode) -> ast.expr | None:
+    """What a florlog loop is given to run over."""
+    call = loop.call.node
+    given = [*call.args[1:2], *(k.value for k in call.keywords if k.arg == "iterable")]
+    return given[0] if given else None
+
+
+def _is_restartable(expr: ast.expr, loop: LoopCode) -> bool:
+    """Whether what a loop runs over is an object that a restore can set back, and no iterator made on the way.
+
+    An iterator has taken what it runs over already: the order of a shuffle, the arguments of a generator.
+    """
+    if isinstance(expr, ast.Attribute):
+        return _is_restartable(expr.value, loop)
+    if not isinstance(expr, ast.Call):
+        return isinstance(expr, ast.Name)
+    if expr is loop.call.node:
+        inner = _iterable(loop)
+        return inner is not None and _is_restartable(inner, loop)
+    name = last_name(expr.func)
+    return name in NUMBERED or (name in LAZY and all(_is_restartable(part, loop) for part in expr.args[:2]))
+
+
 def _is_numbered(loop: LoopCode) -> bool:
     """Whether the items of a loop are known by their number alone."""
     body = loop.body
     assert isinstance(body, ast.For)
     expr: ast.expr = body.iter
     while isinstance(expr, ast.Call):
-        if expr is loop.call.node:
-            given = [*expr.args[1:2], *(k.value for k in expr.keywords if k.arg == "iterable")]
-        elif last_name(expr.func) in SHOWN:
-            given = expr.args[:1]
-        else:
+        inner = _iterable(loop) if expr is loop.call.node else next(iter(expr.args), None)
+        if expr is not loop.call.node and last_name(expr.func) not in SHOWN:
             return last_name(expr.func) in NUMBERED
-        if not given:
+        if inner is None:
             return False
-        expr = given[0]
+        expr = inner
     return False
