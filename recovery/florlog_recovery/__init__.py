@@ -4,7 +4,7 @@ from florlog_recovery.analysis import analyse
 from florlog_recovery.atoms import Atoms, boundary_atoms, resume_atoms
 from florlog_recovery.condition_syntax import WhereError
 from florlog_recovery.costs import CostModel, Measured, fitted
-from florlog_recovery.plan import Enterable, LoopPlan, NodePlan, Plan, Stretch, has_images, no_loop, plan_redo
+from florlog_recovery.plan import LoopPlan, NodePlan, Plan, Stretch, plan_redo
 from florlog_recovery.resuming import last_restore, plan_resume
 from florlog_recovery.split import AtomSequence, split
 from florlog_recovery.tree import (
@@ -20,6 +20,7 @@ from florlog_recovery.tree import (
     Node,
     RunTree,
 )
+from florlog_recovery.walk import Enterable, has_images, no_loop
 from florlog_recovery.where import Condition, state_name
 
 __all__ = [

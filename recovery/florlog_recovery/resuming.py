@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from florlog_recovery.atoms import resume_atoms
 from florlog_recovery.costs import CostModel
-from florlog_recovery.plan import Enterable, NodePlan, Plan, no_loop, plan_redo
+from florlog_recovery.plan import NodePlan, Plan, plan_redo
 from florlog_recovery.tree import Loop, Node, RunTree
+from florlog_recovery.walk import Enterable, no_loop
 
 MAX_SEARCHED_ITERATIONS = 20_000
 """How many of the last iterations are looked at for one that has a fingerprint."""

@@ -27,8 +27,9 @@ import numpy.typing as npt
 
 from florlog_recovery.atoms import Atoms
 from florlog_recovery.costs import CostModel
-from florlog_recovery.plan import Enterable, no_loop, plan_redo
+from florlog_recovery.plan import plan_redo
 from florlog_recovery.tree import Loop, Node, RunTree
+from florlog_recovery.walk import Enterable, no_loop
 
 MAX_CUTS = 256
 """Places at which atoms may be cut, at most: parts are even to 1/256 of the atoms."""
