@@ -6,6 +6,7 @@ Looked through are ``enumerate``, ``zip`` and progress bars as tqdm's.  Any othe
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import GEN_CREATED, getgeneratorstate
 from types import GeneratorType
 from typing import Any
 
@@ -47,7 +48,7 @@ def innermost(iterable: Any) -> Iterator[Any]:
 def has_begun(iterable: Any) -> bool:
     """Whether something in it was drawn from already, or is an iterator of which that cannot be seen."""
     for part in innermost(iterable):
-        fresh = isinstance(part, GeneratorType) and part.gi_frame is not None and part.gi_frame.f_lasti <= 0
+        fresh = isinstance(part, GeneratorType) and getgeneratorstate(part) == GEN_CREATED
         plain = type(part) in _PLAIN_ITERATORS or isinstance(part, _SingleProcessDataLoaderIter)
         if isinstance(part, Iterator) and not fresh and not plain:
             return True
