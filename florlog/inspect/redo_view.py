@@ -7,8 +7,8 @@ from florlog_wal import Path, RunLog
 
 from florlog.errors import FlorlogError
 from florlog.following.blind_entries import enterable_loops
+from florlog.following.recorded_analysis import recorded_analysis
 from florlog.inspect.selection import At
-from florlog.programs.recorded_program import recorded_analysis
 
 
 def request_for(tree: RunTree, at: At | None) -> Atoms:

@@ -23,20 +23,8 @@ from florlog.programs.guided_run import guided_run
 from florlog.programs.kinds import kind_of, recorded_rewrite
 from florlog.programs.permission import Permit
 from florlog.source.edit.instrument import Instrumenter
-from florlog.source.names.syntax import SourceError, read_as
+from florlog.source.names.syntax import read_as
 from florlog.source.reach.regions import Location, ProgramAnalysis
-
-
-def recorded_analysis(log: RunLog, tree: RunTree) -> ProgramAnalysis | None:
-    """What the recorded source of a run says; None where there is none, or it is not to be understood."""
-    texts = {source.path: source.text for source in recorded_sources(log, tree)}
-    rewrite = recorded_rewrite(tree.begin, {path: texts[path] for path, _, _ in tree.begin.sources})
-    script = next((path for path, (module, _) in tree.sources.items() if module == "__main__"), "")
-    try:
-        with nullcontext() if rewrite is None else read_as(rewrite):
-            return ProgramAnalysis(texts, script)
-    except (SourceError, LookupError):
-        return None
 
 
 class RecordedProgram:

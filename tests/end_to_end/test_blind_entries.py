@@ -378,8 +378,8 @@ def test_a_resume_enters_blindly_and_equals_the_whole_run(
     drop_outer_images(store)
     flor(store, "resume", script)
     assert logged(store) == logged(whole)
-    shown = hands_free and statement.startswith("LOG")  # a print of what a resume may not show
-    assert restores(store) == 1 or statement in FAILING or shown
+    if not hands_free:  # which has images as the machine's load allows, and shows what it logs
+        assert restores(store) == 1 or statement in FAILING
 
 
 @pytest.mark.drawn(3)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from florlog.errors import ImageError
@@ -164,6 +164,7 @@ def _classes_of_this_file_are_the_programs() -> Iterator[None]:
 
 
 @given(OPERATIONS, OPERATIONS)
+@example([(0, 0, 0, 1052), (5, 0, 0, 0), (5, 0, 0, 0), (5, 0, 0, 1), (5, 0, 0, 2), (5, 0, 1844, 0)], [])
 @settings(max_examples=150, deadline=None)
 def test_a_graph_that_was_changed_is_restored(
     before: list[tuple[int, int, int, int]], after: list[tuple[int, int, int, int]]
@@ -179,6 +180,8 @@ def test_a_graph_that_was_changed_is_restored(
 
 @given(OPERATIONS)
 @settings(max_examples=80, deadline=None)
+@example([(0, 0, 0, 1652), (6, 1, 0, 43), (6, 1, 0, 250)])
+@example([(0, 0, 0, 1052), (5, 0, 0, 0), (5, 0, 0, 0), (5, 0, 0, 1), (5, 0, 0, 4162)])
 def test_a_graph_is_made_anew(before: list[tuple[int, int, int, int]]) -> None:
     program, other = Program(), Program()
     program.run(before)

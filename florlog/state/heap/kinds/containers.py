@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,6 +11,11 @@ from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk, all_same
 from florlog.state.heap.names import constant_name
 from florlog.state.heap.rules import ATOMS
+
+_MAX_SMALL_ITEMS = 32
+_MAX_TRIES = 150
+_TRIES_OF_ONE_ORDER = 8
+"""Orders in which the items of a small set, and of a larger one, are added until one gives the order that they had."""
 
 
 class _Container(Kind):
@@ -114,13 +120,35 @@ class _AnySet(_Container):
         return ()  # nothing shows which member is which
 
 
+def _fill_in_order(held: set[Any], items: list[Any]) -> None:
+    """Fill a set so that what is no atom of it is iterated in the order of ``items``, if a way to do that is found.
+
+    Items whose hashes collide are iterated in an order that depends on which of them came first, and on when the set
+    grew.  So where another item is in the place of one, that one is added before it the next time; now and then all
+    begins with another order.
+    """
+    chance, order = random.Random(0), list(items)
+    others = [item for item in items if type(item) not in ATOMS]
+    for number in range(1, _MAX_TRIES if len(items) <= _MAX_SMALL_ITEMS else _TRIES_OF_ONE_ORDER):
+        set.clear(held)
+        set.update(held, order)
+        now = (item for item in set.__iter__(held) if type(item) not in ATOMS)
+        found = ((item, other) for item, other in zip(others, now, strict=False) if item is not other)
+        if (pair := next(found, None)) is None:
+            return
+        if number % _TRIES_OF_ONE_ORDER == 0:
+            order = chance.sample(items, len(items))
+            continue
+        order = [one for one in order if one is not pair[0]]
+        order.insert(next(place for place, one in enumerate(order) if one is pair[1]), pair[0])
+
+
 class _Set(_AnySet):
     name = "set"
 
     def fill(self, build: Build, node: Node, held: Any) -> None:
         items = list(map(build.value, node.refs))
-        set.clear(held)
-        set.update(held, items)
+        _fill_in_order(held, items)
         build.put(held, node.attributes)
 
 
