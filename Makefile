@@ -65,6 +65,7 @@ types: $(STAMP)
 
 crash: $(STAMP)
 	$(BIN)/python -m tests.wal.crash $(ARGS)
+	$(BIN)/python -m tests.wal.crash_runs
 	$(BIN)/python -m tests.end_to_end.endings --rounds 2000
 	$(BIN)/python -m tests.recording.interruptions
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --all-cases -m 'crash or long'

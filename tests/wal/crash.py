@@ -2,7 +2,8 @@
 
 kill    SIGKILL before every system call of the recorded workload, on the thread that records and on the one
         that commits
-errors  EIO, ENOSPC, EDQUOT and short writes at every write and sync, once or from then on
+errors  EIO, ENOSPC, EDQUOT and short writes at every write and sync, once or from then on; EINVAL at every write of
+        a segment, as of a file system that refuses direct writes in the middle of a run
 power   power cuts after every write, sync and directory change, with random subsets and tears of what was
         not synced
 gc      SIGKILL before every system call of a garbage collection, and power cuts after its every write,
@@ -43,6 +44,7 @@ from tests.wal.samples import checkpoint_end, commit, run_begin
 WRITES = (
     "pwrite64",
     "pwritev2",
+    "pwritev",
     "writev",
     "write",
     "fdatasync",
@@ -60,6 +62,9 @@ STORE_FILES = (
     "tail.0", "tail.0.new", "tail.1", "tail.1.new",
 )  # fmt: skip
 LMDB_WRITES = ("pwrite64", "writev")
+SEGMENT_WRITES = ("pwritev2", "pwritev")
+REFUSED = "error=EINVAL"
+"""What a direct write may meet; through the page cache it is tried again."""
 DATA_FILES = ("log/data.mdb", "pages/data.mdb")
 GC_KEEPS = 6
 """Images that the policy of `collect` keeps."""
@@ -143,6 +148,8 @@ def fail_at(point: Point, fault: str, lasting: bool, steps: int) -> Outcome:
         reached = "(INJECTED)" in (root / "trace").read_text(errors="replace")
         wrong = [] if status == 0 else [f"wait status {status}"]
         name = f"{point}, {fault}{' from then on' if lasting else ''}"
+        if fault == REFUSED and not lasting and "stopped" in (root / "acks").read_text():
+            wrong.append("the recording did not go on through the page cache")
         return Outcome(name, reached, wrong + judge(root, steps, killed=False))
 
 
@@ -171,6 +178,9 @@ def error_points(steps: int) -> Iterator[tuple[Point, str, bool]]:
             yield point, "error=EDQUOT", True
         if point.call in LMDB_WRITES:
             yield point, "retval=5", False
+        if point.call in SEGMENT_WRITES:
+            yield point, REFUSED, False
+            yield point, REFUSED, True
 
 
 def make_gc_run(path: Path) -> None:

@@ -45,8 +45,16 @@ def why_not() -> str | None:
     return None if probe.returncode == 0 else f"strace cannot trace here: {probe.stderr.strip()[:100]}"
 
 
-def run(work: Callable[[], None], thread: Thread, *options: str) -> int:
-    """Run ``work`` in a child with strace on one thread; the child's wait status."""
+def run(
+    work: Callable[[], None],
+    thread: Thread,
+    *options: str,
+    when_stopped: Callable[[int], None] | None = None,
+) -> int:
+    """Run ``work`` in a child with strace on one thread; the child's wait status.
+
+    ``when_stopped`` is called with the child's id if a signal stops it, and has to continue or kill it.
+    """
     ready_read, ready_write = os.pipe()
     go_read, go_write = os.pipe()
     child = os.fork()
@@ -73,7 +81,11 @@ def run(work: Callable[[], None], thread: Thread, *options: str) -> int:
             assert b"attached" in line, line + strace.stderr.read()
         with contextlib.suppress(BrokenPipeError):  # its first read may be the call that kills it
             os.write(go_write, b"g")
-        status = os.waitpid(child, 0)[1]
+        status = os.waitpid(child, os.WUNTRACED)[1]
+        if os.WIFSTOPPED(status):
+            assert when_stopped is not None
+            when_stopped(child)
+            status = os.waitpid(child, 0)[1]
     finally:
         os.close(go_write)
         os.close(ready_read)
@@ -102,6 +114,11 @@ def _child(work: Callable[[], None], thread: Thread, ready: int, go: int) -> Non
 
 def points(work: Callable[[], None], thread: Thread) -> list[Point]:
     """Every system call that a thread makes in an undisturbed run."""
+    return [point for point, _ in calls(work, thread)]
+
+
+def calls(work: Callable[[], None], thread: Thread) -> list[tuple[Point, str]]:
+    """Every system call that a thread makes in an undisturbed run, with strace's line."""
     with tempfile.NamedTemporaryFile() as trace:
         status = run(work, thread, "-o", trace.name)
         assert status == 0, f"the undisturbed workload ended with {status}"
@@ -111,13 +128,19 @@ def points(work: Callable[[], None], thread: Thread) -> list[Point]:
             match = _CALL.match(line)
             if match:
                 counts[match[1]] += 1
-                found.append(Point(thread, match[1], counts[match[1]]))
+                found.append((Point(thread, match[1], counts[match[1]]), line))
     return found
 
 
-def inject(work: Callable[[], None], point: Point, fault: str, *options: str) -> int:
+def inject(
+    work: Callable[[], None],
+    point: Point,
+    fault: str,
+    *options: str,
+    when_stopped: Callable[[int], None] | None = None,
+) -> int:
     """Run with a fault at a point, for instance ``signal=SIGKILL`` or ``error=EIO``; the wait status."""
     return run(
         work, point.thread, "-o", os.devnull, "-e", f"trace={point.call}",
-        "-e", f"inject={point.call}:{fault}:when={point.n}", *options,
+        "-e", f"inject={point.call}:{fault}:when={point.n}", *options, when_stopped=when_stopped,
     )  # fmt: skip

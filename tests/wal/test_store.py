@@ -437,6 +437,27 @@ def test_a_reader_of_another_process_follows_a_growing_map(path: Path) -> None:
         assert reader.exitcode == 0
 
 
+def test_commits_between_the_reads_of_the_two_meta_pages_are_no_damage(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, left = os.pread, [3]
+    with RunLog.open(path, mode="w") as writer, RunLog.open(path) as reader:
+        session = writer.append(run_begin())
+        writer.sync()
+
+        def reading(fd: int, size: int, at: int) -> bytes:
+            data = read(fd, size, at)
+            while at == 0 and left[0]:
+                left[0] -= 1
+                writer.append(commit(left[0]), session=session)
+                writer.sync()
+            return data
+
+        monkeypatch.setattr(os, "pread", reading)
+        assert reader.record(session).record == run_begin()
+        assert not left[0]
+
+
 def test_a_slow_scan_holds_nothing_back_in_the_store(path: Path) -> None:
     with RunLog.open(path, mode="w", window=LONG_WINDOW_SECONDS) as store:
         fill(store, 3000)

@@ -68,9 +68,29 @@ Item = tuple[bytes, bytes]
 
 
 def read_metas(fd: int) -> tuple[Meta, Meta]:
-    """Both meta pages, checked against each other: LMDB writes them in turn."""
-    first = _meta(os.pread(fd, _META_SIZE, 0))
-    second = _meta(os.pread(fd, _META_SIZE, first.page_size))
+    """Both meta pages, checked against each other: LMDB writes them in turn.
+
+    A writer may commit between the two reads.  So what does not match is damage only if it stays as it is.
+    """
+    data = _read_both(fd)
+    while True:
+        try:
+            return _match(*data)
+        except Damage:
+            before, data = data, _read_both(fd)
+            if data == before:
+                raise
+
+
+def _read_both(fd: int) -> tuple[bytes, bytes]:
+    first = os.pread(fd, _META_SIZE, 0)
+    if len(first) < _META_SIZE:
+        return first, b""
+    return first, os.pread(fd, _META_SIZE, _DB.unpack_from(first, _META.size)[0])
+
+
+def _match(first_page: bytes, second_page: bytes) -> tuple[Meta, Meta]:
+    first, second = _meta(first_page), _meta(second_page)
     if first.page_size != second.page_size:
         raise Damage("the meta pages disagree about the page size")
     fresh = first.txn == second.txn == 0

@@ -235,19 +235,27 @@ class LockHolder:
 
 
 class WriterLock:
-    """The writer's lock, held from construction to `release`."""
+    """The writer's lock, held from construction to `release`.
+
+    Raises `RunLocked`, and `FileNotFoundError` where the directory is gone.  While it is held, nobody else removes
+    the directory.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        try:
-            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-        except (BlockingIOError, PermissionError):
-            os.close(self._fd)
-            holder = lock_holder(path) or LockHolder(0, "?", 0.0)
-            raise RunLocked(str(path), holder.pid, holder.host, holder.since) from None
-        except BaseException:
-            os.close(self._fd)
-            raise
+        while True:
+            self._fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            try:
+                fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+                if _is_at(self._fd, path / LOCK):
+                    break
+                os.close(self._fd)  # the directory was removed after the file was opened
+            except (BlockingIOError, PermissionError):
+                os.close(self._fd)
+                holder = lock_holder(path) or LockHolder(0, "?", 0.0)
+                raise RunLocked(str(path), holder.pid, holder.host, holder.since) from None
+            except BaseException:
+                os.close(self._fd)
+                raise
         text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, text.encode(), 0)
@@ -257,6 +265,14 @@ class WriterLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def lock_holder(path: Path) -> LockHolder | None:

@@ -123,7 +123,7 @@ def gc(
             elif dry_run:
                 report.add(it.at(level))
             else:
-                _collect(store.directory(it.run), it.run, level, redo_bound, also, report)
+                _collect(store, it.run, level, redo_bound, also, report)
     return report
 
 
@@ -160,7 +160,8 @@ def _look(
                 inner, (part, *_) = _spaces(answers, None, also, 0 if busy else 1)
                 whole, made = whole + inner, [space + part for space in made]
     except (WalError, OSError) as error:
-        report.damaged.append(f"run {run}: {error}")
+        if run in store:  # else somebody has removed it meanwhile
+            report.damaged.append(f"run {run}: {error}")
         return None
     started = sessions[0].begin.started if sessions else 0.0
     return _Found(run, started if math.isfinite(started) else 0.0, not sessions, busy, whole, made)
@@ -210,9 +211,10 @@ def _remove(store: Store, it: _Found, report: GcReport, *, dry_run: bool) -> Non
 
 
 def _collect(
-    where: Path, run: str, level: int, bound: float | None, also: References, report: GcReport
+    store: Store, run: str, level: int, bound: float | None, also: References, report: GcReport
 ) -> None:
     """The second pass over a run that stays."""
+    where = store.directory(run)
     try:
         report.add(_collect_log(where, level, bound, also))
         if (where / directory.ANSWERS / directory.MANIFEST).exists():
@@ -220,11 +222,12 @@ def _collect(
     except RunLocked:
         report.busy.append(run)
     except WalError as error:
-        report.damaged.append(f"run {run}: {error}")
+        if run in store:  # else somebody has removed it meanwhile
+            report.damaged.append(f"run {run}: {error}")
 
 
 def _collect_log(where: Path, level: int, bound: float | None, also: References) -> _Space:
-    with RunLog.open(where, mode="w", allow_network=True) as log:
+    with RunLog.open(where, mode="r+", allow_network=True) as log:
         with log._log.read() as snapshot:
             check_structure(snapshot)  # the whole log: opening a writer checked only its last leaf
         held = StoredImages(log, also)

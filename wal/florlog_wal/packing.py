@@ -13,12 +13,14 @@ directory that is no run, which `Store.sweep` removes.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import stat
 import tarfile
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +39,8 @@ _NAME: Final = re.compile(r"(?:answers/)?(?:FLORLOG|log/data\.mdb|pages/data\.md
 _BLOCK_BYTES: Final = 512
 _END: Final = bytes(2 * _BLOCK_BYTES)
 _COPY_BYTES: Final = 1 << 20
+_PATIENCE_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.005
 
 
 def pack(store: Store, run: str, file: str | os.PathLike[str]) -> int:
@@ -84,8 +88,7 @@ def unpack(file: str | os.PathLike[str], store: Store) -> str:
                 target.mkdir()  # the place is taken, and can be replaced by a whole run
             except FileExistsError:
                 raise RunExists(str(store.path), run) from None
-            where.rename(target)
-            directory.sync_directory(target.parent)
+            _move(where, target, store)
         except BaseException:
             shutil.rmtree(where, ignore_errors=True)
             raise
@@ -115,6 +118,23 @@ def _new_directory(store: Store) -> Iterator[tuple[Path, WriterLock]]:
             continue
         yield where, lock
         return
+
+
+def _move(where: Path, target: Path, store: Store) -> None:
+    """Put a run into the place that is taken for it.  Raises `RunExists` if another one is there meanwhile."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            where.rename(target)
+            break
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            # A sweep takes the place for a dead writer's, or has removed it, and another writer was faster.
+            if target.name in store or time.monotonic() > end:
+                raise RunExists(str(store.path), target.name) from None
+            time.sleep(_POLL_SECONDS)
+    directory.sync_directory(target.parent)
 
 
 def _header(name: str, size: int) -> bytes:

@@ -7,6 +7,7 @@ works in both modes, while a writer is at work, after a kill, and on read-only m
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import weakref
@@ -24,6 +25,7 @@ from florlog_wal.directory import LockHolder, WriterLock
 from florlog_wal.errors import (
     Forked,
     LogStopped,
+    NotAStore,
     PagesFailed,
     ReadOnlyStore,
     RunLocked,
@@ -48,8 +50,9 @@ class RunLog:
     """A run's directory, open.  Make one with `RunLog.open`; use it as a context manager or `close` it."""
 
     def __init__(
-        self, path: Path, writable: bool, durability: str, window: float, log_map: int, page_map: int
+        self, path: Path, mode: str, durability: str, window: float, log_map: int, page_map: int
     ) -> None:
+        writable = mode != "r"
         self.path = path
         self.durable_commits = durability == "sync"
         """Whether `commit` returns when its record would survive a power cut."""
@@ -59,15 +62,16 @@ class RunLog:
         self._answers: RunLog | None = None
         fresh = False
         if writable:
-            directory.make_directory(path)
-        directory.check_files(path)
-        if writable:
-            self._lock = WriterLock(path)
+            self._lock = _locked(path, make=mode != "r+")
+        else:
+            directory.check_files(path)
         held: list[environment.Environment] = []
         try:
-            if writable:
+            if mode in ("w", "x"):
                 fresh = directory.clear_unfinished(path)
             if not fresh:
+                if mode == "x":
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
                 directory.read_manifest(path, directory.RUN)
             self._log = log.acquire(path, log_map, writable=writable, create=fresh)
             held.append(self._log)
@@ -98,30 +102,30 @@ class RunLog:
     def open(
         path: str | os.PathLike[str],
         *,
-        mode: Literal["r", "w"] = "r",
+        mode: Literal["r", "r+", "w", "x"] = "r",
         durability: Literal["group", "sync"] = "group",
         window: float = 0.020,
         allow_network: bool = False,
         log_map_size: int = log.INITIAL_MAP_BYTES,
         page_map_size: int = pages.INITIAL_MAP_BYTES,
     ) -> RunLog:
-        """Open a run's directory; mode "w" makes it if it is missing.
+        """Open a run's directory: for reading ("r"); for writing, and it exists ("r+"), is new ("x"), or either ("w").
 
         With durability "group" a record survives kill -9 when `append` has returned, and a power cut after the
         group commit, ``window`` seconds later.  With "sync", `append` of a Commit, CheckpointEnd or RunEnd returns
         when the record would survive a power cut.  The map sizes are bytes to begin with; maps grow as needed.
 
         Raises `NotAStore`, `UnsupportedFormat`, `CorruptStore`, `CorruptRecord`, `NetworkFilesystem`,
-        `TooManyReaders`, `Forked`, and with mode "w" `RunLocked`.
+        `TooManyReaders`, `Forked`, for writing `RunLocked`, and with mode "x" `FileExistsError`.
         """
-        if mode not in ("r", "w"):
-            raise ValueError(f'mode is {mode!r}: give "r" or "w"')
+        if mode not in ("r", "r+", "w", "x"):
+            raise ValueError(f'mode is {mode!r}: give "r", "r+", "w" or "x"')
         if durability not in ("group", "sync"):
             raise ValueError(f'durability is {durability!r}: give "group" or "sync"')
         where = Path(path).absolute()
         if not allow_network:
             directory.refuse_network(where)
-        return RunLog(where, mode == "w", durability, window, log_map_size, page_map_size)
+        return RunLog(where, mode, durability, window, log_map_size, page_map_size)
 
     def __enter__(self) -> RunLog:
         return self
@@ -335,6 +339,20 @@ class RunLog:
         self._writer = None
         if self._lock is not None:
             self._lock.release()
+
+
+def _locked(path: Path, *, make: bool) -> WriterLock:
+    """The writer's lock of a directory, which is made if it is missing.  Raises `NotAStore` or `RunLocked`."""
+    while True:
+        if make:
+            directory.make_directory(path)
+        directory.check_files(path)
+        try:
+            return WriterLock(path)
+        except FileNotFoundError:
+            if not make:
+                raise NotAStore(str(path), "there is nothing") from None
+            # a sweep has removed it just now
 
 
 def _close(

@@ -20,13 +20,14 @@ import re
 import shutil
 import uuid
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal
 
 from florlog_wal import directory
 from florlog_wal.directory import WriterLock
-from florlog_wal.errors import CorruptStore, NoSuchRun, NotAStore, RunExists
+from florlog_wal.errors import CorruptStore, NoSuchRun, NotAStore, RunExists, RunLocked
 from florlog_wal.run_log import RunLog
 
 RUNS: Final = "runs"
@@ -153,14 +154,17 @@ class Store:
     def new_log(
         self, run: str, *, durability: Literal["group", "sync"] = "group", window: float = 0.020
     ) -> RunLog:
-        """The log of a new run, for writing.  Raises `RunExists`, and what `RunLog.open` does."""
+        """The log of a new run, for writing.  Raises `RunExists` if the name is taken, and what `RunLog.open` does."""
         where = self.directory(run)
         try:
             where.mkdir()
         except FileExistsError:
             raise RunExists(str(self.path), run) from None
         try:
-            return RunLog.open(where, mode="w", durability=durability, window=window, allow_network=True)
+            return RunLog.open(where, mode="x", durability=durability, window=window, allow_network=True)
+        except (FileExistsError, RunLocked):
+            # A sweep took the directory for a dead writer's; another writer may have been faster after that.
+            raise RunExists(str(self.path), run) from None
         except BaseException:
             if not self._has_manifest(run):
                 shutil.rmtree(where, ignore_errors=True)
@@ -172,9 +176,14 @@ class Store:
         """The log of a run that goes on, for writing.  Raises `NoSuchRun`, `RunLocked`, and what `RunLog.open` does."""
         if run not in self:
             raise NoSuchRun(str(self.path), run)
-        return RunLog.open(
-            self.directory(run), mode="w", durability=durability, window=window, allow_network=True
-        )
+        try:
+            return RunLog.open(
+                self.directory(run), mode="r+", durability=durability, window=window, allow_network=True
+            )
+        except NotAStore:
+            if run in self:
+                raise
+            raise NoSuchRun(str(self.path), run) from None  # it was removed just now
 
     def remove(self, run: str) -> None:
         """Remove a run, all of it.  Raises `NoSuchRun`, and `RunLocked` while somebody writes to it or its answers.
@@ -186,14 +195,14 @@ class Store:
         if (log := self._logs.pop(run, None)) is not None:
             log.close()
         where = self.directory(run)
-        locks = [WriterLock(where)]
+        try:
+            locks = [WriterLock(where)]
+        except FileNotFoundError:
+            raise NoSuchRun(str(self.path), run) from None  # somebody else has removed it
         try:
             if (where / directory.ANSWERS).is_dir():
                 locks.append(WriterLock(where / directory.ANSWERS))
-            gone = where.with_name(f".removed-{uuid.uuid4().hex}")
-            where.rename(gone)
-            directory.sync_directory(gone.parent)
-            shutil.rmtree(gone)
+            _discard(where)
         finally:
             for lock in locks:
                 lock.release()
@@ -215,8 +224,11 @@ class Store:
             except Exception:  # somebody is making it
                 continue
             try:
-                shutil.rmtree(where, ignore_errors=True)  # somebody may be making it just now
-                swept += not where.exists()
+                if where.name not in self:  # its writer may have made it before it could be locked
+                    _discard(where)
+                    swept += 1
+            except OSError:  # it cannot be removed, and is no run
+                pass
             finally:
                 lock.release()
         return swept
@@ -227,6 +239,19 @@ def _check_files(path: Path) -> None:
     where = path / RUNS
     if os.path.lexists(where) and (where.is_symlink() or not where.is_dir()):
         raise NotAStore(str(path), f"its {RUNS} is no plain directory: replace it by what it stands for")
+
+
+def _discard(where: Path) -> None:
+    """Remove a directory below ``runs`` whose lock the caller holds.
+
+    Whoever comes to its name from now on finds nothing there, or makes it anew.
+    """
+    gone = where.with_name(f".removed-{uuid.uuid4().hex}")
+    where.rename(gone)
+    directory.sync_directory(gone.parent)
+    while gone.exists():
+        with suppress(FileNotFoundError):  # a sweep is at it too, since the lock's file is gone
+            shutil.rmtree(gone)
 
 
 def _check_run(log: RunLog, run: str) -> None:
