@@ -147,42 +147,40 @@ def one_step(step, factor):
     return loss.item()
 
 """
+STEPS_LOOP = """
+for step in STEPLOOP:
+    loss = one_step(step, factor + epoch / 10 + number_in(step) / 10)
+    LOG(loss=loss)
+    stop(epoch, step)
+"""
+TAIL = """
+table[epoch] = 1.0 + min(loss, 1.0)
+history.append(loss)
+"""
 INLINE = """
 for epoch in EPOCHLOOP:
     PROLOGUE
-    for step in STEPLOOP:
-        loss = one_step(step, factor + epoch / 10 + number_in(step) / 10)
-        LOG(loss=loss)
-        stop(epoch, step)
-    table[epoch] = 1.0 + min(loss, 1.0)
-    history.append(loss)
+    STEPS_LOOP
+    TAIL
 """
 CALLED = """
 def train(epoch, factor):
     PROLOGUE
-    for step in STEPLOOP:
-        loss = one_step(step, factor + epoch / 10 + number_in(step) / 10)
-        LOG(loss=loss)
-        stop(epoch, step)
+    STEPS_LOOP
     return loss, factor
 
 
 for epoch in EPOCHLOOP:
     loss, factor = train(epoch, factor)
-    table[epoch] = 1.0 + min(loss, 1.0)
-    history.append(loss)
+    TAIL
 """
 NESTED = """
 for epoch in EPOCHLOOP:
     with torch.enable_grad():
         PROLOGUE
         if epoch >= 0:
-            for step in STEPLOOP:
-                loss = one_step(step, factor + epoch / 10 + number_in(step) / 10)
-                LOG(loss=loss)
-                stop(epoch, step)
-    table[epoch] = 1.0 + min(loss, 1.0)
-    history.append(loss)
+            STEPS_LOOP
+    TAIL
 """
 FORMS = {"inline": INLINE, "called": CALLED, "nested": NESTED}
 ITEMS = {
@@ -219,9 +217,13 @@ class Program:
     def text(self, *, asked: bool = False) -> str:
         """Its text, with the statement that is added afterwards."""
         body = FORMS[self.form]
-        column = next(line.index("P") for line in body.splitlines() if "PROLOGUE" in line)
-        lines = textwrap.indent("\n".join(self.prologue) or "pass", " " * column).strip()
-        body = body.replace("PROLOGUE", lines)
+        for name, lines in (
+            ("PROLOGUE", "\n".join(self.prologue) or "pass"),
+            ("STEPS_LOOP", STEPS_LOOP),
+            ("TAIL", TAIL),
+        ):
+            column = next(line.index(name) for line in body.splitlines() if name in line)
+            body = body.replace(name, textwrap.indent(lines.strip(), " " * column).strip())
         head = PROGRAM.replace("# ASKED", ASKED if asked else "# ASKED")
         if self.hands_free:
             text = (head + body).replace("IMPORT", "")
