@@ -14,14 +14,13 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, NodePlan, Plan, RunTree
+from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, NodePlan, Plan, RunTree, planned_restores
 from florlog_wal import Commit, Note, RunLog
 
 from florlog.errors import ChangedError, ImageError
 from florlog.following.checks import Checks
 from florlog.following.labelling import FoundValues
 from florlog.following.omissions import Omissions
-from florlog.following.planned_images import planned_images
 from florlog.following.recorded_statements import RecordedStatements
 from florlog.following.stack import OpenIteration, OpenLoop
 from florlog.following.trust import Readings, where
@@ -77,7 +76,7 @@ class Guide:
         self._skippable = skippable or {}
         self._pieces = pieces
         self._passing = passing or {}
-        planned = [] if plan is None else list(planned_images(plan.root))
+        planned = [] if plan is None else list(planned_restores(plan.root))
         self._following = dict(zip([None, *planned], planned, strict=False))
         self.ran: list[str] = []  # loops and pieces that the plan skips and that were run, and why
         self._arrived = False
@@ -249,10 +248,7 @@ class Guide:
 
     def _enter_blindly(self, node: NodePlan) -> None:
         self.entering = self.checks.blind = True
-        inner = node.loops[0]
-        while inner.stretches and inner.stretches[0].blind:
-            inner = inner.nodes[inner.stretches[0].first].loops[0]
-        self.image = inner.loop, inner.stretches[0].first if inner.stretches else inner.loop.count
+        self.image = next(planned_restores(node))
 
     def _check_way(self, loop: OpenLoop) -> None:
         if loop.parent.plan is None or loop.order > 0:
@@ -262,10 +258,13 @@ class Guide:
 
     def lose(self, why: str) -> NoReturn:
         """An iteration that was entered blindly does not come to the image: whoever leads the run goes another way."""
+        raise self._astray(why)
+
+    def _astray(self, why: str) -> ImageError:
         self.lost = True
         error = ImageError(why)
         self.fail(error)
-        raise error
+        return error
 
     def _restore(self, loop: OpenLoop, index: int, restore: Restore) -> None:
         assert loop.recorded is not None
@@ -302,8 +301,7 @@ class Guide:
     def leave(self, error: BaseException | None) -> None:
         """The script leaves the run, with an ``error`` or without."""
         if self.entering and self.image_error is None and isinstance(error, Exception):
-            self.lost = True
-            self.fail(ImageError(f"it raises {type(error).__name__}: {reason(error)}"))
+            self._astray(f"it raises {type(error).__name__}: {reason(error)}")
 
     def _next_span(self, now: float) -> None:
         self.spans.append(now - self._span)

@@ -1,4 +1,4 @@
-"""What the recorded source of a run says, for whoever plans and executes nothing: torch is not imported."""
+"""What the recorded source of a run says, for whoever plans; torch is not imported."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from florlog_recovery.analysis import analyse
 from florlog_recovery.atoms import Atoms, boundary_atoms, resume_atoms
 from florlog_recovery.condition_syntax import WhereError
 from florlog_recovery.costs import CostModel, Measured, fitted
-from florlog_recovery.plan import LoopPlan, NodePlan, Plan, Stretch, plan_redo
+from florlog_recovery.plan import LoopPlan, NodePlan, Plan, Stretch, plan_redo, planned_restores
 from florlog_recovery.resuming import last_restore, plan_resume
 from florlog_recovery.split import AtomSequence, split
 from florlog_recovery.tree import (
@@ -54,6 +54,7 @@ __all__ = [
     "no_loop",
     "plan_redo",
     "plan_resume",
+    "planned_restores",
     "resume_atoms",
     "split",
     "state_name",

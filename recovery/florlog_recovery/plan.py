@@ -27,7 +27,7 @@ section 4).  Flor works on whole epochs and takes the nearest checkpoint; this w
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from florlog_recovery.atoms import Atoms
@@ -112,6 +112,19 @@ def plan_redo(
         seconds=walk.total,
         rerun_seconds=_cost(tree.root),
     )
+
+
+def planned_restores(plan: NodePlan) -> Iterator[tuple[Loop, int]]:
+    """The boundaries whose images are restored in an iteration that has loops, or in the run, in order."""
+    for loop in plan.loops:
+        restores = {stretch.first for stretch in loop.stretches if stretch.restore}
+        for index in sorted(restores | loop.nodes.keys()):
+            if index in restores:
+                yield loop.loop, index
+            if index in loop.nodes:
+                yield from planned_restores(loop.nodes[index])
+        if loop.restore_end:
+            yield loop.loop, loop.loop.count
 
 
 def _cost(node: Node) -> float:

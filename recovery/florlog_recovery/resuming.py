@@ -8,12 +8,13 @@ costs more than is allowed, it re-executes at least one recorded iteration that 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from florlog_recovery.atoms import resume_atoms
 from florlog_recovery.costs import CostModel
-from florlog_recovery.plan import NodePlan, Plan, plan_redo
+from florlog_recovery.plan import NodePlan, Plan, plan_redo, planned_restores
 from florlog_recovery.tree import Loop, Node, RunTree
 from florlog_recovery.walk import Enterable, no_loop
 
@@ -111,14 +112,4 @@ class _Timeline:
 
 def last_restore(plan: NodePlan) -> tuple[Loop, int] | None:
     """The last boundary that a plan restores."""
-    for loop in reversed(plan.loops):
-        if loop.restore_end:
-            return loop.loop, loop.loop.count
-        for stretch in reversed(loop.stretches):
-            inner = [index for index in loop.nodes if stretch.first <= index <= stretch.last]
-            for index in sorted(inner, reverse=True):
-                if (found := last_restore(loop.nodes[index])) is not None:
-                    return found
-            if stretch.restore:
-                return loop.loop, stretch.first
-    return None
+    return next(iter(deque(planned_restores(plan), maxlen=1)), None)
