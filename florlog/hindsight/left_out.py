@@ -13,18 +13,15 @@ from florlog.hindsight.request import AtomGroup, Skippable
 from florlog.source.diff.source_diff import SourceDiff
 from florlog.source.reach.regions import Location, ProgramAnalysis
 from florlog.source.skip.pieces import Piece
-from florlog.source.skip.skipping import Skipped
+from florlog.source.skip.skipping import Skipped, Skipping
 
 MIN_SKIP_SECONDS = 0.02
 """Seconds of a segment, at least, for code in it to be passed over: in shorter ones that costs the values' labels more
 than it saves."""
 
 
-def skippable_code(
-    tree: RunTree, program: ProgramAnalysis, code: AddedCode, diffs: Mapping[str, SourceDiff]
-) -> Skippable:
+def skippable_code(tree: RunTree, program: ProgramAnalysis, code: AddedCode, skipping: Skipping) -> Skippable:
     """The loops, and the code within iterations, that need not be run."""
-    skipping = program.skipping(added_lines(diffs))
     pieces = tuple(program.pieces(skipping))
     loops: dict[Loop, Skipped] = {}
     answers: dict[StackFrame, Skipped | None] = {}
@@ -41,11 +38,10 @@ def skippable_code(
 
 
 def enterable(
-    tree: RunTree, program: ProgramAnalysis, code: AddedCode, diffs: Mapping[str, SourceDiff]
+    tree: RunTree, program: ProgramAnalysis, code: AddedCode, skipping: Skipping
 ) -> frozenset[Loop]:
     """The loops that may be entered blindly, as no added statement reads what is stale then."""
-    asked = program.skipping(added_lines(diffs)).asked
-    return enterable_loops(tree, lambda: program, asked, code.present)
+    return enterable_loops(tree, lambda: program, skipping.asked, code.present)
 
 
 def added_lines(diffs: Mapping[str, SourceDiff]) -> dict[str, frozenset[int]]:

@@ -17,7 +17,7 @@ from florlog.hindsight.added_code import AddedCode
 from florlog.hindsight.changed_code import ChangedCode
 from florlog.hindsight.compared_files import Compared, compared, read_in
 from florlog.hindsight.known_answers import known_values, statement_keys
-from florlog.hindsight.left_out import enterable, skippable_code
+from florlog.hindsight.left_out import added_lines, enterable, skippable_code
 from florlog.hindsight.request import (
     AddedLog,
     Earlier,
@@ -101,14 +101,15 @@ def request_of(
         raise FlorlogError(f"no recorded iteration that was asked for reaches the added statement: {listed}")
     plain = not hands_free and not changed
     unusable = unusable_images(log, tree, files)
+    skipping = analysis.skipping(added_lines(diffs))
     return Request(
         tree,
         program,
         added,
         asked,
-        skippable_code(tree, analysis, code, diffs) if plain else Skippable(),
+        skippable_code(tree, analysis, code, skipping) if plain else Skippable(),
         unusable.images,
-        frozenset() if changed else enterable(tree, analysis, code, diffs),
+        frozenset() if changed else enterable(tree, analysis, code, skipping),
         Earlier(keys, values),
         costs_of(log, tree),
         Remarks(unusable.reasons, tuple(_altering(files)), changes),

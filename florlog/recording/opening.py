@@ -20,6 +20,7 @@ from florlog.errors import FlorlogError
 from florlog.following.blind_entries import enterable_loops
 from florlog.following.failed_images import images_of_others, without_worker_state
 from florlog.following.outside import present_texts
+from florlog.following.recorded_analysis import recorded_analysis
 from florlog.images.budget import Room, default_budget, default_text
 from florlog.images.policy import Policy
 from florlog.program.environment import environment, main_script, rank
@@ -158,16 +159,8 @@ def _guide_of(log: RunLog, run: str, max_redo: float, *, anew: bool) -> ResumeGu
 
 def _unchanged_program(log: RunLog, tree: RunTree) -> ProgramAnalysis | None:
     """The program that goes on, analysed; None where its files are not what they were."""
-    from florlog.source.names.syntax import SourceError
-    from florlog.source.reach.regions import ProgramAnalysis
-
     recorded = {source.path: source.text for source in recorded_sources(log, tree)}
-    if present_texts(recorded) != recorded:
-        return None
-    try:
-        return ProgramAnalysis(recorded, main_script())
-    except (SourceError, LookupError):
-        return None
+    return recorded_analysis(log, tree) if present_texts(recorded) == recorded else None
 
 
 def proof_seconds(tree: RunTree, max_redo: float) -> float:

@@ -25,7 +25,7 @@ from florlog.source.graph.callgraph import CallGraph
 from florlog.source.graph.definitions import last_name
 from florlog.source.graph.functions import Code, Function, LoopCode
 from florlog.source.names.syntax import own_nodes
-from florlog.source.skip.harmless import Harmless
+from florlog.source.skip.harmless import Harmless, parameters
 from florlog.source.skip.naming import Context, Naming, callee
 
 NUMBERED = {"range", "trange"}
@@ -77,7 +77,8 @@ class Entering:
             if called is None:
                 return False
             place = called
-            bound |= place.stale & self._parameters(place.function)
+            assert isinstance(place.function.node, ast.FunctionDef)
+            bound |= place.stale & parameters(place.function.node)
         return False
 
     def _reach(self, place: _Place, frame: Frame, bound: set[str]) -> ast.AST | None:
@@ -158,14 +159,9 @@ class Entering:
             name for name, (_, expr) in given.items() if self._harmless.is_steady(expr, place.stale, scopes)
         }
         if not (calls[0].args or calls[0].keywords):
-            steady |= self._parameters(goal) - set(given)  # defaults
+            steady |= parameters(goal.node) - set(given)  # defaults
         bound = self._harmless.names_bound(goal.node.body)
-        return _Place(goal, goal.node.body, (self._parameters(goal) - steady) | bound)
-
-    def _parameters(self, function: Function) -> set[str]:
-        node = function.node
-        assert isinstance(node, ast.FunctionDef)
-        return {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)}
+        return _Place(goal, goal.node.body, (parameters(goal.node) - steady) | bound)
 
 
 def _iterable(loop: LoopCode) -> ast.expr | None:

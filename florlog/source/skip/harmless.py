@@ -41,22 +41,11 @@ SHOWING = {
 """Functions and methods that show somebody their arguments."""
 LIBRARIES = COMPUTING_LIBRARIES - {"contextlib", "logging", "warnings"}
 WRITING = (
-    "save",
-    "dump",
-    "tofile",
-    "distributed",
-    "multiprocessing",
-    "hub",
-    "load",
-    "rpc",
-    "profiler",
-    "jit",
-    "compile",
-)
+    "save", "dump", "tofile", "distributed", "multiprocessing", "hub", "load", "rpc", "profiler", "jit", "compile",
+)  # fmt: skip
 """What parts of a library's dotted names begin with that do more than compute."""
 CONTEXTS = {
-    "autocast", "catch_warnings", "enable_grad", "inference_mode", "no_grad", "nullcontext", "set_grad_enabled",
-    "suppress", "tqdm", "trange",
+    "autocast", "enable_grad", "inference_mode", "no_grad", "set_grad_enabled", "tqdm", "trange",
 }  # fmt: skip
 """What a ``with`` may enter: it changes at most what an image restores."""
 COMPUTED = (
@@ -194,13 +183,13 @@ class Harmless:
     def _called(self, function: Function) -> bool:
         node = function.node
         if isinstance(node, (ast.Lambda, ast.GeneratorExp)):
-            stale = self.names_bound([node]) | _parameters(node)
+            stale = self.names_bound([node]) | parameters(node)
             return all(_Expression(self, node, stale, function).holds(part) for part in function.block)
         if not isinstance(node, ast.FunctionDef):
             return False
         if any(isinstance(inner, (ast.Yield, ast.YieldFrom)) for inner in own_nodes(node.body)):
             return True  # a call of it makes a generator, and executes nothing
-        stale = self.names_bound(node.body) | _parameters(node)
+        stale = self.names_bound(node.body) | parameters(node)
         body = list(node.body)
         if isinstance(last := body[-1], ast.Return):
             body.pop()
@@ -291,7 +280,8 @@ class _Expression:
         return all(self._harmless.is_steady(value, self._stale, self._scopes) for value in shown)
 
 
-def _parameters(node: ast.FunctionDef | ast.Lambda | ast.GeneratorExp) -> set[str]:
+def parameters(node: ast.FunctionDef | ast.Lambda | ast.GeneratorExp) -> set[str]:
+    """The names that are bound when code is entered: by arguments, or by what a generator expression goes over."""
     if isinstance(node, ast.GeneratorExp):
         return {n.id for part in node.generators for n in ast.walk(part.target) if isinstance(n, ast.Name)}
     return {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)}
