@@ -21,10 +21,11 @@ from florlog.following.stack import SAMPLE_BYTES, OpenIteration, gives_state_of
 from florlog.following.trust import where
 from florlog.images.imager import SavedState, differing, digests_only, page_table, state_digest
 from florlog.images.snapshot import snapshot
-from florlog.state.boundary_trees import ENVIRONMENT, HEAP, SEAL, SETTINGS, Trees
+from florlog.state.boundary_trees import ENVIRONMENT, HEAP, SEAL, SETTINGS, States
 from florlog.state.heap.compare import difference
 from florlog.state.heap.graph import Graph
 from florlog.state.heap.image import graph_of
+from florlog.state.left_out import LEFT_OUT, without_gradients
 
 _ASIDE = (HEAP, SEAL, ENVIRONMENT)
 """What of an image is not compared by its bytes: the graph is compared as one, and the rest is this process's."""
@@ -183,22 +184,25 @@ class Checks:
 
     # -- boundaries --------------------------------------------------------------------------------
 
-    def arrive(self, loop: Loop, index: int, trees: Callable[[], Trees]) -> None:
+    def arrive(self, loop: Loop, index: int, states: States) -> None:
         """Execution reached a boundary of a recorded loop: where there is an image, compare the whole state.
 
-        ``trees`` gives the state now.
+        ``states`` gives the state now.
         """
         if (image := loop.images.get(index)) is None:
             return
-        now = trees()
+        saved = SavedState(self._log, image.table)
+        now = states(saved.gradients)
         live = page_table(snapshot(now, flat=now.flat), digests_only)
         self._compared += 1
         self._closed += 1
         self._unread = False
         shared: list[str] = []
         if state_digest(live) != image.table:
-            saved = SavedState(self._log, image.table)
-            names = [name for name in differing(saved.table, live) if name.split(".")[0] not in _ASIDE]
+            found = differing(saved.table, live)
+            if lacking := now.get(LEFT_OUT):  # some that the image has: compared without them
+                found = without_gradients(found, lacking, saved.skeleton, lambda name: now.flat[name][0])
+            names = [name for name in found if name.split(".")[0] not in _ASIDE]
             shared = [name for name in names if name.split(".")[0] in saved.table or name == SETTINGS]
             here = where(loop.path(index))
             if all(name.startswith("/rng.") for name in shared) and (

@@ -5,11 +5,15 @@ after it, without all from there on.  A defect that stays would fail with one im
 costs a set-up of the program.  So when the same defect shows again, only the older half of the earlier images stays:
 n images are given up after about log2(n) attempts, and at most half of what an image would have saved is redone.  The
 image at the run's start stays until it fails itself; then the program runs without any.
+
+Where something reads a gradient that an image has left out, it would read that of any other such image: none of them is
+used any more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 from florlog_recovery import Loop, RunTree
 from florlog_wal import RunLog
@@ -17,7 +21,9 @@ from florlog_wal import RunLog
 from florlog.following.trust import where
 from florlog.images.imager import SavedState
 from florlog.program.process import this_process
+from florlog.program.stores import open_log
 from florlog.program.terminal import report
+from florlog.state.left_out import READ
 from florlog.state.same_data import WORKER_STATE
 
 Boundary = tuple[Loop, int]
@@ -48,10 +54,22 @@ def images_of_others(log: RunLog, tree: RunTree) -> frozenset[Boundary]:
     return frozenset() if SavedState(log, newest.table).is_sealed() else frozenset(images)
 
 
+def without_gradients(log: RunLog, tree: RunTree) -> frozenset[Boundary]:
+    """The images that have left out gradients."""
+    return frozenset(
+        (loop, index)
+        for loop in tree.loops()
+        for index, image in loop.images.items()
+        if SavedState(log, image.table).gradients
+    )
+
+
 class FailedImages:
     """The images that failed while one question was answered."""
 
-    def __init__(self, tree: RunTree) -> None:
+    def __init__(self, log: Path, tree: RunTree) -> None:
+        """``log``: where the run's log is."""
+        self._log = log
         self._tree = tree
         self._reasons: set[str] = set()
 
@@ -60,6 +78,9 @@ class FailedImages:
         again = why in self._reasons
         self._reasons.add(why)
         dropped = without(self._tree, unusable, failed, again=again, from_there_on=False)
+        if why == READ:
+            with open_log(self._log) as log:
+                dropped = frozenset(unusable) | without_gradients(log, self._tree)
         report(f"{cannot_be_restored(failed, why)}: {instead(self._tree, dropped)}")
         return dropped
 

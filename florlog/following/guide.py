@@ -26,8 +26,9 @@ from florlog.following.stack import OpenIteration, OpenLoop
 from florlog.following.trust import Readings, where
 from florlog.program.terminal import reason
 from florlog.source.edit.skip_signal import SkipRest
-from florlog.state.boundary_trees import Trees
+from florlog.state.boundary_trees import States
 from florlog.state.iterables import has_begun
+from florlog.state.left_out import READ, LeftOutError, reads
 from florlog.state.same_data import check
 
 if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
@@ -92,6 +93,7 @@ class Guide:
         self.entering = False
         """Whether the state is not the recorded one: an iteration was entered blindly, to restore ``image`` in it."""
         self.lost = False  # whether that did not lead to the image
+        self._reads = reads()
         self.measured = Measured()
         self.spans: list[float] = []  # seconds to the first restore, and from each to the next
         self._began = self._span = time.perf_counter()
@@ -294,12 +296,16 @@ class Guide:
     def compared(self) -> None:
         """The whole state was compared at a boundary."""
 
+    def lacks_gradients(self) -> None:
+        """A resume has come to its frontier, and no step has computed the gradients that the image has left out."""
+
     def prove(self) -> list[Note]:
         """A resume has come to its frontier: what the log is to say of the way there."""
         return []
 
     def leave(self, error: BaseException | None) -> None:
         """The script leaves the run, with an ``error`` or without."""
+        self._lacked_gradient()
         if self.entering and self.image_error is None and isinstance(error, Exception):
             self._astray(f"it raises {type(error).__name__}: {reason(error)}")
 
@@ -367,6 +373,8 @@ class Guide:
     def begin(self, iteration: OpenIteration) -> None:
         """An iteration begins."""
         self._cut = False
+        if self._lacked_gradient():  # and the script has caught what was raised there
+            raise LeftOutError(READ)
         loop = iteration.loop
         if loop is None or loop.recorded is None:
             return
@@ -375,8 +383,17 @@ class Guide:
             iteration.plan = loop.plan.nodes.get(iteration.index)
         self.statements.expect(iteration)
 
+    def _lacked_gradient(self) -> bool:
+        """Whether a gradient was read that the image has left out; then it cannot be used."""
+        lacked = reads() != self._reads and self.navigating
+        if lacked and self.image_error is None:
+            self.fail(LeftOutError(READ))
+        return lacked
+
     def finish(self, iteration: OpenIteration, prints: tuple[bytes, bytes, bytes]) -> None:
         """An iteration ran to its end: compare what is left to compare."""
+        if self._lacked_gradient():
+            return
         loop = iteration.loop
         if loop is None or loop.recorded is None or iteration.abandoned:
             return
@@ -394,7 +411,7 @@ class Guide:
             if ended and not self._runs_on(loop, plan):
                 self.abandon(loop.parent)
 
-    def stands(self, loop: OpenLoop, index: int, trees: Callable[[], Trees]) -> None:
+    def stands(self, loop: OpenLoop, index: int, trees: States) -> None:
         """Execution came to a boundary by itself; ``trees`` gives the state as an image there would have it."""
 
     def end(self) -> None:

@@ -38,8 +38,9 @@ from florlog.images.lineages import Lineages
 from florlog.images.snapshot import Buffers, Flat, StateSnapshot, snapshot
 from florlog.program.signing import is_sealed
 from florlog.state.boundary_trees import SEAL
+from florlog.state.left_out import LEFT_OUT, NO_GRADIENTS, Gradients
 from florlog.state.tensors import dtype_name, tensor_bytes, tensor_from
-from florlog.state.tree import tensor_keys, unflatten
+from florlog.state.tree import Skeleton, tensor_keys, unflatten
 
 Put = Callable[[Sequence[memoryview], Sequence[str]], Sequence[bytes]]
 """Takes pages, and for each the key of its tensor ("" for a host value); gives their digests."""
@@ -109,6 +110,11 @@ class SavedState:
         """The tracked names."""
         return [name for name, entry in self.table.items() if entry.kind == "host"]
 
+    @property
+    def gradients(self) -> Gradients:
+        """Those that it has left out."""
+        return dict(self.tree(LEFT_OUT)) if LEFT_OUT in self.table else NO_GRADIENTS
+
     def is_sealed(self) -> bool:
         """Whether what it holds besides tensors is as this user recorded it."""
         hosts = {name: self._host(name) for name in self.names() if name != SEAL}
@@ -116,8 +122,13 @@ class SavedState:
 
     def tree(self, name: str) -> Any:
         """The state of one tracked name; raises KeyError if the image does not have it."""
-        skeleton = decode_value(memoryview(self._host(name)))
+        skeleton = self.skeleton(name)
         return unflatten(skeleton, self._tensors(tensor_keys(skeleton)).__getitem__)
+
+    def skeleton(self, name: str) -> Skeleton:
+        """The tree of a tracked name without its tensors; raises KeyError if the image does not have it."""
+        found: Skeleton = decode_value(memoryview(self._host(name)))
+        return found
 
     def _host(self, name: str) -> bytes:
         if name not in self._hosts:

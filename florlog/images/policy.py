@@ -11,7 +11,8 @@ cost of restoring an image relative to taking it: as this run's restores were, e
 ones (`florlog_recovery.costs`).  `GRACE_SECONDS` are added, so that a short run has its images before it has earned
 them; no more, because a run of seconds pays them in full.  As much again is allowed for the first image, which includes
 what is done only once.  Everything beyond that is charged, so after an expensive image the next waits until it has been
-earned.  The first image at each place includes the analysis of that place: it is charged, and says nothing of the next.
+earned.  The first image at each place includes the analysis of that place, and one into new memory its allocation: they
+are charged, and say nothing of the next.
 
 **Boundaries are not of equal worth.**
 
@@ -118,7 +119,10 @@ class Policy:
                 self._refused_until.clear()
 
     def took(self, *, now: float, stall: float, size: int = 0, once: bool = False) -> None:
-        """An image of ``size`` bytes was taken.  ``once``: its stall has what is done only once at a place."""
+        """An image of ``size`` bytes was taken.
+
+        ``once``: its stall has what is done only once, at a place or for new memory.
+        """
         if self._restore is not None:
             self._restored = self._restore(size)
         if self._last == -math.inf:  # its cost includes what is done once: source analysed, buffers made

@@ -103,6 +103,7 @@ class Buffers:
 
     held: dict[str, torch.Tensor] = field(default_factory=dict)
     nbytes: int = 0  # of what is held
+    fresh: bool = False  # whether the last copy went into new memory, which costs several times as much
     frozen: dict[str, Frozen] = field(default_factory=dict)
 
     def fill(
@@ -121,7 +122,7 @@ class Buffers:
             held[key] = buffer
         if not same:  # asking each costs as much as copying a small model
             self.nbytes = sum(buffer.nbytes for buffer in held.values())
-        self.held = held
+        self.held, self.fresh = held, not same
         pairs = list(zip(held.values(), sources.values(), strict=True))
         near = [pair for pair in pairs if not pair[1].is_cuda]
         copies = [] if len(near) == len(pairs) else _copy_from_gpus(pairs)

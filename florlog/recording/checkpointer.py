@@ -173,7 +173,10 @@ class Checkpointer:
         self.costs.images += cost
         size = 0 if copy is None or copy.buffers is None else copy.buffers.nbytes
         place = (loop.site, end)
-        self.policy.took(now=started - self._started, stall=cost, size=size, once=place not in self._places)
+        once = place not in self._places or (
+            copy is not None and copy.buffers is not None and copy.buffers.fresh
+        )
+        self.policy.took(now=started - self._started, stall=cost, size=size, once=once)
         self._places.add(place)
         if (decision := self.policy.decision()) is not None:
             self._journal.append(Note("policy", decision.text, decision.data), self._journal.session)
@@ -199,7 +202,7 @@ class Checkpointer:
             if not end:
                 check_can_go_on(loop)
             self.state.check_derived()
-            trees = self.state.imaged(loop)
+            trees = self.state.imaged(loop, self.state.dead_gradients(loop, end=end))
             if self.state.missing:
                 self._report_missing()
                 return None

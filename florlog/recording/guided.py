@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from functools import partial
 
 from florlog_recovery import Image
 from florlog_wal import Note
@@ -141,6 +142,8 @@ class Guided:
         if transactions.recording or transactions.journal is None or guide.navigating:
             return False
         self.close()
+        if self._checkpointer.state.lacks_gradients():
+            guide.lacks_gradients()
         notes = guide.prove()
         for iteration in transactions.stack[1:]:
             assert iteration.loop is not None
@@ -164,11 +167,11 @@ class Guided:
     def _compare(self, loop: OpenLoop, index: int) -> None:
         """Compare the state at a boundary with the image there, if there is one."""
         if loop.recorded is not None:
-            self._guide.checks.arrive(loop.recorded, index, lambda: self._checkpointer.state.trees(loop))
+            self._guide.checks.arrive(loop.recorded, index, partial(self._checkpointer.state.trees, loop))
         self._guide.compared()
 
     def _stands(self, loop: OpenLoop) -> None:
-        self._guide.stands(loop, loop.count, lambda: self._checkpointer.state.imaged(loop))
+        self._guide.stands(loop, loop.count, partial(self._checkpointer.state.imaged, loop))
 
     def _restore(self, loop: OpenLoop, index: int, image: Image) -> float:
         """Put back the state at a boundary, and the loop's data position with it; for how long it was read before.

@@ -18,7 +18,15 @@ from florlog_recovery import FORCED, Loop, Node, Plan, RunTree, last_restore
 from florlog_wal import Note, RunLog
 
 from florlog.errors import ChangedError, DivergedError, FlorlogError, ImageError
-from florlog.following.failed_images import Boundary, cannot_be_restored, instead, named, not_entered, without
+from florlog.following.failed_images import (
+    Boundary,
+    cannot_be_restored,
+    instead,
+    named,
+    not_entered,
+    without,
+    without_gradients,
+)
 from florlog.following.guide import Guide
 from florlog.following.outside import Outside, present_texts
 from florlog.program import restart
@@ -26,6 +34,7 @@ from florlog.program.environment import main_script, rank
 from florlog.program.process import this_process
 from florlog.program.terminal import reason, report
 from florlog.recording.journal import Journal
+from florlog.state.left_out import READ
 
 WENT_BACK = "went back"
 """The kind of the note with which a session ends that has gone back."""
@@ -151,9 +160,10 @@ class ResumeGuide(Guide):
     def _go_back(self, what: str, why: str, *, from_there_on: bool = True) -> NoReturn:
         assert self.image is not None
         again = why in self._before.reasons
-        dropped = without(
-            self.tree, self._before.images(self.tree), self.image, again=again, from_there_on=from_there_on
-        )
+        before = self._before.images(self.tree)
+        dropped = without(self.tree, before, self.image, again=again, from_there_on=from_there_on)
+        if why == READ:
+            dropped = before | without_gradients(self.log, self.tree)
         lsns = tuple(sorted(loop.images[index].lsn for loop, index in dropped))
         learnt = replace(self._before, unusable=lsns, reasons=(*self._before.reasons, why))
         if obstacle := self._obstacle():
@@ -197,6 +207,12 @@ class ResumeGuide(Guide):
         self.journal.disown()
 
     # -- what is proven ------------------------------------------------------------------------------
+
+    def lacks_gradients(self) -> None:
+        """At the frontier, gradients are still those that the image has left out: go back to an earlier image."""
+        assert self.image is not None
+        why = "it has no gradients, and no step follows that computes them"
+        self._go_back(cannot_be_restored(self.image, why), why, from_there_on=False)
 
     def prove(self) -> list[Note]:
         """The frontier is reached: all that was compared is equal, or the run was forced."""

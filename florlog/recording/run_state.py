@@ -16,6 +16,7 @@ from florlog.following.stack import OpenLoop, gives_state_of, places_of
 from florlog.images.imager import SavedState
 from florlog.recording.entry_state import EntryState, entry_state, restore_entry
 from florlog.recording.fingerprints import StateFingerprint
+from florlog.recording.gradient_lives import GradientLives
 from florlog.recording.passing_over import PassingOver
 from florlog.recording.putting_back import putting_back
 from florlog.state.adapters import Adapter, adapter
@@ -25,6 +26,7 @@ from florlog.state.derived import Derived
 from florlog.state.heap.graph import Graph
 from florlog.state.heap.image import flattened, graph_of
 from florlog.state.item_sources import parts_of
+from florlog.state.left_out import LEFT_OUT, NO_GRADIENTS, Gradients, is_left_out, take_out
 from florlog.state.loaders import start_workers
 from florlog.state.random_generators import Randomness
 from florlog.state.settings import Settings
@@ -49,6 +51,7 @@ class RunState:
         self.passing = PassingOver(self._objects, self._random, self.sampled)
         self._derived = Derived(self._random, warn)
         self._carried = Carried()
+        self._gradients = GradientLives(self._carried.files)
 
     def track(self, name: str, target: Any) -> None:
         """Include an object under its name.  Raises `TrackError` where its state cannot be shown under it.
@@ -74,11 +77,17 @@ class RunState:
         """The random generators from which a loop draws its order when it starts."""
         return entry_state(iterable, self._random)
 
-    def trees(self, loop: OpenLoop, *, without: Collection[str] = ()) -> Trees:
-        """The state now, a tree for each name."""
+    def trees(
+        self, loop: OpenLoop, gradients: Gradients = NO_GRADIENTS, *, without: Collection[str] = ()
+    ) -> Trees:
+        """The state now, a tree for each name, without those ``gradients``."""
         trees: dict[str, Any] = {
             name: made.capture() for name, made in self._tracked.items() if name not in without
         }
+        left_out: list[torch.Tensor] = []
+        if gradients or self.lacks_gradients():
+            modules = [name for name in trees if isinstance(self._objects[name], torch.nn.Module)]
+            left_out, trees[LEFT_OUT] = take_out({name: trees[name]["grads"] for name in modules}, gradients)
         trees["/rng"] = self._random.capture()
         if changed := self._settings.capture():
             trees[SETTINGS] = changed
@@ -94,6 +103,7 @@ class RunState:
             {name: target for name, target in self._objects.items() if name not in without},
             (tensor for _, tensors in flat.values() for _, tensor in tensors),
             left={id(self._objects[name]) for name in without if name in self._objects},
+            gradients=set(map(id, left_out)),
             iterables=_iterables(loop),
             fresh=is_fresh(loop),
             is_added=self.is_added,
@@ -101,9 +111,18 @@ class RunState:
         trees[HEAP], flat[HEAP] = graph, flattened(graph, HEAP)
         return Trees(trees, flat)
 
-    def imaged(self, loop: OpenLoop) -> Trees:
-        """The state now, as an image holds it: without what is derived from the rest."""
-        return self.trees(loop, without=self._derived.omitted())
+    def imaged(self, loop: OpenLoop, gradients: Gradients = NO_GRADIENTS) -> Trees:
+        """As `trees`, as an image holds it: without what is derived from the rest."""
+        return self.trees(loop, gradients, without=self._derived.omitted())
+
+    def dead_gradients(self, loop: OpenLoop, *, end: bool) -> Gradients:
+        """The gradients that an image leaves out here, where ``end`` says whether it is the loop's end."""
+        return self._gradients.dead(loop, self._objects, end=end)
+
+    def lacks_gradients(self) -> bool:
+        """Whether a restored image has left out gradients that were not computed anew since."""
+        modules = (target for target in self._objects.values() if isinstance(target, torch.nn.Module))
+        return any(is_left_out(parameter.grad) for module in modules for parameter in module.parameters())
 
     def check_derived(self) -> None:
         """Before an image: compare what is derived with what its functions make, now and then."""

@@ -165,7 +165,7 @@ def _led(log: RunLog, request: Request, plan: Plan, progress: Progress | None) -
 
     Also the request, without the images that failed.
     """
-    failed = FailedImages(request.tree)
+    failed = FailedImages(log.path, request.tree)
     while True:
         guide = _guide(log, request, plan)
         if progress is not None:

@@ -13,10 +13,7 @@ from florlog_wal import RunLog
 
 from florlog.following.guide import Guide, Restore, SkipLoop
 from florlog.following.stack import OpenLoop
-from florlog.state.boundary_trees import Trees
-
-States = Callable[[], Trees]
-"""Gives the trees of the tracked names, and of what else an image has, as they are now."""
+from florlog.state.boundary_trees import States
 
 
 class BoundaryGuide(Guide):

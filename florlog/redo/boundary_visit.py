@@ -36,8 +36,9 @@ from florlog.program.terminal import report
 from florlog.program.wire import Wire
 from florlog.programs.permission import Trust, permit
 from florlog.programs.recorded_program import RecordedProgram
-from florlog.redo.boundary_guide import BoundaryGuide, States
-from florlog.state.boundary_trees import Trees
+from florlog.redo.boundary_guide import BoundaryGuide
+from florlog.state.boundary_trees import States, Trees
+from florlog.state.left_out import NO_GRADIENTS
 
 # -- the side that asks ----------------------------------------------------------------------------
 
@@ -59,7 +60,7 @@ def answers(tree: RunTree, module: str, order: Order, *, once: bool = False) -> 
     Raises `FlorlogError` where it fails, `DivergedError` where the recorded program does not do what it did.
     """
     cwd = tree.begin.cwd if Path(tree.begin.cwd).is_dir() else None
-    failed = FailedImages(tree)
+    failed = FailedImages(Path(order["log"]), tree)
     unusable: frozenset[Boundary] = frozenset()
     blind = True
     while True:
@@ -112,9 +113,14 @@ class Arrival:
 
     loop: Loop
     index: int
-    trees: Trees
+    states: States
     guide: BoundaryGuide
     changed: tuple[str, ...]
+
+    @property
+    def trees(self) -> Trees:
+        """The state here."""
+        return self.states(NO_GRADIENTS)
 
     @property
     def redone(self) -> int:
@@ -124,7 +130,7 @@ class Arrival:
     def compared(self) -> tuple[str, str]:
         """What the comparison with the image here says, and what differs: a variable, and the last difference."""
         checks = self.guide.checks
-        checks.arrive(self.loop, self.index, lambda: self.trees)
+        checks.arrive(self.loop, self.index, self.states)
         if checks.differences:
             return DIVERGED, "; ".join(filter(None, (checks.unlike, checks.differences[-1])))
         return (CONSISTENT, checks.unlike) if checks.unlike else (PROVEN, "")
@@ -155,9 +161,9 @@ def visit(order: Order, wire: Wire, goal: Callable[[RunTree], tuple[Sequence[Bou
         program = RecordedProgram(permit(log, tree, Trust(order["trust"])), log, tree)
         changed = tuple(changes(tree.begin.environment, environment()))
 
-        def arrived(loop: Loop, index: int, trees: States) -> None:
+        def arrived(loop: Loop, index: int, states: States) -> None:
             try:  # here: the script must not catch it
-                last = look(Arrival(loop, index, trees(), guide, changed))
+                last = look(Arrival(loop, index, states, guide, changed))
             except (FlorlogError, WhereError) as error:
                 finish("error", str(error))
             if last is not None:

@@ -30,7 +30,8 @@ def send_state(order: Order, wire: Wire) -> None:
 
     def look(arrival: Arrival) -> Sequence[Any]:
         trust = arrival.trust()
-        table = encode_table(page_table(snapshot(arrival.trees, flat=arrival.trees.flat), send_pages))
+        trees = arrival.trees
+        table = encode_table(page_table(snapshot(trees, flat=trees.flat), send_pages))
         (digest,) = send_pages([memoryview(table)], [""])
         return "state", digest, *trust, arrival.redone
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from florlog.state.heap.image import Flattened
+from florlog.state.left_out import Gradients
 
 HEAP = "/heap"
 """The name of the graph of all mutable state that the program's names reach."""
@@ -14,6 +16,10 @@ ENVIRONMENT = "/environment"
 """The name of the variables of the environment that the program has changed: restored, and not compared."""
 SEAL = "/seal"
 """The name of the signature of all that an image holds besides tensors."""
+
+
+States: TypeAlias = Callable[[Gradients], "Trees"]
+"""Gives the trees of the tracked names, and of what else an image has, as they are now, without these gradients."""
 
 
 class Trees(dict[str, Any]):

@@ -19,7 +19,7 @@ from __future__ import annotations
 import bisect
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -171,6 +171,11 @@ class Snapshot:
     def has(self, name: str, key: bytes) -> bool:
         """Whether a key is there; its value is not read."""
         return self._find(self.tree(name), key) is not None
+
+    def present(self, name: str, keys: Collection[bytes]) -> set[bytes]:
+        """Those of the keys that are there; they are looked up in order, so each leaf is read once."""
+        tree = self.tree(name)
+        return {key for key in sorted(keys) if self._find(tree, key) is not None} if tree.depth else set()
 
     def key_leaves(self, name: str, start: bytes = b"") -> Iterator[list[bytes]]:
         """Like `leaves`, but only the keys."""

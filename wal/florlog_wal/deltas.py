@@ -36,7 +36,8 @@ ROWS_HEAD: Final = struct.Struct(">III")  # bytes of a row, bytes of the first r
 MAX_DEPTH: Final = 6  # differences down to a full page
 MAX_SHARE: Final = 0.5  # of the page's size that a difference may have
 MAX_SHARE_OF_PAIRS: Final = 0.8  # the same for planes of items of two bytes
-SAMPLE_BYTES: Final = 16 << 10
+SAMPLE_BYTES: Final = 16 << 10  # of a page's beginning, for planes
+SAMPLE_WORDS: Final = 1 << 10  # all over a page, for rows
 ZLIB, ZSTD, ROWS = 1, 2, 3
 _NUMBER: Final = np.dtype(">u4")
 _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -64,11 +65,13 @@ def encode_planes(page: Any, base: Any, digest: bytes, base_depth: int, itemsize
     if len(page) % itemsize:
         itemsize = 1
     max_share = MAX_SHARE_OF_PAIRS if itemsize == 2 else MAX_SHARE
-    changed = np.frombuffer(page, np.uint8) ^ np.frombuffer(base, np.uint8)
-    sample = changed[: SAMPLE_BYTES - SAMPLE_BYTES % itemsize]
-    if len(page) > 2 * SAMPLE_BYTES and len(_compress(_planes(sample, itemsize))) > max_share * len(sample):
-        return None
-    compressed = _compress(_planes(changed, itemsize))
+    now, before = np.frombuffer(page, np.uint8), np.frombuffer(base, np.uint8)
+    if len(page) > 2 * SAMPLE_BYTES:
+        size = SAMPLE_BYTES - SAMPLE_BYTES % itemsize
+        sample = now[:size] ^ before[:size]
+        if len(_compress(_planes(sample, itemsize))) > max_share * size:
+            return None
+    compressed = _compress(_planes(now ^ before, itemsize))
     if len(compressed) > max_share * len(page):
         return None
     codec = ZLIB if zstandard is None else ZSTD
@@ -85,7 +88,12 @@ def encode_rows(page: Any, base: Any, digest: bytes, base_depth: int, row: int, 
         return None
     unit = math.gcd(row, lead, len(page), 8)  # words of so many bytes lie in one row each
     kind = np.dtype(f"u{unit}")
-    different = np.frombuffer(page, kind) != np.frombuffer(base, kind)
+    words, before = np.frombuffer(page, kind), np.frombuffer(base, kind)
+    step = len(words) // SAMPLE_WORDS or 1
+    sample = words[::step] != before[::step]
+    if np.count_nonzero(sample) > MAX_SHARE * len(sample):
+        return None
+    different = words != before
     if np.count_nonzero(different) * unit > MAX_SHARE * len(page):
         return None
     rows = (np.flatnonzero(different) * unit + lead) // row

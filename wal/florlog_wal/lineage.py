@@ -25,7 +25,7 @@ from florlog_wal.tables import PAGE_SIZE, page_digest
 
 ZEROS: Final = bytes(PAGE_SIZE)
 ZEROS_DIGEST: Final = page_digest(ZEROS)
-MAX_EXCESS_MISSES: Final = 4
+MAX_EXCESS_MISSES: Final = 2
 MAX_PAUSE_IMAGES: Final = 64
 MAX_ROWS_TO_PLANES: Final = 1.5
 """Rows may be this many times as large as planes, because they need no compression in either direction."""

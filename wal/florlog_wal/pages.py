@@ -141,10 +141,16 @@ def _put_batch(
     full: dict[bytes, Any] = {}
     differences: dict[bytes, bytes] = {}
     with env.read() as snapshot:
+        stored = _stored(snapshot, batch)
         for page in batch:
             digest = page.digest
-            known = digest in large or digest in full or digest in differences or digest in places
-            if known or _present(snapshot, digest):
+            if (
+                digest in stored
+                or digest in large
+                or digest in full
+                or digest in differences
+                or digest in places
+            ):
                 continue
             difference = _difference(env, snapshot, page)
             if difference is None:
@@ -167,6 +173,16 @@ def _put_batch(
 
     size = env.write(work) if full or differences else 0
     return size + sum(map(len, large.values()))
+
+
+def _stored(snapshot: Snapshot, batch: list[_Page]) -> set[bytes]:
+    """The digests of those pages that are stored.  A large page is in `PLACES`, any other and
+    `ZEROS` in `FULL`, or each of them in `DELTAS`.
+    """
+    large = {page.digest for page in batch if page.view.nbytes >= MIN_PAGE_BYTES}
+    small = {page.digest for page in batch} - (large - {ZEROS_DIGEST})
+    found = snapshot.present(PLACES, large) | snapshot.present(FULL, small)
+    return found | snapshot.present(DELTAS, (large | small) - found)
 
 
 def _difference(env: Environment, snapshot: Snapshot, page: _Page) -> bytes | None:

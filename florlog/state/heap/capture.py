@@ -36,12 +36,14 @@ def capture(
     tracked: Iterable[torch.Tensor] = (),
     *,
     left: Collection[int] = (),
+    gradients: Collection[int] = (),
     constants: Constants | None = None,
     is_added: Callable[[Any], bool] | None = None,
 ) -> Graph:
     """The graph of all that is reachable from names.
 
     ``tracked``: tensors whose bytes are kept elsewhere; ``left``: ids of objects that are left as they are;
+    ``gradients``: ids of those that are left out (`florlog.state.left_out`);
     ``constants``: what is known of large memory from earlier captures of the same process; ``is_added``: whether what a
     mapping or an attribute holds was made by code that the recorded program does not have, and is left out.
 
@@ -50,15 +52,22 @@ def capture(
     collecting = gc.isenabled()
     gc.disable()  # a collection would run finalizers of the program, and finds nothing: all that is met is kept
     try:
-        return _Walk(Memory(tracked, constants), left, is_added).run(roots)
+        return _Walk(Memory(tracked, constants), left, gradients, is_added).run(roots)
     finally:
         if collecting:
             gc.enable()
 
 
 class _Walk:
-    def __init__(self, memory: Memory, left: Collection[int], is_added: Callable[[Any], bool] | None) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        left: Collection[int],
+        gradients: Collection[int],
+        is_added: Callable[[Any], bool] | None,
+    ) -> None:
         self.memory = memory
+        self.gradients = gradients
         self.is_added = is_added
         self._left = left
         self._roots: dict[str, dict[str, Ref]] = {}

@@ -17,6 +17,7 @@ from florlog_wal import encode_value
 from florlog.state.heap.dtypes import dtype_of
 from florlog.state.heap.graph import Graph, Node, Ref, is_node
 from florlog.state.heap.kinds import KINDS
+from florlog.state.heap.kinds.data import WITHOUT_GRADIENT
 from florlog.state.heap.memory import WHOLE, View
 from florlog.state.inplace import bits
 
@@ -69,6 +70,8 @@ class _Comparison:
         return True
 
     def _node(self, one: Node, other: Node, place: str) -> str:
+        if any(WITHOUT_GRADIENT in (node.attributes or ()) for node in (one, other)):
+            one, other = _without_gradient(one), _without_gradient(other)
         if (one.kind, one.name, len(one.refs)) != (other.kind, other.name, len(other.refs)):
             return place
         if one.kind == "dict" and place.endswith(_HOOKS):
@@ -114,6 +117,12 @@ def _values(hooks: Node) -> Node:
     keys = [None if type(key) is int else key for key in hooks.refs[hooks.own :: 2]]
     pairs = [part for pair in zip(keys, hooks.refs[hooks.own + 1 :: 2], strict=True) for part in pair]
     return replace(hooks, refs=[*hooks.refs[: hooks.own], *pairs])
+
+
+def _without_gradient(tensor: Node) -> Node:
+    """A tensor, compared with one whose gradient was left out."""
+    attributes = {name: ref for name, ref in (tensor.attributes or {}).items() if name != WITHOUT_GRADIENT}
+    return replace(tensor, refs=(None,), attributes=attributes)
 
 
 def _wholes(graph: Graph) -> list[torch.Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -18,6 +18,8 @@ class Walk(Protocol):
     """What a kind needs of the walk that captures."""
 
     memory: Memory
+    gradients: Collection[int]
+    """The ids of gradients that are left out."""
     is_added: Callable[[Any], bool] | None
     """Whether something was made by code that the recorded program does not have; None where there is no such code."""
 

@@ -14,16 +14,20 @@ from florlog.state.heap.dtypes import dtype_of, dtype_text
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk
 from florlog.state.heap.memory import WHOLE, View
+from florlog.state.left_out import LeftOutGradient, is_left_out
 from florlog.state.tensors import compressed_parts
 from florlog.state.tree import flatten, unflatten
 
 TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 """Attributes of a tensor that are in no ``__dict__``."""
+WITHOUT_GRADIENT = "gradient left out"
+"""Among the attributes of a tensor: there was a gradient, which is not captured."""
+_NO_ATTRIBUTES = (*TENSOR_HOOKS, WITHOUT_GRADIENT)
 _RANDOM = (random.Random, torch.Generator, np.random.Generator, np.random.BitGenerator, np.random.RandomState)
 
 
 class _Tensor(Kind):
-    """``own`` is the view; ``refs``: the gradient."""
+    """``own`` is the view; ``refs``: the gradient, which may be left out."""
 
     name = "tensor"
 
@@ -32,14 +36,16 @@ class _Tensor(Kind):
         if view is None:
             return walk.opaque(value, f"a tensor of layout {value.layout} and dtype {value.dtype}")
         kind = type(value)
-        grad = walk.ref(value.grad) if value.is_leaf else None
+        grad = value.grad if value.is_leaf else None
         held = dict(own) if (own := getattr(value, "__dict__", None)) else {}
         for name in TENSOR_HOOKS:
             if (hooks := getattr(value, name, None)) is not None:
                 held[name] = hooks
         held.pop("grad", None)
         name = walk.class_name(value) if kind is not torch.Tensor else "torch:Tensor"
-        return Node("tensor", name, view, (grad,), walk.named(held) if held else None)
+        if grad is not None and (id(grad) in walk.gradients or is_left_out(grad)):
+            return Node("tensor", name, view, (None,), {**walk.named(held), WITHOUT_GRADIENT: True})
+        return Node("tensor", name, view, (walk.ref(grad),), walk.named(held) if held else None)
 
     def steps(self, node: Node) -> Iterator[str]:
         return iter((".grad",))
@@ -80,9 +86,9 @@ class _Tensor(Kind):
             held.data = torch.Tensor.detach(_view(build, view))
         if held.requires_grad != view.flag:
             held.requires_grad_(view.flag)
-        held.grad = build.value(node.refs[0])
         known = node.attributes or {}
-        attributes = {name: ref for name, ref in known.items() if name not in TENSOR_HOOKS}
+        held.grad = LeftOutGradient(held) if WITHOUT_GRADIENT in known else build.value(node.refs[0])
+        attributes = {name: ref for name, ref in known.items() if name not in _NO_ATTRIBUTES}
         if attributes or getattr(held, "__dict__", None):
             build.put(held, attributes)
         for name in TENSOR_HOOKS:
