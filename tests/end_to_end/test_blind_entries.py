@@ -42,6 +42,7 @@ HARMLESS = (
     "with torch.no_grad():\n    model.weight.mul_(0.9)",
     "random.shuffle(order)",
     "meter.reset()",
+    "setattr(meter, 'mark', epoch)",
     "LOG(lr=len(history))",
     "factor = scaled(factor)",
     "optimizer.zero_grad()",
@@ -60,6 +61,7 @@ OTHERS = (
     "try:\n    factor += 0.5\nfinally:\n    pass",
     "import math",
     "os.environ['EPOCH'] = str(factor)",
+    "setattr(torch.backends, 'mark', factor)",
 )
 FAILING = (
     "factor = table[epoch - 1] if epoch else 1.0",

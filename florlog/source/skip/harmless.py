@@ -248,6 +248,8 @@ class _Expression:
         name = last_name(call.func)
         origins = self._scopes.origins(call.func)
         if origins == {"builtin"}:
+            if name == "setattr":
+                return bool(call.args) and not any(map(root_module, self._scopes.origins(call.args[0])))
             return self._shows_nothing_stale(call) if name == "print" else name in BUILTINS
         roots = set(map(root_module, origins))
         if origins == {"def"} or (roots and roots <= self._graph.local):
