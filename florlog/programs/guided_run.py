@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from florlog_wal import RunBegin
 
+from florlog.bridges.other_trackers import sessions_of_their_own
 from florlog.errors import FlorlogError, ImageError, RanksError
 from florlog.following.guide import Guide
 from florlog.program.process import this_process
@@ -36,7 +37,12 @@ def guided_run(
         torch.set_num_threads(threads)  # sums are split by threads: their number changes the bits
     replay = Replay(name=begin.name, guide=guide, instrumenter=instrumenter)
     try:
-        with this_process.in_role(replay), contextlib.redirect_stdout(io.StringIO()), FileOverlay():
+        with (
+            this_process.in_role(replay),
+            contextlib.redirect_stdout(io.StringIO()),
+            sessions_of_their_own(),
+            FileOverlay(),
+        ):
             yield
     except SkipRest:
         pass

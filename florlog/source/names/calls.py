@@ -25,6 +25,9 @@ from florlog.source.names.origins import is_foreign
 from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import call_lines
 
+COMPUTED_NAME = "*"
+"""Stands for names that the text does not say, as of ``**values``."""
+
 
 @dataclass(frozen=True)
 class LogCall:
