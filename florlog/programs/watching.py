@@ -42,9 +42,10 @@ _SETTINGS = frozenset({CLOCK, ENVIRONMENT, PROCESS})
 _ALL = frozenset({CLOCK, ENTROPY, ENVIRONMENT, FILES, MEMORY, NETWORK, PROCESS, THREADS})
 THROWN_AWAY = {
     **dict.fromkeys((
-        "florlog", "florlog_recovery", "florlog_wal", "importlib", "inspect", "linecache", "logging", "queue",
-        "tokenize", "torch._dynamo", "torch._functorch", "torch._inductor", "torch._jit_internal", "torch.fx",
-        "torch.jit", "tqdm", "traceback", "warnings",
+        "florlog", "florlog_recovery", "florlog_wal", "importlib", "inspect", "linecache", "logging", "loguru", "queue",
+        "rich", "structlog", "tensorboard", "tensorboardX", "tokenize", "torch._dynamo", "torch._functorch",
+        "torch._inductor", "torch._jit_internal", "torch.fx", "torch.jit", "torch.utils.tensorboard", "tqdm",
+        "traceback", "warnings",
     ), _ALL),
     **dict.fromkeys((
         "joblib", "matplotlib", "numpy", "pandas", "scipy", "threadpoolctl", "torch", "torchvision", "transformers",

@@ -99,6 +99,12 @@ def shown_values(call: ast.Call) -> list[tuple[str, ast.expr]]:
     return [(str(n.args[0].value), n.args[1]) for n in seen if isinstance(n.args[0], ast.Constant)]
 
 
+def told(call: ast.Call) -> ast.expr | None:
+    """What a rewritten statement calls to tell its values; None for any other call."""
+    inner = call.args[1] if _calls_runtime(call, "said") else None
+    return inner.func if isinstance(inner, ast.Call) else None
+
+
 def shows_more(before: ast.Call, after: ast.Call) -> bool:
     """Whether ``after`` shows all values that ``before`` shows, and otherwise does the same.
 

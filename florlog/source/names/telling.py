@@ -134,6 +134,11 @@ def is_tracker(names: Iterable[str], *, added: bool) -> bool:
     return any(name == library or name.startswith(f"{library}.") for name in names for library in left_out)
 
 
+def only_tells(name: str) -> bool:
+    """Whether what a library offers under a dotted name, if it is told values, only passes them on."""
+    return name.partition(".")[0] in SHOWERS or is_tracker([name], added=True)
+
+
 class Tellings:
     """The telling calls of one module, as its text has them."""
 

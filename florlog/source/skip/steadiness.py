@@ -21,11 +21,12 @@ from collections.abc import Iterable, Iterator
 
 from florlog.source.graph.callgraph import CallGraph
 from florlog.source.graph.functions import Code, Function
-from florlog.source.names.calls import is_log_call
+from florlog.source.names.calls import is_log_call, told
 from florlog.source.names.origins import root_module
 from florlog.source.names.outside import COMPUTING_LIBRARIES, HASHES, SEEDED, Read, dotted, outside
 from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import FUNCTIONS, header_parts, own_nodes
+from florlog.source.names.telling import only_tells
 
 UNKNOWN = "is not found in the source"
 """The answer for code that analysis does not find."""
@@ -75,7 +76,11 @@ class Steadiness:
     def _read(self, statement: ast.AST, function: Function) -> str:
         """What a statement reads that is not steady, "" if it is steady."""
         scopes = self._code.scopes[function.file]
-        for node in _own_part(statement):
+        nodes = list(_own_part(statement))
+        passed = {part for node in nodes for part in _told(node, scopes)}
+        for node in nodes:
+            if node in passed:
+                continue
             line = getattr(node, "lineno", 0)
             if isinstance(node, (ast.Set, ast.SetComp)) and not self._same_hashes:
                 return str(Read(HASHES, "a set", function.file, line))
@@ -104,6 +109,19 @@ def _own_part(statement: ast.AST) -> Iterator[ast.AST]:
     if isinstance(statement, (*FUNCTIONS, ast.ClassDef)):
         return iter(())
     return own_nodes([statement] if isinstance(statement, ast.expr) else header_parts(statement))
+
+
+def _told(node: ast.AST, scopes: Scopes) -> Iterator[ast.AST]:
+    """What a statement calls to tell its values, if that is a library's and only passes them on."""
+    called = told(node) if isinstance(node, ast.Call) else None
+    if isinstance(called, (ast.Name, ast.Attribute)) and all(
+        only_tells(dotted(origin, getattr(called, "id", ""))) for origin in scopes.origins(called)
+    ):
+        while isinstance(called, ast.Attribute):
+            yield called
+            called = called.value
+        if isinstance(called, ast.Name):
+            yield called
 
 
 def _only_binds(statement: ast.AST) -> bool:
