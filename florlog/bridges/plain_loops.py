@@ -45,16 +45,20 @@ class Told:
         """The next such value has a name."""
         self._name = str(name)
 
-    def add(self, name: str, value: Any) -> None:
-        """A value under its name; under `COMPUTED_NAME`, under the one given before, or each of a mapping's."""
-        if name != COMPUTED_NAME:
-            self.values.append((name, value))
-        elif isinstance(value, Mapping):
-            prefix = "" if self._name is None else f"{self._name}/"
-            self.values += [(f"{prefix}{key}", item) for key, item in value.items()]
-        else:
-            self.values.append((self._name or "value", value))
-        self._name = None if name == COMPUTED_NAME else self._name
+    def add(self, name: str, value: Any) -> list[str]:
+        """A value under its name; under `COMPUTED_NAME`, under the one given before, or each of a mapping's.
+
+        Returns the names.
+        """
+        told = [(name, value)]
+        if name == COMPUTED_NAME:
+            given, self._name = self._name, None
+            told = [(given or "value", value)]
+            if isinstance(value, Mapping):
+                prefix = "" if given is None else f"{given}/"
+                told = [(f"{prefix}{key}", item) for key, item in value.items()]
+        self.values += told
+        return [name for name, _ in told]
 
 
 class Runtime:
@@ -118,6 +122,8 @@ class Runtime:
         if not self._active():
             return 0
         self._statements.append(Told())
+        if this_process.watch is not None:
+            this_process.watch.begins(sys._getframe(1))
         return len(self._statements)
 
     def named(self, name: Any) -> Any:
@@ -129,7 +135,9 @@ class Runtime:
     def see(self, name: str, value: Any) -> Any:
         """A value that the statement tells."""
         if self._active() and self._statements:
-            self._statements[-1].add(name, value)
+            names = self._statements[-1].add(name, value)
+            if this_process.watch is not None:
+                this_process.watch.tells(sys._getframe(1), name, names)
         return value
 
     def told(self, function: Any) -> Any:

@@ -99,6 +99,14 @@ def shown_values(call: ast.Call) -> list[tuple[str, ast.expr]]:
     return [(str(n.args[0].value), n.args[1]) for n in seen if isinstance(n.args[0], ast.Constant)]
 
 
+def logged_values(call: ast.Call) -> list[tuple[str, ast.expr]]:
+    """The names and the code of the values that a log call logs; `COMPUTED_NAME` for names that the text lacks."""
+    if shown := shown_values(call):
+        return shown
+    values = [(keyword.arg or COMPUTED_NAME, keyword.value) for keyword in call.keywords]
+    return [*((COMPUTED_NAME, given) for given in call.args), *values]
+
+
 def told(call: ast.Call) -> ast.expr | None:
     """What a rewritten statement calls to tell its values; None for any other call."""
     inner = call.args[1] if _calls_runtime(call, "said") else None
