@@ -70,7 +70,7 @@ class AddedCode:
             (site.file, site.line, name): self._program.outside(site, [name], same_hashes=same_hashes)
             for site, name in values
         }
-        outside = {value: str(found.read) for value, found in marks.items() if found.read is not None}
+        outside = {value: str(found.outside) for value, found in marks.items() if found.outside is not None}
         items = frozenset(value for value, found in marks.items() if found.item)
         alone = {
             (site.file, site.line, name): read

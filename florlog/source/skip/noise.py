@@ -88,7 +88,7 @@ class Noise:
         noisy = [
             key
             for key, marks in self._marks.items()
-            if marks.read is not None and marks.read.kind not in INPUTS
+            if marks.outside is not None and marks.outside.kind not in INPUTS
         ]
         variables = {(key[0].qualname, key[1]) for key in noisy if isinstance(key, tuple)}
         return frozenset(variables | {("", key) for key in noisy if isinstance(key, str)})
@@ -163,7 +163,7 @@ class Noise:
         for function in self._named.get(name, ()):
             methods = {f"{function.qualname}.{method}" for method in ITERATION}
             for code in (code for method in ITERATION for code in self._named.get(method, ())):
-                if code.qualname in methods and (read := self.of(code).read) is not None:
+                if code.qualname in methods and (read := self.of(code).outside) is not None:
                     return read
         return None
 
