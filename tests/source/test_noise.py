@@ -173,7 +173,8 @@ QUIET = [
     "sorted(WORDS)", "'red' in WORDS", "WORDS == {'red'}", "max(WORDS)", "any(w == 'red' for w in WORDS)", "total",
     "list(NUMBERS)", "len(WORDS - {'red'})", "SEEDED.random()", "np.random.default_rng(epoch).random()",
     "random.Random(1).random()", "torch.rand(3)", "CONFIG", "LEVEL", "late", "time.strptime('1', '%S')",
-    "isinstance(WORDS, set)", "named.net(1)", "bought(loss)", "bought.width", "torchvision.Network(LABEL)", "sum(len(w) for w in WORDS)",
+    "isinstance(WORDS, set)", "named.net(1)", "bought(loss)", "bought.width", "torchvision.Network(LABEL)",
+    "sum(len(w) for w in WORDS)",
 ]  # fmt: skip
 
 
