@@ -107,7 +107,10 @@ class _Rewriter(ast.NodeTransformer):
         for keyword in node.keywords if telling.keywords else ():
             if keyword.arg is not None and keyword.arg not in _OPTIONS and keyword.arg != telling.value:
                 keyword.value = self._argument(keyword.value, _Label(keyword.arg, sure=True), seen)
-        return _call("said", [_call("begin", [], node), node], node, node) if seen else node
+        if not seen:
+            return node
+        node.said = True  # type: ignore[attr-defined]
+        return _call("said", [_call("begin", [], node), node], node, node)
 
     def _words(self, node: ast.Call, telling: Telling, seen: set[str]) -> None:
         before = _texts_around(node.args[0]) if telling.logger and node.args else []

@@ -167,6 +167,8 @@ def is_log_call(call: ast.Call, scopes: Scopes) -> bool:
     """Whether a call is a log call, as this module defines it."""
     if shown_names(call):
         return True
+    if getattr(call, "said", False):  # the call in a rewritten statement, which is one already
+        return False
     if len(call.args) > 1 or not (call.args or call.keywords):
         return False
     origins = scopes.origins(call.func)

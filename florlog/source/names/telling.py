@@ -18,7 +18,7 @@ import ast
 import enum
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -228,7 +228,7 @@ def telling(call: ast.Call, module: Tellings | None = None) -> Telling | None:
     name, owner = call.func.attr, call.func.value
     if name in _PROGRESS_BAR_METHODS:
         mapping = _POSTFIX.of(call) if name == "set_postfix" else None
-        return mapping or Telling(Form.WORDS, keywords=True)
+        return replace(mapping or Telling(Form.WORDS), keywords=True)
     if (signature := _METHODS.get(name)) is not None:
         return signature.of(call)
     text = ast.unparse(owner) if isinstance(owner, (ast.Name, ast.Attribute)) else ""
