@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 from florlog.source.graph.functions import Function
 from florlog.source.names.origins import root_module
-from florlog.source.names.outside import ENTROPY, FILES, READING_METHODS, SEEDED, Read, dotted
+from florlog.source.names.outside import (
+    CLOCK,
+    CLOCK_METHODS,
+    ENTROPY,
+    FILES,
+    READING_METHODS,
+    SEEDED,
+    Read,
+    dotted,
+)
 from florlog.source.names.syntax import COMPREHENSIONS, FUNCTIONS, children
 from florlog.source.names.telling import only_tells
 from florlog.source.skip.marks import (
@@ -151,6 +160,8 @@ class Expressions:
         found |= Marks(given=self._noise.given_by(name))
         if origins and all(origin == "def" or self._noise.is_local(origin) for origin in origins):
             return found  # what it is given flows through its parameters
+        if name in CLOCK_METHODS and not functions and not any(map(root_module, origins)):
+            found |= Marks(Read(CLOCK, f".{name}()", self._function.file, line))
         if name in TEXT_METHODS:
             return self._in_order(found | given, call).as_text()
         given = self._computed(name, names, given)
