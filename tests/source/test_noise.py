@@ -138,7 +138,7 @@ NOISY = {
     "[n for n in range(3) if n < begun]": "the clock",
     "(lambda: STARTED)()": "the clock",
     "datetime.datetime.now().hour": "the clock",
-    "model.began.elapsed_time(model.ended)": "the clock",
+    "model.one.elapsed_time(model.other)": "the clock",
     "RUN": "the clock",
     "LABEL": "the clock",
     "RUN.split('-')[1]": "the clock",
