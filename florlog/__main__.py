@@ -6,6 +6,7 @@ import gc
 import sys
 
 from florlog import commands
+from florlog.program import silence
 
 
 def main() -> int:
@@ -18,7 +19,8 @@ def main() -> int:
     # command, torch's for most of them, stay as long as the process does: set aside, they cost each of the script's
     # collections 0.1 s less.
     gc.freeze()
-    return commands.execute(options)
+    silence.claim()
+    return silence.leave(commands.execute(options))
 
 
 if __name__ == "__main__":

@@ -13,22 +13,52 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
 import torch
 
+from florlog.bridges.other_trackers import in_replay
 from florlog.errors import FlorlogError, TrackError
 from florlog.program.process import this_process
 from florlog.program.terminal import reason, warn
+from florlog.recording.roles import Replay
 from florlog.recording.run import Run
 from florlog.source.edit.rewrite import RUNTIME
+from florlog.source.names.calls import COMPUTED_NAME
 from florlog.state.stateful import class_has_state_dict
 from florlog.state.user_code import is_user_class, is_user_file
 
 _MAX_DEPTH = 3  # of containers and objects in a variable
 _MAX_ITEMS = 50  # of a container that is looked through
+
+
+class Told:
+    """The values that one statement tells, and their names."""
+
+    def __init__(self) -> None:
+        self.values: list[tuple[str, Any]] = []
+        self._name: str | None = None  # of the next value whose name the text does not say
+
+    def name(self, name: Any) -> None:
+        """The next such value has a name."""
+        self._name = str(name)
+
+    def add(self, name: str, value: Any) -> list[str]:
+        """A value under its name; under `COMPUTED_NAME`, under the one given before, or each of a mapping's.
+
+        Returns the names.
+        """
+        told = [(name, value)]
+        if name == COMPUTED_NAME:
+            given, self._name = self._name, None
+            told = [(given or "value", value)]
+            if isinstance(value, Mapping):
+                prefix = "" if given is None else f"{given}/"
+                told = [(f"{prefix}{key}", item) for key, item in value.items()]
+        self.values += told
+        return [name for name, _ in told]
 
 
 class Runtime:
@@ -40,7 +70,7 @@ class Runtime:
         self.entered = False
         self.on_first_loop: Callable[[], None] = lambda: None
         self._failed = False  # looking through the variables
-        self._statements: list[list[tuple[str, Any]]] = []
+        self._statements: list[Told] = []
         self._thread = threading.get_ident()
         self._process = os.getpid()
 
@@ -91,21 +121,35 @@ class Runtime:
         """A statement begins to evaluate its arguments."""
         if not self._active():
             return 0
-        self._statements.append([])
+        self._statements.append(Told())
+        if this_process.watch is not None:
+            this_process.watch.begins(sys._getframe(1))
         return len(self._statements)
 
-    def see(self, name: str, value: Any) -> Any:
-        """A value that the statement prints or logs."""
+    def named(self, name: Any) -> Any:
+        """The name, which the text does not say, of the value that the statement tells next."""
         if self._active() and self._statements:
-            self._statements[-1].append((name, value))
+            self._statements[-1].name(name)
+        return name
+
+    def see(self, name: str, value: Any) -> Any:
+        """A value that the statement tells."""
+        if self._active() and self._statements:
+            names = self._statements[-1].add(name, value)
+            if this_process.watch is not None:
+                this_process.watch.tells(sys._getframe(1), name, names)
         return value
+
+    def told(self, function: Any) -> Any:
+        """What is called to tell a tracker: in a replay nothing is told to one, only the values are taken."""
+        return in_replay(function) if isinstance(this_process.role, Replay) else function
 
     def said(self, mark: int, result: Any) -> Any:
         """The statement has run: its values are logged."""
         if mark:
-            seen = self._statements[mark - 1]
+            told = self._statements[mark - 1]
             del self._statements[mark - 1 :]
-            values = {name: self._loggable(name, value) for name, value in seen}
+            values = {name: self._loggable(name, value) for name, value in told.values}
             if values:
                 self.run.log_at(sys._getframe(1), values)
         return result

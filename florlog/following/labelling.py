@@ -21,9 +21,11 @@ from florlog.following.trust import (
     UNVERIFIED,
     Circumstances,
     FoundValue,
+    LoggedValue,
     Readings,
 )
 from florlog.program.process import this_process
+from florlog.source.names.calls import COMPUTED_NAME
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")  # as `object.__repr__` writes it
 
@@ -83,23 +85,32 @@ class FoundValues:
             file, line, qualname, name, iteration.path, value, closed=closed, segment=iteration.segment
         )
         around = None if iteration.loop is None else _present(iteration.loop)
-        found.unsteady = self._readings.unsteady.get((around, file, line), "")
+        here = self._logged(found)
+        found.unsteady = next(
+            (r for value in here if (r := self._readings.unsteady.get((around, value)))), ""
+        )
         found.outside = self._read_from_outside(found)
         found.received = received
-        found.reads_item = (file, line) in self._readings.items
+        found.reads_item = any(value in self._readings.items for value in here)
         found.sampled = sampled or has_sampled_item(iteration)
         self.values.append(found)
         self._waiting.append(found)
 
     def _read_from_outside(self, found: FoundValue) -> str:
         """What is read from outside for a value that is being logged, "" if nothing is."""
-        if read := self._readings.outside.get((found.file, found.line), ""):
+        here = self._logged(found)
+        if read := next((r for value in here if (r := self._readings.outside.get(value))), ""):
             return read
         if isinstance(found.value, str) and _ADDRESS.search(found.value):
             return "contains the address of an object"
         if this_process.watch is None:  # as in an added function that recorded code calls
-            return self._readings.alone.get((found.file, found.line), "")
-        return str(this_process.watch.reason)
+            return next((r for value in here if (r := self._readings.alone.get(value))), "")
+        return str(this_process.watch.reason_of(found.name))
+
+    @staticmethod
+    def _logged(found: FoundValue) -> list[LoggedValue]:
+        """The value in the text of its statement: under its name, or under one that the text does not say."""
+        return [(found.file, found.line, name) for name in (found.name, COMPUTED_NAME)]
 
     def unread(self, path: Path) -> None:
         """The item of the iteration that ends now, at ``path``, could not be compared."""

@@ -53,7 +53,7 @@ class Outside:
         if self._program is None:
             return False
         same_hashes = hashes_repeat(self._tree)
-        read = self._program.outside(Location(*site), [name], same_hashes=same_hashes).read
+        read = self._program.outside(Location(*site), [name], same_hashes=same_hashes).outside
         return read is not None and read.kind not in INPUTS
 
     def noisy(self) -> frozenset[tuple[str, str]]:

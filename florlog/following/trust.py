@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from florlog_recovery import RunTree
 from florlog_wal import Path, StackFrame
@@ -35,18 +35,22 @@ class FoundValue:
     segment: int = 0  # loops of its iteration that had ended
 
 
+LoggedValue: TypeAlias = tuple[str, int, str]
+"""File and line of a statement, and the name of a value that it logs, as the text has it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What the added statements read, as source analysis answers it; the texts go into labels."""
+    """What the values of added statements read, as source analysis answers it; the texts go into labels."""
 
-    unsteady: Mapping[tuple[StackFrame | None, str, int], str] = field(default_factory=dict)
-    """Loop, file and line of a statement -> what the code before it reads that is neither state nor item."""
-    outside: Mapping[tuple[str, int], str] = field(default_factory=dict)
-    """File and line of a statement -> what its values read that is neither state nor item."""
-    alone: Mapping[tuple[str, int], str] = field(default_factory=dict)
-    """The same of what a statement itself executes, by its text, for a statement that is not watched while it runs."""
-    items: frozenset[tuple[str, int]] = frozenset()
-    """File and line of the statements that read an item, or what was computed from it."""
+    unsteady: Mapping[tuple[StackFrame | None, LoggedValue], str] = field(default_factory=dict)
+    """Loop and value -> what its code, and the code before its statement, reads that is neither state nor item."""
+    outside: Mapping[LoggedValue, str] = field(default_factory=dict)
+    """What a value comes from that is neither state nor item."""
+    alone: Mapping[LoggedValue, str] = field(default_factory=dict)
+    """The same of what its code itself executes, by its text, for a statement that is not watched while it runs."""
+    items: frozenset[LoggedValue] = frozenset()
+    """The values that read an item, or what was computed from it."""
 
 
 def hashes_repeat(tree: RunTree) -> bool:

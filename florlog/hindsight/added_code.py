@@ -61,21 +61,21 @@ class AddedCode:
         same_hashes = hashes_repeat(tree)
         unsteady = {}
         for around, stacks in dict.fromkeys(self._iterations(tree)):
-            for site in self.names:
-                if self._program.may_run(site, around, stacks) and (
-                    read := self._program.unsteady(site, around, same_hashes=same_hashes)
-                ):
-                    unsteady[around, site.file, site.line] = read
+            for site, names in self.names.items():
+                for name in names if self._program.may_run(site, around, stacks) else ():
+                    if read := self._program.unsteady(site, around, same_hashes=same_hashes, name=name):
+                        unsteady[around, (site.file, site.line, name)] = read
+        values = [(site, name) for site, names in self.names.items() for name in names]
         marks = {
-            (site.file, site.line): self._program.outside(site, names, same_hashes=same_hashes)
-            for site, names in self.names.items()
+            (site.file, site.line, name): self._program.outside(site, [name], same_hashes=same_hashes)
+            for site, name in values
         }
-        outside = {place: str(found.read) for place, found in marks.items() if found.read is not None}
-        items = frozenset(place for place, found in marks.items() if found.item)
+        outside = {value: str(found.outside) for value, found in marks.items() if found.outside is not None}
+        items = frozenset(value for value, found in marks.items() if found.item)
         alone = {
-            (site.file, site.line): read
-            for site in self.names
-            if (read := self._program.unsteady_alone(site, same_hashes=same_hashes))
+            (site.file, site.line, name): read
+            for site, name in values
+            if (read := self._program.unsteady_alone(site, same_hashes=same_hashes, name=name))
         }
         return Readings(unsteady, outside, alone, items)
 

@@ -16,7 +16,7 @@ from florlog_wal import Path
 
 from florlog.errors import FlorlogError
 from florlog.following.failed_images import Boundary
-from florlog.following.trust import FoundValue, Readings
+from florlog.following.trust import FoundValue, LoggedValue, Readings
 from florlog.hindsight.request import (
     AddedLog,
     AtomGroup,
@@ -253,7 +253,7 @@ def _readings(
     unsteady: Iterable[Any],
     outside: Iterable[Any],
     alone: Iterable[Any],
-    items: frozenset[tuple[str, int]],
+    items: frozenset[LoggedValue],
 ) -> Readings:
     return Readings(dict(unsteady), dict(outside), dict(alone), items)
 

@@ -28,6 +28,7 @@ from typing import Any
 from florlog_wal import WalError
 
 from florlog.errors import DivergedError, FlorlogError
+from florlog.program import silence, terminal
 from florlog.program.process import this_process
 from florlog.program.wire import Wire
 
@@ -71,7 +72,7 @@ class Child:
                 [sys.executable, "-P", "-m", module, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL if stderr is Stderr.DROPPED else self._errors,
+                stderr=self._target(stderr),
                 cwd=cwd,
                 env=environment,
                 pass_fds=[theirs.fileno()],
@@ -82,6 +83,19 @@ class Child:
             raise
         finally:
             theirs.close()
+
+    def _target(self, stderr: Stderr) -> Any:
+        match stderr:
+            case Stderr.DROPPED:
+                return subprocess.DEVNULL
+            case Stderr.KEPT:
+                return self._errors
+        try:
+            return (
+                terminal.stream().fileno()
+            )  # which is not this process's descriptor while a script is cut off
+        except (OSError, ValueError, AttributeError):
+            return None
 
     def messages(self) -> Iterator[list[Any]]:
         """What it answers, until it ends.
@@ -147,6 +161,7 @@ def serve(handler: Handler, *, orphaned: Callable[[], None] = lambda: None) -> N
     A `FlorlogError` or `WalError` of the handler becomes the message ``["error", TEXT]``.  ``orphaned`` is called on
     another thread when the process that asks is gone, before this one and its group are killed.
     """
+    silence.claim()
     gc.freeze()  # as `florlog.__main__` does
     end = int(sys.argv[1])
     os.set_inheritable(end, False)  # what the script starts must not keep the pipe open
@@ -163,6 +178,7 @@ def serve(handler: Handler, *, orphaned: Callable[[], None] = lambda: None) -> N
         handler(order[0], wire)
     except (FlorlogError, WalError) as error:
         wire.send("error", str(error))
+    silence.leave(0)
 
 
 def _end_with_asker(end: int, asker: int, orphaned: Callable[[], None]) -> None:

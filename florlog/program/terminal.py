@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+from typing import TextIO
 
 _OWN = tuple(
     f"{Path(__file__).parents[2] / name}/" for name in ("florlog", "florlog_wal", "florlog_recovery")
@@ -18,15 +19,34 @@ _OWN = tuple(
 _MAX_REASON_CHARACTERS = 300
 
 
+_own: list[TextIO] = []  # the stream for florlog's lines while ``sys.stderr`` is not the terminal's
+_warned: set[str] = set()  # meanwhile
+
+
+def stands_for(stream: TextIO | None) -> None:
+    """From now on a stream takes florlog's lines in the place of ``sys.stderr``; None: no longer."""
+    _own[:] = [] if stream is None else [stream]
+
+
+def stream() -> TextIO:
+    """Where florlog's lines go."""
+    return _own[0] if _own else sys.stderr
+
+
 def report(text: str) -> None:
     """A line for the person at the terminal."""
     with contextlib.suppress(OSError, ValueError):  # stderr was closed, or its pipe has no reader
-        print(f"florlog: {harmless(text)}", file=sys.stderr, flush=True)
+        print(f"florlog: {harmless(text)}", file=stream(), flush=True)
 
 
 def warn(text: str) -> None:
     """Warn that something is not recorded."""
     line = " ".join(f"florlog: {text}".split())
+    if _own:  # warnings are the script's own, and are not shown
+        if line not in _warned:
+            _warned.add(line)
+            report(line.removeprefix("florlog: "))
+        return
     file, number = _user_line()
     try:
         warnings.warn_explicit(line, RuntimeWarning, file, number)

@@ -11,7 +11,7 @@ from florlog.program.terminal import report
 from florlog.source.carry.changeset import loop_effects
 from florlog.source.edit.cell_text import executed
 from florlog.source.edit.loop_choice import Choice
-from florlog.source.edit.rewrite import shows_values
+from florlog.source.names.telling import Tellings
 
 MAX_LISTED_ITEMS = 8
 
@@ -32,9 +32,7 @@ class Announcement:
             for line, name in sorted(lines.items())
         ]
         statements = sum(
-            isinstance(node, ast.Call) and shows_values(node)
-            for text in self._texts.values()
-            for node in ast.walk(ast.parse(executed(text)))
+            1 for text in self._texts.values() for _ in Tellings(ast.parse(executed(text))).calls()
         )
         effects = loop_effects({file: self._texts[file] for file in self._choice.loops})
         unknown = dict.fromkeys(

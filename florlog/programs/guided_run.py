@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import torch
 from florlog_wal import RunBegin
 
+from florlog.bridges.other_trackers import sessions_of_their_own
 from florlog.errors import FlorlogError, ImageError, RanksError
 from florlog.following.guide import Guide
 from florlog.program.process import this_process
+from florlog.program.silence import cut_off
 from florlog.programs.sandbox import FileOverlay
 from florlog.recording.roles import Replay
 from florlog.source.edit.instrument import Instrumenter
@@ -25,7 +26,7 @@ def guided_run(
 ) -> Iterator[None]:
     """While the body runs ``script``, its first run of the recorded name follows ``guide``.
 
-    What it prints is dropped, what it writes goes to an overlay, and leaving early is no error.  ``instrumenter``
+    What it says goes nowhere, what it writes goes to an overlay, and leaving early is no error.  ``instrumenter``
     compiles its files.  Raises `FlorlogError` for what it raises, with the place in ``files``, unless a skipped loop
     may have made it fail, and when it opens no such run.
     """
@@ -36,7 +37,12 @@ def guided_run(
         torch.set_num_threads(threads)  # sums are split by threads: their number changes the bits
     replay = Replay(name=begin.name, guide=guide, instrumenter=instrumenter)
     try:
-        with this_process.in_role(replay), contextlib.redirect_stdout(io.StringIO()), FileOverlay():
+        with (
+            this_process.in_role(replay),
+            cut_off(),
+            sessions_of_their_own(),
+            FileOverlay(),
+        ):
             yield
     except SkipRest:
         pass

@@ -7,6 +7,8 @@ Linux's overlayfs: an upper layer, copy-up on the first change, whiteouts for wh
 of Python's functions: the ``open`` of builtins and io, the functions of `os` that take a path (`pathlib`,
 `shutil`, `tempfile`, NumPy, pandas and Pillow go through these), `torch.save` and `torch.load`.
 
+Threads that the script started and left behind can do nothing with files afterwards.
+
 Not covered: what C libraries open by themselves (sqlite3, HDF5, safetensors), other programs that the script
 starts, processes made by spawn, calls with ``dir_fd``, and everything that is not a file (network, databases).
 Devices, ``/proc`` and the directory of multiprocessing's sockets are passed through: a socket is bound by a C
@@ -17,15 +19,19 @@ and torch's compiler make for a process: a compiler that is started there has to
 from __future__ import annotations
 
 import builtins
+import errno
+import functools
 import io
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import torch
 
@@ -51,6 +57,7 @@ class FileOverlay:
 
     def __init__(self) -> None:
         self._upper = self._temporary = self._working = ""
+        self._before: WeakSet[threading.Thread] = WeakSet()  # threads that are not the script's
         self._through: tuple[str, ...] = ()
         self._removed: set[str] = set()  # whiteouts: paths of the lower layer that count as removed
         self._empty = True  # nothing was written or removed yet; imports look at thousands of files
@@ -58,6 +65,7 @@ class FileOverlay:
         self._os: dict[str, Callable[..., Any]] = {}
 
     def __enter__(self) -> FileOverlay:
+        self._before = WeakSet(threading.enumerate())
         self._upper = os.path.realpath(tempfile.mkdtemp(prefix="florlog-replay-"))
         self._through = (*_PASSED_THROUGH, self._upper, get_temp_dir(), *_caches())
         self._temporary = os.path.join(os.path.realpath(tempfile.gettempdir()), "")  # noqa: PTH118
@@ -98,8 +106,10 @@ class FileOverlay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        left = WeakSet(thread for thread in threading.enumerate() if thread not in self._before)
         while self._undo:
-            setattr(*self._undo.pop())
+            module, name, function = self._undo.pop()
+            setattr(module, name, _ended(function, left) if left and callable(function) else function)
         shutil.rmtree(self._upper, ignore_errors=True)
 
     def _replace(self, module: Any, name: str, by: Any) -> None:
@@ -298,6 +308,18 @@ class FileOverlay:
             return function(*args, **options)
 
         return through
+
+
+def _ended(function: Callable[..., Any], left: WeakSet[threading.Thread]) -> Callable[..., Any]:
+    """A function of the file system, which the threads that a script left behind can no longer call."""
+
+    @functools.wraps(function)
+    def calling(*args: Any, **options: Any) -> Any:
+        if threading.current_thread() in left:
+            raise OSError(errno.EROFS, "the replay that this thread belongs to has ended")
+        return function(*args, **options)
+
+    return calling
 
 
 class _DirectoryEntry:

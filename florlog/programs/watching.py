@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 from florlog.program.environment import is_installed, is_own
 from florlog.program.process import this_process
-from florlog.source.edit.units import Unit
+from florlog.source.edit.units import Names, Unit
 from florlog.source.names.outside import (
     CLOCK,
     DIRECT,
@@ -42,9 +42,10 @@ _SETTINGS = frozenset({CLOCK, ENVIRONMENT, PROCESS})
 _ALL = frozenset({CLOCK, ENTROPY, ENVIRONMENT, FILES, MEMORY, NETWORK, PROCESS, THREADS})
 THROWN_AWAY = {
     **dict.fromkeys((
-        "florlog", "florlog_recovery", "florlog_wal", "importlib", "inspect", "linecache", "logging", "queue",
-        "tokenize", "torch._dynamo", "torch._functorch", "torch._inductor", "torch._jit_internal", "torch.fx",
-        "torch.jit", "tqdm", "traceback", "warnings",
+        "florlog", "florlog_recovery", "florlog_wal", "importlib", "inspect", "linecache", "logging", "loguru", "queue",
+        "rich", "structlog", "tensorboard", "tensorboardX", "tokenize", "torch._dynamo", "torch._functorch",
+        "torch._inductor", "torch._jit_internal", "torch.fx", "torch.jit", "torch.utils.tensorboard", "tqdm",
+        "traceback", "warnings",
     ), _ALL),
     **dict.fromkeys((
         "joblib", "matplotlib", "numpy", "pandas", "scipy", "threadpoolctl", "torch", "torchvision", "transformers",
@@ -68,13 +69,15 @@ class Watch:
 
     _before: Any  # the profile function
 
-    __slots__ = ("_before", "_file", "_frame", "_outer", "_reads", "_same_hashes", "_units")
+    __slots__ = ("_before", "_file", "_frame", "_last", "_outer", "_reads", "_same_hashes", "_told", "_units")
 
     def __init__(self, file: str, units: tuple[Unit, ...], *, same_hashes: bool) -> None:
         self._file = file
         self._units = units
         self._same_hashes = same_hashes
         self._reads: dict[int, Read] = {}  # line of the block -> the first read there
+        self._last: Read | None = None  # since the statement that runs began, or told a value
+        self._told: dict[str, Read | None] = {}  # what was read for the values that it told so far
 
     def start(self, frame: FrameType) -> None:
         """The block begins in a frame."""
@@ -109,11 +112,44 @@ class Watch:
             watch = watch._outer
         return ""
 
+    def reason_of(self, name: str) -> str:
+        """As `reason`, for one of the values that are logged now: what was read for the others does not count."""
+        if name not in self._told:
+            return self.reason
+        own = self._told[name]
+        around = self._outer.reason if self._outer is not None else ""
+        return around if own is None else str(own)
+
+    def begins(self, frame: FrameType) -> None:
+        """A statement in a frame begins to tell values."""
+        if frame is self._frame:
+            self._last, self._told = None, {}
+
+    def tells(self, frame: FrameType, value: str, names: Iterable[str]) -> None:
+        """It has computed a value, which the text calls ``value``, and tells it under ``names``."""
+        if frame is not self._frame:
+            return
+        reads = self._read_by(value, frame.f_lineno)
+        if reads is not None:
+            read, self._last = self._last, None
+            if read is None:
+                changed = self._followed(frame.f_lineno)[1]
+                found = (changed.get(name) or _noisy.get((self._file, name)) for name in reads)
+                read = next(filter(None, found), None)
+            self._told.update((name, self._told.get(name) or read) for name in names)
+
+    def _read_by(self, value: str, line: int) -> Names | None:
+        """The names that a value's code reads; None if its statement does more than to tell values."""
+        for first, last, *_, told in self._units:
+            if first <= line <= last and told:
+                return next((reads for name, reads in told if name == value), None)
+        return None
+
     def _followed(self, line: int) -> tuple[Read | None, dict[str, Read]]:
         """What reaches the statement at a line, and the names that what was read before it reaches."""
         changed: dict[str, Read] = {}
         here = None
-        for first, last, reads, binds in self._units if self._reads or _noisy else ():
+        for first, last, reads, binds, _ in self._units if self._reads or _noisy else ():
             if first > line:
                 break
             read = next((read for at, read in self._reads.items() if first <= at <= last), None)
@@ -142,6 +178,7 @@ class Watch:
             while watch is not None:
                 if watch._frame is around and read is not None:
                     watch._reads.setdefault(around.f_lineno, read)
+                    watch._last = watch._last or read
                 watch = watch._outer
             if around.f_back is None:
                 return

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
+
+from florlog.program.terminal import stream
 
 MIN_REFRESH_SECONDS = 0.1
 
@@ -13,7 +14,7 @@ MIN_REFRESH_SECONDS = 0.1
 @contextlib.contextmanager
 def progress_line(total: int) -> Iterator[Callable[[int], None] | None]:
     """What shows how many of ``total`` iterations are done; None where stderr is no terminal or there are none."""
-    if not sys.stderr.isatty() or not total:
+    if not stream().isatty() or not total:
         yield None
         return
     started = shown = time.perf_counter()
@@ -26,7 +27,7 @@ def progress_line(total: int) -> Iterator[Callable[[int], None] | None]:
             # Parts may overlap: more may be done than planned.
             left = (now - started) / done * max(0, total - done)
             line = f"\rreplaying: {done} of {total} iterations, {left:.0f} s left "
-            print(line, end="", file=sys.stderr, flush=True)
+            print(line, end="", file=stream(), flush=True)
 
     yield show
-    print(file=sys.stderr)
+    print(file=stream())

@@ -18,6 +18,8 @@ import torch
 
 import florlog
 import settings
+import torchvision
+import wandb
 from settings import BOOTED
 
 STARTED = time.time()
@@ -25,8 +27,16 @@ CONFIG = open("config.json").read()
 LEVEL = os.environ.get("LEVEL")
 SEEDED = np.random.default_rng(7)
 UNSEEDED = np.random.default_rng()
+RUN = time.strftime("run-%H%M%S")
+LABEL = f"{STARTED}" + ".pt"
 WORDS = {"red", "green"}
 NUMBERS = {1, 2, 3}
+
+
+class Named:
+    def __init__(self, name):
+        self.name = name
+        self.net = torch.nn.Linear(1, 1)
 
 
 class Timer:
@@ -70,6 +80,9 @@ def main(model, loader):
     seen, shelf = {}, []
     alias = shelf
     files = Files()
+    named = Named(RUN)
+    bought = torchvision.Network(f"{RUN}/net", width=3)
+    tracked = wandb.init(name=RUN)
     stamp(seen, time.time())
 
     alias.append(time.time())
@@ -125,6 +138,25 @@ NOISY = {
     "[n for n in range(3) if n < begun]": "the clock",
     "(lambda: STARTED)()": "the clock",
     "datetime.datetime.now().hour": "the clock",
+    "model.one.elapsed_time(model.other)": "the clock",
+    "RUN": "the clock",
+    "LABEL": "the clock",
+    "RUN.split('-')[1]": "the clock",
+    "int(RUN[4:])": "the clock",
+    "len(LABEL)": "the clock",
+    "RUN.count('1')": "the clock",
+    "os.path.join('out', RUN)": "the clock",
+    "Path('out') / RUN": "the clock",
+    "torch.zeros(len(LABEL))": "the clock",
+    "torchvision.Network(width=len(LABEL))": "the clock",
+    "torchvision.crc(LABEL)": "the clock",
+    "torchvision.Network(width=loader.parse(LABEL))": "the clock",
+    "torchvision.Network(width=torchvision.crc(LABEL))": "the clock",
+    "torchvision.Network(width=int(RUN[4:]))": "the clock",
+    "named.name": "the clock",
+    "tracked.name": "the clock",
+    "'%s' % STARTED": "the clock",
+    "datetime.datetime.now().isoformat()": "the clock",
     "UNSEEDED.random()": "the system's random numbers",
     "random.Random().random()": "the system's random numbers",
     "read_late()": "files",
@@ -145,7 +177,8 @@ QUIET = [
     "sorted(WORDS)", "'red' in WORDS", "WORDS == {'red'}", "max(WORDS)", "any(w == 'red' for w in WORDS)", "total",
     "list(NUMBERS)", "len(WORDS - {'red'})", "SEEDED.random()", "np.random.default_rng(epoch).random()",
     "random.Random(1).random()", "torch.rand(3)", "CONFIG", "LEVEL", "late", "time.strptime('1', '%S')",
-    "isinstance(WORDS, set)", "sum(len(w) for w in WORDS)",
+    "isinstance(WORDS, set)", "named.net(1)", "bought(loss)", "bought.width", "torchvision.Network(LABEL)",
+    "sum(len(w) for w in WORDS)",
 ]  # fmt: skip
 
 
@@ -160,7 +193,7 @@ def analysed(added: str) -> tuple[ProgramAnalysis, Location]:
 def read_of(added: str, *, same_hashes: bool = False) -> str:
     """What the added value reads from outside."""
     program, site = analysed(added)
-    read = program.outside(site, ["added"], same_hashes=same_hashes).read
+    read = program.outside(site, ["added"], same_hashes=same_hashes).outside
     return "" if read is None else read.kind
 
 

@@ -3,7 +3,7 @@
 A loop is taken when a pass of it may train: something below its body calls ``backward``, ``step``,
 ``partial_fit``, ..., directly or through functions of the program, which are followed by name.  So are loops
 over something that is named like a loader.  In a program without any of these, the loops are taken that print or log
-values (`florlog.source.edit.rewrite.shows_values`).
+values (`florlog.source.names.telling`).
 
 The choice is a function of the recorded text alone, so a replay makes it again from the recording and carries
 it to the present text by line.  A loop is called after its target: ``for epoch in ...`` is ``epoch``, a target
@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from florlog.source.edit.cell_text import executed
-from florlog.source.edit.rewrite import shows_values
 from florlog.source.names.syntax import FUNCTIONS, LOOPS, own_nodes, parse
+from florlog.source.names.telling import telling
 
 _TRAINING_CALLS = {"backward", "step", "partial_fit", "train_on_batch", "zero_grad"}
 _LOADER_NAMES = re.compile(r"loader|batches|\bdl\b|_dl\b", re.IGNORECASE)
@@ -72,7 +72,7 @@ def _trains(loop: LoopStatement, training: set[str]) -> bool:
 def _shows(loop: LoopStatement) -> bool:
     """Whether a pass of a loop may print or log values."""
     nodes = (node for statement in loop.body for node in ast.walk(statement))
-    return any(isinstance(node, ast.Call) and shows_values(node) for node in nodes)
+    return any(isinstance(node, ast.Call) and telling(node) for node in nodes)
 
 
 def _loops(tree: ast.AST) -> Iterator[LoopStatement]:

@@ -10,24 +10,27 @@
 Everything is evaluated once, in its order, and every node keeps its line.  On a call of the runtime
 (`florlog.bridges.plain_loops`), the attribute ``written`` is what the script has in its place.
 
-Recorded values are the arguments of ``print``, of a logger's methods and of a progress bar's ``set_postfix`` and
-``set_description``, and the values inside their f-strings, ``%`` and ``.format``.  Values that come from a clock are
-left out: no re-execution repeats them.
+Recorded values are those that calls tell (`florlog.source.names.telling`): the arguments of ``print``, of a logger's
+methods and of a progress bar's ``set_postfix`` and ``set_description``, the values inside their f-strings, ``%`` and
+``.format``, and what trackers are given.  A name that is computed is known when the call runs:
+
+    writer.add_scalar(f"lr/{i}", lr)    __florlog__.said(__florlog__.begin(),
+                                            writer.add_scalar(__florlog__.named(f"lr/{i}"), __florlog__.see("*", lr)))
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from florlog.source.names.calls import COMPUTED_NAME
+from florlog.source.names.telling import Form, Place, Telling, Tellings, argument
+
 RUNTIME = "__florlog__"
-_LOGGER_METHODS = {"debug", "info", "warning", "error", "critical", "log"}
-_PROGRESS_BAR_METHODS = {"set_postfix", "set_postfix_str", "set_description", "set_description_str"}
-_CLOCK_FUNCTIONS = {"time", "perf_counter", "monotonic", "process_time", "now", "utcnow", "strftime", "perf_counter_ns",
-           "time_ns", "ctime", "asctime", "elapsed_time"}  # fmt: skip
 _OPTIONS = {"sep", "end", "file", "flush", "exc_info", "extra", "stack_info", "stacklevel", "refresh"}
 
 Rewrite = Callable[[ast.Module, str], ast.Module]
@@ -40,7 +43,7 @@ def reading(loops: Mapping[str, Mapping[int, str]]) -> Rewrite:
     """
 
     def rewrite(tree: ast.Module, file: str) -> ast.Module:
-        rewritten = _Rewriter(loops.get(file, {}), _clock_names(tree)).visit(tree)
+        rewritten = _Rewriter(loops.get(file, {}), Tellings(tree)).visit(tree)
         assert isinstance(rewritten, ast.Module)
         return rewritten
 
@@ -52,26 +55,21 @@ def statements(tree: ast.Module, file: str) -> ast.Module:
     return reading({})(tree, file)
 
 
-def shows_values(call: ast.Call) -> bool:
-    """Whether a call prints values, logs them or puts them on a progress bar."""
-    if isinstance(call.func, ast.Name):
-        return call.func.id == "print"
-    if not isinstance(call.func, ast.Attribute):
-        return False
-    if call.func.attr in _PROGRESS_BAR_METHODS:
-        return True
-    owner = ast.unparse(call.func.value)
-    if call.func.attr == "write":
-        return owner.rpartition(".")[2] == "tqdm"
-    return (
-        call.func.attr in _LOGGER_METHODS and re.search(r"(^|[._])log(ger|ging)?s?$", owner, re.I) is not None
-    )
+def leaving_out(tree: ast.Module) -> ast.Module:
+    """Lets a replay leave out what a rewritten tree tells trackers: ``told(F)(...)`` for ``F(...)``, in place.
+
+    Analyses read the tree without this, in which they see what is called.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node, "tells", False):
+            node.func = _call("told", [node.func], node.func)
+    return tree
 
 
 class _Rewriter(ast.NodeTransformer):
-    def __init__(self, loops: Mapping[int, str], clocks: set[str]) -> None:
+    def __init__(self, loops: Mapping[int, str], tellings: Tellings) -> None:
         self._loops = loops
-        self._clocks = clocks
+        self._tellings = tellings
 
     def visit_For(self, node: ast.For) -> ast.AST:
         self.generic_visit(node)
@@ -95,22 +93,66 @@ class _Rewriter(ast.NodeTransformer):
         return ast.copy_location(ast.For(target, items, body, []), node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
+        telling = self._tellings.of(node)
         self.generic_visit(node)
-        if not shows_values(node):
+        if telling is None:
+            node.tells = self._tellings.opens_session(node)  # type: ignore[attr-defined]
             return node
         seen: set[str] = set()
-        logger = isinstance(node.func, ast.Attribute) and node.func.attr in _LOGGER_METHODS
-        before = _texts_around(node.args[0]) if logger and node.args else []
-        for index, argument in enumerate(node.args):
-            if logger and index == 0 and isinstance(argument, ast.Name | ast.Attribute):
+        if telling.form is Form.WORDS:
+            self._words(node, telling, seen)
+        else:
+            node.tells = True  # type: ignore[attr-defined]
+            self._names_and_values(node, telling, seen)
+        for keyword in node.keywords if telling.keywords else ():
+            if keyword.arg is not None and keyword.arg not in _OPTIONS and keyword.arg != telling.value:
+                keyword.value = self._argument(keyword.value, _Label(keyword.arg, sure=True), seen)
+        if not seen:
+            return node
+        node.said = True  # type: ignore[attr-defined]
+        return _call("said", [_call("begin", [], node), node], node, node)
+
+    def _words(self, node: ast.Call, telling: Telling, seen: set[str]) -> None:
+        before = _texts_around(node.args[0]) if telling.logger and node.args else []
+        for index, given in enumerate(node.args):
+            if telling.logger and index == 0 and isinstance(given, ast.Name | ast.Attribute):
                 continue  # a level, or a text made before
             previous = node.args[index - 1] if index else None
             text = before[index - 1] if 0 < index <= len(before) else _text(previous)
-            node.args[index] = self._argument(argument, _label(text, alone=True), seen)
-        for keyword in node.keywords:
-            if keyword.arg is not None and keyword.arg not in _OPTIONS:
-                keyword.value = self._argument(keyword.value, _Label(keyword.arg, sure=True), seen)
-        return _call("said", [_call("begin", [], node), node], node, node) if seen else node
+            node.args[index] = self._argument(given, _label(text, alone=True), seen)
+
+    def _names_and_values(self, node: ast.Call, telling: Telling, seen: set[str]) -> None:
+        assert telling.value is not None
+        value = argument(node, telling.value)
+        assert value is not None
+        if telling.name is None:
+            _replace(node, telling.value, self._mapping(value, "", seen))
+            return
+        name = argument(node, telling.name)
+        assert name is not None
+        word = _text(name)
+        if telling.form is Form.GROUP:
+            # A name that is computed is not known here; below it are those of the mapping.
+            _replace(node, telling.value, self._mapping(value, word and f"{word}/", seen))
+        elif word or not _comes_first(telling.name, telling.value):
+            _replace(node, telling.value, self._see(value, word or _value_name(value, _NO_LABEL), seen))
+        else:
+            _replace(node, telling.name, _call("named", [name], name, name))
+            _replace(node, telling.value, self._see(value, COMPUTED_NAME, seen))
+
+    def _mapping(self, node: ast.expr, prefix: str, seen: set[str]) -> ast.expr:
+        """A mapping whose values are recorded: each of a display by its own, any other as a whole."""
+        if not isinstance(node, ast.Dict):
+            return node if isinstance(node, ast.Constant) else self._see(node, COMPUTED_NAME, seen)
+        for index, (key, value) in enumerate(zip(node.keys, node.values, strict=True)):
+            if key is None:
+                node.values[index] = self._see(value, COMPUTED_NAME, seen)
+            elif word := _text(key):
+                node.values[index] = self._see(value, prefix + word, seen)
+            else:
+                node.keys[index] = _call("named", [key], key, key)
+                node.values[index] = self._see(value, COMPUTED_NAME, seen)
+        return node
 
     def _argument(self, node: ast.expr, label: _Label, seen: set[str]) -> ast.expr:
         if isinstance(node, (ast.Constant, ast.Starred)):
@@ -145,15 +187,32 @@ class _Rewriter(ast.NodeTransformer):
         return [self._recorded(node, label, seen) for node, label in zip(nodes, labels, strict=False)]
 
     def _recorded(self, node: ast.expr, label: _Label, seen: set[str]) -> ast.expr:
-        if isinstance(node, (ast.Constant, ast.Starred)) or _reads_clock(node, self._clocks):
+        if isinstance(node, (ast.Constant, ast.Starred)):
             return node
-        name = base = _value_name(node, label)
+        return self._see(node, _value_name(node, label), seen)
+
+    def _see(self, node: ast.expr, base: str, seen: set[str]) -> ast.expr:
+        name = base
         number = 1
-        while name in seen:
+        while name in seen and name != COMPUTED_NAME:
             number += 1
             name = f"{base}_{number}"
         seen.add(name)
         return _call("see", [_constant(name, node), node], node, node)
+
+
+def _comes_first(one: Place, other: Place) -> bool:
+    """Whether an argument is certainly evaluated before another one."""
+    return isinstance(one, int) and (isinstance(other, str) or one < other)
+
+
+def _replace(call: ast.Call, place: Place, by: ast.expr) -> None:
+    if isinstance(place, int):
+        call.args[place] = by
+        return
+    for keyword in call.keywords:
+        if keyword.arg == place:
+            keyword.value = by
 
 
 def _call(
@@ -185,7 +244,11 @@ def _text(node: ast.expr | None) -> str:
 
 
 def _texts_around(node: ast.expr) -> list[str]:
-    """The pieces of a %-format before its values."""
+    """The pieces of a %-format, or of one with braces, before its values."""
+    text = _text(node)
+    if "{" in text and "%" not in text:
+        with contextlib.suppress(ValueError):  # a text that is no format
+            return [before for before, field, *_ in string.Formatter().parse(text) if field is not None]
     return re.split(r"%(?![ %])[^a-zA-Z%]*[a-zA-Z]", _text(node).replace("%%", ""))
 
 
@@ -221,40 +284,3 @@ def _value_name(node: ast.expr, label: _Label) -> str:
     if isinstance(inner, ast.Attribute):
         return inner.attr
     return label.text or re.sub(r"\W+", "_", ast.unparse(node)).strip("_")[:40] or "value"
-
-
-def _reads_clock(node: ast.AST, clocks: set[str]) -> bool:
-    for part in ast.walk(node):
-        if isinstance(part, ast.Call):
-            name = part.func.attr if isinstance(part.func, ast.Attribute) else getattr(part.func, "id", "")
-            if name in _CLOCK_FUNCTIONS:
-                return True
-        if _name_of(part) in clocks:
-            return True
-    return False
-
-
-def _name_of(node: ast.AST) -> str:
-    if isinstance(node, ast.Name):
-        return node.id
-    return node.attr if isinstance(node, ast.Attribute) else ""
-
-
-def _clock_names(tree: ast.AST) -> set[str]:
-    """The variables that are computed from a clock."""
-    found: set[str] = set()
-    assignments = [
-        (node.targets if isinstance(node, ast.Assign) else [node.target], node.value)
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)) and node.value is not None
-    ]
-    while True:
-        more = {
-            _name_of(target)
-            for targets, value in assignments
-            if _reads_clock(value, found)
-            for target in targets
-        } - found - {""}  # fmt: skip
-        if not more:
-            return found
-        found |= more

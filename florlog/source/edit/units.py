@@ -8,10 +8,16 @@ from __future__ import annotations
 import ast
 from typing import TypeAlias
 
+from florlog.source.names.calls import shown_values
 from florlog.source.names.syntax import walk
 
-Unit: TypeAlias = tuple[int, int, tuple[str, ...], tuple[str, ...]]
-"""First line, last line, the names that are read, and those that are bound or may be changed; ``.x``: an attribute."""
+Names: TypeAlias = tuple[str, ...]
+"""Names, and ``.x`` for attributes."""
+Unit: TypeAlias = tuple[int, int, Names, Names, tuple[tuple[str, Names], ...]]
+"""First line, last line, the names that are read, and those that are bound or may be changed.
+
+At last, of a statement that only tells values: the name of each, and what its code reads.
+"""
 
 
 def unit(statement: ast.stmt) -> Unit:
@@ -34,7 +40,18 @@ def unit(statement: ast.stmt) -> Unit:
         statement.end_lineno or statement.lineno,
         tuple(sorted(reads)),
         tuple(sorted(binds)),
+        tuple((name, _read_by(code)) for name, code in _told(statement)),
     )
+
+
+def _told(statement: ast.stmt) -> list[tuple[str, ast.expr]]:
+    is_call = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
+    return shown_values(statement.value) if is_call else []  # type: ignore[attr-defined]
+
+
+def _read_by(code: ast.expr) -> Names:
+    found = {node.id for node in walk(code) if isinstance(node, ast.Name)}
+    return tuple(sorted(found | {f".{node.attr}" for node in walk(code) if isinstance(node, ast.Attribute)}))
 
 
 def _given(call: ast.Call) -> set[str]:

@@ -25,6 +25,9 @@ from florlog.source.names.origins import is_foreign
 from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import call_lines
 
+COMPUTED_NAME = "*"
+"""Stands for names that the text does not say, as of ``**values``."""
+
 
 @dataclass(frozen=True)
 class LogCall:
@@ -96,6 +99,20 @@ def shown_values(call: ast.Call) -> list[tuple[str, ast.expr]]:
     return [(str(n.args[0].value), n.args[1]) for n in seen if isinstance(n.args[0], ast.Constant)]
 
 
+def logged_values(call: ast.Call) -> list[tuple[str, ast.expr]]:
+    """The names and the code of the values that a log call logs; `COMPUTED_NAME` for names that the text lacks."""
+    if shown := shown_values(call):
+        return shown
+    values = [(keyword.arg or COMPUTED_NAME, keyword.value) for keyword in call.keywords]
+    return [*((COMPUTED_NAME, given) for given in call.args), *values]
+
+
+def told(call: ast.Call) -> ast.expr | None:
+    """What a rewritten statement calls to tell its values; None for any other call."""
+    inner = call.args[1] if _calls_runtime(call, "said") else None
+    return inner.func if isinstance(inner, ast.Call) else None
+
+
 def shows_more(before: ast.Call, after: ast.Call) -> bool:
     """Whether ``after`` shows all values that ``before`` shows, and otherwise does the same.
 
@@ -150,6 +167,8 @@ def is_log_call(call: ast.Call, scopes: Scopes) -> bool:
     """Whether a call is a log call, as this module defines it."""
     if shown_names(call):
         return True
+    if getattr(call, "said", False):  # the call in a rewritten statement, which is one already
+        return False
     if len(call.args) > 1 or not (call.args or call.keywords):
         return False
     origins = scopes.origins(call.func)

@@ -36,7 +36,7 @@ PLAIN_METHODS = {
     "dim", "double", "endswith", "eval", "float", "format", "get", "half", "int", "item", "items",
     "keys", "log", "long", "lower", "mean", "mul", "norm", "numel", "numpy", "parameters", "pop",
     "requires_grad_", "reshape", "size", "split", "square", "squeeze", "startswith", "std", "strip",
-    "tolist", "train", "unsqueeze", "begin", "passes", "said", "see", "upper", "values", "view", "zero_grad",
+    "tolist", "train", "unsqueeze", "begin", "named", "passes", "said", "see", "upper", "values", "view", "zero_grad",
 }  # fmt: skip
 QUIET_DECORATORS = {
     "abstractmethod", "autocast", "cache", "cached_property", "classmethod", "compile", "dataclass",

@@ -72,6 +72,11 @@ READING_METHODS = {
 }  # fmt: skip
 """Methods of files and paths, whatever the object is called."""
 
+CLOCK_METHODS = {
+    "elapsed_time", "monotonic", "now", "perf_counter", "perf_counter_ns", "process_time", "time_ns", "utcnow",
+}  # fmt: skip
+"""Methods of clocks, whatever the object is called."""
+
 _REAL_NAMES = {
     "_io": "io", "_socket": "socket", "_thread": "threading", "nt": "os", "os._Environ": "os.environ",
     "pandas.io.parsers.readers": "pandas", "posix": "os", "torch._C": "torch", "torch._tensor": "torch",

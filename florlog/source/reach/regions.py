@@ -63,7 +63,7 @@ class ProgramAnalysis:
         self._steadiness: dict[bool, Steadiness] = {}  # by whether hashes are as recorded
         self._noise: dict[bool, Noise] = {}  # by the same
         self._entering: dict[Names, Entering] = {}  # by the names in added code
-        self._unsteady: dict[tuple[Location, LoopSite | None, bool], str] = {}
+        self._unsteady: dict[tuple[Location, LoopSite | None, bool, str], str] = {}
         self._exits: dict[tuple[tuple[Location, ...], LoopSite, tuple[Stack, ...], int], Exit | None] = {}
         self._answers: dict[tuple[Location, LoopSite | None, tuple[Stack, ...]], frozenset[int]] = {}
 
@@ -115,14 +115,15 @@ class ProgramAnalysis:
         """The florlog loop whose call a frame is executing."""
         return self._code.loop(*frame)
 
-    def unsteady(self, site: Location, loop: LoopSite | None, *, same_hashes: bool) -> str:
+    def unsteady(self, site: Location, loop: LoopSite | None, *, same_hashes: bool, name: str = "") -> str:
         """What else than the state an iteration's body up to a statement reads; "" if it gives the same everywhere.
 
-        ``same_hashes``: sets are in the order of the recording.
+        ``same_hashes``: sets are in the order of the recording.  ``name``: a value that the statement logs; then its
+        other values do not count.
         """
-        key = (site, loop, same_hashes)
+        key = (site, loop, same_hashes, name)
         if key not in self._unsteady:
-            self._unsteady[key] = self._reads_before(site, loop, same_hashes)
+            self._unsteady[key] = self._reads_before(*key)
         return self._unsteady[key]
 
     def outside(self, site: Location, names: Sequence[str], *, same_hashes: bool) -> Marks:
@@ -134,12 +135,12 @@ class ProgramAnalysis:
         """The variables and attributes that hold what was read from outside (`Noise.carriers`)."""
         return self._noise_with(same_hashes).carriers()
 
-    def unsteady_alone(self, site: Location, *, same_hashes: bool) -> str:
-        """What else than the state a statement itself reads, with all that it may call; "" if nothing."""
+    def unsteady_alone(self, site: Location, *, same_hashes: bool, name: str) -> str:
+        """What else than the state a statement itself reads for a value, with all that it may call; "" if nothing."""
         query = self._query(site, ())
         if query is None or query.statement is None:
             return UNKNOWN
-        return self._steadiness_with(same_hashes).unsteady([query.statement], query.statement)
+        return self._steadiness_with(same_hashes).unsteady([query.statement], query.statement, name)
 
     def _steadiness_with(self, same_hashes: bool) -> Steadiness:
         if same_hashes not in self._steadiness:
@@ -151,7 +152,7 @@ class ProgramAnalysis:
             self._noise[same_hashes] = Noise(self._code, self._graph, same_hashes=same_hashes)
         return self._noise[same_hashes]
 
-    def _reads_before(self, site: Location, loop: LoopSite | None, same_hashes: bool) -> str:
+    def _reads_before(self, site: Location, loop: LoopSite | None, same_hashes: bool, name: str) -> str:
         query = self._query(site, ())
         if query is None:
             return UNKNOWN
@@ -166,7 +167,8 @@ class ProgramAnalysis:
         concerned = [place for place, statement in enumerate(statements) if query.concerns(statement)]
         if not concerned:
             return UNKNOWN
-        return self._steadiness_with(same_hashes).unsteady(statements[: concerned[-1] + 1], query.statement)
+        before = statements[: concerned[-1] + 1]
+        return self._steadiness_with(same_hashes).unsteady(before, query.statement, name)
 
     def _exit(
         self, sites: tuple[Location, ...], loop: LoopSite, children: tuple[Stack, ...], segment: int

@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from florlog.source.graph.functions import Function
 from florlog.source.names.origins import root_module
-from florlog.source.names.outside import ENTROPY, FILES, READING_METHODS, SEEDED, Read, dotted
+from florlog.source.names.outside import (
+    CLOCK,
+    CLOCK_METHODS,
+    ENTROPY,
+    FILES,
+    READING_METHODS,
+    SEEDED,
+    Read,
+    dotted,
+)
 from florlog.source.names.syntax import COMPREHENSIONS, FUNCTIONS, children
-from florlog.source.skip.marks import MUTATORS, NONE, ORDER_FREE, SET_METHODS, Marks
+from florlog.source.names.telling import only_tells
+from florlog.source.skip.marks import (
+    CONTAINERS,
+    MUTATORS,
+    NONE,
+    NUMBERS_OF_TEXTS,
+    ORDER_FREE,
+    SET_METHODS,
+    TEXT_BUILTINS,
+    TEXT_LIBRARIES,
+    TEXT_METHODS,
+    Marks,
+)
 
 if TYPE_CHECKING:
     from florlog.source.skip.noise import Key, Noise
@@ -49,7 +71,11 @@ class Expressions:
                 return self.value(body)
             case ast.Compare() | ast.UnaryOp() | ast.BoolOp():
                 return self._values(children(node)).without_order()
-            case ast.Starred() | ast.JoinedStr() | ast.FormattedValue() | ast.Subscript():
+            case ast.JoinedStr():
+                return self._in_order(self._values(children(node)), node).iterated().as_text()
+            case ast.BinOp(left=ast.Constant(value=str()), op=ast.Mod(), right=right):
+                return self.value(right).as_text()
+            case ast.Starred() | ast.FormattedValue() | ast.Subscript():
                 return self._in_order(self._values(children(node)), node).iterated()
             case ast.Yield() | ast.YieldFrom():
                 marks = self._values(children(node))
@@ -134,6 +160,13 @@ class Expressions:
         found |= Marks(given=self._noise.given_by(name))
         if origins and all(origin == "def" or self._noise.is_local(origin) for origin in origins):
             return found  # what it is given flows through its parameters
+        if name in CLOCK_METHODS and not functions and not any(map(root_module, origins)):
+            found |= Marks(Read(CLOCK, f".{name}()", self._function.file, line))
+        if name in TEXT_METHODS:
+            return self._in_order(found | given, call).as_text()
+        given = self._computed(name, names, given)
+        if name in NUMBERS_OF_TEXTS:
+            found = found.from_text()
         if not functions:
             given = self._in_order(given, call)
             unknown = not any(map(root_module, origins)) and name in READING_METHODS
@@ -141,11 +174,30 @@ class Expressions:
                 found |= Marks(Read(FILES, f".{name}()", self._function.file, line))
         return found | given.without_order()
 
+    @staticmethod
+    def _computed(name: str, names: set[str], given: Marks) -> Marks:
+        """What of its arguments reaches the result of a call of something that is not the program's.
+
+        A name that an object is given decides nothing that the object computes.  What tells people values keeps it:
+        images do not contain such objects, so their names are those of this process.
+        """
+        roots = {dotted.partition(".")[0] for dotted in names if dotted}
+        if not roots:
+            return given if hasattr(str, name) and name not in NUMBERS_OF_TEXTS else given.from_text()
+        if roots <= TEXT_LIBRARIES or all(map(only_tells, names)):
+            return given
+        made = name[:1].isupper() and not roots & (sys.stdlib_module_names | {"numpy"})
+        return given.without_text() if made else given.from_text()
+
     def _is_foreign(self, origin: str) -> bool:
         return bool(root_module(origin)) and not self._noise.is_local(origin)
 
     def _builtin(self, name: str, arguments: list[ast.expr], given: Marks, line: int) -> Marks:
         found = self._source_builtin(name, line) | given
+        if name in TEXT_BUILTINS:
+            return found.ordered(f"{name}() of a set", self._function.file, line).as_text()
+        if name not in CONTAINERS:
+            found = found.from_text()
         if name in ("set", "frozenset"):
             numbers = all(isinstance(a, ast.Call) and getattr(a.func, "id", "") == "range" for a in arguments)
             return found.without_order() | Marks(unordered=bool(arguments) and not numbers and self._counts)

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 
 from florlog.source.graph.callgraph import CallGraph
 from florlog.source.graph.functions import Code, Function
-from florlog.source.names.calls import is_log_call
+from florlog.source.names.calls import COMPUTED_NAME, is_log_call, logged_values
 from florlog.source.names.origins import Origins, root_module
 from florlog.source.names.outside import HASHES, INPUTS, Read, outside
 from florlog.source.names.scopes import Scope, Scopes
@@ -88,7 +88,7 @@ class Noise:
         noisy = [
             key
             for key, marks in self._marks.items()
-            if marks.read is not None and marks.read.kind not in INPUTS
+            if marks.outside is not None and marks.outside.kind not in INPUTS
         ]
         variables = {(key[0].qualname, key[1]) for key in noisy if isinstance(key, tuple)}
         return frozenset(variables | {("", key) for key in noisy if isinstance(key, str)})
@@ -163,7 +163,7 @@ class Noise:
         for function in self._named.get(name, ()):
             methods = {f"{function.qualname}.{method}" for method in ITERATION}
             for code in (code for method in ITERATION for code in self._named.get(method, ())):
-                if code.qualname in methods and (read := self.of(code).read) is not None:
+                if code.qualname in methods and (read := self.of(code).outside) is not None:
                     return read
         return None
 
@@ -215,7 +215,8 @@ def _statements(function: Function) -> Iterator[ast.AST]:
 
 def _logged(call: ast.Call, names: set[str]) -> list[ast.expr]:
     """The expressions that a log call logs under these names."""
-    chosen = [k.value for k in call.keywords if k.arg in names]
+    logged = logged_values(call)
+    chosen = [code for name, code in logged if name in names]
     if len(chosen) == len(names):
         return chosen
-    return [*call.args, *(k.value for k in call.keywords if k.arg is None or k.arg in names)]
+    return [*chosen, *(code for name, code in logged if name == COMPUTED_NAME)]

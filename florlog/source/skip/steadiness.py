@@ -21,11 +21,12 @@ from collections.abc import Iterable, Iterator
 
 from florlog.source.graph.callgraph import CallGraph
 from florlog.source.graph.functions import Code, Function
-from florlog.source.names.calls import is_log_call
+from florlog.source.names.calls import COMPUTED_NAME, is_log_call, logged_values, told
 from florlog.source.names.origins import root_module
 from florlog.source.names.outside import COMPUTING_LIBRARIES, HASHES, SEEDED, Read, dotted, outside
 from florlog.source.names.scopes import Scopes
-from florlog.source.names.syntax import FUNCTIONS, header_parts, own_nodes
+from florlog.source.names.syntax import FUNCTIONS, header_parts, own_nodes, walk
+from florlog.source.names.telling import only_tells
 
 UNKNOWN = "is not found in the source"
 """The answer for code that analysis does not find."""
@@ -41,10 +42,10 @@ class Steadiness:
         self._same_hashes = same_hashes
         self._functions: dict[Function, str] = {}
 
-    def unsteady(self, statements: Iterable[ast.AST], site: ast.AST | None) -> str:
+    def unsteady(self, statements: Iterable[ast.AST], site: ast.AST | None, name: str = "") -> str:
         """What else than state statements read that run one after the other, "" if they are steady.
 
-        ``site`` is the requested one.
+        ``site`` is the requested one, and ``name`` a value that it logs: then its other values do not count.
         """
         around: set[Function] = set()
         carrying: set[str] = set()  # variables that hold what was read
@@ -55,8 +56,10 @@ class Steadiness:
                 return UNKNOWN
             around.add(function)
             scopes = self._code.scopes[function.file]
-            used = {n.id for n in _own_part(statement) if isinstance(n, ast.Name) and n.id in carrying}
-            read = self._read(statement, function)
+            aside = _other_values(statement, name, scopes) if statement is site and name else frozenset()
+            part = [node for node in _own_part(statement) if node not in aside]
+            used = {n.id for n in part if isinstance(n, ast.Name) and n.id in carrying}
+            read = self._read(part, function)
             if read or used:
                 if not _only_binds(statement) and (statement is site or not _only_logs(statement, scopes)):
                     return read or f"uses {min(used)}, which holds what was read from outside"
@@ -66,16 +69,18 @@ class Steadiness:
 
     def _unsteady_function(self, function: Function) -> str:
         if function not in self._functions:
-            read = (
-                self._read(statement, function) for statement in self._code.statements_below(function.block)
-            )
+            statements = self._code.statements_below(function.block)
+            read = (self._read(list(_own_part(statement)), function) for statement in statements)
             self._functions[function] = next(filter(None, read), "")
         return self._functions[function]
 
-    def _read(self, statement: ast.AST, function: Function) -> str:
-        """What a statement reads that is not steady, "" if it is steady."""
+    def _read(self, nodes: list[ast.AST], function: Function) -> str:
+        """What the nodes of a statement read that is not steady, "" if they are steady."""
         scopes = self._code.scopes[function.file]
-        for node in _own_part(statement):
+        passed = {part for node in nodes for part in _told(node, scopes)}
+        for node in nodes:
+            if node in passed:
+                continue
             line = getattr(node, "lineno", 0)
             if isinstance(node, (ast.Set, ast.SetComp)) and not self._same_hashes:
                 return str(Read(HASHES, "a set", function.file, line))
@@ -104,6 +109,31 @@ def _own_part(statement: ast.AST) -> Iterator[ast.AST]:
     if isinstance(statement, (*FUNCTIONS, ast.ClassDef)):
         return iter(())
     return own_nodes([statement] if isinstance(statement, ast.expr) else header_parts(statement))
+
+
+def _other_values(statement: ast.AST, name: str, scopes: Scopes) -> frozenset[ast.AST]:
+    """The code of what a statement logs under other names."""
+    calls = [n for n in _own_part(statement) if isinstance(n, ast.Call) and is_log_call(n, scopes)]
+    return frozenset(
+        part
+        for call in calls
+        for logged, code in logged_values(call)
+        if logged not in (name, COMPUTED_NAME)
+        for part in walk(code)
+    )
+
+
+def _told(node: ast.AST, scopes: Scopes) -> Iterator[ast.AST]:
+    """What a statement calls to tell its values, if that is a library's and only passes them on."""
+    called = told(node) if isinstance(node, ast.Call) else None
+    if isinstance(called, (ast.Name, ast.Attribute)) and all(
+        only_tells(dotted(origin, getattr(called, "id", ""))) for origin in scopes.origins(called)
+    ):
+        while isinstance(called, ast.Attribute):
+            yield called
+            called = called.value
+        if isinstance(called, ast.Name):
+            yield called
 
 
 def _only_binds(statement: ast.AST) -> bool:

@@ -21,9 +21,10 @@ from florlog.state.user_code import is_user_class, is_user_file
 
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 TOOLS = frozenset({
-    "IPython", "_pytest", "argparse", "asyncio", "concurrent", "ctypes", "http", "importlib", "ipykernel", "logging",
-    "matplotlib", "mlflow", "multiprocessing", "rich", "select", "selectors", "socket", "sqlite3", "ssl", "subprocess",
-    "tempfile", "tensorboard", "tqdm", "traitlets", "unittest", "urllib", "wandb", "zipfile",
+    "IPython", "_pytest", "aim", "argparse", "asyncio", "clearml", "comet_ml", "concurrent", "ctypes", "dvclive",
+    "http", "importlib", "ipykernel", "logging", "loguru", "matplotlib", "mlflow", "multiprocessing", "neptune", "rich",
+    "select", "selectors", "socket", "sqlite3", "ssl", "structlog", "subprocess", "swanlab", "tempfile", "tensorboard",
+    "tensorboardX", "tqdm", "trackio", "traitlets", "unittest", "urllib", "wandb", "zipfile",
 })  # fmt: skip
 """Top-level modules of libraries whose objects are tools of a script: they show, write, or talk to the outside, and
 hold what belongs to this process (files, sockets, processes, clocks)."""

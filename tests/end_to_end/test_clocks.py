@@ -1,0 +1,97 @@
+"""Values of a clock in unmodified scripts: recorded, never PROVEN, and no reason to leave out anything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import florlog
+
+from .harness import flor, replay
+
+SCRIPT = """
+import os
+import time
+from datetime import datetime
+
+import torch
+
+
+class Trainer:
+    def __init__(self, name):
+        self.name, self.model = name, torch.nn.Linear(4, 1)
+        self.began = time.monotonic()
+
+
+torch.manual_seed(0)
+run_name = f"exp_{int(time.time() * 1000)}"
+stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+os.makedirs(os.path.join("out", run_name))
+trainer = Trainer(run_name)
+model = trainer.model
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for epoch in range(3):
+    begun = time.perf_counter()
+    for step in range(8):
+        loss = model(torch.randn(8, 4)).pow(2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    took = time.perf_counter() - begun
+    print(f"epoch {epoch} loss {loss.item():.6f} took {took:.3f} s of {time.monotonic() - trainer.began:.1f} s")
+    torch.save(model.state_dict(), f"out/{run_name}/{epoch}.pt")
+    # ADD
+"""
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = tmp_path_factory.mktemp("clocks") / "store"
+    script = store.parent / "train.py"
+    script.write_text(SCRIPT)
+    flor(store, "record", script)
+    return store
+
+
+def asked(store: Path, added: str) -> dict[str, set[str]]:
+    """The labels of each value that an added line logs."""
+    script = store.parent / "train.py"
+    script.write_text(SCRIPT.replace("# ADD", added))
+    found: dict[str, set[str]] = {}
+    answer: dict[str, Any] = replay(store, script)
+    for value in answer["values"]:
+        found.setdefault(value["name"], set()).add(value["trust"])
+    return found
+
+
+def test_all_values_of_a_statement_are_recorded(recorded: Path) -> None:
+    with florlog.open(recorded) as log:
+        run = log.run()
+        assert [len(run.values(name)) for name in ("epoch", "loss", "took")] == [3, 3, 3]
+
+
+def test_in_one_statement_only_what_comes_from_the_clock_loses_its_label(recorded: Path) -> None:
+    found = asked(
+        recorded,
+        'print("norm", model.weight.norm(), "now", time.perf_counter() - begun, "name", run_name, "bias",\n'
+        '        trainer.model.bias.norm(), "when", stamp, "half", took / 2, "same", loss.item())',
+    )
+    assert found == {
+        "norm": {"PROVEN"}, "bias": {"PROVEN"}, "same": {"PROVEN"},
+        "now": {"CONSISTENT"}, "name": {"CONSISTENT"}, "when": {"CONSISTENT"}, "half": {"CONSISTENT"},
+    }  # fmt: skip
+
+
+def test_a_name_that_added_code_binds_to_the_time_is_followed_to_the_value(recorded: Path) -> None:
+    found = asked(
+        recorded, 'now = time.time(); later = now + 1\n    print("later", later, "norm", model.weight.norm())'
+    )
+    assert found == {"later": {"CONSISTENT"}, "norm": {"PROVEN"}}
+
+
+def test_recorded_values_of_a_clock_are_no_difference(recorded: Path) -> None:
+    (recorded.parent / "train.py").write_text(SCRIPT)
+    done = flor(recorded, "audit")
+    assert "the whole state was equal" in done.stderr
