@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from florlog_recovery import CACHED
@@ -30,6 +31,9 @@ from florlog.recording.run_state import RunState, is_fresh
 from florlog.recording.strand import other_task
 from florlog.recording.thread_costs import ThreadCosts
 from florlog.state.wrappers import bare, obstacle
+
+NO_IMAGE = "no image"
+"""The kind of the notes that say why images are not taken, as the user was told."""
 
 Tell = Callable[[str, dict[str, Any]], None]
 
@@ -201,8 +205,10 @@ class Checkpointer:
             self.state.check_derived()
             trees = self.state.imaged(loop)
             if self.state.missing:
-                self._report_missing()
+                self._report_missing(self.state.missing)
                 return None
+            if is_fresh(loop):
+                self._report_missing(self.state.missing_at_start)
             return self._imager.snapshot(trees, trees.flat)
         except Exception as error:  # whatever an object's state_dict() raises: the training goes on
             if from_signal_handler(error):
@@ -210,9 +216,9 @@ class Checkpointer:
             self._warn(f"no image could be taken, later replays must start earlier: {error}")
             return None
 
-    def _report_missing(self) -> None:
+    def _report_missing(self, missing: Mapping[str, str]) -> None:
         """Report, once each, what cannot be captured, and what follows from it."""
-        for place, what in self.state.missing.items():
+        for place, what in missing.items():
             variable = re.sub(r"\[\d+\]", "[...]", place)  # once for all items of a list
             if variable not in self._untaken:
                 self._untaken.add(variable)
@@ -259,7 +265,12 @@ class Checkpointer:
         """Warn once of each ``text``, with the reason that it has the first time."""
         if text not in self._warned:
             self._warned.add(text)
-            warn(f"{text}: {why}" if why else text)
+            said = f"{text}: {why}" if why else text
+            if self._journal is not None:
+                session = self._journal.session  # not through the journal, which is the training thread's
+                with suppress(Exception):  # the log itself may be what failed
+                    self._journal.log.append(Note(NO_IMAGE, said, {}), session=session, prev=session)
+            warn(said)
 
     def _kind(self, loop: OpenLoop, index: int, *, end: bool) -> Boundary:
         if loop.depth == 1:

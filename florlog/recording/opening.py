@@ -23,6 +23,7 @@ from florlog.following.outside import present_texts
 from florlog.following.recorded_analysis import recorded_analysis
 from florlog.images.budget import Room, default_budget, default_text
 from florlog.images.policy import Policy
+from florlog.program import units
 from florlog.program.environment import environment, main_script, rank
 from florlog.program.loading import seconds_since_import
 from florlog.program.measured_costs import costs_of, restore_costs
@@ -30,7 +31,7 @@ from florlog.program.process import this_process
 from florlog.program.recorded_sources import recorded_sources
 from florlog.program.stores import listed_runs, log_of, open_run, tree_of
 from florlog.program.terminal import reason, report
-from florlog.recording.checkpointer import Tell
+from florlog.recording.checkpointer import NO_IMAGE, Tell
 from florlog.recording.early_audit import early_audit
 from florlog.recording.journal import Journal
 from florlog.recording.resuming import ResumeGuide, begins_anew, went_back
@@ -153,8 +154,26 @@ def _guide_of(log: RunLog, run: str, max_redo: float, *, anew: bool) -> ResumeGu
         has_fingerprint=has_fingerprint,
         enterable=enterable.__contains__,
     )
+    if last_restore(plan.root) is None and not before.reasons:
+        report(_starting_over(log, tree))
     force = commanded is not None and commanded.force
     return ResumeGuide(log, tree, plan, frontier, before, force=force, anew=anew and commanded is None)
+
+
+def _starting_over(log: RunLog, tree: RunTree) -> str:
+    """What a resume from the run's beginning means, and why it starts there."""
+    count = sum(loop.count for loop in tree.loops())
+    seconds = sum(sum(loop.seconds) for loop in tree.root.loops)
+    notes = (entry.record for entry in log.scan(types=(Note,)))
+    reasons = [note.text for note in notes if isinstance(note, Note) and note.kind == NO_IMAGE]
+    if not any(True for _ in tree.loops()):
+        return f"run {tree.run} starts over: it was killed before any loop began"
+    if any(loop.images for loop in tree.loops()):
+        why = "none of its images can be used"
+    else:
+        why = reasons[0] if reasons else "it was killed before its first image was written"
+    took = units.duration_text(seconds)
+    return f"run {tree.run} starts over, {why}: {count} iterations, which took {took}, are executed again and compared"
 
 
 def _unchanged_program(log: RunLog, tree: RunTree) -> ProgramAnalysis | None:

@@ -114,6 +114,11 @@ class RunState:
         """What the last capture could not take: place -> what it is."""
         return self._carried.missing
 
+    @property
+    def missing_at_start(self) -> Mapping[str, str]:
+        """What the capture before the first loop could not take, though its image holds all that is needed there."""
+        return self._carried.missing_at_start
+
     def line_of(self, place: str) -> str:
         """Where in the source a `missing` place is, as text that goes on from it; "" if that is not known."""
         return self._carried.line_of(place)

@@ -83,6 +83,8 @@ class Carried:
         self._constants = Constants()
         self.missing: Mapping[str, str] = {}
         """What the last capture could not take: place -> what it is and why."""
+        self.missing_at_start: Mapping[str, str] = {}
+        """What could not be taken before the first loop, where it is as the set-up makes it."""
 
     def _carried(self, code: CodeType, line: int) -> frozenset[str]:
         key = (code, line)
@@ -137,6 +139,7 @@ class Carried:
             graph.gone[scope] = sorted(seen - names.keys())
             seen |= names.keys()
         if fresh:
+            self.missing_at_start = dict(graph.missing)
             graph.missing.clear()
         self.missing = graph.missing
         return graph
