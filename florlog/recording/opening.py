@@ -154,26 +154,27 @@ def _guide_of(log: RunLog, run: str, max_redo: float, *, anew: bool) -> ResumeGu
         has_fingerprint=has_fingerprint,
         enterable=enterable.__contains__,
     )
-    if last_restore(plan.root) is None and not before.reasons:
-        report(_starting_over(log, tree))
+    if not before.reasons and (said := _starting_over(log, tree, plan)):
+        report(said)
     force = commanded is not None and commanded.force
     return ResumeGuide(log, tree, plan, frontier, before, force=force, anew=anew and commanded is None)
 
 
-def _starting_over(log: RunLog, tree: RunTree) -> str:
-    """What a resume from the run's beginning means, and why it starts there."""
+def _starting_over(log: RunLog, tree: RunTree, plan: Plan) -> str:
+    """What it means that a resume executes all of a run's loops again, and why it does; "" where it does not."""
+    restored = last_restore(plan.root)
+    if restored is not None and (restored[1] > 0 or restored[0] is not tree.root.loops[0]):
+        return ""
     count = sum(loop.count for loop in tree.loops())
-    seconds = sum(sum(loop.seconds) for loop in tree.root.loops)
+    if not count:
+        return f"run {tree.run} starts over: it was killed in its first iteration, or before"
+    images = [place for loop in tree.loops() for place in loop.images if (loop, place) != restored]
     notes = (entry.record for entry in log.scan(types=(Note,)))
-    reasons = [note.text for note in notes if isinstance(note, Note) and note.kind == NO_IMAGE]
-    if not any(True for _ in tree.loops()):
-        return f"run {tree.run} starts over: it was killed before any loop began"
-    if any(loop.images for loop in tree.loops()):
-        why = "none of its images can be used"
-    else:
-        why = reasons[0] if reasons else "it was killed before its first image was written"
-    took = units.duration_text(seconds)
-    return f"run {tree.run} starts over, {why}: {count} iterations, which took {took}, are executed again and compared"
+    told = [note.text for note in notes if isinstance(note, Note) and note.kind == NO_IMAGE]
+    why = told[0] if told else "no image was written before it was killed"
+    took = units.duration_text(sum(sum(loop.seconds) for loop in tree.root.loops))
+    again = f"{count} iterations, which took {took}, are executed again and compared"
+    return f"run {tree.run} starts over: {again}; {'none of its images can be used' if images else why}"
 
 
 def _unchanged_program(log: RunLog, tree: RunTree) -> ProgramAnalysis | None:
