@@ -122,7 +122,8 @@ def test_without_a_loop_that_is_said_before_the_script_starts(tmp_path: Path) ->
     text = ITS_USER.replace("import torch\n", "import torch, florlog\nnumber = -1\n", 1)
     text = text.replace(
         "    optimizer.zero_grad()\n    model(x).pow(2).mean().backward()\n    optimizer.step()\n",
-        "    global number\n    number += 1\n    with florlog.iteration('step', number):\n        optimizer.zero_grad()\n"
+        "    global number\n    number += 1\n"
+        "    with florlog.iteration('step', number):\n        optimizer.zero_grad()\n"
         "        loss = model(x).pow(2).mean()\n        loss.backward()\n        optimizer.step()\n"
         "        print('loss', loss.item())\n",
     )

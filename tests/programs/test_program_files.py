@@ -71,8 +71,12 @@ def test_a_package_is_found_where_setuptools_has_installed_it_editable(
         "sys.path.append(os.path.join(os.path.dirname(__file__), '..', 'src'))",
         "ROOT = Path(__file__).resolve().parent.parent\nsys.path.insert(0, str(ROOT / 'src'))",
         "sys.path.insert(0, str(Path(__file__).parents[1].joinpath('src')))",
-        "HERE = os.path.abspath(os.path.dirname(__file__))\nsys.path.append(HERE + 1)\nsys.path.append(unknown())\n"
-        "sys.path.append(os.path.normpath(os.path.join(HERE, '../src')))",
+        """\
+HERE = os.path.abspath(os.path.dirname(__file__))
+sys.path.append(HERE + 1)
+sys.path.append(unknown())
+sys.path.append(os.path.normpath(os.path.join(HERE, '../src')))
+""",
     ],
 )
 def test_a_package_is_found_where_the_script_adds_it_to_the_path(tmp_path: Path, added: str) -> None:
