@@ -9,9 +9,11 @@ which either waits, for the disk or for another process, is not counted.
 within the overhead's share of the time computed, and within what replay can win back.  ``c`` is the
 cost of restoring an image relative to taking it: as this run's restores were, else as the store's log says of earlier
 ones (`florlog_recovery.costs`).  `GRACE_SECONDS` are added, so that a short run has its images before it has earned
-them; no more, because a run of seconds pays them in full.  As much again is allowed for the first image, which includes
-what is done only once.  Everything beyond that is charged, so after an expensive image the next waits until it has been
-earned.  The first image at each place includes the analysis of that place: it is charged, and says nothing of the next.
+them; no more, because a run of seconds pays them in full.  They become available over `GRACE_PERIOD_SECONDS`: spent at
+once, they would give images of the first few steps, of which none is near a later question.  As much again is allowed
+for the first image, which includes what is done only once; of the second, a quarter of that is expected.  Everything
+beyond that is charged, so after an expensive image the next waits until it has been earned.  The first image at each
+place includes the analysis of that place: it is charged, and says nothing of the next.
 
 **Boundaries are not of equal worth.**
 
@@ -47,6 +49,10 @@ from florlog.images.slowdown import MIN_UNDISTURBED_STEPS, Slowdown, StepTimes
 
 GRACE_SECONDS = 0.1
 """What images may cost in addition to their share of the time, once in a run."""
+GRACE_PERIOD_SECONDS = 5.0
+"""From the first image on, the time over which the grace becomes available."""
+FIRST_COST_SHARE = 0.25
+"""Of the first image's stall: what the second one is expected to cost."""
 MAIN_SHARE = 0.8
 """Of the overhead: what bookkeeping and images may cost, for an image at a main boundary."""
 INNER_SHARE = 0.5
@@ -87,6 +93,7 @@ class Policy:
         self.max_redo = max_redo
         self._restore = restore
         self.interval = MIN_SPACING_SECONDS
+        self._first = -math.inf  # when the first image was taken
         self._last = -math.inf
         self._stall = 0.0  # expected seconds of the next image
         self._persist = 0.0
@@ -122,6 +129,7 @@ class Policy:
         if self._restore is not None:
             self._restored = self._restore(size)
         if self._last == -math.inf:  # its cost includes what is done once: source analysed, buffers made
+            self._first = now
             self._first_allowance = min(stall, GRACE_SECONDS)
             self._unknown_stall = stall
         elif not once or not self._persist:
@@ -182,16 +190,21 @@ class Policy:
         late = at is not Boundary.MAIN and now - self._last >= self.max_redo
         spent = own + kept + self.share * persisted
         bookkeeping = kept / (now - spent) if now > spent else 0.0
-        needed = self.charged(own, persisted, pending) + self.cost
+        needed, grace = self.charged(own, persisted, pending) + self.cost, 0.0
         if late or at is Boundary.MAIN:
             limit = self.limit(MAIN_SHARE)
-            needed -= GRACE_SECONDS + self._first_allowance if self.overhead > 0 else 0.0
+            needed += FIRST_COST_SHARE * self._unknown_stall
+            if self.overhead > 0:
+                needed, grace = needed - self._first_allowance, GRACE_SECONDS
         else:
             limit = self.limit(INNER_SHARE)
             needed += self._unknown_stall
         limit = max(limit - bookkeeping, MIN_SHARE * limit)
         if limit > 0:
-            until = spent + needed / limit
+            until = spent + (needed - grace) / limit
+            if grace and until < self._first + GRACE_PERIOD_SECONDS:  # a part of it is enough
+                a_second = grace / GRACE_PERIOD_SECONDS
+                until = (needed + limit * spent + a_second * self._first) / (limit + a_second)
         else:
             until = math.inf if needed > 0 else -math.inf
         fits = until <= max(now, spent)

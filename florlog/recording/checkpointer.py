@@ -69,7 +69,7 @@ class Checkpointer:
         """Iterations of outermost loops, by LSN and index: that of the last image inside, and of the last inner end."""
         self._length = self._longest = 0.0
         """Seconds from the start of an outermost iteration to the last end of a loop inside: of this one, the last."""
-        self._places: set[tuple[Site, bool]] = set()  # at which there are images
+        self._places: set[tuple[Site, bool, bool]] = set()  # at which there are images
         self._cached = False  # whether the log says that pages go through the page cache
         self._warned: set[str] = set()
         self._untaken: set[str] = set()
@@ -176,7 +176,7 @@ class Checkpointer:
         cost = time.thread_time() - cpu
         self.costs.images += cost
         size = 0 if copy is None or copy.buffers is None else copy.buffers.nbytes
-        place = (loop.site, end)
+        place = (loop.site, end, is_fresh(loop))
         self.policy.took(now=started - self._started, stall=cost, size=size, once=place not in self._places)
         self._places.add(place)
         if (decision := self.policy.decision()) is not None:
@@ -188,7 +188,7 @@ class Checkpointer:
         # After its end a loop's iterator is not continued; a break has left none.
         if loop.count and loop.iterator is not None and not end:
             if loop.site not in self._obstacles:
-                self._obstacles[loop.site] = "" if bare(loop.site) else obstacle(loop.iterator())
+                self._obstacles[loop.site] = "" if loop.bare or bare(loop.site) else obstacle(loop.iterator())
             if what := self._obstacles[loop.site]:
                 self._warn(
                     f"no images are taken inside loop {loop.name!r}: {what} around it cannot be continued"

@@ -168,13 +168,15 @@ def _starting_over(log: RunLog, tree: RunTree, plan: Plan) -> str:
     count = sum(loop.count for loop in tree.loops())
     if not count:
         return f"run {tree.run} starts over: it was killed in its first iteration, or before"
-    images = [place for loop in tree.loops() for place in loop.images if (loop, place) != restored]
+    images = [(loop, index) for loop in tree.loops() for index in loop.images if (loop, index) != restored]
     notes = (entry.record for entry in log.scan(types=(Note,)))
     told = [note.text for note in notes if isinstance(note, Note) and note.kind == NO_IMAGE]
     why = told[0] if told else "no image was written before it was killed"
     took = units.duration_text(sum(sum(loop.seconds) for loop in tree.root.loops))
     again = f"{count} iterations, which took {took}, are executed again and compared"
-    return f"run {tree.run} starts over: {again}; {'none of its images can be used' if images else why}"
+    if images and not told:
+        why = "so near to its start, it takes that to prove the state of an image"
+    return f"run {tree.run} starts over: {again}; {why}"
 
 
 def _unchanged_program(log: RunLog, tree: RunTree) -> ProgramAnalysis | None:

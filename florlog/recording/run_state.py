@@ -174,7 +174,7 @@ class RunState:
             return
         loop.cursor.seek(index, position)
         if loop.counters is None:
-            loop.counters = [] if bare(loop.site) else counters(loop.iterator())
+            loop.counters = [] if loop.bare or bare(loop.site) else counters(loop.iterator())
         for counter in loop.counters:
             advance(counter, index - before)
 
