@@ -11,15 +11,16 @@ cost of restoring an image relative to taking it: as this run's restores were, e
 ones (`florlog_recovery.costs`).  `GRACE_SECONDS` are added, so that a short run has its images before it has earned
 them; no more, because a run of seconds pays them in full.  They become available over `GRACE_PERIOD_SECONDS`: spent at
 once, they would give images of the first few steps, of which none is near a later question.  As much again is allowed
-for the first image, which includes what is done only once; of the second, a quarter of that is expected.  Everything
-beyond that is charged, so after an expensive image the next waits until it has been earned.  The first image at each
-place includes the analysis of that place: it is charged, and says nothing of the next.
+for the first image, which includes what is done only once; the second is expected to cost `SECOND_COST_SECONDS`.
+Everything beyond that is charged, so after an expensive image the next waits until it has been earned.  The first image
+at each place includes the analysis of that place: it is charged, and says nothing of the next.
 
 **Boundaries are not of equal worth.**
 
 * One image in each iteration of the outermost loop, at its *main* boundary, is the normal case: most questions are
   answered by restoring it alone.  In an epoch that is the end of its training steps, where statements about the epoch
-  come; without such a loop, or where no image was taken there, it is the start of the next iteration.  Together with
+  come; without such a loop, where no image was taken there, or where an epoch is brief (then little comes after it, and
+  a start can be restored without its code before the steps), it is the start of the next iteration.  Together with
   the bookkeeping of steps and loops these images may use `MAIN_SHARE` of the overhead, and the grace.  The rest is for
   what is not counted: opening the store, the first beginning of a loop, and the thread that writes the log.
 * All others share what is left of `INNER_SHARE` of the overhead.  An image costs no more than what is charged by then,
@@ -49,10 +50,10 @@ from florlog.images.slowdown import MIN_UNDISTURBED_STEPS, Slowdown, StepTimes
 
 GRACE_SECONDS = 0.1
 """What images may cost in addition to their share of the time, once in a run."""
-GRACE_PERIOD_SECONDS = 5.0
+GRACE_PERIOD_SECONDS = 4.0
 """From the first image on, the time over which the grace becomes available."""
-FIRST_COST_SHARE = 0.25
-"""Of the first image's stall: what the second one is expected to cost."""
+SECOND_COST_SECONDS = 0.02
+"""What the second image is expected to cost, if the first one did not cost less."""
 MAIN_SHARE = 0.8
 """Of the overhead: what bookkeeping and images may cost, for an image at a main boundary."""
 INNER_SHARE = 0.5
@@ -193,7 +194,7 @@ class Policy:
         needed, grace = self.charged(own, persisted, pending) + self.cost, 0.0
         if late or at is Boundary.MAIN:
             limit = self.limit(MAIN_SHARE)
-            needed += FIRST_COST_SHARE * self._unknown_stall
+            needed += min(self._unknown_stall, SECOND_COST_SECONDS)
             if self.overhead > 0:
                 needed, grace = needed - self._first_allowance, GRACE_SECONDS
         else:

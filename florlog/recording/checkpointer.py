@@ -32,6 +32,8 @@ from florlog.recording.strand import other_task
 from florlog.recording.thread_costs import ThreadCosts
 from florlog.state.wrappers import bare, obstacle
 
+BRIEF_ITERATION_SECONDS = 0.1
+"""Of the outermost loop: an image at its start is as good as one after the steps in it."""
 NO_IMAGE = "no image"
 """The kind of the notes that say why images are not taken, as the user was told."""
 
@@ -282,5 +284,6 @@ class Checkpointer:
         self._length = time.perf_counter() - loop.parent.started
         if around != self._around:
             self._around, self._longest = around, before
-        early = self._length < self._longest / 2  # it ends before what takes most of the time
+        # It ends before what takes most of the time, or a start of the next iteration is as near.
+        early = self._length < max(self._longest / 2, BRIEF_ITERATION_SECONDS)
         return Boundary.END if early or self._imaged == around else Boundary.MAIN

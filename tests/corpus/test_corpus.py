@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import florlog
+from florlog_recovery import Loop, Node
 from tests.end_to_end.harness import Nursery, logged
 from tests.end_to_end.test_resume import committed, has_run, recorded_seconds
 
@@ -90,6 +91,40 @@ def check(nursery: Nursery, store: Path, script: Path, truth: Values, already: V
     labels = {value["trust"] for value in answer["values"]}
     assert "DIVERGED" not in labels, output.read_text()
     return next(label for label in ("UNVERIFIED", "CONSISTENT", "PROVEN") if label in labels)
+
+
+def distance(nursery: Nursery, store: Path, script: Path) -> tuple[int, int] | None:
+    """Of a question about the last innermost iteration: how many are redone, and how many since the nearest image.
+
+    None where no added statement stands in it.
+    """
+    with florlog.open(store) as log:
+        run, tree = log.run().id, log.run().tree()
+    ends: list[tuple[Loop, int]] = []  # the innermost iterations in their order
+    images = [0]  # how many of them are before each image
+
+    def walk(node: Node) -> None:
+        for loop in node.loops:
+            for index in range(loop.count + 1):
+                if index in loop.images:
+                    images.append(len(ends))
+                if index in loop.nodes and loop.nodes[index].loops:
+                    walk(loop.nodes[index])
+                elif index < loop.count:
+                    ends.append((loop, index))
+
+    walk(tree.root)
+    last, index = ends[-1]
+    where = [f"{name.split('#')[0]} == {at}" for name, at in (*last.parent.path, (last.name, index))]
+    output = nursery.directory / "output.txt"
+    command = ("explain", script, "--run", run, "--where", " and ".join(where), "--format", "json")
+    nursery.run(store, "florlog", *command, code=None)
+    answer = next((line for line in output.read_text().splitlines() if line.startswith("{")), None)
+    if answer is None:
+        assert "no recorded iteration that was asked for reaches" in output.read_text()
+        return None
+    before = max(image for image in images if image < len(ends))
+    return json.loads(answer)["iterations_redone"], len(ends) - before
 
 
 def row(name: str) -> str:

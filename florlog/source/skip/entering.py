@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from florlog.source.carry.liveness import Names
+from florlog.source.edit.rewrite import RUNTIME
 from florlog.source.graph.callgraph import CallGraph
 from florlog.source.graph.definitions import last_name
 from florlog.source.graph.functions import Code, Function, LoopCode
@@ -195,7 +196,7 @@ def _is_numbered(loop: LoopCode) -> bool:
     while isinstance(expr, ast.Call):
         inner = _iterable(loop) if expr is loop.call.node else next(iter(expr.args), None)
         if expr is not loop.call.node and last_name(expr.func) not in SHOWN:
-            return last_name(expr.func) in NUMBERED
+            return last_name(expr.func) in NUMBERED or ast.unparse(expr.func) == f"{RUNTIME}.passes"
         if inner is None:
             return False
         expr = inner
