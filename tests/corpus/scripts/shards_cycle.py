@@ -54,6 +54,7 @@ def train(total_steps):
             loss = nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten()) / 2
             loss.backward()
             total += loss.item()
+            # ADD print("x", x.sum())
             tokens += x.numel()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         # ADD print("norm", norm)
