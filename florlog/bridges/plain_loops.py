@@ -108,7 +108,7 @@ class Runtime:
         around = self.run.open_loops
         while name in around:
             name += "_"
-        return self.run.loop_at((frame.f_code, frame.f_lineno), name, iterable)
+        return self.run.loop_at((frame.f_code, frame.f_lineno), name, iterable, bare=True)
 
     @staticmethod
     def passes() -> Iterator[int]:

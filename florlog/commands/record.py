@@ -12,6 +12,7 @@ from pathlib import Path
 from florlog.errors import FlorlogError, OwnRunError
 from florlog.program.stores import store_path
 from florlog.programs.kinds import HandsFreeScript
+from florlog.programs.program_files import module_file
 
 __all__ = ["arguments", "run"]
 
@@ -59,15 +60,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _module_file(name: str) -> str:
-    sys.path.insert(0, str(Path.cwd()))
+    """The file of a module that is run; its packages are not imported, since that is a part of the program."""
+    if (own := module_file(name, Path.cwd())) is not None:
+        return str(own)
     try:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.submodule_search_locations is not None:
             spec = importlib.util.find_spec(f"{name}.__main__")
     except ImportError as error:
         raise FlorlogError(f"cannot find module {name}: {error}") from None
-    finally:
-        del sys.path[0]
     if spec is None or spec.origin is None:
         raise FlorlogError(f"there is no module {name} to run")
     return str(Path(spec.origin).absolute())

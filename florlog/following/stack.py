@@ -38,6 +38,7 @@ class OpenLoop:
     length: int
     data: dict[str, Any]
     cursor: Cursor | None
+    bare: bool = False  # whether it is known that nothing is wrapped around it
     handled: int = 0  # id of the exception that was being handled when it began
     entry: Any = None  # RNG states when it began, if starting in its middle needs them
     lsn: int = 0

@@ -9,16 +9,19 @@ which either waits, for the disk or for another process, is not counted.
 within the overhead's share of the time computed, and within what replay can win back.  ``c`` is the
 cost of restoring an image relative to taking it: as this run's restores were, else as the store's log says of earlier
 ones (`florlog_recovery.costs`).  `GRACE_SECONDS` are added, so that a short run has its images before it has earned
-them; no more, because a run of seconds pays them in full.  As much again is allowed for the first image, which includes
-what is done only once.  Everything beyond that is charged, so after an expensive image the next waits until it has been
-earned.  The first image at each place includes the analysis of that place, and one into new memory its allocation: they
-are charged, and say nothing of the next.
+them; no more, because a run of seconds pays them in full.  They become available over `GRACE_PERIOD_SECONDS`: spent at
+once, they would give images of the first few steps, of which none is near a later question.  As much again is allowed
+for the first image, which includes what is done only once; the second is expected to cost `SECOND_COST_SECONDS`.
+Everything beyond that is charged, so after an expensive image the next waits until it has been earned.  The first image
+at each place includes the analysis of that place, and one into new memory its allocation: they are charged, and say
+nothing of the next.
 
 **Boundaries are not of equal worth.**
 
 * One image in each iteration of the outermost loop, at its *main* boundary, is the normal case: most questions are
   answered by restoring it alone.  In an epoch that is the end of its training steps, where statements about the epoch
-  come; without such a loop, or where no image was taken there, it is the start of the next iteration.  Together with
+  come; without such a loop, where no image was taken there, or where an epoch is brief (then little comes after it, and
+  a start can be restored without its code before the steps), it is the start of the next iteration.  Together with
   the bookkeeping of steps and loops these images may use `MAIN_SHARE` of the overhead, and the grace.  The rest is for
   what is not counted: opening the store, the first beginning of a loop, and the thread that writes the log.
 * All others share what is left of `INNER_SHARE` of the overhead.  An image costs no more than what is charged by then,
@@ -48,6 +51,10 @@ from florlog.images.slowdown import MIN_UNDISTURBED_STEPS, Slowdown, StepTimes
 
 GRACE_SECONDS = 0.1
 """What images may cost in addition to their share of the time, once in a run."""
+GRACE_PERIOD_SECONDS = 4.0
+"""From the first image on, the time over which the grace becomes available."""
+SECOND_COST_SECONDS = 0.02
+"""What the second image is expected to cost, if the first one did not cost less."""
 MAIN_SHARE = 0.8
 """Of the overhead: what bookkeeping and images may cost, for an image at a main boundary."""
 INNER_SHARE = 0.5
@@ -88,6 +95,7 @@ class Policy:
         self.max_redo = max_redo
         self._restore = restore
         self.interval = MIN_SPACING_SECONDS
+        self._first = -math.inf  # when the first image was taken
         self._last = -math.inf
         self._stall = 0.0  # expected seconds of the next image
         self._persist = 0.0
@@ -126,6 +134,7 @@ class Policy:
         if self._restore is not None:
             self._restored = self._restore(size)
         if self._last == -math.inf:  # its cost includes what is done once: source analysed, buffers made
+            self._first = now
             self._first_allowance = min(stall, GRACE_SECONDS)
             self._unknown_stall = stall
         elif not once or not self._persist:
@@ -186,16 +195,21 @@ class Policy:
         late = at is not Boundary.MAIN and now - self._last >= self.max_redo
         spent = own + kept + self.share * persisted
         bookkeeping = kept / (now - spent) if now > spent else 0.0
-        needed = self.charged(own, persisted, pending) + self.cost
+        needed, grace = self.charged(own, persisted, pending) + self.cost, 0.0
         if late or at is Boundary.MAIN:
             limit = self.limit(MAIN_SHARE)
-            needed -= GRACE_SECONDS + self._first_allowance if self.overhead > 0 else 0.0
+            needed += min(self._unknown_stall, SECOND_COST_SECONDS)
+            if self.overhead > 0:
+                needed, grace = needed - self._first_allowance, GRACE_SECONDS
         else:
             limit = self.limit(INNER_SHARE)
             needed += self._unknown_stall
         limit = max(limit - bookkeeping, MIN_SHARE * limit)
         if limit > 0:
-            until = spent + needed / limit
+            until = spent + (needed - grace) / limit
+            if grace and until < self._first + GRACE_PERIOD_SECONDS:  # a part of it is enough
+                a_second = grace / GRACE_PERIOD_SECONDS
+                until = (needed + limit * spent + a_second * self._first) / (limit + a_second)
         else:
             until = math.inf if needed > 0 else -math.inf
         fits = until <= max(now, spent)

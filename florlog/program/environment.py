@@ -1,7 +1,8 @@
 """What a run ran on: interpreter, libraries, machine, and the source text of everything local.
 
 *Local* is what the user may edit between recording and replay: the script, and each imported module whose
-file lies below the script's directory or the working directory and in no installation directory.
+file lies below the script's directory, the working directory or a directory of the user's on ``sys.path``
+(`florlog.program.import_roots`), and in no installation directory.
 """
 
 from __future__ import annotations
@@ -10,17 +11,12 @@ import functools
 import os
 import platform
 import sys
-import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from florlog.program.import_roots import OWN, is_imported_from_a_root, is_installed
 from florlog.program.process import this_process
-
-_OWN = {"florlog", "florlog_wal", "florlog_recovery"}
-_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")  # parts of a path, as text
-_STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
-
 
 CELLS = "notebook"
 """The key under which a notebook's run keeps the facts of its cells."""
@@ -75,7 +71,7 @@ def _libraries() -> dict[str, str]:
     return {
         name: str(version)
         for name, version in sorted(found.items())
-        if isinstance(version, str) and name not in _OWN and name != "__main__"
+        if isinstance(version, str) and name not in OWN and name != "__main__"
     }
 
 
@@ -141,14 +137,9 @@ def is_local(file: str, script: str) -> bool:
 
 
 def _below(file: str, directory: str, script: str) -> bool:
-    if not file.endswith(".py") or not file.startswith(_roots(directory, script)):
+    if not file.endswith(".py") or is_installed(file):
         return False
-    return not is_installed(file)
-
-
-def is_installed(file: str) -> bool:
-    """Whether a file belongs to Python itself or to an installed library."""
-    return any(part in file for part in _INSTALLED) or file.startswith(_STDLIB)
+    return file.startswith(_roots(directory, script)) or is_imported_from_a_root(file)
 
 
 def has_same_hashes(then: Mapping[str, Any]) -> bool:
@@ -170,7 +161,7 @@ def _roots(directory: str, script: str) -> tuple[str, ...]:
 
 def is_own(module: str) -> bool:
     """Whether a module is florlog's own."""
-    return module.partition(".")[0] in _OWN
+    return module.partition(".")[0] in OWN
 
 
 def module_file(module: Any) -> str | None:
@@ -192,7 +183,7 @@ def local_sources(script: str) -> list[tuple[str, str, str]]:
         if file is None or is_own(name):
             continue
         path = file if file.startswith(os.sep) else os.path.join(directory, file)  # noqa: PTH118
-        if path in found or not (path == script or _below(path, directory, script)):
+        if path in found or not (path == script or path in planned or _below(path, directory, script)):
             continue
         try:
             text = Path(path).read_text(encoding="utf-8")

@@ -51,12 +51,23 @@ class LocalModuleFinder(_Finder):
         if place is not None:
             package = [str(Path(place).parent)] if Path(place).name == "__init__.py" else None
             return self._instrumented(fullname, place, package)
-        spec = PathFinder.find_spec(fullname, path, target)
+        spec = PathFinder.find_spec(fullname, path, target) or self._of_others(fullname, path, target)
         if spec is None or spec.origin is None or type(spec.loader) is not SourceFileLoader:
             return None
         if str(Path(spec.origin).absolute()) not in self._files:
             return None
         return self._instrumented(fullname, spec.origin, spec.submodule_search_locations)
+
+    def _of_others(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None
+    ) -> ModuleSpec | None:
+        """What other finders find, such as those of editable installs."""
+        for finder in sys.meta_path:
+            if finder is not self and finder is not PathFinder and hasattr(finder, "find_spec"):
+                spec = finder.find_spec(fullname, path, target)
+                if spec is not None:
+                    return spec
+        return None
 
     def _instrumented(self, name: str, file: str, package: list[str] | None) -> ModuleSpec | None:
         loader = _InstrumentingLoader(name, file, self._instrumenter)

@@ -116,14 +116,14 @@ def open_around(
     name: str,
     *,
     store: Path | None = None,
-    announce: Callable[[Runtime], None] | None = None,
+    announce: Announcement | None = None,
     overhead: float = 0.02,
     resume: str = "never",
     audit: bool = True,
 ) -> Callable[[], AbstractContextManager[None]]:
     """What opens the run, once the script's ``__main__`` is there; the arguments are those of `florlog.run`.
 
-    ``announce`` is called once, when the first loop begins or, without any, at the end.
+    ``announce`` is told when the run is open, and when the first loop begins or, without any, at the end.
     """
 
     @contextlib.contextmanager
@@ -132,8 +132,9 @@ def open_around(
         with open_run(name, store=store, overhead=overhead, resume=resume, audit=audit) as run:
             runtime = Runtime(run)
             runtime.install()
-            said = announce if announce is not None else _nothing
-            runtime.on_first_loop = lambda: _announced(said, runtime)
+            if announce is not None:
+                runtime.on_first_loop = lambda: _announced(announce.begun, runtime)
+                _announced(announce.opened, runtime)
             try:
                 yield
             except SystemExit as error:
@@ -143,15 +144,11 @@ def open_around(
             finally:
                 runtime.uninstall()
                 if not runtime.entered:
-                    _announced(said, runtime)
+                    runtime.on_first_loop()
         if leaving is not None:
             raise leaving
 
     return opened
-
-
-def _nothing(runtime: Runtime) -> None:
-    """Announce nothing."""
 
 
 def _announced(announce: Callable[[Runtime], None], runtime: Runtime) -> None:

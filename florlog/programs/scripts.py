@@ -55,8 +55,9 @@ def run_as_main(
     try:
         if module:
             sys.argv[0] = file
-            _place_in_package(main, module, file)
         with around():
+            if module:
+                _place_in_package(main, module, file)
             exec(code, main.__dict__)
     finally:
         sys.argv, sys.path[:], sys.modules["__main__"] = before
@@ -67,7 +68,7 @@ def _place_in_package(main: ModuleType, module: str, file: str) -> None:
     """Give a module what ``python -m`` gives it: its package, imported, and its spec."""
     name = f"{module}.__main__" if Path(file).name == "__main__.py" else module
     package = name.rpartition(".")[0]
+    main.__package__ = package
     if package:
         importlib.import_module(package)
-    main.__package__ = package
     main.__spec__ = ModuleSpec(name, SourceFileLoader(name, file), origin=file)

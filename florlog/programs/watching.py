@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterable
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-from florlog.program.environment import is_installed, is_own
+from florlog.program.environment import is_own
+from florlog.program.import_roots import is_installed
 from florlog.program.process import this_process
 from florlog.source.edit.units import Names, Unit
 from florlog.source.names.outside import (

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from florlog_recovery import CACHED
@@ -30,6 +31,11 @@ from florlog.recording.run_state import RunState, is_fresh
 from florlog.recording.strand import other_task
 from florlog.recording.thread_costs import ThreadCosts
 from florlog.state.wrappers import bare, obstacle
+
+BRIEF_ITERATION_SECONDS = 0.1
+"""Of the outermost loop: an image at its start is as good as one after the steps in it."""
+NO_IMAGE = "no image"
+"""The kind of the notes that say why images are not taken, as the user was told."""
 
 Tell = Callable[[str, dict[str, Any]], None]
 
@@ -65,7 +71,7 @@ class Checkpointer:
         """Iterations of outermost loops, by LSN and index: that of the last image inside, and of the last inner end."""
         self._length = self._longest = 0.0
         """Seconds from the start of an outermost iteration to the last end of a loop inside: of this one, the last."""
-        self._places: set[tuple[Site, bool]] = set()  # at which there are images
+        self._places: set[tuple[Site, bool, bool]] = set()  # at which there are images
         self._cached = False  # whether the log says that pages go through the page cache
         self._warned: set[str] = set()
         self._untaken: set[str] = set()
@@ -172,10 +178,9 @@ class Checkpointer:
         cost = time.thread_time() - cpu
         self.costs.images += cost
         size = 0 if copy is None or copy.buffers is None else copy.buffers.nbytes
-        place = (loop.site, end)
-        once = place not in self._places or (
-            copy is not None and copy.buffers is not None and copy.buffers.fresh
-        )
+        place = (loop.site, end, is_fresh(loop))
+        buffers = None if copy is None else copy.buffers
+        once = place not in self._places or (buffers is not None and buffers.fresh)
         self.policy.took(now=started - self._started, stall=cost, size=size, once=once)
         self._places.add(place)
         if (decision := self.policy.decision()) is not None:
@@ -187,7 +192,7 @@ class Checkpointer:
         # After its end a loop's iterator is not continued; a break has left none.
         if loop.count and loop.iterator is not None and not end:
             if loop.site not in self._obstacles:
-                self._obstacles[loop.site] = "" if bare(loop.site) else obstacle(loop.iterator())
+                self._obstacles[loop.site] = "" if loop.bare or bare(loop.site) else obstacle(loop.iterator())
             if what := self._obstacles[loop.site]:
                 self._warn(
                     f"no images are taken inside loop {loop.name!r}: {what} around it cannot be continued"
@@ -204,8 +209,10 @@ class Checkpointer:
             self.state.check_derived()
             trees = self.state.imaged(loop, self.state.dead_gradients(loop, end=end))
             if self.state.missing:
-                self._report_missing()
+                self._report_missing(self.state.missing)
                 return None
+            if is_fresh(loop):
+                self._report_missing(self.state.missing_at_start)
             return self._imager.snapshot(trees, trees.flat)
         except Exception as error:  # whatever an object's state_dict() raises: the training goes on
             if from_signal_handler(error):
@@ -213,9 +220,9 @@ class Checkpointer:
             self._warn(f"no image could be taken, later replays must start earlier: {error}")
             return None
 
-    def _report_missing(self) -> None:
+    def _report_missing(self, missing: Mapping[str, str]) -> None:
         """Report, once each, what cannot be captured, and what follows from it."""
-        for place, what in self.state.missing.items():
+        for place, what in missing.items():
             variable = re.sub(r"\[\d+\]", "[...]", place)  # once for all items of a list
             if variable not in self._untaken:
                 self._untaken.add(variable)
@@ -262,7 +269,12 @@ class Checkpointer:
         """Warn once of each ``text``, with the reason that it has the first time."""
         if text not in self._warned:
             self._warned.add(text)
-            warn(f"{text}: {why}" if why else text)
+            said = f"{text}: {why}" if why else text
+            if self._journal is not None:
+                session = self._journal.session  # not through the journal, which is the training thread's
+                with suppress(Exception):  # the log itself may be what failed
+                    self._journal.log.append(Note(NO_IMAGE, said, {}), session=session, prev=session)
+            warn(said)
 
     def _kind(self, loop: OpenLoop, index: int, *, end: bool) -> Boundary:
         if loop.depth == 1:
@@ -274,5 +286,6 @@ class Checkpointer:
         self._length = time.perf_counter() - loop.parent.started
         if around != self._around:
             self._around, self._longest = around, before
-        early = self._length < self._longest / 2  # it ends before what takes most of the time
+        # It ends before what takes most of the time, or a start of the next iteration is as near.
+        early = self._length < max(self._longest / 2, BRIEF_ITERATION_SECONDS)
         return Boundary.END if early or self._imaged == around else Boundary.MAIN

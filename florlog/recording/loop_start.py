@@ -36,6 +36,8 @@ class RequestedLoop:
     form: Literal["for", "with"]
     iterable: Iterable[Any] | None
     site: Site
+    bare: bool = False
+    """Whether it is known that nothing is wrapped around it."""
     steps: weakref.ref[Steps] | None = None
     """The generator that carries it out; it may not keep itself alive, so that a break ends it at once."""
 
@@ -72,6 +74,7 @@ class LoopStart:
             length=-1,
             data={},
             cursor=cursor,
+            bare=call.bare,
             handled=id(error) if (error := sys.exception()) is not None else 0,
         )
 

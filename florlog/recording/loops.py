@@ -74,13 +74,13 @@ class Loops:
         """In a forked child: no plan is followed."""
         self._guided = self._closing.guided = self._starts.guided = None
 
-    def start(self, name: str, iterable: Iterable[Any] | None, site: Site) -> Steps:
+    def start(self, name: str, iterable: Iterable[Any] | None, site: Site, *, bare: bool = False) -> Steps:
         """The iterations of a new loop, which begins when the first one is asked for.
 
         Yields the items of ``iterable``.  Without one, for `run.iteration`, yields twice for each iteration: at the
-        start of its body, and when it is committed.
+        start of its body, and when it is committed.  ``bare``: nothing is wrapped around it.
         """
-        call = RequestedLoop(name, "with" if iterable is None else "for", iterable, site)
+        call = RequestedLoop(name, "with" if iterable is None else "for", iterable, site, bare)
         steps = self.iterations(call)
         call.steps = weakref.ref(steps)
         return steps

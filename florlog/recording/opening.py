@@ -23,6 +23,7 @@ from florlog.following.outside import present_texts
 from florlog.following.recorded_analysis import recorded_analysis
 from florlog.images.budget import Room, default_budget, default_text
 from florlog.images.policy import Policy
+from florlog.program import units
 from florlog.program.environment import environment, main_script, rank
 from florlog.program.loading import seconds_since_import
 from florlog.program.measured_costs import costs_of, restore_costs
@@ -30,7 +31,7 @@ from florlog.program.process import this_process
 from florlog.program.recorded_sources import recorded_sources
 from florlog.program.stores import listed_runs, log_of, open_run, tree_of
 from florlog.program.terminal import reason, report
-from florlog.recording.checkpointer import Tell
+from florlog.recording.checkpointer import NO_IMAGE, Tell
 from florlog.recording.early_audit import early_audit
 from florlog.recording.journal import Journal
 from florlog.recording.resuming import ResumeGuide, begins_anew, went_back
@@ -153,8 +154,29 @@ def _guide_of(log: RunLog, run: str, max_redo: float, *, anew: bool) -> ResumeGu
         has_fingerprint=has_fingerprint,
         enterable=enterable.__contains__,
     )
+    if not before.reasons and (said := _starting_over(log, tree, plan)):
+        report(said)
     force = commanded is not None and commanded.force
     return ResumeGuide(log, tree, plan, frontier, before, force=force, anew=anew and commanded is None)
+
+
+def _starting_over(log: RunLog, tree: RunTree, plan: Plan) -> str:
+    """What it means that a resume executes all of a run's loops again, and why it does; "" where it does not."""
+    restored = last_restore(plan.root)
+    if restored is not None and (restored[1] > 0 or restored[0] is not tree.root.loops[0]):
+        return ""
+    count = sum(loop.count for loop in tree.loops())
+    if not count:
+        return f"run {tree.run} starts over: it was killed in its first iteration, or before"
+    images = [(loop, index) for loop in tree.loops() for index in loop.images if (loop, index) != restored]
+    notes = (entry.record for entry in log.scan(types=(Note,)))
+    told = [note.text for note in notes if isinstance(note, Note) and note.kind == NO_IMAGE]
+    why = told[0] if told else "no image was written before it was killed"
+    took = units.duration_text(sum(sum(loop.seconds) for loop in tree.root.loops))
+    again = f"{count} iterations, which took {took}, are executed again and compared"
+    if images and not told:
+        why = "so near to its start, it takes that to prove the state of an image"
+    return f"run {tree.run} starts over: {again}; {why}"
 
 
 def _unchanged_program(log: RunLog, tree: RunTree) -> ProgramAnalysis | None:

@@ -180,9 +180,9 @@ class Run:
         """As `log`, for the statement that ``frame`` is executing."""
         self._transactions.log(frame, values)
 
-    def loop_at(self, site: Site, name: str, iterable: Iterable[T]) -> Iterator[T]:
-        """As `loop`, for a call at ``site``."""
-        return self._loops.start(name, iterable, site)
+    def loop_at(self, site: Site, name: str, iterable: Iterable[T], *, bare: bool = False) -> Iterator[T]:
+        """As `loop`, for a call at ``site``; ``bare``: it is known that a ``for`` takes the loop as it is."""
+        return self._loops.start(name, iterable, site, bare=bare)
 
     def iteration_at(self, site: Site, name: str, index: int) -> Iteration:
         """As `iteration`, for a call at ``site``."""

@@ -133,6 +133,11 @@ class RunState:
         """What the last capture could not take: place -> what it is."""
         return self._carried.missing
 
+    @property
+    def missing_at_start(self) -> Mapping[str, str]:
+        """What the capture before the first loop could not take, though its image holds all that is needed there."""
+        return self._carried.missing_at_start
+
     def line_of(self, place: str) -> str:
         """Where in the source a `missing` place is, as text that goes on from it; "" if that is not known."""
         return self._carried.line_of(place)
@@ -188,7 +193,7 @@ class RunState:
             return
         loop.cursor.seek(index, position)
         if loop.counters is None:
-            loop.counters = [] if bare(loop.site) else counters(loop.iterator())
+            loop.counters = [] if loop.bare or bare(loop.site) else counters(loop.iterator())
         for counter in loop.counters:
             advance(counter, index - before)
 

@@ -33,7 +33,8 @@ def suspended_at(generator: GeneratorType[Any, Any, Any]) -> int:
 def stack_of(generator: GeneratorType[Any, Any, Any]) -> list[Any]:
     """What a waiting generator holds besides its variables: the iterators of the loops that it is in, outermost first.
 
-    The collector visits a frame's variables and then its stack.  Raises ValueError where it is not seen.
+    The collector visits a frame's variables, then its stack, and at last the exception that the generator handles: None
+    where some code that it called has handled one, which says nothing.  Raises ValueError where it is not seen.
     """
     code, frame = generator.gi_code, generator.gi_frame
     if frame is None:
@@ -45,7 +46,8 @@ def stack_of(generator: GeneratorType[Any, Any, Any]) -> list[Any]:
     own = set(code.co_varnames) - set(code.co_cellvars)
     bound = frame.f_locals
     variables = sum(name in bound for name in own) + len(code.co_cellvars) + len(code.co_freevars)
-    return held[start + 1 + variables :]
+    stack = held[start + 1 + variables :]
+    return stack[:-1] if stack and stack[-1] is None else stack
 
 
 @functools.cache
@@ -61,6 +63,19 @@ def can_see_stacks() -> bool:
                 yield two, other
         yield from first
 
+    def fail() -> None:
+        try:
+            raise KeyError
+        except KeyError:
+            pass
+
+    def handling() -> Iterator[Any]:
+        for one in (fail,):
+            one()
+            yield one
+
+    handled: Any = handling()
+    next(handled)
     first = [5, 6]
     made: Any = probe(first)
     seen = [(suspended_at(made), stack_of(made))]
@@ -75,6 +90,7 @@ def can_see_stacks() -> bool:
         seen == [(0, []), (1, lists), (2, counters), (2, counters), (1, lists), (2, counters), (2, counters)]
         and suspended_at(made) == 3
         and rest[0].__reduce__()[1][0] is first
+        and len(stack_of(handled)) == 1
     )
 
 

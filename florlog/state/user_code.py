@@ -15,7 +15,8 @@ from types import CodeType, GeneratorType, SimpleNamespace
 from typing import Any
 
 from florlog.program.cells import absolute
-from florlog.program.environment import is_installed, is_local, is_own, main_script
+from florlog.program.environment import is_local, is_own, main_script
+from florlog.program.import_roots import is_installed
 from florlog.program.process import this_process
 from florlog.state.cpython import generator_module
 

@@ -23,7 +23,8 @@ from typing import Any
 import torch
 
 from florlog.errors import ImageError
-from florlog.program.environment import is_installed, is_own, main_script, module_file
+from florlog.program.environment import is_own, main_script, module_file
+from florlog.program.import_roots import is_installed
 from florlog.program.process import this_process
 from florlog.source.carry.carried import carried_names, names_by_text, shared_names
 from florlog.source.carry.loop_bindings import bound_in_loop
@@ -83,6 +84,8 @@ class Carried:
         self._constants = Constants()
         self.missing: Mapping[str, str] = {}
         """What the last capture could not take: place -> what it is and why."""
+        self.missing_at_start: Mapping[str, str] = {}
+        """What could not be taken before the first loop, where it is as the set-up makes it."""
 
     def _carried(self, code: CodeType, line: int) -> frozenset[str]:
         key = (code, line)
@@ -148,6 +151,7 @@ class Carried:
             graph.gone[scope] = sorted(seen - names.keys())
             seen |= names.keys()
         if fresh:
+            self.missing_at_start = dict(graph.missing)
             graph.missing.clear()
         self.missing = graph.missing
         return graph

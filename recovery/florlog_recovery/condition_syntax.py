@@ -1,12 +1,15 @@
 """What a condition on iterations may say: the text is read and checked here, and never compiled.
 
-``step in [10:20]`` means ``step in range(10, 20)``; either end may be open (`_sliced`).
+``step in [10:20]`` means ``step in range(10, 20)``; either end may be open (`_sliced`).  A name that is no Python word
+is written ``loop['train-step']`` or ``value['train/loss']``.
 """
 
 from __future__ import annotations
 
 import ast
 import io
+import keyword
+import re
 import tokenize
 
 from florlog_recovery.three_valued import BINARY, COMPARE, FUNCTIONS
@@ -14,6 +17,7 @@ from florlog_recovery.three_valued import BINARY, COMPARE, FUNCTIONS
 REDUCTIONS = frozenset({"norm", "min", "max", "mean"})
 """Functions of ``state[...]`` alone."""
 
+_OPERATORS = {"and", "or", "not", "in", "is", "True", "False", "None", "if", "else"}
 _SPAN_MAX_ARGUMENTS = {"range": 3, "slice": 3}
 
 
@@ -24,9 +28,27 @@ class WhereError(ValueError):
 def read(text: str) -> ast.expr:
     """The syntax tree of a condition, which may contain what `check` forbids.  Raises `WhereError`."""
     try:
-        return ast.parse(_sliced(text.strip()), mode="eval").body
+        tree = ast.parse(_sliced(text.strip()), mode="eval")
+        return _Quoted().visit(tree).body  # type: ignore[no-any-return]
     except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError) as error:
-        raise WhereError(f"cannot read the condition {text!r}: {error}") from None
+        hint = next((f"; write loop[{word!r}] or value[{word!r}]" for word in _words(text)), "")
+        raise WhereError(f"cannot read the condition {text!r}: {error}{hint}") from None
+
+
+class _Quoted(ast.NodeTransformer):
+    """Names in quotes become names."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        match node:
+            case ast.Subscript(value=ast.Name(id="loop" | "value"), slice=ast.Constant(value=str(name))):
+                return ast.copy_location(ast.Name(name, ast.Load()), node)
+        return node
+
+
+def _words(text: str) -> list[str]:
+    """The keywords in a condition that it may have meant as names."""
+    words = re.findall(r"(?<!['\"\w])[A-Za-z_]\w*(?!['\"\w])", text)
+    return [word for word in words if keyword.iskeyword(word) and word not in _OPERATORS]
 
 
 def check(node: ast.expr, *, state: bool) -> None:

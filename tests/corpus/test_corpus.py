@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from florlog_recovery import Loop, Node
 
 import florlog
 from tests.end_to_end.harness import Logged, Nursery, logged
@@ -26,7 +27,11 @@ REFUSED: dict[str, str] = {}
 CLOCKS = {"argparse_main.py": {"took"}, "print_time.py": {"in", "of"}}
 """Script -> the values that it reads from a clock."""
 TABLE = Path(__file__).parents[2] / "docs" / "hindsight.md"
-HEADER = "| script | captured | refused with reason | replayed equal |\n|---|---|---|---|\n"
+HEADER = (
+    "| script | captured | refused with reason | replayed equal | redone / needed |\n|---|---|---|---|---|\n"
+)
+NOT_IN_THE_LAST_STEP = {"print_time.py"}
+"""Scripts without an added statement in their innermost iterations."""
 KILLS = 1
 
 Values = dict[tuple[str, tuple[tuple[str, int], ...]], list[Any]]
@@ -99,10 +104,45 @@ def repeatable(name: str, store: Path) -> list[Logged]:
     return [value for value in logged(store) if value.name not in CLOCKS.get(name, ())]
 
 
+def distance(nursery: Nursery, store: Path, script: Path) -> tuple[int, int] | None:
+    """Of a question about the last innermost iteration: how many are redone, and how many since the nearest image.
+
+    None where no added statement stands in it.
+    """
+    with florlog.open(store) as log:
+        run, tree = log.run().id, log.run().tree()
+    ends: list[tuple[Loop, int]] = []  # the innermost iterations in their order
+    images = [0]  # how many of them are before each image
+
+    def walk(node: Node) -> None:
+        for loop in node.loops:
+            for index in range(loop.count + 1):
+                if index in loop.images:
+                    images.append(len(ends))
+                if index in loop.nodes and loop.nodes[index].loops:
+                    walk(loop.nodes[index])
+                elif index < loop.count:
+                    ends.append((loop, index))
+
+    walk(tree.root)
+    last, index = ends[-1]
+    where = [f"{name.split('#')[0]} == {at}" for name, at in (*last.parent.path, (last.name, index))]
+    output = nursery.directory / "output.txt"
+    command = ("explain", script, "--run", run, "--where", " and ".join(where), "--format", "json")
+    nursery.run(store, "florlog", *command, code=None)
+    answer = next((line for line in output.read_text().splitlines() if line.startswith("{")), None)
+    if answer is None:
+        assert "no recorded iteration that was asked for reaches" in output.read_text()
+        return None
+    before = max(image for image in images if image < len(ends))
+    return json.loads(answer)["iterations_redone"], len(ends) - before
+
+
 def row(name: str) -> str:
     """A script's line of the table in the docs: what `test_hands_free_a_script_...` holds it to."""
     refused = REFUSED.get(name)
-    return f"| {name} | yes | {refused or '-'} | {'no' if refused else 'yes'} |\n"
+    redone = "-" if name in NOT_IN_THE_LAST_STEP else "1.0"
+    return f"| {name} | yes | {refused or '-'} | {'no' if refused else 'yes'} | {redone} |\n"
 
 
 def test_the_table_in_the_docs_is_what_the_tests_hold_the_scripts_to() -> None:
@@ -132,6 +172,9 @@ def test_hands_free_a_script_is_resumed_and_asked_afterwards(
         nursery.run(store, "florlog", "replay", asked, code=2)
         assert REFUSED[name] in (nursery.directory / "output.txt").read_text()
         return
+    redone = distance(nursery, store, asked)
+    assert (redone is None) == (name in NOT_IN_THE_LAST_STEP)
+    assert redone is None or redone[0] <= redone[1]
     truth_store = tmp_path / "truth" / "s"
     truth_store.parent.mkdir()
     nursery.run(truth_store, "florlog", "record", asked)

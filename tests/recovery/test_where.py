@@ -57,6 +57,18 @@ def test_anything_else_is_refused(text: str) -> None:
         holds(text, epoch=1, step=1)
 
 
+def test_a_name_that_is_no_python_word_is_quoted() -> None:
+    loops, logged = ("train-step", "pass", "über"), ("train/loss", "class")
+    text = "loop['train-step'] in [2:] and loop['pass'] == 1 and über == 4 and value['train/loss'] > 2"
+    condition = Condition(text, loops, logged)
+    assert condition({"train-step": 3, "pass": 1, "über": 4, "train/loss": 2.5})
+    assert not condition({"train-step": 3, "pass": 1, "über": 4, "train/loss": 1.5})
+    with pytest.raises(WhereError, match=r"write loop\['pass'\] or value\['pass'\]"):
+        Condition("pass == 3", loops, logged)
+    with pytest.raises(WhereError, match="no loop or logged value is called 'other'"):
+        Condition("value['other'] > 1", loops, logged)
+
+
 def test_a_wrong_name_is_answered_with_the_names_there_are() -> None:
     with pytest.raises(WhereError, match=r"'los'; the run has loops: epoch, step; logged values: loss, name"):
         Condition("los > 2", LOOPS, LOGGED)

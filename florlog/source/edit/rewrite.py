@@ -1,8 +1,8 @@
 """The tree that is run, and compared, in the place of an unmodified script's own.
 
     for epoch in range(9): ...      for epoch in __florlog__.loop("epoch", range(9)): ...
-    while not done: ...             for _ in __florlog__.loop("pass", __florlog__.passes()):
-                                        if not (not done): break
+    while not done: ...             for _ in __florlog__.loop("loop", __florlog__.passes()):
+    else: ENDED                         if not (not done): ENDED; break
                                         ...
     print("loss", loss)             __florlog__.said(__florlog__.begin(),
                                         print("loss", __florlog__.see("loss", loss)))
@@ -28,6 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from florlog.source.names.calls import COMPUTED_NAME
+from florlog.source.names.syntax import FUNCTIONS, LOOPS, parse_as_written
 from florlog.source.names.telling import Form, Place, Telling, Tellings, argument
 
 RUNTIME = "__florlog__"
@@ -66,6 +67,33 @@ def leaving_out(tree: ast.Module) -> ast.Module:
     return tree
 
 
+def logged_names(source: str, filename: str) -> set[str]:
+    """The names under which a text, read hands-free, logs values.  Raises `SourceError`."""
+    return {
+        node.args[0].value
+        for node in ast.walk(statements(parse_as_written(source, filename), filename))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and ast.unparse(node.func) == f"{RUNTIME}.see"
+        and isinstance(node.args[0], ast.Constant)
+        and isinstance(node.args[0].value, str)
+    }
+
+
+def rewritable_else(loop: ast.While) -> bool:
+    """Whether a while loop's ``else`` may run inside of it: it does not leave, or go on with, a loop around it."""
+    pending: list[ast.AST] = list(loop.orelse)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, (ast.Break, ast.Continue)):
+            return False
+        if not isinstance(node, (*LOOPS, *FUNCTIONS, ast.ClassDef)):
+            pending.extend(ast.iter_child_nodes(node))
+        elif isinstance(node, LOOPS):
+            pending.extend(node.orelse)
+    return True
+
+
 class _Rewriter(ast.NodeTransformer):
     def __init__(self, loops: Mapping[int, str], tellings: Tellings) -> None:
         self._loops = loops
@@ -80,12 +108,14 @@ class _Rewriter(ast.NodeTransformer):
     def visit_While(self, node: ast.While) -> ast.AST:
         self.generic_visit(node)
         name = self._loops.get(node.lineno)
-        if name is None or node.orelse:
+        if name is None or not rewritable_else(node):
             return node
         test = node.test
         body = node.body
         if not (isinstance(test, ast.Constant) and test.value):
-            leave = ast.If(ast.UnaryOp(ast.Not(), test), [ast.copy_location(ast.Break(), test)], [])
+            leave = ast.If(
+                ast.UnaryOp(ast.Not(), test), [*node.orelse, ast.copy_location(ast.Break(), test)], []
+            )
             ast.copy_location(leave.test, test)
             body = [ast.copy_location(leave, test), *body]
         target = ast.copy_location(ast.Name("__florlog_pass__", ast.Store()), test)

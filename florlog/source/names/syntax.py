@@ -58,9 +58,14 @@ def reread(tree: ast.Module, filename: str) -> ast.Module:
 
 
 def parse(source: str, filename: str) -> ast.Module:
+    """The tree of a module's text, as the reading in force rewrites it.  Raises `SourceError` if it does not parse."""
+    return reread(parse_as_written(source, filename), filename)
+
+
+def parse_as_written(source: str, filename: str) -> ast.Module:
     """The tree of a module's text.  Raises `SourceError` if it does not parse."""
     try:
-        return reread(ast.parse(source, filename), filename)
+        return ast.parse(source, filename)
     except SyntaxError as error:
         raise SourceError(filename, error.lineno or 0, error.msg) from None
     except (ValueError, RecursionError) as error:  # null bytes; nesting beyond the parser's stack

@@ -29,6 +29,8 @@ from florlog.source.skip.harmless import Harmless, parameters
 from florlog.source.skip.naming import Context, Naming, callee
 
 NUMBERED = {"range", "trange"}
+PASSES = "__florlog__.passes"
+"""What a while loop runs over where it is rewritten (`florlog.source.edit.rewrite`)."""
 SHOWN = {"enumerate", "tqdm"}
 """Calls around an iterable whose items have the same numbers."""
 LAZY = SHOWN | {"zip"}
@@ -195,7 +197,7 @@ def _is_numbered(loop: LoopCode) -> bool:
     while isinstance(expr, ast.Call):
         inner = _iterable(loop) if expr is loop.call.node else next(iter(expr.args), None)
         if expr is not loop.call.node and last_name(expr.func) not in SHOWN:
-            return last_name(expr.func) in NUMBERED
+            return last_name(expr.func) in NUMBERED or ast.unparse(expr.func) == PASSES
         if inner is None:
             return False
         expr = inner

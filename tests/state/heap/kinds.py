@@ -1073,6 +1073,49 @@ KINDS += [
     ),
     Kind("generator", "def g():\n    yield from range(99)\nit = g()", "next(it)", "next(it)"),
     Kind(
+        "generator over a cycle",
+        "def g(xs):\n    for x in itertools.cycle(xs):\n        for y in range(x, x + 3): yield y\nit = g([1, 10, 20])",
+        "next(it), next(it), next(it), next(it)",
+        "next(it)",
+    ),
+    Kind(
+        "cycle over a tuple",
+        "it = itertools.cycle((1, 2, 3, 4, 5))",
+        "next(it), next(it), next(it)",
+        "next(it)",
+    ),
+    Kind(
+        "generator over a mapped file",
+        "import os\nif not os.path.exists('mapped.npy'): np.save('mapped.npy', np.arange(40))\ndef g(files):\n    for file in itertools.cycle(files):\n"
+        "        data = np.load(file, mmap_mode='r')\n"
+        "        for start in range(0, len(data) - 9, 8):\n"
+        "            part = data[start : start + 8]\n            yield part\nit = g(['mapped.npy'])",
+        "next(it), next(it)",
+        "next(it).tolist()",
+    ),
+    Kind(
+        "generator around which an exception was handled",
+        "def fail():\n    try: raise KeyError\n    except KeyError: return 1\n"
+        "def g():\n    n = 0\n    while True:\n        for x in (1, 2, 3):\n            n += fail() if n else 1\n"
+        "            yield n + x\nit = g()",
+        "next(it)",
+        "next(it)",
+    ),
+    Kind(
+        "generator over a tuple",
+        "def g():\n    while True:\n        for x in (1, 2, 3): yield x\nit = g()",
+        "next(it)",
+        "next(it)",
+    ),
+    Kind(
+        "generator of batches of a generator",
+        "def inner():\n    for x in itertools.cycle([1, 2, 3]):\n        for y in range(4): yield x * 10 + y\n"
+        "def outer(items, n):\n    while True:\n        some = list(itertools.islice(items, n))\n        yield some\n"
+        "it = outer(inner(), 3)",
+        "next(it), next(it)",
+        "next(it)",
+    ),
+    Kind(
         "generator with two loops",
         "def g(n):\n    total = 0\n    for a in range(n):\n        for b, c in enumerate('xyz'):\n            total += b\n            yield a, c, total\nit = g(9)",
         "next(it)",

@@ -12,6 +12,7 @@ from florlog.state.heap.kinds.buffers import BUFFERS
 from florlog.state.heap.kinds.code import CODE
 from florlog.state.heap.kinds.containers import CONTAINERS, layout_of
 from florlog.state.heap.kinds.data import DATA, OBJECT_ARRAY
+from florlog.state.heap.kinds.files import MAPPED
 from florlog.state.heap.kinds.generators import ENDED, GENERATORS
 from florlog.state.heap.kinds.iterators import ITERATOR, ITERATORS
 from florlog.state.heap.kinds.jax_arrays import JAX, jax_kind
@@ -20,7 +21,7 @@ from florlog.state.heap.kinds.shared import SHARED
 from florlog.state.heap.rules import has_plain_layout, is_own_class, is_table, is_tool, is_writer
 
 _BY_CLASS = (*OBJECTS, *DATA, *BUFFERS, *CODE, *GENERATORS, *ITERATORS, *SHARED)
-_OTHERS = (OBJECT, CLASS, TOOL, LEFT, OPAQUE, NAMED, DESCRIBED, ITERATOR, OBJECT_ARRAY, ENDED)
+_OTHERS = (OBJECT, CLASS, TOOL, LEFT, OPAQUE, NAMED, DESCRIBED, ITERATOR, OBJECT_ARRAY, MAPPED, ENDED)
 KINDS: dict[str, Kind] = {
     kind.name: kind for kind in (*_OTHERS, *JAX, *(kind for _, kind in (*_BY_CLASS, *CONTAINERS)))
 }

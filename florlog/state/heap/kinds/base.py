@@ -132,10 +132,14 @@ class Kind:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two parts are one object, or equal atoms."""
-    return one is other or (
-        type(one) is type(other) and isinstance(one, (int, float, str, bytes)) and repr(one) == repr(other)
-    )
+    """Whether two parts are one object, equal atoms, or tuples of such parts."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if type(one) is tuple:
+        return all_same(one, other)
+    return isinstance(one, (int, float, str, bytes)) and repr(one) == repr(other)
 
 
 def all_same(ones: Iterable[Any], others: Iterable[Any]) -> bool:

@@ -13,6 +13,7 @@ from florlog.state.adapters import adapter
 from florlog.state.heap.dtypes import dtype_of, dtype_text
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk
+from florlog.state.heap.kinds.files import mapped
 from florlog.state.heap.memory import WHOLE, View
 from florlog.state.left_out import LeftOutGradient, is_left_out
 from florlog.state.tensors import compressed_parts
@@ -134,6 +135,8 @@ class _Array(Kind):
             if value.dtype != object or type(value) is not np.ndarray:
                 return walk.opaque(value, f"array of {value.dtype}")
             return Node("objects", "", list(value.shape), walk.refs(value.reshape(-1).tolist()))
+        if isinstance(value, np.memmap) and (file := mapped(value, walk.class_name(value))) is not None:
+            return file
         view = walk.memory.array(value)
         attributes = walk.named(getattr(value, "__dict__", {}))
         return Node("array", walk.class_name(value), view, (), attributes)

@@ -33,10 +33,15 @@ _VIEWS: dict[str, Any] = {
 _COPYING = frozenset({"_tee_dataobject"})
 """What gives a copy of its items: the live one is no object of the program."""
 _LIST_ITERATOR: Any = type(iter([]))
+_PLAIN_ITERATORS: tuple[Any, ...] = (_LIST_ITERATOR, type(iter(())), type(iter(range(1))), type(iter("")))
+"""Of which each item can be asked for without an effect on anything else."""
 
 
 class _Iterator(Kind):
-    """``own``: what makes it, the number of its arguments; ``refs``: arguments and, where it has one, its state."""
+    """``own``: what makes it, the number of its arguments; ``refs``: arguments and, where it has one, its state.
+
+    Of a cycle that has gone round, ``own`` also has how many items this round has left, and how many a round has.
+    """
 
     name = "iterator"
     immutable = True
@@ -51,7 +56,7 @@ class _Iterator(Kind):
             return _ended()
         if type(value) is itertools.zip_longest:
             arguments = [iter(()) if part == () else part for part in arguments]
-        own = (constant_name(maker), len(arguments))
+        own = (constant_name(maker), len(arguments), *_in_round(value))
         refs = walk.refs([*arguments, *(part for part in state if part is not None)])
         return Node("iterator", constant_name(type(value)), own, refs)
 
@@ -60,6 +65,7 @@ class _Iterator(Kind):
         yield from (".state" for _ in node.refs[node.own[1] :])
 
     def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
+        _go_round(live, node.own[2:])
         _, arguments, *state = taken_apart(live)
         if len(arguments) != node.own[1] or type(live).__name__ in _COPYING:
             return ()
@@ -72,13 +78,17 @@ class _Iterator(Kind):
             _, parts, *state = taken_apart(live)
             if not count and not state:
                 return live
-            if len(state) == len(node.refs) - count and all_same(parts, arguments):
+            if len(node.own) == 2 and len(state) == len(node.refs) - count and all_same(parts, arguments):
                 return live
         if not count and node.own[0] == "builtins:iter":
             return _an_ended_one()
+        if len(node.own) > 2 and live is not MISSING and _in_round(live) == node.own[2:]:
+            return live
         return constant(node.own[0])(*map(build.ready, node.refs[:count]))
 
     def fill(self, build: Build, node: Node, held: Any) -> None:
+        if len(node.own) > 2 and _in_round(held) == node.own[2:]:
+            return
         for ref in node.refs[node.own[1] :]:
             state = build.value(ref)
             if type(held) is _LIST_ITERATOR:  # also beyond the end of a list that is short now
@@ -179,6 +189,29 @@ class _Rest(Kind):
         return Node(
             "iterator", constant_name(_LIST_ITERATOR), ("builtins:iter", 1), [walk.ref(list(rest)), 0]
         )
+
+
+def _in_round(value: Any) -> tuple[int, ...]:
+    """How many items a cycle that has gone round has left in this round, and how many a round has; else nothing."""
+    if type(value) is not itertools.cycle:
+        return ()
+    _, (left,), (saved, has_gone_round) = taken_apart(value)
+    return (operator.length_hint(left), len(saved)) if has_gone_round else ()
+
+
+def _go_round(live: Any, place: tuple[int, ...]) -> None:
+    """Let a cycle over a plain sequence go on to a place of its round.
+
+    A loop that goes over a cycle holds the cycle itself, so no other can take its place.
+    """
+    if not place or type(live) is not itertools.cycle:
+        return
+    if type(taken_apart(live)[1][0]) not in _PLAIN_ITERATORS:
+        return
+    for _ in range(2 * place[1] + 1):
+        if _in_round(live) == place:
+            return
+        next(live, None)
 
 
 def _an_ended_one() -> Iterator[Any]:
