@@ -9,7 +9,6 @@ analysis tells such values (`florlog.source.skip.noise`).  It is asked only wher
 from __future__ import annotations
 
 import functools
-import linecache
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:  # importing florlog does not wait for source analysis
 
 def present_texts(files: Iterable[str]) -> dict[str, str]:
     """The texts of those files that there are."""
-    texts = {file: "".join(linecache.getlines(file)) for file in files}
+    texts = {file: this_process.text_of(file) for file in files}
     return {file: text for file, text in texts.items() if text}
 
 

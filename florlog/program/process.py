@@ -37,6 +37,15 @@ class HandsFree:
     """The local files that it will import, with their modules' names."""
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What of a framework's module is run as a part of the program."""
+
+    module: str
+    text: str
+    """Its excerpt (`florlog.source.edit.excerpt`)."""
+
+
 class Process:
     """The facts of one process."""
 
@@ -46,6 +55,8 @@ class Process:
         self.notebook: NotebookProgram = NO_NOTEBOOK
         """The program that stands for the script."""
         self.hands_free: HandsFree | None = None
+        self.adopted: Mapping[str, Adopted] = {}
+        """By path, what of the modules of frameworks is part of the program."""
         self.run: Any = None
         """The open `florlog.recording.run.Run`, whose room lies above this one; None while no run is open."""
         self.trusts_images = False
@@ -66,6 +77,15 @@ class Process:
     def recording_hands_free(self, program: HandsFree) -> AbstractContextManager[None]:
         """Within, what is recorded is ``program``, which does not open its run itself."""
         return self._set("hands_free", program)
+
+    def adopting(self, modules: Mapping[str, Adopted]) -> AbstractContextManager[None]:
+        """Within, parts of modules of frameworks are part of the program; ``modules``: by path."""
+        return self._set("adopted", modules)
+
+    def text_of(self, file: str) -> str:
+        """The text that a file of the program has in the analysis of the source; "" if there is none."""
+        adopted = self.adopted.get(file)
+        return "".join(linecache.getlines(file)) if adopted is None else adopted.text
 
     def running(self, run: Any) -> AbstractContextManager[None]:
         """Within, ``run`` is the open run."""

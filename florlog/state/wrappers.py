@@ -16,7 +16,6 @@ from __future__ import annotations
 import ast
 import functools
 import itertools
-import linecache
 from types import CodeType, GeneratorType
 from typing import Any
 
@@ -48,7 +47,7 @@ _PLAIN_ITERATORS = (
 def bare(site: tuple[CodeType, int]) -> bool:
     """Whether the call of ``loop`` at a line is, as it stands, what a ``for`` there runs over."""
     code, line = site
-    return line in _bare("".join(linecache.getlines(code.co_filename)))
+    return line in _bare(this_process.text_of(code.co_filename))
 
 
 @functools.cache

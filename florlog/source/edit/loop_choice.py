@@ -7,7 +7,8 @@ values (`florlog.source.edit.rewrite.shows_values`).
 
 The choice is a function of the recorded text alone, so a replay makes it again from the recording and carries
 it to the present text by line.  A loop is called after its target: ``for epoch in ...`` is ``epoch``, a target
-that is unpacked is ``step``, a ``while`` is ``pass``.
+that is unpacked is ``step``, a ``while`` is ``pass``.  The excerpt of a framework's module names its loops itself
+(`florlog.source.edit.excerpt`).
 
 Not taken, with the reason in `Choice.not_taken`: a loop that yields (its consumer runs part of each pass),
 ``async for``, ``while ... else``.
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from florlog.source.edit.cell_text import executed
+from florlog.source.edit.excerpt import excerpt_of, loops_of_excerpt
 from florlog.source.edit.rewrite import shows_values
 from florlog.source.names.syntax import FUNCTIONS, LOOPS, own_nodes, parse
 
@@ -46,10 +48,13 @@ def choose(texts: Mapping[str, str]) -> Choice:
     """The loops of the training in a program's files; ``texts``: path -> text.  Raises `SourceError`."""
     trees = {file: parse(executed(text), file) for file, text in texts.items()}
     training = _training_functions(trees.values())
+    adopted = {file for file, text in texts.items() if excerpt_of(text) is not None}
     chosen: dict[str, dict[int, str]] = {}
     not_taken: list[str] = []
     for is_wanted in (partial(_trains, training=training), _shows):
         for file, tree in trees.items():
+            if file in adopted:
+                continue
             for loop in _loops(tree):
                 if not is_wanted(loop):
                     continue
@@ -59,6 +64,7 @@ def choose(texts: Mapping[str, str]) -> Choice:
                     chosen.setdefault(file, {})[loop.lineno] = _name(loop)
         if chosen:
             break
+    chosen |= {file: loops_of_excerpt(texts[file]) for file in adopted}
     return Choice(chosen, tuple(dict.fromkeys(not_taken)))
 
 

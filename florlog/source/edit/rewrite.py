@@ -23,6 +23,8 @@ import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from florlog.source.edit.excerpt import is_excerpt
+
 RUNTIME = "__florlog__"
 _LOGGER_METHODS = {"debug", "info", "warning", "error", "critical", "log"}
 _PROGRESS_BAR_METHODS = {"set_postfix", "set_postfix_str", "set_description", "set_description_str"}
@@ -36,11 +38,13 @@ Rewrite = Callable[[ast.Module, str], ast.Module]
 def reading(loops: Mapping[str, Mapping[int, str]]) -> Rewrite:
     """How a hands-free program is rewritten: its statements record values, and ``loops`` are florlog's.
 
+    What a framework prints or logs in its own functions is not recorded.
+
     ``loops``: file -> line -> the loop's name.
     """
 
     def rewrite(tree: ast.Module, file: str) -> ast.Module:
-        rewritten = _Rewriter(loops.get(file, {}), _clock_names(tree)).visit(tree)
+        rewritten = _Rewriter(loops.get(file, {}), _clock_names(tree), quiet=is_excerpt(tree)).visit(tree)
         assert isinstance(rewritten, ast.Module)
         return rewritten
 
@@ -69,8 +73,9 @@ def shows_values(call: ast.Call) -> bool:
 
 
 class _Rewriter(ast.NodeTransformer):
-    def __init__(self, loops: Mapping[int, str], clocks: set[str]) -> None:
+    def __init__(self, loops: Mapping[int, str], clocks: set[str], *, quiet: bool) -> None:
         self._loops = loops
+        self._quiet = quiet
         self._clocks = clocks
 
     def visit_For(self, node: ast.For) -> ast.AST:
@@ -96,7 +101,7 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
-        if not shows_values(node):
+        if self._quiet or not shows_values(node):
             return node
         seen: set[str] = set()
         logger = isinstance(node.func, ast.Attribute) and node.func.attr in _LOGGER_METHODS
