@@ -25,6 +25,8 @@ class LoopManifest:
     """Top-level modules from which a program gets these classes."""
     functions: Mapping[str, Sequence[str]]
     """Qualified name -> the names of its loops, in the order of the text."""
+    clocks: tuple[str, ...]
+    """How the keys end under which the framework keeps what it read from the clock: they differ in each process."""
     known: Mapping[str, str]
     """The xxh3-128 of the module's bytes -> the version that it is of."""
 
@@ -41,6 +43,7 @@ MANIFESTS = (
             "Trainer._run_epoch": ("step", "micro"),
             "Trainer.training_step": (),
         },
+        clocks=("_runtime", "_per_second", "_preparation_time"),
         known={"3963922ff03708e1d960b416cb11220d": "5.24.0"},
     ),
 )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from florlog_recovery import RunTree
 
 from florlog.following.trust import hashes_repeat
+from florlog.program.process import this_process
 
 if TYPE_CHECKING:  # importing florlog does not wait for source analysis
     from florlog.source.reach.regions import ProgramAnalysis
@@ -54,6 +55,13 @@ class Outside:
         same_hashes = hashes_repeat(self._tree)
         read = self._program.outside(Location(*site), [name], same_hashes=same_hashes).read
         return read is not None and read.kind not in INPUTS
+
+    def clock_keys(self) -> tuple[str, ...]:
+        """How the keys end under which adopted modules of frameworks keep what they read from the clock."""
+        from florlog.source.edit.excerpt import excerpt_of
+
+        origins = filter(None, map(excerpt_of, self._texts().values()))
+        return tuple(dict.fromkeys(key for origin in origins for key in origin.clocks))
 
     def noisy(self) -> frozenset[tuple[str, str]]:
         """The variables, by their code's qualified name, and attributes, with "" for that, that hold such values."""

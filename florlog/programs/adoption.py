@@ -80,7 +80,7 @@ def _adopted(manifest: LoopManifest, file: str) -> Adopted | None:
             f"{known}. Install that version, or write the loop in the script"
         )
         return None
-    origin = Origin(manifest.module, version, digest)
+    origin = Origin(manifest.module, version, digest, manifest.clocks)
     return Adopted(manifest.module, excerpt(data.decode(), origin, manifest.functions))
 
 

@@ -20,6 +20,7 @@ from types import CodeType, GeneratorType
 from typing import Any
 
 from florlog.errors import ImageError
+from florlog.program.process import this_process
 from florlog.state.cpython import (
     can_move,
     can_see_iterators,

@@ -8,7 +8,7 @@ the module's text (``specs/adoption.md``):
   its first line.
 - A class that has one of the functions has its first line, with a base that nobody knows: the rest of it is not shown.
 - The first line imports the names that the functions use, which are from elsewhere, and says what the excerpt is of:
-  the module, its version, and the xxh3-128 of its text.
+  the module, its version, the xxh3-128 of its text, and the keys of mappings in which it keeps the clock's times.
 - All other lines are empty.
 
 An excerpt is never executed as a module: the functions of the module get the code of the excerpt's functions.
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from florlog.source.names.syntax import FUNCTIONS, LOOPS, own_nodes
 
 _MARK = "florlog_unseen"
-_HEAD = re.compile(rf"^import {_MARK}; .*# florlog: excerpt of (\S+) (\S+) (\S+)$")
+_HEAD = re.compile(rf"^import {_MARK}; .*# florlog: excerpt of (\S+) (\S+) (\S+); clocks:(.*)$")
 _LOOP = re.compile(r"  # florlog: loop (\w+)$")
 _CLASS = re.compile(rf"(\s*class \w+)\({_MARK}\.Rest\):$")
 
@@ -39,9 +39,11 @@ class Origin:
     module: str
     version: str
     digest: str
+    clocks: tuple[str, ...] = ()
+    """How the keys end under which it keeps what it read from the clock."""
 
     def __str__(self) -> str:
-        return f"{self.module} {self.version} {self.digest}"
+        return f"{self.module} {self.version} {self.digest}; clocks: {' '.join(self.clocks)}"
 
 
 def excerpt(text: str, origin: Origin, functions: Mapping[str, Sequence[str]]) -> str:
@@ -74,7 +76,7 @@ def excerpt(text: str, origin: Origin, functions: Mapping[str, Sequence[str]]) -
 def excerpt_of(text: str) -> Origin | None:
     """What a text is an excerpt of; None for any other text."""
     found = _HEAD.search(text.partition("\n")[0])
-    return None if found is None else Origin(*found.groups())
+    return None if found is None else Origin(*found.groups()[:3], clocks=tuple(found[4].split()))
 
 
 def is_excerpt(tree: ast.Module) -> bool:
