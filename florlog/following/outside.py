@@ -58,10 +58,7 @@ class Outside:
 
     def clock_keys(self) -> tuple[str, ...]:
         """How the keys end under which adopted modules of frameworks keep what they read from the clock."""
-        from florlog.source.edit.excerpt import excerpt_of
-
-        origins = filter(None, map(excerpt_of, self._texts().values()))
-        return tuple(dict.fromkeys(key for origin in origins for key in origin.clocks))
+        return () if self._program is None else self._program.clock_keys
 
     def noisy(self) -> frozenset[tuple[str, str]]:
         """The variables, by their code's qualified name, and attributes, with "" for that, that hold such values."""

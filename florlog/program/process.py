@@ -8,6 +8,7 @@ which it is as it was, also when the block raises; all other modules read them h
 from __future__ import annotations
 
 import linecache
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ class Adopted:
     module: str
     text: str
     """Its excerpt (`florlog.source.edit.excerpt`)."""
+    clock_keys: tuple[str, ...] = ()
+    """How the keys end under which it keeps what it read from the clock."""
 
 
 class Process:
@@ -87,6 +90,14 @@ class Process:
         adopted = self.adopted.get(file)
         return "".join(linecache.getlines(file)) if adopted is None else adopted.text
 
+    def clock_key_in(self, value: Any) -> str:
+        """A key in a value, or in the text of one, under which a framework keeps the clock's time; "" for none."""
+        ends = tuple(key for adopted in self.adopted.values() for key in adopted.clock_keys)
+        if not ends:
+            return ""
+        words = re.findall(r"\w+", value) if isinstance(value, str) else _keys(value)
+        return next((word for word in words if word.endswith(ends)), "")
+
     def running(self, run: Any) -> AbstractContextManager[None]:
         """Within, ``run`` is the open run."""
         return self._set("run", run)
@@ -99,6 +110,17 @@ class Process:
             yield
         finally:
             setattr(self, fact, before)
+
+
+def _keys(value: Any) -> Iterator[str]:
+    """The keys of a mapping and of those in it, and in a list."""
+    if isinstance(value, Mapping):
+        for key, held in value.items():
+            yield str(key)
+            yield from _keys(held)
+    elif isinstance(value, (list, tuple)):
+        for held in value:
+            yield from _keys(held)
 
 
 this_process = Process()

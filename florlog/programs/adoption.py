@@ -12,11 +12,11 @@ import importlib.metadata
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
 import xxhash
 
@@ -24,8 +24,12 @@ from florlog.bridges.manifests import MANIFESTS, LoopManifest
 from florlog.errors import FlorlogError, SourceChangedError
 from florlog.program.process import Adopted, this_process
 from florlog.program.terminal import report
-from florlog.source.edit.excerpt import Origin, differing_line, excerpt, excerpt_of, functions_of_excerpt
+from florlog.source.edit.excerpt import excerpt
 from florlog.source.edit.instrument import CALLED_NAMES, Instrumenter
+from florlog.source.names.excerpts import Origin, clock_keys, differing_line, excerpt_of, functions_of_excerpt
+
+ADOPTED = "adopted"
+"""The key under which a run's environment has the modules that it adopted."""
 
 
 def adoptions(texts: Iterable[str]) -> dict[str, Adopted]:
@@ -36,9 +40,9 @@ def adoptions(texts: Iterable[str]) -> dict[str, Adopted]:
     trees = [ast.parse(text) for text in texts]
     found = {}
     for manifest in MANIFESTS:
-        if any(_uses(tree, manifest) for tree in trees) and (file := _file_of(manifest.module)) is not None:
-            if (adopted := _adopted(manifest, file)) is not None:
-                found[file] = adopted
+        file = _file_of(manifest.module) if any(_uses(tree, manifest) for tree in trees) else None
+        if file is not None and (adopted := _adopted(manifest, file)) is not None:
+            found[file] = adopted
     return found
 
 
@@ -76,12 +80,37 @@ def _adopted(manifest: LoopManifest, file: str) -> Adopted | None:
     if version is None:
         known = " or ".join(sorted(set(manifest.known.values())))
         report(
-            f"the loops of {manifest.framework} {_installed(manifest.framework)} are not recorded: florlog knows those of "
-            f"{known}. Install that version, or write the loop in the script"
+            f"the loops of {manifest.framework} {_installed(manifest.framework)} are not recorded: florlog knows "
+            f"those of {known}. Install that version, or write the loop in the script"
         )
         return None
-    origin = Origin(manifest.module, version, digest, manifest.clocks)
-    return Adopted(manifest.module, excerpt(data.decode(), origin, manifest.functions))
+    origin = Origin(manifest.module, version, digest)
+    text = excerpt(data.decode(), origin, manifest.functions, manifest.clocks)
+    return Adopted(manifest.module, text, manifest.clocks)
+
+
+def adopted_facts(modules: Mapping[str, Adopted]) -> dict[str, Any]:
+    """What a run's environment says of adopted modules: module -> version and digest."""
+    origins = filter(None, (excerpt_of(adopted.text) for adopted in modules.values()))
+    return (
+        {ADOPTED: {origin.module: [origin.version, origin.digest] for origin in origins}} if modules else {}
+    )
+
+
+def check_adopted(facts: Mapping[str, Any]) -> None:
+    """Raise `SourceChangedError` where modules that a run had adopted are others now; ``facts``: its environment."""
+    for module, (version, digest) in facts.get(ADOPTED, {}).items():
+        file = _file_of(module)
+        if file is None or xxhash.xxh3_128_hexdigest(Path(file).read_bytes()) != digest:
+            raise _other(Origin(module, version, digest))
+
+
+def _other(recorded: Origin) -> SourceChangedError:
+    framework = recorded.module.partition(".")[0]
+    return SourceChangedError(
+        f"the run was recorded with {framework} {recorded.version}, and {_installed(framework)} is installed, with "
+        f"another {recorded.module}: install {framework}=={recorded.version}"
+    )
 
 
 def adopted_again(texts: Mapping[str, str]) -> dict[str, Adopted]:
@@ -95,13 +124,13 @@ def adopted_again(texts: Mapping[str, str]) -> dict[str, Adopted]:
             continue
         file = _file_of(origin.module)
         data = b"" if file is None else Path(file).read_bytes()
-        if file is None or xxhash.xxh3_128_hexdigest(data) != origin.digest or differing_line(text, data.decode()):
-            framework = origin.module.partition(".")[0]
-            raise SourceChangedError(
-                f"the run was recorded with {framework} {origin.version}, and {_installed(framework)} is installed, with "
-                f"another {origin.module}: install {framework}=={origin.version}"
-            )
-        found[path] = Adopted(origin.module, text)
+        if (
+            file is None
+            or xxhash.xxh3_128_hexdigest(data) != origin.digest
+            or differing_line(text, data.decode())
+        ):
+            raise _other(origin)
+        found[path] = Adopted(origin.module, text, clock_keys(ast.parse(text)))
     return found
 
 
@@ -153,7 +182,9 @@ class _Functions:
             function = _function(module, qualname)
             made = _code_of(code, qualname.split("."))
             if function is None or made is None or function.__code__.co_freevars != made.co_freevars:
-                raise FlorlogError(f"{module.__name__}:{qualname} is not what its source says: its loops are not recorded")
+                raise FlorlogError(
+                    f"{module.__name__}:{qualname} is not what its source says: its loops are not recorded"
+                )
             self._before.append((function, function.__code__))
             function.__code__ = made
 

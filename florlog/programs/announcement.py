@@ -36,7 +36,9 @@ class Announcement:
             for text in self._texts.values()
             for node in ast.walk(ast.parse(executed(text)))
         )
-        effects = loop_effects({file: self._texts[file] for file in self._choice.loops if file in self._texts})
+        effects = loop_effects(
+            {file: self._texts[file] for file in self._choice.loops if file in self._texts}
+        )
         unknown = dict.fromkeys(
             f"{Path(loop.file).name}:{effect.line} what `{effect.text}` changes"
             for loop in effects

@@ -23,8 +23,8 @@ from florlog.programs.finders import RecordedFinder
 from florlog.programs.guided_run import guided_run
 from florlog.programs.kinds import kind_of, recorded_rewrite
 from florlog.programs.permission import Permit
-from florlog.source.edit.excerpt import excerpt_of
 from florlog.source.edit.instrument import Instrumenter
+from florlog.source.names.excerpts import excerpt_of
 from florlog.source.names.syntax import read_as
 from florlog.source.reach.regions import Location, ProgramAnalysis
 

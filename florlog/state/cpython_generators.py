@@ -47,7 +47,11 @@ def stack_of(generator: GeneratorType[Any, Any, Any]) -> list[Any]:
     own = set(code.co_varnames) - set(code.co_cellvars)
     bound = frame.f_locals
     variables = sum(name in bound for name in own) + len(code.co_cellvars) + len(code.co_freevars)
-    return [part for part in held[start + 1 + variables :] if not (part is None or isinstance(part, BaseException))]
+    return [
+        part
+        for part in held[start + 1 + variables :]
+        if not (part is None or isinstance(part, BaseException))
+    ]
 
 
 @functools.cache

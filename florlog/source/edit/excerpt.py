@@ -18,36 +18,20 @@ from __future__ import annotations
 
 import ast
 import builtins
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from florlog.source.names.excerpts import MARK, Origin
 from florlog.source.names.syntax import FUNCTIONS, LOOPS, own_nodes
-
-_MARK = "florlog_unseen"
-_HEAD = re.compile(rf"^import {_MARK}; .*# florlog: excerpt of (\S+) (\S+) (\S+); clocks:(.*)$")
-_LOOP = re.compile(r"  # florlog: loop (\w+)$")
-_CLASS = re.compile(rf"(\s*class \w+)\({_MARK}\.Rest\):$")
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What an excerpt is of; ``digest``: the xxh3-128 of the module's bytes."""
+def excerpt(
+    text: str, origin: Origin, functions: Mapping[str, Sequence[str]], clocks: tuple[str, ...] = ()
+) -> str:
+    """The excerpt of a module's text.
 
-    module: str
-    version: str
-    digest: str
-    clocks: tuple[str, ...] = ()
-    """How the keys end under which it keeps what it read from the clock."""
-
-    def __str__(self) -> str:
-        return f"{self.module} {self.version} {self.digest}; clocks: {' '.join(self.clocks)}"
-
-
-def excerpt(text: str, origin: Origin, functions: Mapping[str, Sequence[str]]) -> str:
-    """The excerpt of a module's text; ``functions``: qualified name -> the names of its loops, in the order of the text.
+    ``functions``: qualified name -> the names of its loops, in the order of the text; ``clocks``: its `clock_keys`.
 
     Raises `LookupError` where the text has not these functions with so many loops.
     """
@@ -61,7 +45,7 @@ def excerpt(text: str, origin: Origin, functions: Mapping[str, Sequence[str]]) -
         shown[first - 1 : function.end_lineno] = lines[first - 1 : function.end_lineno]
         for owner in classes:
             indent = " " * owner.col_offset
-            shown[owner.lineno - 1] = f"{indent}class {owner.name}({_MARK}.Rest):"
+            shown[owner.lineno - 1] = f"{indent}class {owner.name}({MARK}.Rest):"
         loops = sorted((node for node in own_nodes(function.body) if isinstance(node, LOOPS)), key=_line)
         if len(loops) != len(names):
             raise LookupError(f"{qualname} has {len(loops)} loops, and not {len(names)}")
@@ -69,57 +53,8 @@ def excerpt(text: str, origin: Origin, functions: Mapping[str, Sequence[str]]) -
             shown[loop.lineno - 1] += f"  # florlog: loop {name}"
         used |= _free_names(function)
     imports = "; ".join(_imports(tree, origin.module, used))
-    shown[0] = f"{imports}  # florlog: excerpt of {origin}"
+    shown[0] = f"import {MARK}; {MARK}.clock_keys = {clocks!r}; {imports}  # florlog: excerpt of {origin}"
     return "\n".join(shown)
-
-
-def excerpt_of(text: str) -> Origin | None:
-    """What a text is an excerpt of; None for any other text."""
-    found = _HEAD.search(text.partition("\n")[0])
-    return None if found is None else Origin(*found.groups()[:3], clocks=tuple(found[4].split()))
-
-
-def is_excerpt(tree: ast.Module) -> bool:
-    """Whether a tree is that of an excerpt."""
-    return any(
-        isinstance(node, ast.Import) and node.lineno == 1 and node.names[0].name == _MARK for node in tree.body[:2]
-    )
-
-
-def loops_of_excerpt(text: str) -> dict[int, str]:
-    """The recorded loops of an excerpt: line -> name."""
-    return {
-        number: found[1]
-        for number, line in enumerate(text.split("\n"), 1)
-        if (found := _LOOP.search(line)) is not None
-    }
-
-
-def differing_line(made: str, text: str) -> int:
-    """The first line of an excerpt that a module's text does not have, 0 if it is an excerpt of the text."""
-    lines = text.split("\n")
-    for number, (shown, line) in enumerate(zip(made.split("\n"), lines, strict=False), 1):
-        if number > 1 and shown and not _shows(shown, line):
-            return number
-    return 0 if len(made.split("\n")) <= len(lines) else len(lines) + 1
-
-
-def functions_of_excerpt(tree: ast.Module) -> Iterator[str]:
-    """The qualified names of the functions of an excerpt's tree."""
-    pending: list[tuple[str, Sequence[ast.stmt]]] = [("", tree.body)]
-    while pending:
-        prefix, body = pending.pop()
-        for node in body:
-            if isinstance(node, FUNCTIONS):
-                yield f"{prefix}{node.name}"
-            elif isinstance(node, ast.ClassDef):
-                pending.append((f"{prefix}{node.name}.", node.body))
-
-
-def _shows(shown: str, line: str) -> bool:
-    if (owner := _CLASS.match(shown)) is not None:
-        return re.match(rf"{re.escape(owner[1])}\b", line) is not None
-    return _LOOP.sub("", shown) == line
 
 
 def _line(node: ast.AST) -> int:
@@ -158,7 +93,6 @@ def _imports(tree: ast.Module, module: str, used: Iterable[str]) -> Iterator[str
     future = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
     if future:
         raise LookupError("a module with imports from __future__ has no excerpt yet")
-    yield f"import {_MARK}"
     bound = {name: made for statement in tree.body for name, made in _bound(statement)}
     for name in sorted(used):
         if made := bound.get(name, ""):

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from florlog.source.edit.cell_text import executed
-from florlog.source.edit.excerpt import excerpt_of, loops_of_excerpt
 from florlog.source.edit.rewrite import shows_values
+from florlog.source.names.excerpts import excerpt_of, loops_of_excerpt
 from florlog.source.names.syntax import FUNCTIONS, LOOPS, own_nodes, parse
 
 _TRAINING_CALLS = {"backward", "step", "partial_fit", "train_on_batch", "zero_grad"}

@@ -23,7 +23,7 @@ import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from florlog.source.edit.excerpt import is_excerpt
+from florlog.source.names.excerpts import is_excerpt
 
 RUNTIME = "__florlog__"
 _LOGGER_METHODS = {"debug", "info", "warning", "error", "critical", "log"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from florlog.source.graph.functions import Function
 from florlog.source.names.origins import root_module
-from florlog.source.names.outside import ENTROPY, FILES, READING_METHODS, SEEDED, Read, dotted
+from florlog.source.names.outside import CLOCK, ENTROPY, FILES, READING_METHODS, SEEDED, Read, dotted
 from florlog.source.names.syntax import COMPREHENSIONS, FUNCTIONS, children
 from florlog.source.skip.marks import MUTATORS, NONE, ORDER_FREE, SET_METHODS, Marks
 
@@ -32,6 +32,8 @@ class Expressions:
     def value(self, node: ast.AST) -> Marks:
         """The marks of an expression's value."""
         match node:
+            case ast.Constant(value=str() as key) if key.endswith(self._noise.clock_keys or "\0"):
+                return Marks(Read(CLOCK, f"{key!r}", self._function.file, node.lineno))
             case ast.Constant():
                 return NONE
             case ast.Name() | ast.Attribute():

@@ -31,7 +31,7 @@ def difference(
     """The place of the first difference, "" if there is none.
 
     Only names that both graphs have are compared; ``skipped``: scope and name of those that are not; ``aside``: the
-    attributes that are not, of whatever object; ``clocks``: how the keys end whose numbers are not, of whatever mapping.
+    attributes that are not, of whatever object; ``clocks``: how the keys of mappings end whose numbers are not.
     """
     return _Comparison(then, now, aside, clocks).run(skipped)
 

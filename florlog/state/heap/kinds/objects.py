@@ -61,7 +61,9 @@ class _Shared(_Object):
 
     def take(self, walk: Walk, value: Any) -> Node:
         kind: Any = type(value)
-        own = next((place for place in shared_mappings(kind) if _mapping(kind, place) is value.__dict__), None)
+        own = next(
+            (place for place in shared_mappings(kind) if _mapping(kind, place) is value.__dict__), None
+        )
         if own is None:
             return OBJECT.take(walk, value)
         return Node("shared object", walk.class_name(value), own, (), walk.attributes(value))
@@ -74,7 +76,9 @@ class _Shared(_Object):
 
     def refusal(self, node: Node, live: Any) -> str:
         kind: Any = type(live)
-        return "" if _mapping(kind, node.own) is live.__dict__ else "does not share the attributes of its class"
+        return (
+            "" if _mapping(kind, node.own) is live.__dict__ else "does not share the attributes of its class"
+        )
 
 
 @functools.cache
