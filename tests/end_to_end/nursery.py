@@ -27,11 +27,10 @@ import torch._dynamo  # noqa: F401 - the first optimizer imports it
 
 
 def child(argv: list[str], store: str, log: str) -> None:
-    """Become ``python ARGV``."""
+    """Become ``python ARGV`` next to a store, the environment is set."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    os.environ["FLORLOG_STORE"] = store
     os.chdir(os.path.dirname(store))  # noqa: PTH120
     code = 0
     sys.orig_argv = [
@@ -85,6 +84,7 @@ def serve() -> None:
         started = time.perf_counter()
         pid = os.fork()
         if pid == 0:
+            os.environ["FLORLOG_STORE"] = order["store"]  # before florlog notes with what it starts a process over
             if order["dense"]:
                 take_every_image()
             if order["forget"]:
