@@ -24,9 +24,9 @@ from florlog.bridges.manifests import MANIFESTS, LoopManifest
 from florlog.errors import FlorlogError, SourceChangedError
 from florlog.program.process import Adopted, this_process
 from florlog.program.terminal import report
-from florlog.source.edit.excerpt import excerpt
+from florlog.source.edit.excerpt import excerpt, is_excerpt_of
 from florlog.source.edit.instrument import CALLED_NAMES, Instrumenter
-from florlog.source.names.excerpts import Origin, clock_keys, differing_line, excerpt_of, functions_of_excerpt
+from florlog.source.names.excerpts import Origin, clock_keys, excerpt_of, functions_of_excerpt
 
 ADOPTED = "adopted"
 """The key under which a run's environment has the modules that it adopted."""
@@ -116,7 +116,8 @@ def _other(recorded: Origin) -> SourceChangedError:
 def adopted_again(texts: Mapping[str, str]) -> dict[str, Adopted]:
     """What a recorded program with these texts had adopted, by path.
 
-    Raises `SourceChangedError` where the module is another one now: nothing that is not installed is executed.
+    Raises `SourceChangedError` where the module is another one now, and `FlorlogError` where a text is no excerpt of
+    it: nothing that is not installed is executed.
     """
     found = {}
     for path, text in texts.items():
@@ -124,12 +125,12 @@ def adopted_again(texts: Mapping[str, str]) -> dict[str, Adopted]:
             continue
         file = _file_of(origin.module)
         data = b"" if file is None else Path(file).read_bytes()
-        if (
-            file is None
-            or xxhash.xxh3_128_hexdigest(data) != origin.digest
-            or differing_line(text, data.decode())
-        ):
+        if xxhash.xxh3_128_hexdigest(data) != origin.digest:
             raise _other(origin)
+        if not is_excerpt_of(text, data.decode()):
+            raise FlorlogError(
+                f"what the run has of {origin.module} is not what that module has: it is not executed"
+            )
         found[path] = Adopted(origin.module, text, clock_keys(ast.parse(text)))
     return found
 
@@ -178,7 +179,7 @@ class _Functions:
         code = self._instrumenter.code(text, file)
         for name, (where, imported) in CALLED_NAMES.items():
             setattr(module, name, getattr(importlib.import_module(where), imported))
-        for qualname in functions_of_excerpt(ast.parse(text)):
+        for qualname, _ in functions_of_excerpt(ast.parse(text)):
             function = _function(module, qualname)
             made = _code_of(code, qualname.split("."))
             if function is None or made is None or function.__code__.co_freevars != made.co_freevars:

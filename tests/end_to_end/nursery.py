@@ -84,7 +84,9 @@ def serve() -> None:
         started = time.perf_counter()
         pid = os.fork()
         if pid == 0:
-            os.environ["FLORLOG_STORE"] = order["store"]  # before florlog notes with what it starts a process over
+            os.environ["FLORLOG_STORE"] = order[
+                "store"
+            ]  # before florlog notes with what it starts a process over
             if order["dense"]:
                 take_every_image()
             if order["forget"]:

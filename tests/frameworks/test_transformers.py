@@ -6,6 +6,7 @@ import json
 import random
 import re
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,19 @@ def test_another_version_of_the_framework_is_refused(
     resumed = partial(adoption.check_adopted, tree.begin.environment)
     with pytest.raises(SourceChangedError, match=r"recorded with transformers 5\.24\.0"):
         (asked_again if command == "replay" else resumed)()
+
+
+def test_in_an_unknown_version_a_line_says_that_its_loops_are_not_recorded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from florlog.programs import adoption
+
+    assert [adopted.module for adopted in adoption.adoptions([TRAINER]).values()] == ["transformers.trainer"]
+    assert adoption.adoptions(["import transformers\ntokens = transformers.AutoTokenizer"]) == {}
+    others = tuple(replace(manifest, known={"": "9.9.9"}) for manifest in adoption.MANIFESTS)
+    monkeypatch.setattr(adoption, "MANIFESTS", others)
+    assert adoption.adoptions([TRAINER]) == {}
+    assert (
+        "the loops of transformers 5.24.0 are not recorded: florlog knows those of 9.9.9"
+        in capsys.readouterr().err
+    )

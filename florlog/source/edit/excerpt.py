@@ -20,10 +20,16 @@ import ast
 import builtins
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from florlog.source.names.excerpts import MARK, Origin
+from florlog.source.names.excerpts import (
+    MARK,
+    Definition,
+    Origin,
+    clock_keys,
+    excerpt_of,
+    functions_of_excerpt,
+    loops_of_excerpt,
+)
 from florlog.source.names.syntax import FUNCTIONS, LOOPS, own_nodes
-
-Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def excerpt(
@@ -55,6 +61,21 @@ def excerpt(
     imports = "; ".join(_imports(tree, origin.module, used))
     shown[0] = f"import {MARK}; {MARK}.clock_keys = {clocks!r}; {imports}  # florlog: excerpt of {origin}"
     return "\n".join(shown)
+
+
+def is_excerpt_of(made: str, text: str) -> bool:
+    """Whether a text is an excerpt, and what `excerpt` makes of another text: no line is more or less."""
+    if (origin := excerpt_of(made)) is None:
+        return False
+    try:
+        tree, loops = ast.parse(made), loops_of_excerpt(made)
+        functions = {
+            qualname: [name for line, name in loops.items() if node.lineno <= line <= (node.end_lineno or 0)]
+            for qualname, node in functions_of_excerpt(tree)
+        }
+        return excerpt(text, origin, functions, clock_keys(tree)) == made
+    except (SyntaxError, ValueError, LookupError):
+        return False
 
 
 def _line(node: ast.AST) -> int:

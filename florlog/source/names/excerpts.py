@@ -12,7 +12,8 @@ from florlog.source.names.syntax import FUNCTIONS
 MARK = "florlog_unseen"
 _HEAD = re.compile(rf"^import {MARK}; .*# florlog: excerpt of (\S+) (\S+) (\S+)$")
 _LOOP = re.compile(r"  # florlog: loop (\w+)$")
-_CLASS = re.compile(rf"(\s*class \w+)\({MARK}\.Rest\):$")
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +59,13 @@ def loops_of_excerpt(text: str) -> dict[int, str]:
     }
 
 
-def differing_line(made: str, text: str) -> int:
-    """The first line of an excerpt that a module's text does not have, 0 if it is an excerpt of the text."""
-    lines = text.split("\n")
-    for number, (shown, line) in enumerate(zip(made.split("\n"), lines, strict=False), 1):
-        if number > 1 and shown and not _shows(shown, line):
-            return number
-    return 0 if len(made.split("\n")) <= len(lines) else len(lines) + 1
-
-
-def functions_of_excerpt(tree: ast.Module) -> Iterator[str]:
-    """The qualified names of the functions of an excerpt's tree."""
+def functions_of_excerpt(tree: ast.Module) -> Iterator[tuple[str, Definition]]:
+    """The functions of an excerpt's tree, with their qualified names."""
     pending: list[tuple[str, Sequence[ast.stmt]]] = [("", tree.body)]
     while pending:
         prefix, body = pending.pop()
         for node in body:
             if isinstance(node, FUNCTIONS):
-                yield f"{prefix}{node.name}"
+                yield f"{prefix}{node.name}", node
             elif isinstance(node, ast.ClassDef):
                 pending.append((f"{prefix}{node.name}.", node.body))
-
-
-def _shows(shown: str, line: str) -> bool:
-    if (owner := _CLASS.match(shown)) is not None:
-        return re.match(rf"{re.escape(owner[1])}\b", line) is not None
-    return _LOOP.sub("", shown) == line
