@@ -1,5 +1,6 @@
 """Loops that are not florlog's own, turned into transactions.
 
 In come loops of unmodified scripts and of frameworks.  Out come calls of `florlog.recording`.  `plain_loops`
-serves the loops of a script that never heard of florlog.  **The bridge to a framework is a module here.**
+serves the loops of a script that never heard of florlog; `manifests` lists the frameworks whose own loops are taken so
+(``specs/adoption.md``).  **The bridge to a framework is an entry there, or a module here.**
 """

@@ -89,7 +89,7 @@ def test_killed_at_any_instant_it_goes_on_bit_exactly(
 
 
 @pytest.mark.crash
-@pytest.mark.drawn(2)
+@pytest.mark.drawn(1)
 @pytest.mark.parametrize("forgotten", [None, "_total_loss_scalar", "_globalstep_last_logged", "global_step"])
 def test_a_number_that_images_forget_is_noticed(
     trainers: Nursery, recorded: Path, tmp_path: Path, forgotten: str | None
