@@ -170,7 +170,8 @@ class Runtime:
         frames = []
         current: FrameType | None = frame
         while current is not None:
-            if is_user_file(current.f_code.co_filename):
+            file = current.f_code.co_filename
+            if is_user_file(file) or file in this_process.adopted:
                 frames.append(current)
             # Around a notebook's cell are the shell's frames.
             code = current.f_code

@@ -103,6 +103,8 @@ class FoundValues:
             return read
         if isinstance(found.value, str) and _ADDRESS.search(found.value):
             return "contains the address of an object"
+        if key := this_process.clock_key_in(found.value):
+            return f"contains the clock's time, under {key!r}"
         if this_process.watch is None:  # as in an added function that recorded code calls
             return next((r for value in here if (r := self._readings.alone.get(value))), "")
         return str(this_process.watch.reason_of(found.name))

@@ -9,13 +9,13 @@ analysis tells such values (`florlog.source.skip.noise`).  It is asked only wher
 from __future__ import annotations
 
 import functools
-import linecache
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from florlog_recovery import RunTree
 
 from florlog.following.trust import hashes_repeat
+from florlog.program.process import this_process
 
 if TYPE_CHECKING:  # importing florlog does not wait for source analysis
     from florlog.source.reach.regions import ProgramAnalysis
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # importing florlog does not wait for source analysis
 
 def present_texts(files: Iterable[str]) -> dict[str, str]:
     """The texts of those files that there are."""
-    texts = {file: "".join(linecache.getlines(file)) for file in files}
+    texts = {file: this_process.text_of(file) for file in files}
     return {file: text for file, text in texts.items() if text}
 
 
@@ -55,6 +55,10 @@ class Outside:
         same_hashes = hashes_repeat(self._tree)
         read = self._program.outside(Location(*site), [name], same_hashes=same_hashes).outside
         return read is not None and read.kind not in INPUTS
+
+    def clock_keys(self) -> tuple[str, ...]:
+        """How the keys end under which adopted modules of frameworks keep what they read from the clock."""
+        return () if self._program is None else self._program.clock_keys
 
     def noisy(self) -> frozenset[tuple[str, str]]:
         """The variables, by their code's qualified name, and attributes, with "" for that, that hold such values."""

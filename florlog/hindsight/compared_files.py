@@ -14,6 +14,7 @@ from florlog_wal import RunLog
 from florlog.errors import SourceChangedError
 from florlog.program.environment import is_hands_free
 from florlog.program.recorded_sources import SourceFile, recorded_sources
+from florlog.programs.adoption import adopted_again
 from florlog.programs.permission import is_own
 from florlog.source.diff.source_diff import SourceDiff, compare
 from florlog.source.edit.rewrite import Rewrite, statements
@@ -43,8 +44,14 @@ def compared(
     found = []
     hands_free = is_hands_free(tree.begin.environment)
     sources = recorded_sources(log, tree)
-    places = present_paths(log, tree, sources, script, present or {})
+    adopted = adopted_again({source.path: source.text for source in sources})
+    local = [source for source in sources if source.path not in adopted]
+    places = present_paths(log, tree, local, script, present or {})
     for source in sources:
+        if source.path in adopted:
+            same = compare(source.text, source.text, filename=source.path)
+            found.append(Compared(source.path, source.path, source.module, source.text, source.text, same))
+            continue
         path = places[source.path]
         try:
             new = Path(path).read_text(encoding="utf-8")

@@ -172,10 +172,15 @@ def module_file(module: Any) -> str | None:
 
 
 def local_sources(script: str) -> list[tuple[str, str, str]]:
-    """Absolute path, module name and text of the script and of every local module imported so far."""
+    """Absolute path, module name and text of the script and of every local module imported so far.
+
+    Of modules that are adopted, the excerpts.
+    """
     found: dict[str, tuple[str, str, str]] = {}
     if this_process.notebook.file:
         found[script] = (script, "__main__", this_process.notebook.text)
+    for path, adopted in this_process.adopted.items():
+        found[path] = (path, adopted.module, adopted.text)
     planned = {} if this_process.hands_free is None else this_process.hands_free.files
     directory = os.getcwd()  # noqa: PTH109 - of every module; pathlib takes its time
     files = [(name, module_file(module)) for name, module in list(sys.modules.items())]

@@ -8,6 +8,7 @@ which it is as it was, also when the block raises; all other modules read them h
 from __future__ import annotations
 
 import linecache
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,17 @@ class HandsFree:
     """The local files that it will import, with their modules' names."""
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What of a framework's module is run as a part of the program."""
+
+    module: str
+    text: str
+    """Its excerpt (`florlog.source.edit.excerpt`)."""
+    clock_keys: tuple[str, ...] = ()
+    """How the keys end under which it keeps what it read from the clock."""
+
+
 class Process:
     """The facts of one process."""
 
@@ -46,6 +58,8 @@ class Process:
         self.notebook: NotebookProgram = NO_NOTEBOOK
         """The program that stands for the script."""
         self.hands_free: HandsFree | None = None
+        self.adopted: Mapping[str, Adopted] = {}
+        """By path, what of the modules of frameworks is part of the program."""
         self.run: Any = None
         """The open `florlog.recording.run.Run`, whose room lies above this one; None while no run is open."""
         self.trusts_images = False
@@ -67,6 +81,23 @@ class Process:
         """Within, what is recorded is ``program``, which does not open its run itself."""
         return self._set("hands_free", program)
 
+    def adopting(self, modules: Mapping[str, Adopted]) -> AbstractContextManager[None]:
+        """Within, parts of modules of frameworks are part of the program; ``modules``: by path."""
+        return self._set("adopted", modules)
+
+    def text_of(self, file: str) -> str:
+        """The text that a file of the program has in the analysis of the source; "" if there is none."""
+        adopted = self.adopted.get(file)
+        return "".join(linecache.getlines(file)) if adopted is None else adopted.text
+
+    def clock_key_in(self, value: Any) -> str:
+        """A key in a value, or in the text of one, under which a framework keeps the clock's time; "" for none."""
+        ends = tuple(key for adopted in self.adopted.values() for key in adopted.clock_keys)
+        if not ends:
+            return ""
+        words = re.findall(r"\w+", value) if isinstance(value, str) else _keys(value)
+        return next((word for word in words if word.endswith(ends)), "")
+
     def running(self, run: Any) -> AbstractContextManager[None]:
         """Within, ``run`` is the open run."""
         return self._set("run", run)
@@ -79,6 +110,17 @@ class Process:
             yield
         finally:
             setattr(self, fact, before)
+
+
+def _keys(value: Any) -> Iterator[str]:
+    """The keys of a mapping and of those in it, and in a list."""
+    if isinstance(value, Mapping):
+        for key, held in value.items():
+            yield str(key)
+            yield from _keys(held)
+    elif isinstance(value, (list, tuple)):
+        for held in value:
+            yield from _keys(held)
 
 
 this_process = Process()

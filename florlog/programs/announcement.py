@@ -101,7 +101,9 @@ class Announcement:
     def _unknown(self) -> Iterator[str]:
         for why in self._choice.not_taken:
             yield f"{why}, so its iterations are not recorded"
-        for loop in loop_effects({file: self._texts[file] for file in self._choice.loops}):
+        for loop in loop_effects(
+            {file: self._texts[file] for file in self._choice.loops if file in self._texts}
+        ):
             for effect in loop.unknown:
                 yield f"{Path(loop.file).name}:{effect.line} what `{effect.text}` changes"
 

@@ -12,8 +12,9 @@ from florlog_wal import RunBegin
 
 from florlog.bridges.plain_loops import Runtime
 from florlog.program.environment import HANDS_FREE
-from florlog.program.process import HandsFree, this_process
+from florlog.program.process import Adopted, HandsFree, this_process
 from florlog.program.terminal import reason, warn
+from florlog.programs.adoption import adopted_facts, adopting, adoptions
 from florlog.programs.announcement import Announcement
 from florlog.programs.finders import LocalModuleFinder
 from florlog.programs.program_files import program_files
@@ -44,13 +45,14 @@ def record_script(
     if understood is None:
         run_as_main(script, argv, module=module)
         return
-    files, texts, choice, rewrite = understood
-    program = HandsFree({HANDS_FREE: True, "module": module or ""}, files)
+    files, texts, choice, rewrite, adopted = understood
+    program = HandsFree({HANDS_FREE: True, "module": module or "", **adopted_facts(adopted)}, files)
     instrumenter = _Rewriter()
     with (
         this_process.recording_hands_free(program),
         LocalModuleFinder(files, instrumenter),
         read_as(rewrite),
+        adopting(adopted, instrumenter),
     ):
         around = open_around(
             name,
@@ -63,8 +65,8 @@ def record_script(
 
 def _understood(
     script: str, module: str | None
-) -> tuple[dict[str, str], dict[str, str], Choice, Rewrite] | None:
-    """A program's files with their modules and with their texts, its loops, and how it is rewritten.
+) -> tuple[dict[str, str], dict[str, str], Choice, Rewrite, dict[str, Adopted]] | None:
+    """A program's files with their modules and with their texts, its loops, how it is rewritten, and what it adopts.
 
     None, and a warning, where it cannot be read, as where it may import a file that is no Python.  Raises where a
     resume was commanded.
@@ -72,8 +74,9 @@ def _understood(
     try:
         files = program_files(script, Path.cwd() if module else Path(script).parent)
         texts = {file: Path(file).read_text(encoding="utf-8") for file in files}
-        choice = choose(texts)
-        return files, texts, choice, reading(choice.loops)
+        adopted = adoptions(texts.values())
+        choice = choose(texts | {file: part.text for file, part in adopted.items()})
+        return files, texts, choice, reading(choice.loops), adopted
     except Exception as error:
         if this_process.role is not None:
             raise

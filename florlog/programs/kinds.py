@@ -19,6 +19,7 @@ from florlog_wal import RunBegin
 
 from florlog.errors import FlorlogError
 from florlog.program.environment import CELLS, is_hands_free
+from florlog.programs.adoption import check_adopted
 from florlog.programs.hands_free import record_script, replay_script
 from florlog.programs.notebook_cells import replay_cells
 from florlog.programs.scripts import run_as_main
@@ -86,6 +87,7 @@ class HandsFreeScript(RecordedKind):
         record_script(script, argv, module=module, name=name, store=store, announce=True, audit=audit)
 
     def resume(self, script: str, argv: Sequence[str], store: Path) -> None:
+        check_adopted(self.begin.environment)
         path = str(Path(script).absolute())
         record_script(path, argv, module=self._module, name=self.begin.name, store=store, announce=False)
 

@@ -18,11 +18,13 @@ from florlog.errors import FlorlogError
 from florlog.following.guide import Guide
 from florlog.following.trust import hashes_repeat
 from florlog.program.recorded_sources import recorded_sources
+from florlog.programs.adoption import adopted_again, adopting
 from florlog.programs.finders import RecordedFinder
 from florlog.programs.guided_run import guided_run
 from florlog.programs.kinds import kind_of, recorded_rewrite
 from florlog.programs.permission import Permit
 from florlog.source.edit.instrument import Instrumenter
+from florlog.source.names.excerpts import excerpt_of
 from florlog.source.names.syntax import read_as
 from florlog.source.reach.regions import Location, ProgramAnalysis
 
@@ -40,7 +42,9 @@ class RecordedProgram:
         sources = recorded_sources(log, tree)
         self.texts = {source.path: source.text for source in sources}
         self._modules = {
-            source.module: (source.path, source.text) for source in sources if source.module != "__main__"
+            source.module: (source.path, source.text)
+            for source in sources
+            if source.module != "__main__" and excerpt_of(source.text) is None
         }
         self.script = next((source.path for source in sources if source.module == "__main__"), "")
         if not self.script:
@@ -50,11 +54,16 @@ class RecordedProgram:
 
     def run(self, guide: Guide) -> None:
         """Run it along a guide.  Raises `FlorlogError` for what it raises."""
+        adopted = adopted_again(self.texts)
         for path, text in self.texts.items():
+            if path in adopted:
+                continue
             linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
         instrumenter = Instrumenter()
         with (
             RecordedFinder(self._modules, instrumenter),
+            self._read(),
+            adopting(adopted, instrumenter),
             guided_run(self._begin, guide, self.script, self.texts, instrumenter),
         ):
             program = kind_of(self._begin)

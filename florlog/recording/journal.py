@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import itertools
-import linecache
 import math
 import threading
 import time
@@ -231,7 +230,7 @@ class Journal:
     def _source_hash(self, file: str, line: int) -> bytes:
         if file not in self._hashes:
             try:
-                tree = ast.parse("".join(linecache.getlines(file)))
+                tree = ast.parse(this_process.text_of(file))
                 self._hashes[file] = {call.line: call.source_hash for call in log_calls(tree)}
             except (SyntaxError, SourceError, ValueError, RecursionError, MemoryError):
                 self._hashes[file] = {}

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 from florlog_recovery import AtomSequence, Node, Plan, RunTree, split
@@ -18,7 +19,10 @@ from florlog.following.outside import Outside, present_texts
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, FoundValue
 from florlog.hindsight.request import Request, plan_for
 from florlog.program.environment import changes, environment
+from florlog.program.process import Adopted
+from florlog.program.recorded_sources import recorded_sources
 from florlog.program.terminal import report
+from florlog.programs.adoption import adopted_again, adopting
 from florlog.programs.finders import LocalModuleFinder
 from florlog.programs.guided_run import guided_run
 from florlog.programs.kinds import kind_of
@@ -27,6 +31,7 @@ from florlog.redo.redone import Redone, merged
 from florlog.redo.storing import store_values
 from florlog.source.edit.edits import Edits
 from florlog.source.edit.instrument import Instrumenter
+from florlog.source.names.syntax import read_as
 
 Progress = Callable[[int], None]
 """Gets the number of innermost iterations that were executed so far."""
@@ -171,7 +176,7 @@ def _led(log: RunLog, request: Request, plan: Plan, progress: Progress | None) -
         if progress is not None:
             guide.progress = progress
         try:
-            _follow(request, guide)
+            _follow(log, request, guide)
         except ImageError as error:
             if guide.image is None:
                 raise
@@ -203,20 +208,21 @@ def _guide(log: RunLog, request: Request, plan: Plan) -> Guide:
     return guide
 
 
-def _follow(request: Request, guide: Guide) -> None:
+def _follow(log: RunLog, request: Request, guide: Guide) -> None:
     """Run the request's script along a guide."""
     before = set(sys.modules)
+    adopted = adopted_again({source.path: source.text for source in recorded_sources(log, request.tree)})
     try:
-        _execute(request, guide)
+        _execute(request, guide, adopted)
     finally:
         for name in set(sys.modules) - before:  # a second run of the script makes its modules anew
-            if str(getattr(sys.modules[name], "__file__", None)) in request.program.files:
+            if str(getattr(sys.modules[name], "__file__", None)) in request.program.files.keys() - adopted:
                 del sys.modules[name]
 
 
-def _execute(request: Request, guide: Guide) -> None:
+def _execute(request: Request, guide: Guide, adopted: Mapping[str, Adopted]) -> None:
     program, skippable = request.program, request.skippable
-    begin, files = request.tree.begin, set(program.files)
+    begin, files = request.tree.begin, program.files.keys() - adopted.keys()
     skips = [*skippable.loops.values(), *(piece.left for piece in skippable.pieces)]
     edits = Edits(
         exits=tuple(request.wanted.exits.values()),
@@ -225,8 +231,11 @@ def _execute(request: Request, guide: Guide) -> None:
         pieces=skippable.pieces,
     )
     instrumenter = Instrumenter(edits)
+    modules = {name: path for name, path in program.modules.items() if path in files}
     with (
-        LocalModuleFinder(files, instrumenter, program.modules),
+        LocalModuleFinder(files, instrumenter, modules),
+        nullcontext() if program.reading is None else read_as(program.reading),
+        adopting(adopted, instrumenter),
         guided_run(begin, guide, program.script, files, instrumenter),
     ):
         kind_of(begin).replay(program.script, instrumenter, program.reading)

@@ -33,8 +33,9 @@ def suspended_at(generator: GeneratorType[Any, Any, Any]) -> int:
 def stack_of(generator: GeneratorType[Any, Any, Any]) -> list[Any]:
     """What a waiting generator holds besides its variables: the iterators of the loops that it is in, outermost first.
 
-    The collector visits a frame's variables, then its stack, and at last the exception that the generator handles: None
-    where some code that it called has handled one, which says nothing.  Raises ValueError where it is not seen.
+    The collector visits a frame's variables, then its stack, then the exception that the generator handles, or None
+    once it, or what it called, has handled one.  Exceptions and None are left out: whether there are any depends on
+    what was called on the way.  Raises ValueError where it is not seen.
     """
     code, frame = generator.gi_code, generator.gi_frame
     if frame is None:
@@ -46,16 +47,26 @@ def stack_of(generator: GeneratorType[Any, Any, Any]) -> list[Any]:
     own = set(code.co_varnames) - set(code.co_cellvars)
     bound = frame.f_locals
     variables = sum(name in bound for name in own) + len(code.co_cellvars) + len(code.co_freevars)
-    stack = held[start + 1 + variables :]
-    return stack[:-1] if stack and stack[-1] is None else stack
+    return [
+        part
+        for part in held[start + 1 + variables :]
+        if not (part is None or isinstance(part, BaseException))
+    ]
 
 
 @functools.cache
 def can_see_stacks() -> bool:
     """Check: whether `suspended_at` and `stack_of` see where generators wait, with closures and several loops."""
 
+    def handle() -> None:
+        try:
+            raise ValueError
+        except ValueError:
+            pass
+
     def probe(first: Any, unused: Any = None) -> Iterator[Any]:
         shared = [1, 2]
+        handle()
         for one in first:
             yield one
             for two in enumerate(shared):

@@ -34,6 +34,7 @@ _OVER_SEQUENCES: tuple[Any, ...] = (
     *map(type, (iter([]), iter(()), iter(""), iter("é"), iter(b""), iter(range(0)), reversed([]))),
     reversed,
 )
+_PARTS_OF_LIVE = 3  # the maker, its arguments, the position; one that has ended has none
 _OVER_MAPPINGS: tuple[Any, ...] = (type(iter({})), type(iter({}.values())), type(iter({}.items())))
 
 
@@ -52,13 +53,18 @@ def _source(leaf: Any) -> Any:
     if isinstance(leaf, _BaseDataLoaderIter):
         return leaf._dataset
     if type(leaf) in _OVER_SEQUENCES:
-        return taken_apart(leaf)[1][0]
+        return None if _has_ended(leaf) else taken_apart(leaf)[1][0]
     if type(leaf) in _OVER_MAPPINGS:
         return dict_under(leaf)
     if isinstance(leaf, GeneratorType):
         bar: Any = None if leaf.gi_frame is None else leaf.gi_frame.f_locals.get("self")
         return bar.iterable if leaf.gi_code.co_name == "__iter__" and is_progress_bar(bar) else None
     return None if isinstance(leaf, Iterator) else leaf
+
+
+def _has_ended(iterator: Any) -> bool:
+    """Whether an iterator over a sequence has come to its end: then it says that it is of an empty one."""
+    return len(taken_apart(iterator)) < _PARTS_OF_LIVE
 
 
 def _gives_state(value: Any) -> bool:
@@ -68,6 +74,8 @@ def _gives_state(value: Any) -> bool:
     if isinstance(value, _BaseDataLoaderIter):
         return _loads_state(value._dataset, value._collate_fn, value._num_workers)
     if isinstance(value, Iterator):
+        if kind in _OVER_SEQUENCES and _has_ended(value):
+            return True
         source = _source(value)
         return source is not None and gives_state(source)
     if isinstance(value, np.ndarray):

@@ -11,7 +11,6 @@ image is restored they are put back into the running frame, as a debugger would.
 from __future__ import annotations
 
 import ast
-import linecache
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -91,7 +90,7 @@ class Carried:
         key = (code, line)
         if key not in self._names:
             file, at = this_process.notebook.placed(code.co_filename, line)
-            text = "".join(linecache.getlines(file))
+            text = this_process.text_of(file)
             # What a running closure shares with code that has returned is not in the analysed scope.
             free = frozenset(code.co_freevars) - {"__class__"}
             first = this_process.notebook.first_line(code)
@@ -114,7 +113,7 @@ class Carried:
                 ):
                     continue
                 if all(module is not known.module for known in self._modules.values()):
-                    text = "".join(linecache.getlines(file))
+                    text = this_process.text_of(file)
                     whole = name != "__main__" or names_by_text(text)
                     self._modules[name] = _Module(module, shared_names(text), whole=whole)
             self._imported = set(sys.modules)
@@ -193,7 +192,7 @@ class Carried:
         key = (code, line)
         if key not in self._in_loop:
             file, at = this_process.notebook.placed(code.co_filename, line)
-            self._in_loop[key] = bound_in_loop("".join(linecache.getlines(file)), at)
+            self._in_loop[key] = bound_in_loop(this_process.text_of(file), at)
         return self._in_loop[key]
 
     def line_of(self, place: str) -> str:
@@ -287,7 +286,7 @@ def binding(file: str, first: int, place: str) -> int:
     """The line, from ``first`` on, that first binds the variable with which a place begins; ``first`` if none does."""
     name = re.split(r"[.\[]", place)[0]
     try:
-        tree = ast.parse("".join(linecache.getlines(file)))
+        tree = ast.parse(this_process.text_of(file))
     except SyntaxError:
         return first
     lines = [

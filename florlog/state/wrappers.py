@@ -16,11 +16,11 @@ from __future__ import annotations
 import ast
 import functools
 import itertools
-import linecache
 from types import CodeType, GeneratorType
 from typing import Any
 
 from florlog.errors import ImageError
+from florlog.program.process import this_process
 from florlog.state.cpython import (
     can_move,
     can_see_iterators,
@@ -48,7 +48,7 @@ _PLAIN_ITERATORS = (
 def bare(site: tuple[CodeType, int]) -> bool:
     """Whether the call of ``loop`` at a line is, as it stands, what a ``for`` there runs over."""
     code, line = site
-    return line in _bare("".join(linecache.getlines(code.co_filename)))
+    return line in _bare(this_process.text_of(code.co_filename))
 
 
 @functools.cache

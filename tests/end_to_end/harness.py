@@ -57,12 +57,13 @@ def newest(store: Path) -> str:
 
 
 class Nursery:
-    """Runs real processes that share their imports (``nursery.py``)."""
+    """Runs real processes that share their imports (``nursery.py``); ``modules``: what else they import."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *modules: str) -> None:
         self.directory = directory
+        self.output = directory / "output.txt"  # of the command that ran last
         self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("nursery.py")],
+            [sys.executable, Path(__file__).with_name("nursery.py"), *modules],
             env=environment(directory / "unused"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -70,17 +71,30 @@ class Nursery:
         )
 
     def run(
-        self, store: Path, *argv: str | Path, kill: float | None = None, code: int | None = 0
+        self,
+        store: Path,
+        *argv: str | Path,
+        kill: float | None = None,
+        code: int | None = 0,
+        dense: bool = False,
+        forget: str | None = None,
     ) -> tuple[bool, float]:
         """Run a script (or "florlog" and its arguments); whether it was killed, and its seconds.
 
         ``kill``: seconds after the store exists at which it is killed; ``code``: the exit status it should have,
-        None: any.
+        None: any.  ``dense`` and ``forget`` as ``nursery.py`` says.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        log = self.directory / "output.txt"
-        order = {"argv": [str(part) for part in argv], "store": str(store), "kill": kill, "log": str(log)}
+        log = self.output
+        order = {
+            "argv": [str(part) for part in argv],
+            "store": str(store),
+            "kill": kill,
+            "log": str(log),
+            "dense": dense,
+            "forget": forget,
+        }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())

@@ -1,11 +1,17 @@
 """A process that has the heavy imports behind it and forks one child per command: real processes, quickly.
 
+Its arguments are modules to import in addition.
 Reads one JSON object a line: ``{"argv": [...], "store": DIR, "kill": SECONDS or null}``.  The child runs
 ``python ARGV``, or ``python -m florlog ARGV[1:]`` when ARGV starts with "florlog", and is killed with
-SIGKILL so many seconds after the store came into being.  Answers ``{"killed": bool, "code": int, "seconds": float}``.
+SIGKILL so many seconds after the store came into being.  With ``"dense": true`` a hands-free run takes an image at
+every boundary; ``"forget"`` names a number that its images do not have right, or is null.
+Answers ``{"killed": bool, "code": int, "seconds": float}``.
 """
 
+import functools
+import importlib
 import json
+import math
 import os
 import runpy
 import signal
@@ -21,11 +27,10 @@ import torch._dynamo  # noqa: F401 - the first optimizer imports it
 
 
 def child(argv: list[str], store: str, log: str) -> None:
-    """Become ``python ARGV``."""
+    """Become ``python ARGV`` next to a store, the environment is set."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    os.environ["FLORLOG_STORE"] = store
     os.chdir(os.path.dirname(store))  # noqa: PTH120
     code = 0
     sys.orig_argv = [
@@ -52,6 +57,26 @@ def child(argv: list[str], store: str, log: str) -> None:
     os._exit(code)
 
 
+def take_every_image() -> None:
+    """Let hands-free runs take an image at every boundary."""
+    from florlog.programs import hands_free
+
+    hands_free.open_around = functools.partial(hands_free.open_around, overhead=math.inf)
+
+
+def forget(name: str) -> None:
+    """Let images have 0 for every attribute of a name that is a number."""
+    from florlog.state.heap.capture import _Walk
+
+    named = _Walk.named
+
+    def forgetful(self, attributes):  # type: ignore[no-untyped-def]
+        held = attributes.get(name)
+        return named(self, {**attributes, name: type(held)(0)} if type(held) in (int, float) else attributes)
+
+    _Walk.named = forgetful  # type: ignore[method-assign]
+
+
 def serve() -> None:
     """Answer commands until stdin ends."""
     for line in sys.stdin:
@@ -59,6 +84,13 @@ def serve() -> None:
         started = time.perf_counter()
         pid = os.fork()
         if pid == 0:
+            os.environ["FLORLOG_STORE"] = order[
+                "store"
+            ]  # before florlog notes with what it starts a process over
+            if order["dense"]:
+                take_every_image()
+            if order["forget"]:
+                forget(order["forget"])
             child(order["argv"], order["store"], order["log"])
         if order["kill"] is not None:
             manifest = os.path.join(order["store"], "FLORLOG")  # noqa: PTH118
@@ -74,4 +106,6 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
     serve()

@@ -66,3 +66,12 @@ def test_an_iterator_over_a_mapping_is_looked_through() -> None:
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_items_from_outside_are_not(name: str) -> None:
     assert not gives_state(OUTSIDE[name]())
+
+
+def test_an_iterator_that_has_ended_no_longer_shows_what_it_went_over() -> None:
+    """Images at the end of a loop are taken before the iterator finds its end or after it: they have to be alike."""
+    numbered = enumerate(HELD)
+    assert parts_of(numbered) == [HELD]
+    list(numbered)
+    assert parts_of(numbered) == []
+    assert gives_state(numbered)

@@ -5,5 +5,6 @@ edits          what a replay may do that the source does not say
 skip_signal    what is raised to leave an iteration
 rewrite        an unmodified script with recorded loops and values
 loop_choice    which of its loops are recorded
+excerpt        the functions of a library's module that are part of a program
 cell_text      the cells of a notebook as one module
 """

@@ -6,7 +6,8 @@ over a generator that trains, and over something that is named like a loader.  I
 loops are taken that print or log values (`florlog.source.names.telling`).
 
 The choice is a function of the recorded text alone, so a replay makes it again from the recording and carries
-it to the present text by line.  `florlog.source.edit.loop_names` says what the loops are called.
+it to the present text by line.  `florlog.source.edit.loop_names` says what the loops are called; the excerpt of a
+framework's module names its loops itself (`florlog.source.edit.excerpt`).
 
 Not taken, with the reason in `Choice.not_taken`: a loop that yields (its consumer runs part of each pass),
 ``async for``, ``while ... else`` where the ``else`` leaves or goes on with a loop around it.
@@ -25,6 +26,7 @@ from florlog.source.edit.cell_text import executed
 from florlog.source.edit.loop_names import LoopStatement, loop_names
 from florlog.source.edit.rewrite import logged_names, rewritable_else
 from florlog.source.edit.training_names import called, training_names
+from florlog.source.names.excerpts import excerpt_of, loops_of_excerpt
 from florlog.source.names.syntax import FUNCTIONS, LOOPS, own_nodes, parse_as_written
 from florlog.source.names.telling import telling
 
@@ -41,7 +43,9 @@ class Choice:
 
 def choose(texts: Mapping[str, str]) -> Choice:
     """The loops of the training in a program's files; ``texts``: path -> text.  Raises `SourceError`."""
-    trees = {file: parse_as_written(executed(text), file) for file, text in texts.items()}
+    adopted = {file for file, text in texts.items() if excerpt_of(text) is not None}
+    own = {file: executed(text) for file, text in texts.items() if file not in adopted}
+    trees = {file: parse_as_written(text, file) for file, text in own.items()}
     training = training_names(trees.values())
     generators = {
         node.name
@@ -49,7 +53,7 @@ def choose(texts: Mapping[str, str]) -> Choice:
         for node in ast.walk(tree)
         if isinstance(node, FUNCTIONS) and node.name in training and _yields(node.body)
     }
-    logged = {name for file, text in texts.items() for name in logged_names(executed(text), file)}
+    logged = {name for file, text in own.items() for name in logged_names(text, file)}
     not_taken: list[str] = []
     for is_wanted in (partial(_trains, training=training, generators=generators), _shows):
         wanted = {file: [loop for loop in _loops(tree) if is_wanted(loop)] for file, tree in trees.items()}
@@ -67,7 +71,8 @@ def choose(texts: Mapping[str, str]) -> Choice:
             file: {loop.lineno: name for loop, name in loop_names(trees[file], loops, logged).items()}
             for file, loops in chosen.items()
             if loops
-        },
+        }
+        | {file: loops_of_excerpt(texts[file]) for file in adopted},
         tuple(dict.fromkeys(not_taken)),
     )
 

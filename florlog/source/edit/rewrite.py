@@ -28,6 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from florlog.source.names.calls import COMPUTED_NAME
+from florlog.source.names.excerpts import is_excerpt
 from florlog.source.names.syntax import FUNCTIONS, LOOPS, parse_as_written
 from florlog.source.names.telling import Form, Place, Telling, Tellings, argument
 
@@ -40,11 +41,13 @@ Rewrite = Callable[[ast.Module, str], ast.Module]
 def reading(loops: Mapping[str, Mapping[int, str]]) -> Rewrite:
     """How a hands-free program is rewritten: its statements record values, and ``loops`` are florlog's.
 
+    What a framework prints or logs in its own functions is not recorded.
+
     ``loops``: file -> line -> the loop's name.
     """
 
     def rewrite(tree: ast.Module, file: str) -> ast.Module:
-        rewritten = _Rewriter(loops.get(file, {}), Tellings(tree)).visit(tree)
+        rewritten = _Rewriter(loops.get(file, {}), Tellings(tree), quiet=is_excerpt(tree)).visit(tree)
         assert isinstance(rewritten, ast.Module)
         return rewritten
 
@@ -95,9 +98,11 @@ def rewritable_else(loop: ast.While) -> bool:
 
 
 class _Rewriter(ast.NodeTransformer):
-    def __init__(self, loops: Mapping[int, str], tellings: Tellings) -> None:
+    def __init__(self, loops: Mapping[int, str], tellings: Tellings, *, quiet: bool) -> None:
+        """``quiet``: nothing that the tree tells is recorded."""
         self._loops = loops
         self._tellings = tellings
+        self._quiet = quiet
 
     def visit_For(self, node: ast.For) -> ast.AST:
         self.generic_visit(node)
@@ -125,6 +130,8 @@ class _Rewriter(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         telling = self._tellings.of(node)
         self.generic_visit(node)
+        if self._quiet:
+            return node
         if telling is None:
             node.tells = self._tellings.opens_session(node)  # type: ignore[attr-defined]
             return node

@@ -142,6 +142,11 @@ class ProgramAnalysis:
             return UNKNOWN
         return self._steadiness_with(same_hashes).unsteady([query.statement], query.statement, name)
 
+    @property
+    def clock_keys(self) -> tuple[str, ...]:
+        """How the keys end under which frameworks keep what they read from the clock."""
+        return self._noise_with(same_hashes=True).clock_keys
+
     def _steadiness_with(self, same_hashes: bool) -> Steadiness:
         if same_hashes not in self._steadiness:
             self._steadiness[same_hashes] = Steadiness(self._code, self._graph, same_hashes=same_hashes)

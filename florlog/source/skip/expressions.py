@@ -54,6 +54,8 @@ class Expressions:
     def value(self, node: ast.AST) -> Marks:
         """The marks of an expression's value."""
         match node:
+            case ast.Constant(value=str() as key) if key.endswith(self._noise.clock_keys or "\0"):
+                return Marks(Read(CLOCK, f"{key!r}", self._function.file, node.lineno))
             case ast.Constant():
                 return NONE
             case ast.Name() | ast.Attribute():

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from florlog.source.graph.callgraph import CallGraph
 from florlog.source.graph.functions import Code, Function
 from florlog.source.names.calls import COMPUTED_NAME, is_log_call, logged_values
+from florlog.source.names.excerpts import clock_keys
 from florlog.source.names.origins import Origins, root_module
 from florlog.source.names.outside import HASHES, INPUTS, Read, outside
 from florlog.source.names.scopes import Scope, Scopes
@@ -50,6 +51,7 @@ class Noise:
         self._named: dict[str, list[Function]] = {}
         for function in code.functions:
             self._named.setdefault(function.name, []).append(function)
+        self.clock_keys = tuple(key for tree in code.trees.values() for key in clock_keys(tree))
         self._repeated = self._repeated_functions()
         self._grown = True
         for _ in range(MAX_PASSES):

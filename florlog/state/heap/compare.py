@@ -23,19 +23,24 @@ from florlog.state.inplace import bits
 
 
 def difference(
-    then: Graph, now: Graph, skipped: Container[tuple[str, str]] = (), aside: Container[str] = ()
+    then: Graph,
+    now: Graph,
+    skipped: Container[tuple[str, str]] = (),
+    aside: Container[str] = (),
+    clocks: tuple[str, ...] = (),
 ) -> str:
     """The place of the first difference, "" if there is none.
 
     Only names that both graphs have are compared; ``skipped``: scope and name of those that are not; ``aside``: the
-    attributes that are not, of whatever object.
+    attributes that are not, of whatever object; ``clocks``: how the keys of mappings end whose numbers are not.
     """
-    return _Comparison(then, now, aside).run(skipped)
+    return _Comparison(then, now, aside, clocks).run(skipped)
 
 
 class _Comparison:
-    def __init__(self, then: Graph, now: Graph, aside: Container[str]) -> None:
+    def __init__(self, then: Graph, now: Graph, aside: Container[str], clocks: tuple[str, ...]) -> None:
         self._aside = aside
+        self._clocks = clocks
         self._then = then
         self._now = now
         self._pairs: dict[int, int] = {}
@@ -76,6 +81,8 @@ class _Comparison:
             return place
         if one.kind == "dict" and place.endswith(_HOOKS):
             one, other = _values(one), _values(other)
+        if one.kind == "dict" and self._clocks:
+            one, other = _without(one, self._clocks), _without(other, self._clocks)
         kind = KINDS[one.kind]
         if tuple not in map(type, chain(one.refs, other.refs)):
             if encode_value(list(one.refs)) != encode_value(list(other.refs)):
@@ -123,6 +130,16 @@ def _without_gradient(tensor: Node) -> Node:
     """A tensor, compared with one whose gradient was left out."""
     attributes = {name: ref for name, ref in (tensor.attributes or {}).items() if name != WITHOUT_GRADIENT}
     return replace(tensor, refs=(None,), attributes=attributes)
+
+
+def _without(mapping: Node, clocks: tuple[str, ...]) -> Node:
+    """A mapping in which the numbers under such keys are None."""
+    refs = list(mapping.refs)
+    for place in range(mapping.own, len(refs), 2):
+        key = refs[place]
+        if isinstance(key, str) and key.endswith(clocks) and type(refs[place + 1]) is float:
+            refs[place + 1] = None
+    return replace(mapping, refs=refs)
 
 
 def _wholes(graph: Graph) -> list[torch.Tensor]:

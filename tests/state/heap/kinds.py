@@ -1071,6 +1071,20 @@ KINDS += [
         "x[0] = -x[0]; x.append(float('inf'))",
         "repr(x)",
     ),
+    Kind(
+        "objects that share their attributes",
+        "class Base:\n    _state = {}\n    def __init__(self): self.__dict__ = self._state\nclass One(Base): pass\n"
+        "a = One(); a.n = 0; later = None",
+        "later = One() if i == 1 else later; a.n += 1",
+        "(a.n, later and later.n, later and vars(later) is vars(a), vars(a) is Base._state)",
+    ),
+    Kind(
+        "generator that handles an exception on its way or not",
+        "known = {}\ndef look():\n    try:\n        known[1]\n    except KeyError:\n        known[1] = 1\n"
+        "def g():\n    for n in range(99):\n        look()\n        yield n\nit = g()",
+        "look(); next(it)",
+        "next(it)",
+    ),
     Kind("generator", "def g():\n    yield from range(99)\nit = g()", "next(it)", "next(it)"),
     Kind(
         "generator over a cycle",

@@ -16,12 +16,25 @@ from florlog.state.heap.kinds.files import MAPPED
 from florlog.state.heap.kinds.generators import ENDED, GENERATORS
 from florlog.state.heap.kinds.iterators import ITERATOR, ITERATORS
 from florlog.state.heap.kinds.jax_arrays import JAX, jax_kind
-from florlog.state.heap.kinds.objects import CLASS, DESCRIBED, LEFT, NAMED, OBJECT, OBJECTS, OPAQUE, TOOL
+from florlog.state.heap.kinds.objects import (
+    CLASS,
+    DESCRIBED,
+    LEFT,
+    NAMED,
+    OBJECT,
+    OBJECTS,
+    OPAQUE,
+    SHARED_OBJECT,
+    TOOL,
+    shared_mappings,
+)
 from florlog.state.heap.kinds.shared import SHARED
 from florlog.state.heap.rules import has_plain_layout, is_own_class, is_table, is_tool, is_writer
 
 _BY_CLASS = (*OBJECTS, *DATA, *BUFFERS, *CODE, *GENERATORS, *ITERATORS, *SHARED)
-_OTHERS = (OBJECT, CLASS, TOOL, LEFT, OPAQUE, NAMED, DESCRIBED, ITERATOR, OBJECT_ARRAY, MAPPED, ENDED)
+_OTHERS = (
+    OBJECT, SHARED_OBJECT, CLASS, TOOL, LEFT, OPAQUE, NAMED, DESCRIBED, ITERATOR, OBJECT_ARRAY, MAPPED, ENDED,
+)  # fmt: skip
 KINDS: dict[str, Kind] = {
     kind.name: kind for kind in (*_OTHERS, *JAX, *(kind for _, kind in (*_BY_CLASS, *CONTAINERS)))
 }
@@ -52,7 +65,9 @@ def kind_of(kind: Any) -> Kind:
         return TOOL
     if is_table(kind):
         return DESCRIBED
-    return OBJECT if has_plain_layout(kind, object) else DESCRIBED
+    if not has_plain_layout(kind, object):
+        return DESCRIBED
+    return SHARED_OBJECT if shared_mappings(kind) else OBJECT
 
 
 def steps_of(node: Node) -> Iterable[str]:

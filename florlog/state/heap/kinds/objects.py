@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import types
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -48,6 +49,52 @@ class _Object(Kind):
 
     def fill(self, build: Build, node: Node, held: Any) -> None:
         build.put(held, node.attributes)
+
+
+class _Shared(_Object):
+    """An object whose attributes lie in a mapping of its class, as those of all that share it (the Borg pattern).
+
+    ``own``: the place of the class in the order of its bases, and the name of the mapping.
+    """
+
+    name = "shared object"
+
+    def take(self, walk: Walk, value: Any) -> Node:
+        kind: Any = type(value)
+        own = next(
+            (place for place in shared_mappings(kind) if _mapping(kind, place) is value.__dict__), None
+        )
+        if own is None:
+            return OBJECT.take(walk, value)
+        return Node("shared object", walk.class_name(value), own, (), walk.attributes(value))
+
+    def make(self, build: Build, node: Node, live: Any) -> Any:
+        kind = build.kind_named(node.name)
+        made = object.__new__(kind)
+        made.__dict__ = _mapping(kind, node.own)
+        return made
+
+    def refusal(self, node: Node, live: Any) -> str:
+        kind: Any = type(live)
+        return (
+            "" if _mapping(kind, node.own) is live.__dict__ else "does not share the attributes of its class"
+        )
+
+
+@functools.cache
+def shared_mappings(kind: Any) -> tuple[tuple[int, str], ...]:
+    """The mappings of a class and its bases that may be the attributes of its objects."""
+    return tuple(
+        (place, name)
+        for place, base in enumerate(kind.__mro__)
+        for name, part in vars(base).items()
+        if isinstance(part, dict) and not (name.startswith("__") and name.endswith("__"))
+    )
+
+
+def _mapping(kind: Any, place: tuple[int, str]) -> Any:
+    index, name = place
+    return vars(kind.__mro__[index]).get(name)
 
 
 class _Module(_Object):
@@ -272,6 +319,7 @@ def _set_state(held: Any, state: Any) -> None:
         object.__setattr__(held, name, item)
 
 
+SHARED_OBJECT = _Shared()
 OBJECT, CLASS, MEMBER, TOOL, LEFT = _Object(), _Class(), _Member(), _Tool(), _Left()
 OPAQUE, NAMED, DESCRIBED = _Opaque(), _Named(), _Described()
 OBJECTS: tuple[tuple[Any, Kind], ...] = (

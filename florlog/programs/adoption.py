@@ -1,0 +1,247 @@
+"""Adopting modules of frameworks: their functions that have the training's loops are run as a part of the program.
+
+An adopted module is imported as always.  Then the functions of its excerpt (`florlog.source.edit.excerpt`) get the code
+of the excerpt, rewritten and instrumented as the program's files are.  After the program they have their own again.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.machinery
+import importlib.metadata
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import xxhash
+
+from florlog.bridges.manifests import MANIFESTS, LoopManifest
+from florlog.errors import FlorlogError, SourceChangedError
+from florlog.program.process import Adopted, this_process
+from florlog.program.terminal import report
+from florlog.source.edit.excerpt import excerpt, is_excerpt_of
+from florlog.source.edit.instrument import CALLED_NAMES, Instrumenter
+from florlog.source.names.excerpts import Origin, clock_keys, excerpt_of, functions_of_excerpt
+
+ADOPTED = "adopted"
+"""The key under which a run's environment has the modules that it adopted."""
+
+
+def adoptions(texts: Iterable[str]) -> dict[str, Adopted]:
+    """The modules of frameworks that a program with these texts uses: path -> what of it is adopted.
+
+    Says in a line what is not recorded, where a module's text is not a known one.
+    """
+    trees = [ast.parse(text) for text in texts]
+    found = {}
+    for manifest in MANIFESTS:
+        file = _file_of(manifest.module) if any(_uses(tree, manifest) for tree in trees) else None
+        if file is not None and (adopted := _adopted(manifest, file)) is not None:
+            found[file] = adopted
+    return found
+
+
+def _uses(tree: ast.Module, manifest: LoopManifest) -> bool:
+    imported, named = False, False
+    suffixes = tuple(manifest.classes)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= any(a.name.partition(".")[0] in manifest.imported_by for a in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            imported |= not node.level and (node.module or "").partition(".")[0] in manifest.imported_by
+            named |= any(alias.name.endswith(suffixes) for alias in node.names)
+        elif isinstance(node, ast.Attribute):
+            named |= node.attr.endswith(suffixes)
+    return imported and named
+
+
+def _file_of(module: str) -> str | None:
+    """Where an installed module lies; nothing is imported."""
+    path: Sequence[str] | None = None
+    parts = module.split(".")
+    spec: ModuleSpec | None = None
+    for end in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:end]), path)
+        if spec is None:
+            return None
+        path = spec.submodule_search_locations
+    return spec.origin if spec is not None and isinstance(spec.loader, SourceFileLoader) else None
+
+
+def _adopted(manifest: LoopManifest, file: str) -> Adopted | None:
+    data = Path(file).read_bytes()
+    digest = xxhash.xxh3_128_hexdigest(data)
+    version = manifest.known.get(digest)
+    if version is None:
+        known = " or ".join(sorted(set(manifest.known.values())))
+        report(
+            f"the loops of {manifest.framework} {_installed(manifest.framework)} are not recorded: florlog knows "
+            f"those of {known}. Install that version, or write the loop in the script"
+        )
+        return None
+    origin = Origin(manifest.module, version, digest)
+    text = excerpt(data.decode(), origin, manifest.functions, manifest.clocks)
+    return Adopted(manifest.module, text, manifest.clocks)
+
+
+def adopted_facts(modules: Mapping[str, Adopted]) -> dict[str, Any]:
+    """What a run's environment says of adopted modules: module -> version and digest."""
+    origins = filter(None, (excerpt_of(adopted.text) for adopted in modules.values()))
+    return (
+        {ADOPTED: {origin.module: [origin.version, origin.digest] for origin in origins}} if modules else {}
+    )
+
+
+def check_adopted(facts: Mapping[str, Any]) -> None:
+    """Raise `SourceChangedError` where modules that a run had adopted are others now; ``facts``: its environment."""
+    for module, (version, digest) in facts.get(ADOPTED, {}).items():
+        file = _file_of(module)
+        if file is None or xxhash.xxh3_128_hexdigest(Path(file).read_bytes()) != digest:
+            raise _other(Origin(module, version, digest))
+
+
+def _other(recorded: Origin) -> SourceChangedError:
+    framework = recorded.module.partition(".")[0]
+    return SourceChangedError(
+        f"the run was recorded with {framework} {recorded.version}, and {_installed(framework)} is installed, with "
+        f"another {recorded.module}: install {framework}=={recorded.version}"
+    )
+
+
+def adopted_again(texts: Mapping[str, str]) -> dict[str, Adopted]:
+    """What a recorded program with these texts had adopted, by path.
+
+    Raises `SourceChangedError` where the module is another one now, and `FlorlogError` where a text is no excerpt of
+    it: nothing that is not installed is executed.
+    """
+    found = {}
+    for path, text in texts.items():
+        if (origin := excerpt_of(text)) is None:
+            continue
+        file = _file_of(origin.module)
+        data = b"" if file is None else Path(file).read_bytes()
+        if xxhash.xxh3_128_hexdigest(data) != origin.digest:
+            raise _other(origin)
+        if not is_excerpt_of(text, data.decode()):
+            raise FlorlogError(
+                f"what the run has of {origin.module} is not what that module has: it is not executed"
+            )
+        found[path] = Adopted(origin.module, text, clock_keys(ast.parse(text)))
+    return found
+
+
+def _installed(framework: str) -> str:
+    try:
+        return importlib.metadata.version(framework)
+    except importlib.metadata.PackageNotFoundError:
+        return "without a version"
+
+
+@contextmanager
+def adopting(modules: Mapping[str, Adopted], instrumenter: Instrumenter) -> Iterator[None]:
+    """Within, the functions of adopted modules have the instrumented code; ``modules``: by path.
+
+    Modules that are imported within get it then.
+    """
+    if not modules:
+        yield
+        return
+    functions = _Functions(modules, instrumenter)
+    finder = _Finder(functions)
+    with this_process.adopting(modules):
+        sys.meta_path.insert(0, finder)
+        try:
+            for adopted in modules.values():
+                if adopted.module in sys.modules:
+                    functions.replace(sys.modules[adopted.module])
+            yield
+        finally:
+            sys.meta_path.remove(finder)
+            functions.put_back()
+
+
+class _Functions:
+    """The functions of adopted modules, and the code that each had."""
+
+    def __init__(self, modules: Mapping[str, Adopted], instrumenter: Instrumenter) -> None:
+        self.files = {adopted.module: (path, adopted.text) for path, adopted in modules.items()}
+        self._instrumenter = instrumenter
+        self._before: list[tuple[FunctionType, CodeType]] = []
+
+    def replace(self, module: ModuleType) -> None:
+        """Give a module's functions the excerpt's code.  Raises `FlorlogError` where they are not the module's own."""
+        file, text = self.files[module.__name__]
+        code = self._instrumenter.code(text, file)
+        for name, (where, imported) in CALLED_NAMES.items():
+            setattr(module, name, getattr(importlib.import_module(where), imported))
+        for qualname, _ in functions_of_excerpt(ast.parse(text)):
+            function = _function(module, qualname)
+            made = _code_of(code, qualname.split("."))
+            if function is None or made is None or function.__code__.co_freevars != made.co_freevars:
+                raise FlorlogError(
+                    f"{module.__name__}:{qualname} is not what its source says: its loops are not recorded"
+                )
+            self._before.append((function, function.__code__))
+            function.__code__ = made
+
+    def put_back(self) -> None:
+        """Give all functions their own code."""
+        for function, code in reversed(self._before):
+            function.__code__ = code
+        self._before.clear()
+
+
+def _function(module: ModuleType, qualname: str) -> FunctionType | None:
+    found: object = module
+    for part in qualname.split("."):
+        found = vars(found).get(part)
+    while hasattr(found, "__wrapped__"):
+        found = found.__wrapped__
+    return found if isinstance(found, FunctionType) else None
+
+
+def _code_of(code: CodeType, parts: Sequence[str]) -> CodeType | None:
+    """The code of a function in the code of its module."""
+    inner: CodeType | None = code
+    for part in parts:
+        codes = () if inner is None else inner.co_consts
+        inner = next((held for held in codes if isinstance(held, CodeType) and held.co_name == part), None)
+    return inner
+
+
+class _Finder(MetaPathFinder):
+    """Finds adopted modules as usual; after such a module's code has run, its functions are replaced."""
+
+    def __init__(self, functions: _Functions) -> None:
+        self._functions = functions
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in self._functions.files:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None or type(spec.loader) is not SourceFileLoader:
+            return None
+        spec.loader = _Loader(spec.loader, self._functions)
+        return spec
+
+
+class _Loader(Loader):
+    def __init__(self, usual: SourceFileLoader, functions: _Functions) -> None:
+        self._usual = usual
+        self._functions = functions
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._usual.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__spec__ is not None:
+            module.__spec__.loader = module.__loader__ = self._usual
+        self._usual.exec_module(module)
+        self._functions.replace(module)
