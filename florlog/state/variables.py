@@ -29,6 +29,7 @@ from florlog.source.carry.carried import carried_names, names_by_text, shared_na
 from florlog.source.carry.loop_bindings import bound_in_loop
 from florlog.state.cpython import can_write_variables, frame_of, writable_variables
 from florlog.state.heap.capture import Graph, capture
+from florlog.state.heap.graph import TRACKED
 from florlog.state.heap.memory import Constants
 from florlog.state.heap.restore import restore
 from florlog.state.heap.rules import ATOMS, is_constant
@@ -140,7 +141,7 @@ class Carried:
         be captured is as the set-up makes it; ``is_added`` as of `florlog.state.heap.capture`.  Raises
         `florlog.state.pending.Pending`.
         """
-        roots = {"tracked": objects, LOOPS: iterables, **self._roots(places)}
+        roots = {TRACKED: objects, LOOPS: iterables, **self._roots(places)}
         graph = capture(
             roots, tracked, left=left, gradients=gradients, constants=self._constants, is_added=is_added
         )
@@ -216,7 +217,7 @@ class Carried:
         if frames and not can_write_variables():
             raise ImageError("this Python does not let the variables of a running function be set")
         modules = {shared.scope: shared.module for shared in self._shared()}
-        live: dict[str, Mapping[str, Any]] = {"tracked": objects, LOOPS: iterables}
+        live: dict[str, Mapping[str, Any]] = {TRACKED: objects, LOOPS: iterables}
         live |= {scope: frame.f_locals for scope, frame in frames.items()}
         live |= {scope: vars(module) for scope, module in modules.items()}
         codes = [

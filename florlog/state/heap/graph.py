@@ -20,6 +20,8 @@ from typing import Any, TypeAlias
 
 Ref: TypeAlias = Any
 """An atom, or a tuple: see above."""
+TRACKED = "tracked"
+"""The scope of tracked objects."""
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from florlog.errors import ImageError
-from florlog.state.heap.graph import Graph, Ref, is_node
+from florlog.state.heap.graph import TRACKED, Graph, Ref, is_node
 from florlog.state.heap.kinds import KINDS
 from florlog.state.heap.kinds.base import MISSING
 from florlog.state.heap.names import constant, constant_name
@@ -25,9 +25,13 @@ class Matching:
         self._taken: set[int] = set()
         self._begun: set[int] = set()
         self._ahead: deque[tuple[Ref, Any]] = deque()
-        for scope, names in graph.roots.items():
+        # What is tracked first, with all that it reaches: its tensors have their numbers already, and another way to
+        # the same node (a variable that keeps an optimizer's state_dict) may still lead to what an image replaces.
+        for scope in sorted(graph.roots, key=lambda scope: scope != TRACKED):
             held = live.get(scope, {})
-            self._ahead.extend((ref, held[name]) for name, ref in names.items() if name in held)
+            self._ahead.extend((ref, held[name]) for name, ref in graph.roots[scope].items() if name in held)
+            if scope == TRACKED:
+                self._run()
         self._run()
         while self._begin():
             self._run()
