@@ -306,7 +306,7 @@ def check(nursery: Nursery, folder: Path, program: Program, epoch: int) -> dict[
     return answer
 
 
-@pytest.mark.drawn(12)
+@pytest.mark.drawn(5)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("statement", HARMLESS)
 def test_an_epoch_whose_beginning_is_harmless_is_entered_blindly(
@@ -318,7 +318,7 @@ def test_an_epoch_whose_beginning_is_harmless_is_entered_blindly(
     assert sum(bool(segment["restore"]) for segment in answer["plan"]["segments"]) == 1
 
 
-@pytest.mark.drawn(8)
+@pytest.mark.drawn(4)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("statement", OTHERS)
 def test_an_epoch_that_begins_with_anything_else_is_not(
@@ -329,7 +329,7 @@ def test_an_epoch_that_begins_with_anything_else_is_not(
     assert entries(check(nursery, tmp_path, Program(form, (statement,)), 4)) == 0
 
 
-@pytest.mark.drawn(6)
+@pytest.mark.drawn(3)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("items", ITEMS)
 def test_what_the_steps_run_over_is_as_it_was(
@@ -347,7 +347,7 @@ def test_what_fails_on_another_state_is_found_out(nursery: Nursery, tmp_path: Pa
     assert answer["astray"]
 
 
-@pytest.mark.drawn(10)
+@pytest.mark.drawn(5)
 @pytest.mark.parametrize("number", range(200))
 def test_values_are_right_whatever_comes_before_the_steps(
     nursery: Nursery, tmp_path: Path, number: int
@@ -364,7 +364,7 @@ def test_values_are_right_whatever_comes_before_the_steps(
     assert not (entries(answer) and set(chosen) & set(OTHERS))
 
 
-@pytest.mark.drawn(6)
+@pytest.mark.drawn(3)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("hands_free", [False, True])
 @pytest.mark.parametrize("statement", [*HARMLESS, *FAILING])
@@ -386,7 +386,7 @@ def test_a_resume_enters_blindly_and_equals_the_whole_run(
         assert restores(store) == 1 or statement in FAILING
 
 
-@pytest.mark.drawn(3)
+@pytest.mark.drawn(1)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("statement", HARMLESS)
 def test_a_state_is_found_through_a_blind_entry(

@@ -64,7 +64,7 @@ def program(keep: str, *, asked: bool = False) -> str:
     )
 
 
-@pytest.mark.drawn(3)
+@pytest.mark.drawn(2)
 @pytest.mark.parametrize("keep", KEEPING)
 def test_a_step_after_it_was_kept_is_answered_and_proven(nursery: Nursery, tmp_path: Path, keep: str) -> None:
     script, store = tmp_path / "train.py", tmp_path / "store"

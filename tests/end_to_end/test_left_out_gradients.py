@@ -147,7 +147,7 @@ def ask(nursery: Nursery, script: Path, store: Path, where: str) -> list[dict[st
     return list(json.loads(next(line for line in output.splitlines() if line.startswith("{")))["values"])
 
 
-@pytest.mark.drawn(10)
+@pytest.mark.drawn(5)
 @pytest.mark.parametrize("number", range(200))
 def test_values_are_those_of_the_whole_run(nursery: Nursery, tmp_path: Path, number: int) -> None:
     chance, program = drawn(number)
@@ -166,7 +166,7 @@ def test_values_are_those_of_the_whole_run(nursery: Nursery, tmp_path: Path, num
         assert value["trust"] in ("PROVEN", "CONSISTENT"), (program, value)
 
 
-@pytest.mark.drawn(6)
+@pytest.mark.drawn(3)
 @pytest.mark.parametrize("number", range(200))
 def test_a_resume_equals_the_whole_run(nursery: Nursery, tmp_path: Path, number: int) -> None:
     chance, program = drawn(number)

@@ -128,7 +128,7 @@ DRIFTS: dict[str, Callable[[float], float]] = {
 }
 
 
-@pytest.mark.drawn(16)
+@pytest.mark.drawn(10)
 @pytest.mark.parametrize("overhead", [0.005, 0.02, 0.1])
 @pytest.mark.parametrize("slowdown", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("drift", DRIFTS)

@@ -426,7 +426,7 @@ UNLOGGABLE: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.drawn(15)
+@pytest.mark.drawn(10)
 @pytest.mark.parametrize("name", UNLOGGABLE)
 @pytest.mark.parametrize("through", ["name", "dict", "florlog.log"])
 def test_a_value_that_cannot_be_logged_is_left_out(name: str, through: str, store: Path) -> None:

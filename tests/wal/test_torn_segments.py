@@ -48,7 +48,7 @@ def images(log: RunLog) -> list[list[bytes]]:
     return found
 
 
-@pytest.mark.drawn(12)
+@pytest.mark.drawn(8)
 @pytest.mark.parametrize("block", range(BLOCKS + 1))
 @pytest.mark.parametrize("torn", ["cut", "cut in a block", "missing", "alone"])
 def test_a_write_torn_at_any_block_leaves_what_was_named(
