@@ -23,7 +23,7 @@ import xxhash
 from florlog.bridges.manifests import MANIFESTS, LoopManifest
 from florlog.errors import FlorlogError, SourceChangedError
 from florlog.program.process import Adopted, this_process
-from florlog.program.terminal import report
+from florlog.program.terminal import reason, report, warn
 from florlog.source.edit.excerpt import excerpt, is_excerpt_of
 from florlog.source.edit.instrument import CALLED_NAMES, Instrumenter
 from florlog.source.names.excerpts import Origin, clock_keys, excerpt_of, functions_of_excerpt
@@ -158,7 +158,7 @@ def adopting(modules: Mapping[str, Adopted], instrumenter: Instrumenter) -> Iter
         try:
             for adopted in modules.values():
                 if adopted.module in sys.modules:
-                    functions.replace(sys.modules[adopted.module])
+                    functions.adopt(sys.modules[adopted.module])
             yield
         finally:
             sys.meta_path.remove(finder)
@@ -173,8 +173,18 @@ class _Functions:
         self._instrumenter = instrumenter
         self._before: list[tuple[FunctionType, CodeType]] = []
 
-    def replace(self, module: ModuleType) -> None:
-        """Give a module's functions the excerpt's code.  Raises `FlorlogError` where they are not the module's own."""
+    def adopt(self, module: ModuleType) -> None:
+        """Give a module's functions the excerpt's code; a recording goes on without where that fails."""
+        try:
+            self._replace(module)
+        except Exception as error:
+            if this_process.role is not None:
+                raise
+            self.put_back()
+            warn(f"the loops of {module.__name__} are not recorded: {reason(error)}")
+
+    def _replace(self, module: ModuleType) -> None:
+        """Raises `FlorlogError` where functions are not the module's own."""
         file, text = self.files[module.__name__]
         code = self._instrumenter.code(text, file)
         for name, (where, imported) in CALLED_NAMES.items():
@@ -183,9 +193,7 @@ class _Functions:
             function = _function(module, qualname)
             made = _code_of(code, qualname.split("."))
             if function is None or made is None or function.__code__.co_freevars != made.co_freevars:
-                raise FlorlogError(
-                    f"{module.__name__}:{qualname} is not what its source says: its loops are not recorded"
-                )
+                raise FlorlogError(f"{module.__name__}:{qualname} is not what its source says")
             self._before.append((function, function.__code__))
             function.__code__ = made
 
@@ -244,4 +252,4 @@ class _Loader(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = module.__loader__ = self._usual
         self._usual.exec_module(module)
-        self._functions.replace(module)
+        self._functions.adopt(module)

@@ -199,3 +199,20 @@ def test_in_an_unknown_version_a_line_says_that_its_loops_are_not_recorded(
         "the loops of transformers 5.24.0 are not recorded: florlog knows those of 9.9.9"
         in capsys.readouterr().err
     )
+
+
+def test_a_framework_that_somebody_has_patched_trains_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    from transformers import trainer
+
+    from florlog.programs.adoption import adopting, adoptions
+    from florlog.source.edit.instrument import Instrumenter
+
+    seen = []
+    held = trainer.Trainer._run_epoch
+    train = trainer.Trainer.train.__code__
+    monkeypatch.setattr(trainer.Trainer, "_run_epoch", lambda self, *args: (seen, held)[0])
+    with adopting(adoptions([TRAINER]), Instrumenter()):
+        assert trainer.Trainer.train.__code__ is train
+    assert "the loops of transformers.trainer are not recorded" in str(recwarn[0].message)
