@@ -9,12 +9,12 @@ which either waits, for the disk or for another process, is not counted.
 within the overhead's share of the time computed, and within what replay can win back.  ``c`` is the
 cost of restoring an image relative to taking it: as this run's restores were, else as the store's log says of earlier
 ones (`florlog_recovery.costs`).  `GRACE_SECONDS` are added, so that a short run has its images before it has earned
-them; no more, because a run of seconds pays them in full.  They become available over `GRACE_PERIOD_SECONDS`: spent at
-once, they would give images of the first few steps, of which none is near a later question.  As much again is allowed
-for the first image, which includes what is done only once; the second is expected to cost `SECOND_COST_SECONDS`.
-Everything beyond that is charged, so after an expensive image the next waits until it has been earned.  The first image
-at each place includes the analysis of that place, and one into new memory its allocation: they are charged, and say
-nothing of the next.
+them; no more, because a run of seconds pays them in full.  Half of them becomes available over `GRACE_PERIOD_SECONDS`:
+spent at once, all would give images of the first few steps, of which none is near a later question.  As much again is
+allowed for the first image, which includes what is done only once; the second is expected to cost
+`SECOND_COST_SECONDS`.  Everything beyond that is charged, so after an expensive image the next waits until it has been
+earned.  The first image at each place includes the analysis of that place, and one into new memory its allocation: they
+are charged, and say nothing of the next.
 
 **Boundaries are not of equal worth.**
 
@@ -51,8 +51,10 @@ from florlog.images.slowdown import MIN_UNDISTURBED_STEPS, Slowdown, StepTimes
 
 GRACE_SECONDS = 0.1
 """What images may cost in addition to their share of the time, once in a run."""
+GRACE_AT_ONCE_SECONDS = 0.05
+"""What of it is available from the beginning."""
 GRACE_PERIOD_SECONDS = 4.0
-"""From the first image on, the time over which the grace becomes available."""
+"""From the first image on, the time over which the rest of the grace becomes available."""
 SECOND_COST_SECONDS = 0.02
 """What the second image is expected to cost, if the first one did not cost less."""
 MAIN_SHARE = 0.8
@@ -200,7 +202,8 @@ class Policy:
             limit = self.limit(MAIN_SHARE)
             needed += min(self._unknown_stall, SECOND_COST_SECONDS)
             if self.overhead > 0:
-                needed, grace = needed - self._first_allowance, GRACE_SECONDS
+                needed -= self._first_allowance + GRACE_AT_ONCE_SECONDS
+                grace = GRACE_SECONDS - GRACE_AT_ONCE_SECONDS
         else:
             limit = self.limit(INNER_SHARE)
             needed += self._unknown_stall

@@ -5,6 +5,7 @@ Reads one JSON object a line: ``{"argv": [...], "store": DIR, "kill": SECONDS or
 ``python ARGV``, or ``python -m florlog ARGV[1:]`` when ARGV starts with "florlog", and is killed with
 SIGKILL so many seconds after the store came into being.  With ``"dense": true`` a hands-free run takes an image at
 every boundary; ``"forget"`` names a number that its images do not have right, or is null.
+What a replayed script says goes to a file named like the output, with ``.unheard``.
 Answers ``{"killed": bool, "code": int, "seconds": float}``.
 """
 
@@ -41,7 +42,9 @@ def child(argv: list[str], store: str, log: str) -> None:
     try:
         if argv[0] == "florlog":
             from florlog.commands import main
+            from florlog.program import silence
 
+            silence._state.nowhere = open(f"{log}.unheard", "w", buffering=1)  # noqa: PTH123, SIM115
             code = main(argv[1:])
         else:
             sys.argv = argv

@@ -146,6 +146,14 @@ def executed(source: str, choices: list[bool]) -> list[Any]:
 
 @settings(max_examples=400, deadline=None)
 @given(source=programs, choices=st.lists(st.booleans(), min_size=1, max_size=7))
+@example(
+    source=program(
+        "x = 1",
+        "clear()",
+        "clear()\ntry:\n    for _ in loop(3):\n        clear()\nfinally:\n    print(p.grad)",
+    ),
+    choices=[True],
+)
 @example(source=program("x = 1", "if yes():\n    clear()\nloss.backward()", "epoch()"), choices=[False])
 def test_what_is_left_out_is_never_read_first(source: str, choices: list[bool]) -> None:
     events = executed(source, choices)

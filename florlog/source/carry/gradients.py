@@ -98,9 +98,7 @@ class _Program:
             if number == 0 and not end:
                 outwards.append(First(self._of_loop(way[-1]).use, surely=False))
             for around, inner in zip(way[-2::-1], way[:0:-1], strict=True):
-                block: list[ast.AST] = next(([*block] for block in _blocks(around) if inner in block), [])
-                if block:
-                    outwards.append(self.of_block(block[block.index(inner) + 1 :]))
+                outwards.append(self.of_block(_behind(around, inner)))
                 if isinstance(around, LOOPS):
                     outwards.append(First(self._of_loop(around).use, surely=False))
         return _sequence(outwards).use
@@ -225,6 +223,15 @@ def _blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
             yield block
     for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
         yield part.body
+
+
+def _behind(around: ast.AST, inner: ast.AST) -> list[ast.AST]:
+    """The statements that come behind one in the statement around it."""
+    block: list[ast.stmt] = next((block for block in _blocks(around) if inner in block), [])
+    found: list[ast.AST] = [*block[block.index(inner) + 1 :]] if isinstance(inner, ast.stmt) and block else []
+    if isinstance(around, ast.Try | ast.TryStar) and block is not around.finalbody:
+        found += [*(around.orelse if block is around.body else ()), *around.finalbody]
+    return found
 
 
 def _way_to(tree: ast.Module, qualname: str, line: int, *, loop: bool) -> list[ast.AST]:
