@@ -65,7 +65,8 @@ class Execution:
         self.loop("outer", 0)
 
     def loop(self, name: str, outer: int) -> None:
-        cursor = Cursor(self.wrap(self.names.todo))
+        source = self.names.todo
+        cursor = Cursor(self.wrap(source))
         index = 0
         if (name, outer) in self.restores:
             index, (position, names) = self.restores.pop((name, outer))
@@ -73,10 +74,11 @@ class Execution:
                 cursor.seek(index, position)
             self.names.visits = names["visits"]
             if self.seen:
-                self.names.todo = put_back(self.names.todo, names["todo"])
+                held = names["todo"]  # of which object it is, images know (`florlog.state.heap`)
+                self.names.todo = put_back(self.names.todo, held) if names["is source"] else list(held)
         while self.names.visits < MAX_VISITS:
             position = cursor.position() if index else None
-            self.images.append((name, outer, index, stored((position, vars(self.names)))))
+            self.images.append((name, outer, index, stored((position, self.state(source)))))
             try:
                 item = cursor.next()
             except StopIteration:
@@ -87,6 +89,9 @@ class Execution:
             if name == "outer" and self.nested:
                 self.loop("inner", index)
             index += 1
+
+    def state(self, source: list[int]) -> dict[str, Any]:
+        return {**vars(self.names), "is source": self.names.todo is source}
 
     def visit(self, name: str, item: Any) -> None:
         names = self.names
