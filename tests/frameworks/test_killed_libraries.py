@@ -181,11 +181,11 @@ def test_a_killed_training_ends_as_an_uninterrupted_one_and_answers_questions(
     assert logged(whole, "final")
 
     script.write_text(text.replace("# ADD ", ""))
-    nursery.run(whole, "florlog", "replay", script, "--where", "epoch == 4")
+    nursery.run(cut, "florlog", "replay", script, "--where", "epoch == 4")
     assert ("restore the start of epoch=0" in output.read_text()) == bool(case.refused)
     nursery.run(truth, "florlog", "record", script)
     asked = "margin" if "margin" in text else "weight"
-    found, every = answers(whole, asked), answers(truth, asked)
+    found, every = answers(cut, asked), answers(truth, asked)
     assert [value for value, _ in found] == [value for value, _ in every] != []
     assert {trust for _, trust in found} == {"PROVEN"}
 
