@@ -49,9 +49,12 @@ THROWN_AWAY = {
         "traceback", "warnings",
     ), _ALL),
     **dict.fromkeys((
-        "joblib", "matplotlib", "numpy", "pandas", "scipy", "threadpoolctl", "torch", "torchvision", "transformers",
+        "jax", "joblib", "matplotlib", "numpy", "pandas", "scipy", "threadpoolctl", "torch", "torchvision",
+        "transformers",
     ), _SETTINGS),
-    "sklearn": frozenset({ENVIRONMENT, PROCESS}),
+    **dict.fromkeys(
+        ("equinox", "flax", "lightgbm", "mlx", "optax", "sklearn", "xgboost"), frozenset({ENVIRONMENT, PROCESS})
+    ),
     "threading": frozenset({CLOCK}),
     "florlog.programs.sandbox": frozenset(),  # which stands in for the functions that open files
     "torch.utils.benchmark": frozenset(),

@@ -1,4 +1,4 @@
-"""The state of random generators: Python's, NumPy's and torch's, given or of the whole process.
+"""The state of random generators: Python's, NumPy's, torch's and MLX's, given or of the whole process.
 
 Captured is what the next draw depends on, a normal number kept for later included.  A generator of the operating
 system (``random.SystemRandom``) has no state, and asking for it raises.  Those in other processes are not seen.
@@ -7,6 +7,7 @@ system (``random.SystemRandom``) has no state, and asking for it raises.  Those 
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -86,7 +87,7 @@ ADAPTERS: dict[type, Callable[[Any], Any]] = {
 
 
 class Randomness:
-    """The RNGs that are tracked without asking: Python's, NumPy's, torch's on the CPU and each CUDA device."""
+    """The RNGs that are tracked without asking: Python's, NumPy's, torch's on the CPU and each CUDA device, MLX's."""
 
     def __init__(self) -> None:
         python, numpy = random._inst, np.random.mtrand._rand
@@ -110,6 +111,7 @@ class Randomness:
             "numpy": numpy,
             "torch": torch.get_rng_state(),
             "cuda": list(torch.cuda.get_rng_state_all()) if _HAS_CUDA and torch.cuda.is_available() else [],
+            "mlx": _mlx_key(),
         }
 
     def restore(self, tree: StateTree) -> None:
@@ -119,6 +121,17 @@ class Randomness:
         torch.set_rng_state(tree["torch"])
         if tree["cuda"]:
             torch.cuda.set_rng_state_all(tree["cuda"])
+        if (key := tree.get("mlx")) is not None and (mlx := sys.modules.get("mlx.core")) is not None:
+            mlx.random.seed(key)
+
+
+def _mlx_key() -> int | None:
+    """The key of MLX's generator, which is what a seed becomes; None where MLX is not imported."""
+    mlx = sys.modules.get("mlx.core")
+    if mlx is None:
+        return None
+    high, low = mlx.random.state[0].tolist()
+    return int(high << 32 | low)
 
 
 _HAS_CUDA: bool = torch.backends.cuda.is_built()  # type: ignore[no-untyped-call]

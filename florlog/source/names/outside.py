@@ -86,10 +86,10 @@ _REAL_NAMES = {
 """Where a library defines what it offers elsewhere."""
 
 COMPUTING_LIBRARIES = {
-    "abc", "argparse", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "enum", "florlog",
-    "fractions", "functools", "hashlib", "heapq", "itertools", "json", "logging", "math", "numpy", "operator", "random",
-    "re", "scipy", "sklearn", "statistics", "string", "time", "torch", "torchvision", "tqdm", "textwrap", "typing",
-    "warnings", "zlib",
+    "abc", "argparse", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "enum", "equinox",
+    "flax", "florlog", "fractions", "functools", "hashlib", "heapq", "itertools", "jax", "json", "lightgbm", "logging",
+    "math", "mlx", "numpy", "operator", "optax", "random", "re", "scipy", "sklearn", "statistics", "string", "time",
+    "torch", "torchvision", "tqdm", "textwrap", "typing", "warnings", "xgboost", "zlib",
 }  # fmt: skip
 """Libraries that, apart from the sources above, compute from their arguments and from generators that are state."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from florlog.state.heap.graph import Node
 from florlog.state.heap.kinds.base import Kind
+from florlog.state.heap.kinds.boosters import BOOSTERS, booster_kind
 from florlog.state.heap.kinds.buffers import BUFFERS
 from florlog.state.heap.kinds.code import CODE
 from florlog.state.heap.kinds.containers import CONTAINERS, layout_of
@@ -16,6 +17,7 @@ from florlog.state.heap.kinds.files import MAPPED
 from florlog.state.heap.kinds.generators import ENDED, GENERATORS
 from florlog.state.heap.kinds.iterators import ITERATOR, ITERATORS
 from florlog.state.heap.kinds.jax_arrays import JAX, jax_kind
+from florlog.state.heap.kinds.mlx_arrays import MLX, mlx_kind
 from florlog.state.heap.kinds.objects import (
     CLASS,
     DESCRIBED,
@@ -28,15 +30,19 @@ from florlog.state.heap.kinds.objects import (
     TOOL,
     shared_mappings,
 )
+from florlog.state.heap.kinds.pointers import POINTERS
 from florlog.state.heap.kinds.shared import SHARED
 from florlog.state.heap.rules import has_plain_layout, is_own_class, is_table, is_tool, is_writer
 
-_BY_CLASS = (*OBJECTS, *DATA, *BUFFERS, *CODE, *GENERATORS, *ITERATORS, *SHARED)
+_BY_CLASS = (*OBJECTS, *DATA, *BUFFERS, *CODE, *GENERATORS, *ITERATORS, *SHARED, *POINTERS)
 _OTHERS = (
     OBJECT, SHARED_OBJECT, CLASS, TOOL, LEFT, OPAQUE, NAMED, DESCRIBED, ITERATOR, OBJECT_ARRAY, MAPPED, ENDED,
 )  # fmt: skip
+_OF_LIBRARIES: tuple[Callable[[type], Kind | None], ...] = (jax_kind, mlx_kind, booster_kind)
+"""The libraries whose objects are taken in ways of their own; they are not imported for that."""
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (*_OTHERS, *JAX, *(kind for _, kind in (*_BY_CLASS, *CONTAINERS)))
+    kind.name: kind
+    for kind in (*_OTHERS, *JAX, *MLX, *BOOSTERS.values(), *(kind for _, kind in (*_BY_CLASS, *CONTAINERS)))
 }
 """Every kind by its name."""
 
@@ -57,8 +63,9 @@ def kind_of(kind: Any) -> Kind:
             return found if plain else DESCRIBED
     if issubclass(kind, type):
         return CLASS
-    if (of_jax := jax_kind(kind)) is not None:
-        return of_jax
+    for of_library in _OF_LIBRARIES:
+        if (of_one := of_library(kind)) is not None:
+            return of_one
     if kind.__module__ == "itertools":
         return ITERATOR
     if is_tool(kind):
