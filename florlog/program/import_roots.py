@@ -2,7 +2,8 @@
 
 Besides the script's directory and the working directory these are the entries of ``sys.path`` that belong to no
 installation: PYTHONPATH, and the projects that are installed *editable*, whose files stay where they are (as with a
-``src`` layout).  A well-known library stays a library wherever it lies.
+``src`` layout).  A well-known library stays a library wherever it lies, and what lies beside florlog itself is no part
+of the program.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ OWN = frozenset({"florlog", "florlog_wal", "florlog_recovery"})
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")  # parts of a path, as text
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 _SCRIPTS = sysconfig.get_paths()["scripts"]
+_BESIDE = str(Path(__file__).parents[2])
+"""Where florlog lies: its own tests and tools, if it is installed editable."""
 _LIBRARIES = frozenset({
     "accelerate", "diffusers", "flax", "gymnasium", "ignite", "jax", "jaxlib", "keras", "lightning",
     "lightning_fabric", "matplotlib", "numpy", "optax", "pandas", "peft", "pytorch_lightning", "scipy", "sklearn",
@@ -51,7 +54,9 @@ def _roots(path: tuple[str, ...], finders: int) -> tuple[str, ...]:
         dict.fromkeys(
             root
             for root in found
-            if not is_installed(root + os.sep) and root != _SCRIPTS and not root.endswith(".zip")
+            if not is_installed(root + os.sep)
+            and root not in (_SCRIPTS, _BESIDE)
+            and not root.endswith(".zip")
         )
     )
 

@@ -110,13 +110,13 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 epoch = 0
 while epoch < 3:
     for step in range(5):
-        note(("pass", epoch, "step", step), model=model, optimizer=optimizer)
+        note(("epoch", epoch, "step", step), model=model, optimizer=optimizer)
         loss = model(torch.randn(6, 3)).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         print("loss", loss.item())
-        note(("pass", epoch, "step", step, "end"), model=model, optimizer=optimizer)
+        note(("epoch", epoch, "step", step, "end"), model=model, optimizer=optimizer)
         time.sleep(0.004)
     epoch += 1
 if "NOTES" in os.environ:
@@ -196,7 +196,7 @@ def test_the_state_at_any_place_is_what_the_program_itself_says(kept: dict[str, 
 
 def test_a_hands_free_recording_whose_script_is_gone_gives_its_states(kept: dict[str, Kept]) -> None:
     with florlog.open(kept["hands free"].store) as log:
-        place = ("pass", 1, "step", 4, "end")
+        place = ("epoch", 1, "step", 4, "end")
         state = log.state_at(**asked(place))
         assert same(state, kept["hands free"].notes[place])
         assert state.trust in ("PROVEN", "RECORDED")

@@ -332,7 +332,7 @@ with florlog.run("using", overhead=float("inf")) as run:
 def test_a_changed_library_leaves_nothing_proven_also_where_what_was_recorded_comes_out_equal(
     version: str, tmp_path: Path
 ) -> None:
-    library, store = tmp_path / "libraries" / "stepper.py", tmp_path / "script" / "store"
+    library, store = tmp_path / "site-packages" / "stepper.py", tmp_path / "script" / "store"
     library.parent.mkdir()
     store.parent.mkdir()
     script = write(store.parent / "train.py", USING)

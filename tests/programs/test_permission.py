@@ -336,6 +336,8 @@ CALLS = {
     ("programs/scripts.py", "compile"): "called by kinds and hands_free",
     ("state/heap/names.py", "import_module"): "what a sealed image names, or one that the user trusts",
     ("programs/scripts.py", "import_module"): "the package of a module that is run",
+    ("programs/adoption.py", "import_module"): "florlog's own modules",
+    ("programs/adoption.py", "exec_module"): "an installed module, as Python executes it",
     ("programs/notebook_cells.py", "exec"): "called by kinds and the notebook",
     ("programs/notebook_cells.py", "compile"): "called by kinds and the notebook",
     ("programs/notebook_cells.py", "functions_replaced"): "called by kinds and the notebook",
