@@ -13,7 +13,7 @@ import florlog
 from .endings import Endings, Round, drawn
 from .harness import Nursery, flor
 
-ROUNDS = 6
+ROUNDS = 4
 
 
 @pytest.fixture(scope="module")

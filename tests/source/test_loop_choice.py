@@ -111,7 +111,7 @@ layers = st.lists(st.sampled_from([*LOOPS, *PLACES]), min_size=1, max_size=5).fi
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(layers)
 def test_a_nest_is_recorded_wherever_it_stands(found: list[str]) -> None:
     text = program(found)
