@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from florlog.source.names.syntax import FUNCTIONS, LOOPS, SourceError, parse, walk
+from florlog.source.names.syntax import FUNCTIONS, LOOPS, SourceError, last_word, parse, walk
 
 
 class Use(Enum):
@@ -81,7 +81,7 @@ class _Program:
                         part for part in node.body if isinstance(part, FUNCTIONS) and part.name == "__init__"
                     ]
                     self._functions.setdefault(node.name, []).extend(made)
-                elif isinstance(node, ast.Call) and _called(node) == "zero_grad":
+                elif isinstance(node, ast.Call) and last_word(node.func) == "zero_grad":
                     self.clearing.add(".".join(ast.unparse(node.func).split(".")[-2:]))
                 elif _is_cleared_by_hand(node):
                     self.clearing.add("=")
@@ -151,7 +151,7 @@ class _Program:
         return _sequence(parts)
 
     def _of_call(self, call: ast.Call, depth: int) -> First:
-        name = _called(call)
+        name = last_word(call.func)
         if name == "zero_grad":
             kept = [*call.args, *(word.value for word in call.keywords)]
             kept_zero = any(getattr(value, "value", None) is not True for value in kept)
@@ -191,13 +191,6 @@ def _sequence(parts: Iterable[First]) -> First:
             return part
         perhaps = perhaps or part.use is Use.CLEARED
     return First(Use.CLEARED if perhaps else Use.NONE, surely=not perhaps)
-
-
-def _called(call: ast.Call) -> str:
-    """The bare name of what is called, "" if it has none."""
-    if isinstance(call.func, ast.Attribute):
-        return call.func.attr
-    return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
 def _is_cleared_by_hand(node: ast.AST) -> bool:

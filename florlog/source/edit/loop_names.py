@@ -19,8 +19,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import TypeAlias
 
-from florlog.source.edit.training_names import last_name
-from florlog.source.names.syntax import FUNCTIONS, LOOPS, own_nodes
+from florlog.source.names.syntax import FUNCTIONS, LOOPS, last_word, own_nodes
 
 LoopStatement: TypeAlias = ast.For | ast.AsyncFor | ast.While
 
@@ -86,11 +85,11 @@ def _counts(items: ast.expr) -> bool:
         if isinstance(items, ast.NamedExpr):
             items = items.value
         elif isinstance(items, ast.Call) and items.args:
-            if last_name(items.func) == "enumerate":
+            if last_word(items.func) == "enumerate":
                 return True
-            if last_name(items.func) == "zip":
+            if last_word(items.func) == "zip":
                 first = items.args[0]
-                return isinstance(first, ast.Call) and last_name(first.func) in ("range", "count")
+                return isinstance(first, ast.Call) and last_word(first.func) in ("range", "count")
             items = items.args[0]
         else:
             return False
@@ -117,7 +116,7 @@ def _counted(node: ast.AugAssign | ast.Assign) -> str:
     else:
         return ""
     counts = isinstance(op, ast.Add) and isinstance(added, ast.Constant) and added.value == 1
-    return last_name(target) if counts and last_name(target).strip("_") else ""
+    return last_word(target) if counts and last_word(target).strip("_") else ""
 
 
 def _each_pass(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
@@ -129,7 +128,7 @@ def _each_pass(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _read(test: ast.expr) -> Iterator[str]:
-    return (name for node in ast.walk(test) if (name := last_name(node)))
+    return (name for node in ast.walk(test) if (name := last_word(node)))
 
 
 def _assigned(test: ast.expr) -> Iterator[str]:
@@ -143,12 +142,12 @@ def _other_names(loop: LoopStatement) -> Iterator[str]:
         for node in ast.walk(loop.test):
             match node:
                 case ast.Compare(left=left, ops=[ast.Lt() | ast.LtE() | ast.NotEq(), *_]):
-                    if (name := last_name(left)).strip("_"):
+                    if (name := last_word(left)).strip("_"):
                         yield name
     else:
         for node in ast.walk(loop.iter):
-            if isinstance(node, ast.Call) and last_name(node.func) == "range" and len(node.args) in (1, 2):
-                word = _singular(last_name(node.args[-1]).lower())
+            if isinstance(node, ast.Call) and last_word(node.func) == "range" and len(node.args) in (1, 2):
+                word = _singular(last_word(node.args[-1]).lower())
                 if word and not keyword.iskeyword(word):
                     yield word
     yield from _PLAIN[2:] if isinstance(loop, ast.While) else _PLAIN

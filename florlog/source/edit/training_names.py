@@ -19,7 +19,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from florlog.source.names.syntax import FUNCTIONS, own_nodes
+from florlog.source.names.syntax import FUNCTIONS, last_word, own_nodes
 
 TRAINING_CALLS = frozenset({
     "backward", "step", "fit", "partial_fit", "train_on_batch", "zero_grad", "grad", "value_and_grad",
@@ -45,15 +45,8 @@ def called(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """The last names of what is called below nodes."""
     for root in nodes:
         for node in ast.walk(root):
-            if isinstance(node, ast.Call) and (name := last_name(node.func)):
+            if isinstance(node, ast.Call) and (name := last_word(node.func)):
                 yield name
-
-
-def last_name(node: ast.AST) -> str:
-    """The last word of a name such as ``self.loader``, "" of anything else."""
-    if isinstance(node, ast.Name):
-        return node.id
-    return node.attr if isinstance(node, ast.Attribute) else ""
 
 
 class _Program:
@@ -74,7 +67,7 @@ class _Program:
                 self._arguments(node)
             elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
                 for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-                    self._passed(last_name(target), node.value)
+                    self._passed(last_word(target), node.value)
 
     def _class(self, node: ast.ClassDef) -> None:
         """Making an instance calls ``__init__``; calling it calls ``__call__``."""
@@ -85,7 +78,7 @@ class _Program:
                     self._parameters[node.name].append(_parameters(inner))
 
     def _arguments(self, call: ast.Call) -> None:
-        for parameters in self._parameters.get(last_name(call.func), ()):
+        for parameters in self._parameters.get(last_word(call.func), ()):
             for name, value in zip(parameters, call.args, strict=False):
                 self._passed(name, value)
         for keyword in call.keywords:
@@ -98,7 +91,7 @@ class _Program:
         for node in own_nodes([value]):
             if isinstance(node, ast.Lambda):
                 self.uses[name].update(called([node.body]))
-            elif (known := last_name(node)) and known != name:
+            elif (known := last_word(node)) and known != name:
                 self.uses[name].add(known)
 
 

@@ -72,6 +72,13 @@ def parse_as_written(source: str, filename: str) -> ast.Module:
         raise SourceError(filename, 0, str(error)) from None
 
 
+def last_word(node: ast.AST) -> str:
+    """The last word of a name such as ``self.loader``, "" of anything else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    return node.attr if isinstance(node, ast.Attribute) else ""
+
+
 class _NodeFields(dict[type[ast.AST], tuple[str, ...]]):
     """For each kind of node, the fields that may contain other nodes of interest."""
 
