@@ -77,10 +77,11 @@ class FailedImages:
         """The images that are not used any more, now that one could not be restored; says so in a line."""
         again = why in self._reasons
         self._reasons.add(why)
-        dropped = without(self._tree, unusable, failed, again=again, from_there_on=False)
+        lacking: frozenset[Boundary] = frozenset()
         if why == READ:
             with open_log(self._log) as log:
-                dropped = frozenset(unusable) | without_gradients(log, self._tree)
+                lacking = without_gradients(log, self._tree)
+        dropped = without(self._tree, unusable, failed, lacking, again=again, from_there_on=False)
         report(f"{cannot_be_restored(failed, why)}: {instead(self._tree, dropped)}")
         return dropped
 
@@ -119,12 +120,21 @@ def named(image: Boundary) -> str:
 
 
 def without(
-    tree: RunTree, unusable: Collection[Boundary], failed: Boundary, *, again: bool, from_there_on: bool
+    tree: RunTree,
+    unusable: Collection[Boundary],
+    failed: Boundary,
+    lacking: Collection[Boundary] = (),
+    *,
+    again: bool,
+    from_there_on: bool,
 ) -> frozenset[Boundary]:
     """The images that are not used any more, after that of a boundary has ``failed``.
 
-    ``again``: another one failed in the same way before.
+    ``lacking``: those that fail in the same way as they lack the same, and no others do; ``again``: another one failed
+    in the same way before.
     """
+    if lacking:
+        return frozenset(unusable).union(lacking)
     dropped = frozenset(unusable) | {failed}
     at = _lsn(failed)
     images = [(loop, index) for loop in tree.loops() for index in loop.images]

@@ -160,10 +160,14 @@ class ResumeGuide(Guide):
     def _go_back(self, what: str, why: str, *, from_there_on: bool = True) -> NoReturn:
         assert self.image is not None
         again = why in self._before.reasons
-        before = self._before.images(self.tree)
-        dropped = without(self.tree, before, self.image, again=again, from_there_on=from_there_on)
-        if why == READ:
-            dropped = before | without_gradients(self.log, self.tree)
+        dropped = without(
+            self.tree,
+            self._before.images(self.tree),
+            self.image,
+            without_gradients(self.log, self.tree) if why == READ else (),
+            again=again,
+            from_there_on=from_there_on,
+        )
         lsns = tuple(sorted(loop.images[index].lsn for loop, index in dropped))
         learnt = replace(self._before, unusable=lsns, reasons=(*self._before.reasons, why))
         if obstacle := self._obstacle():
