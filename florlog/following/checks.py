@@ -223,7 +223,10 @@ class Checks:
         self._found.label(self.evidence)
         # What differs here goes on differing: what follows does not start from the recorded state.
         if equal:
+            before = self._difference
             self._settle(loop, index)
+            if before:  # so something differs that no image has
+                self._local = f"{before}, although the state at {where(loop.path(index))} was the same"
         self._from_image = True
 
     @property

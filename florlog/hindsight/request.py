@@ -163,6 +163,8 @@ class Request:
     costs: CostModel
     remarks: Remarks
     doubts: Doubts | None = None  # None: no recorded code was changed
+    unasked: frozenset[tuple[str, int, int]] = frozenset()
+    """Added statements that are not executed, by file, line and column: images without what they read are used."""
 
     def wants(self, path: IterationPath) -> bool:
         """Whether an iteration was asked for."""

@@ -69,6 +69,7 @@ def to_data(request: Request) -> Data:
         "values": [found_data(value) for value in earlier.values],
         "costs": (costs.fixed, costs.bandwidth, costs.setup),
         "remarks": (remarks.images, remarks.altering, remarks.changes),
+        "unasked": sorted(request.unasked),
         "doubts": None if request.doubts is None else _doubts_data(request.doubts),
     }
 
@@ -99,6 +100,7 @@ def from_data(data: Data, tree: RunTree) -> Request:
         CostModel(*data["costs"]),
         Remarks(*data["remarks"]),
         None if data["doubts"] is None else _doubts(data["doubts"], tree),
+        frozenset((file, line, column) for file, line, column in data["unasked"]),
     )
 
 

@@ -6,10 +6,11 @@ The log statements that were added are found, and then in which segments of whic
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from florlog_recovery import Condition, RunTree, WhereError
+from florlog_recovery import Condition, Loop, RunTree, WhereError
 from florlog_wal import RunLog
 
 from florlog.errors import FlorlogError, RanksError, SourceChangedError
@@ -28,13 +29,14 @@ from florlog.hindsight.request import (
     Skippable,
 )
 from florlog.hindsight.select import IterationSelection
-from florlog.hindsight.usable_images import unusable_images
-from florlog.hindsight.wanted_atoms import answered, chosen_iterations, wanted
+from florlog.hindsight.usable_images import Usable, usable_images
+from florlog.hindsight.wanted_atoms import answered, chosen_iterations, unasked_statements, wanted
 from florlog.program.environment import is_hands_free
 from florlog.program.measured_costs import costs_of
 from florlog.source.diff.observation import changing
 from florlog.source.edit.loop_choice import choose
-from florlog.source.reach.regions import ProgramAnalysis
+from florlog.source.edit.without import without_statements
+from florlog.source.reach.regions import Location, ProgramAnalysis
 
 
 def request_of(
@@ -100,21 +102,55 @@ def request_of(
         listed = "; ".join(str(item) for item in added)
         raise FlorlogError(f"no recorded iteration that was asked for reaches the added statement: {listed}")
     plain = not hands_free and not changed
-    unusable = unusable_images(log, tree, files)
     skipping = analysis.skipping(added_lines(diffs))
+    entered = frozenset() if changed else enterable(tree, analysis, code, skipping)
+    usable, unasked = _usable(log, tree, files, entered, unasked_statements(code, chosen, known))
     return Request(
         tree,
         program,
         added,
         asked,
         skippable_code(tree, analysis, code, skipping) if plain else Skippable(),
-        unusable.images,
-        frozenset() if changed else enterable(tree, analysis, code, skipping),
+        usable.unusable.images,
+        usable.enterable,
         Earlier(keys, values),
         costs_of(log, tree),
-        Remarks(unusable.reasons, tuple(_altering(files)), changes),
+        Remarks(usable.unusable.reasons, tuple(_altering(files)), changes),
         changed.doubts() if changed else None,
+        unasked,
     )
+
+
+def _usable(
+    log: RunLog,
+    tree: RunTree,
+    files: Sequence[Compared],
+    entered: frozenset[Loop],
+    unasked: frozenset[Location],
+) -> tuple[Usable, frozenset[tuple[str, int, int]]]:
+    """The images that can be used, and the statements that are left out so that more of them can be."""
+    usable = usable_images(log, tree, files, entered)
+    places = frozenset(
+        (file.present, call.line, call.col)
+        for file in files
+        for new in file.diff.added
+        for call in new.log_calls
+        if Location(file.present, call.line, call.qualname) in unasked
+    )
+    if not usable.unusable.images or not places:
+        return usable, frozenset()
+    less = [
+        replace(
+            file,
+            new=without_statements(
+                file.new, {(line, column) for name, line, column in places if name == file.present}
+            ),
+        )
+        for file in files
+    ]
+    without = usable_images(log, tree, less, entered)
+    more = without.unusable.images < usable.unusable.images
+    return (without, places) if more else (usable, frozenset())
 
 
 @lru_cache(maxsize=4)

@@ -57,6 +57,17 @@ def wanted(tree: RunTree, code: AddedCode, chosen: Chosen, known: KnownAt) -> Wa
     return WantedAtoms(chosen, atoms, exits, reasons, code.readings(tree))
 
 
+def unasked_statements(code: AddedCode, chosen: Chosen, known: KnownAt) -> frozenset[Location]:
+    """The added statements that nothing asks for: none of the iterations that are asked for executes them."""
+    left = set(code.names)
+    for node in chosen.nodes:
+        left -= {site for site in left if node not in known[site].nodes and code.in_node(node, [site])}
+    for loop, selected in chosen.leaves.items():
+        sites = left.intersection(code.in_leaves(loop))
+        left -= {site for site in sites if (selected & ~known[site].mask(loop)).any()}
+    return frozenset(left)
+
+
 def answered(tree: RunTree, chosen: Chosen, known: KnownAt) -> Iterator[FoundValue]:
     """The values that earlier replays found for iterations that are asked for."""
     for site, found in known.items():

@@ -229,6 +229,7 @@ def _execute(request: Request, guide: Guide, adopted: Mapping[str, Adopted]) -> 
         added=program.apart,
         may_fail=frozenset(place for skipped in skips for place in skipped.may_fail),
         pieces=skippable.pieces,
+        unasked=request.unasked,
     )
     instrumenter = Instrumenter(edits)
     modules = {name: path for name, path in program.modules.items() if path in files}

@@ -104,6 +104,10 @@ class Carried:
             script = main_script()
             for name in sys.modules.keys() - self._imported:
                 module = sys.modules[name]
+                if (
+                    name == "__mp_main__"
+                ):  # `multiprocessing`'s name for what was the main module when it was imported
+                    continue
                 file = module_file(module) if name != "__main__" else script
                 # Nearly all are installed: asking only that of them takes a fifth of the time.
                 if (

@@ -62,9 +62,13 @@ class Nursery:
     def __init__(self, directory: Path, *modules: str) -> None:
         self.directory = directory
         self.output = directory / "output.txt"  # of the command that ran last
-        self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("nursery.py"), *modules],
-            env=environment(directory / "unused"),
+        self._modules = modules
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("nursery.py"), *self._modules],
+            env=environment(self.directory / "unused"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -97,7 +101,13 @@ class Nursery:
         }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
+        try:
+            answer = json.loads(self._process.stdout.readline())
+        except BaseException:  # such as a timeout: what comes next would be the answer to this command
+            self._process.kill()
+            self._process.wait()
+            self._process = self._start()
+            raise
         if code is not None and answer["code"] not in (code, -9):
             raise AssertionError(f"{argv} exited with {answer['code']}:\n{log.read_text()}")
         return answer["killed"], answer["seconds"]

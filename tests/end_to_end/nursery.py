@@ -1,6 +1,7 @@
 """A process that has the heavy imports behind it and forks one child per command: real processes, quickly.
 
-Its arguments are modules to import in addition.
+Its arguments are modules to import in addition.  All of florlog is imported too; the two modules that note how their
+process started do so again in each child.
 Reads one JSON object a line: ``{"argv": [...], "store": DIR, "kill": SECONDS or null}``.  The child runs
 ``python ARGV``, or ``python -m florlog ARGV[1:]`` when ARGV starts with "florlog", and is killed with
 SIGKILL so many seconds after the store came into being.  With ``"dense": true`` a hands-free run takes an image at
@@ -9,22 +10,41 @@ What a replayed script says goes to a file named like the output, with ``.unhear
 Answers ``{"killed": bool, "code": int, "seconds": float}``.
 """
 
+import contextlib
 import functools
+import gc
 import importlib
 import json
 import math
 import os
+import pkgutil
 import runpy
 import signal
 import sys
 import time
 import traceback
 
+import florlog_recovery
+import florlog_wal
 import pandas  # noqa: F401
 import sklearn.datasets
 import sklearn.model_selection  # noqa: F401
 import torch
 import torch._dynamo  # noqa: F401 - the first optimizer imports it
+
+import florlog
+
+NOTES = ("florlog.program.loading", "florlog.program.restart")
+"""Modules that note when, where and with which environment their process started."""
+
+
+def import_florlog() -> None:
+    """Import the modules of florlog that can be imported here."""
+    for package in (florlog_wal, florlog_recovery, florlog):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not found.name.endswith(("__main__", "worker")):
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(found.name)
 
 
 def child(argv: list[str], store: str, log: str) -> None:
@@ -33,6 +53,8 @@ def child(argv: list[str], store: str, log: str) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.chdir(os.path.dirname(store))  # noqa: PTH120
+    for name in NOTES:
+        importlib.reload(importlib.import_module(name))
     code = 0
     sys.orig_argv = [
         sys.executable,
@@ -111,4 +133,6 @@ def serve() -> None:
 if __name__ == "__main__":
     for module in sys.argv[1:]:
         importlib.import_module(module)
+    import_florlog()
+    gc.freeze()  # a child's collections need not go through what all have
     serve()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +35,6 @@ with florlog.run("audited", overhead=float("inf")) as run:
             HIDDEN
         run.log(loss=loss.item())
 """
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    made = Nursery(tmp_path_factory.mktemp("audit"))
-    yield made
-    made.close()
 
 
 def audited(nursery: Nursery, store: Path, hidden: str, code: int) -> dict[str, Any]:

@@ -36,10 +36,10 @@ def answers(answer: dict[str, Any]) -> dict[tuple[str, tuple[Any, ...]], list[An
 
 
 def instrumented(
-    nursery: Nursery, store: Path, script: Path, *options: str
+    nursery: Nursery, store: Path, script: Path, *options: str, hands_free: bool = False
 ) -> dict[tuple[str, tuple[Any, ...]], list[Any]]:
     """What a full run of the script logs."""
-    nursery.run(store, script, *options)
+    nursery.run(store, *(["florlog", "record"] if hands_free else []), script, *options)
     found: dict[tuple[str, tuple[Any, ...]], list[Any]] = {}
     with florlog.open(store) as log:
         for value in log.run().logged():
@@ -380,3 +380,41 @@ def test_analyze_shows_what_each_part_took(recorded: Path, tmp_path: Path) -> No
     assert "set-up of the script" in text
     assert "for running, w" in text
     assert ", took " in text
+
+
+KEPT = """
+import copy
+import torch
+torch.manual_seed(0)
+weight, best = torch.zeros(3), None
+for epoch in range(5):
+    for step in range(4):
+        weight += torch.randn(3)
+        print("least", weight.min())
+        # print("gap", weight.norm())
+    if epoch % 2 == 0:
+        best = weight.clone()
+    # print("kept", best.sum())
+    print("epoch", epoch, weight.sum())
+"""
+
+
+@pytest.mark.parametrize("where", ["epoch == 4 and step == 3", "epoch == 3 and step >= 2", "epoch >= 3"])
+def test_what_another_added_statement_needs_keeps_no_image_away(
+    nursery: Nursery, tmp_path: Path, where: str
+) -> None:
+    store = tmp_path / "store"
+    script = tmp_path / "train.py"
+    script.write_text(KEPT)
+    nursery.run(store, "florlog", "record", script, dense=True)
+    asked = tmp_path / "asked.py"
+    asked.write_text(KEPT.replace("# print", "print"))
+    truth = instrumented(nursery, tmp_path / "full", asked, hands_free=True)
+    script.write_text(asked.read_text())
+    answer = ask(nursery, store, script, "--where", where)
+    found = answers(answer)
+    assert found
+    assert all(truth[key] == value for key, value in found.items())
+    needs_all = where == "epoch >= 3"
+    assert {name for name, _ in found} == ({"gap", "kept"} if needs_all else {"gap"})
+    assert (answer["plan"]["iterations_redone"] > 4) == needs_all

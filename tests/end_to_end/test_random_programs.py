@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 
 from tests.state.heap.kinds import KINDS, Kind
@@ -15,13 +12,6 @@ from .random_programs import Program, outcome, programs
 
 def kind(name: str) -> Kind:
     return next(kind for kind in KINDS if kind.name == name)
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    made = Nursery(tmp_path_factory.mktemp("programs"))
-    yield made
-    made.close()
 
 
 @settings(

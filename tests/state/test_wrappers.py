@@ -122,13 +122,6 @@ with florlog.run("zipped", overhead=float("inf")) as run:
 """
 
 
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    made = Nursery(tmp_path_factory.mktemp("nursery"))
-    yield made
-    made.close()
-
-
 @pytest.mark.crash
 def test_a_loop_in_a_zip_is_killed_and_resumed(nursery: Nursery, tmp_path: Path) -> None:
     script = tmp_path / "train.py"

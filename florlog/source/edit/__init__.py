@@ -2,6 +2,7 @@
 
 instrument     a script whose loops can be left, with the edits of a replay
 edits          what a replay may do that the source does not say
+without        a text without some of its statements
 skip_signal    what is raised to leave an iteration
 rewrite        an unmodified script with recorded loops and values
 loop_choice    which of its loops are recorded

@@ -31,6 +31,7 @@ class Edits:
     )  # statements that draw from copies, by file
     may_fail: frozenset[tuple[str, int, int]] = frozenset()  # statements that may fail: file, line, column
     pieces: tuple[Piece, ...] = ()  # code that may be passed over; its number is its index
+    unasked: frozenset[tuple[str, int, int]] = frozenset()  # statements to leave out: file, line, column
 
     def exits_in(self, file: str) -> dict[Position, int]:
         """The statements of a file after which an iteration can be left -> the line of the exit they belong to."""
@@ -41,6 +42,10 @@ class Edits:
     def may_fail_in(self, file: str) -> frozenset[Position]:
         """The statements of a file that may fail after a skipped loop."""
         return frozenset((line, column) for name, line, column in self.may_fail if name == file)
+
+    def unasked_in(self, file: str) -> frozenset[Position]:
+        """The statements of a file that are left out."""
+        return frozenset((line, column) for name, line, column in self.unasked if name == file)
 
     def pieces_in(self, file: str) -> dict[Position, tuple[int, Piece]]:
         """The pieces of a file with their numbers."""

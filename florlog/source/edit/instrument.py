@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, Any, cast
 from florlog.source.edit.edits import Edits, Position
 from florlog.source.edit.rewrite import leaving_out
 from florlog.source.edit.units import unit
+from florlog.source.edit.without import without_statements
 from florlog.source.names.calls import LoopCall, loop_call
 from florlog.source.names.scopes import Scopes
 from florlog.source.names.syntax import FUNCTIONS, blocks, reread
@@ -95,7 +96,8 @@ def instrument(source: str, filename: str, edits: Edits) -> Instrumented:
 
 def instrumented_tree(source: str, filename: str, edits: Edits) -> InstrumentedTree:
     """The tree that `instrument` compiles, without the imports at its head."""
-    tree = reread(ast.parse(source, filename), filename)
+    text = without_statements(source, edits.unasked_in(filename))
+    tree = reread(ast.parse(text, filename), filename)
     used = set()
     if _let_pass(tree, edits.pieces_in(filename)):
         used.add(_PASSED)
