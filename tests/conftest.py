@@ -72,13 +72,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+def nursery() -> Nursery:
     """A process for all tests that run programs; its children are new ones."""
-    from tests.end_to_end.harness import Nursery  # not in an environment with the log alone
+    from tests.end_to_end.harness import shared_nursery  # not in an environment with the log alone
 
-    made = Nursery(tmp_path_factory.mktemp("nursery"))
-    yield made
-    made.close()
+    return shared_nursery()
 
 
 @pytest.fixture(scope="module", autouse=True)

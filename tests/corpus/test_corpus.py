@@ -150,7 +150,7 @@ def test_the_table_in_the_docs_is_what_the_tests_hold_the_scripts_to() -> None:
     assert len(NAMES) == len(TABLE.read_text().split(HEADER)[1].split("\n\n")[0].splitlines())
 
 
-@pytest.mark.drawn(8)
+@pytest.mark.drawn(5)
 @pytest.mark.parametrize("name", NAMES)
 def test_hands_free_a_script_is_resumed_and_asked_afterwards(
     name: str, nursery: Nursery, tmp_path: Path

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +43,24 @@ def python(store: Path, *command: str | Path, check: bool = True) -> subprocess.
 
 
 def flor(store: Path, *command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run the command florlog."""
-    return python(store, "-m", "florlog", *command, check=check)
+    """Run the command florlog, in a child of the shared nursery; its working directory is the store's."""
+    nursery = shared_nursery()
+    errors = nursery.directory / "errors.txt"
+    code = nursery.order(store, "florlog", *command, errors=errors)["code"]
+    done = subprocess.CompletedProcess([*command], code, nursery.output.read_text(), errors.read_text())
+    if check and code != 0:
+        raise AssertionError(f"{command} exited with {code}:\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+@functools.cache
+def shared_nursery() -> Nursery:
+    """The one for all tests of this process."""
+    directory = tempfile.TemporaryDirectory(prefix="florlog-nursery-")
+    made = Nursery(Path(directory.name))
+    atexit.register(directory.cleanup)
+    atexit.register(made.close)
+    return made
 
 
 def replay(store: Path, script: Path, *options: str) -> dict[str, Any]:
@@ -88,29 +107,46 @@ class Nursery:
         ``kill``: seconds after the store exists at which it is killed; ``code``: the exit status it should have,
         None: any.  ``dense`` and ``forget`` as ``nursery.py`` says.
         """
+        answer = self.order(store, *argv, kill=kill, dense=dense, forget=forget)
+        if code is not None and answer["code"] not in (code, -9):
+            raise AssertionError(f"{argv} exited with {answer['code']}:\n{self.output.read_text()}")
+        return answer["killed"], answer["seconds"]
+
+    def order(
+        self,
+        store: Path,
+        *argv: str | Path,
+        kill: float | None = None,
+        dense: bool = False,
+        forget: str | None = None,
+        errors: Path | None = None,
+    ) -> dict[str, Any]:
+        """As `run`, without a look at the exit status: what ``nursery.py`` answers.
+
+        ``errors``: the file that gets the standard error; None: the one of the standard output.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        log = self.output
         order = {
             "argv": [str(part) for part in argv],
             "store": str(store),
+            "environment": environment(store),
             "kill": kill,
-            "log": str(log),
+            "log": str(self.output),
+            "errors": str(errors or self.output),
             "dense": dense,
             "forget": forget,
         }
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
         try:
-            answer = json.loads(self._process.stdout.readline())
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         except BaseException:  # such as a timeout: what comes next would be the answer to this command
             self._process.kill()
             self._process.wait()
             self._process = self._start()
             raise
-        if code is not None and answer["code"] not in (code, -9):
-            raise AssertionError(f"{argv} exited with {answer['code']}:\n{log.read_text()}")
-        return answer["killed"], answer["seconds"]
+        return answer
 
     def close(self) -> None:
         """End the nursery."""

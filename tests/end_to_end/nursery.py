@@ -2,7 +2,8 @@
 
 Its arguments are modules to import in addition.  All of florlog is imported too; the two modules that note how their
 process started do so again in each child.
-Reads one JSON object a line: ``{"argv": [...], "store": DIR, "kill": SECONDS or null}``.  The child runs
+Reads one JSON object a line: ``{"argv": [...], "store": DIR, "kill": SECONDS or null}``, with the child's environment
+and the files that get its output and errors.  The child runs
 ``python ARGV``, or ``python -m florlog ARGV[1:]`` when ARGV starts with "florlog", and is killed with
 SIGKILL so many seconds after the store came into being.  With ``"dense": true`` a hands-free run takes an image at
 every boundary; ``"forget"`` names a number that its images do not have right, or is null.
@@ -47,11 +48,12 @@ def import_florlog() -> None:
                     importlib.import_module(found.name)
 
 
-def child(argv: list[str], store: str, log: str) -> None:
+def child(argv: list[str], store: str, log: str, errors: str) -> None:
     """Become ``python ARGV`` next to a store, the environment is set."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    for number, name in ((1, log), (2, errors)):
+        if name != log or number == 1:
+            descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(descriptor, number)
     os.chdir(os.path.dirname(store))  # noqa: PTH120
     for name in NOTES:
         importlib.reload(importlib.import_module(name))
@@ -66,6 +68,7 @@ def child(argv: list[str], store: str, log: str) -> None:
             from florlog.commands import main
             from florlog.program import silence
 
+            sys.path[0] = os.getcwd()  # noqa: PTH109
             silence._state.nowhere = open(f"{log}.unheard", "w", buffering=1)  # noqa: PTH123, SIM115
             code = main(argv[1:])
         else:
@@ -76,7 +79,7 @@ def child(argv: list[str], store: str, log: str) -> None:
         code = leaving.code if isinstance(leaving.code, int) else 1
     except BaseException:
         traceback.print_exc()
-        code = 70
+        code = 1
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -109,14 +112,13 @@ def serve() -> None:
         started = time.perf_counter()
         pid = os.fork()
         if pid == 0:
-            os.environ["FLORLOG_STORE"] = order[
-                "store"
-            ]  # before florlog notes with what it starts a process over
+            os.environ.clear()
+            os.environ.update(order["environment"])  # which florlog notes, to start a process over
             if order["dense"]:
                 take_every_image()
             if order["forget"]:
                 forget(order["forget"])
-            child(order["argv"], order["store"], order["log"])
+            child(order["argv"], order["store"], order["log"], order["errors"])
         if order["kill"] is not None:
             manifest = os.path.join(order["store"], "FLORLOG")  # noqa: PTH118
             while not os.path.exists(manifest) and time.perf_counter() - started < 60:  # noqa: PTH110

@@ -12,6 +12,7 @@ import pytest
 from .harness import EXAMPLES, environment
 
 
+@pytest.mark.long
 @pytest.mark.wheel
 def test_the_demo_finds_every_claim_true(tmp_path: Path) -> None:
     shutil.copytree(EXAMPLES, tmp_path / "examples")

@@ -249,7 +249,7 @@ finally:
 def stopping(nursery: Nursery, tmp_path: Path) -> Path:
     """A store beside which lies what the script did last."""
     (tmp_path / "data.txt").write_text("1.5")
-    nursery.run(tmp_path / "store", write(tmp_path / "train.py", STOPPING), code=70)
+    nursery.run(tmp_path / "store", write(tmp_path / "train.py", STOPPING), code=1)
     for told in [*tmp_path.glob("at*"), tmp_path / "finally"]:
         told.unlink()
     return tmp_path
