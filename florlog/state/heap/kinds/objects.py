@@ -181,7 +181,6 @@ class _Member(Kind):
     """A member of an enumeration, with the attributes that the program gave it."""
 
     name = "enum"
-    described_as = "a member"
 
     def take(self, walk: Walk, value: Any) -> Node:
         held = {name: item for name, item in vars(value).items() if not name.startswith("_")}

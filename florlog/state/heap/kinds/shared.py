@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import queue
 import threading
 import types
@@ -10,6 +11,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from florlog.errors import ImageError
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk
 from florlog.state.heap.names import constant_name
@@ -189,13 +191,30 @@ class _ContextVariable(Kind):
 
 
 class _Proxy(Kind):
-    """A view that shows what another object has."""
+    """A view that shows a mapping; ``refs``: the mapping, none where it is a class's namespace, which is code."""
 
     name = "proxy"
-    described_as = "a view"
+    immutable = True
 
-    def take(self, walk: Walk, value: Any) -> Node:
-        return Node("proxy", constant_name(type(value)))
+    def take(self, walk: Walk, value: types.MappingProxyType[Any, Any]) -> Node:
+        return Node("proxy", constant_name(type(value)), None, walk.refs(_shown(value)))
+
+    def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
+        return zip(node.refs, _shown(live), strict=False)
+
+    def make(self, build: Build, node: Node, live: Any) -> Any:
+        if not node.refs:
+            if live is MISSING:
+                raise ImageError("a view of a class's namespace does not exist yet")
+            return live
+        mapping = build.value(node.refs[0])
+        kept = live is not MISSING and any(held is mapping for held in _shown(live))
+        return live if kept else types.MappingProxyType(mapping)
+
+
+def _shown(proxy: types.MappingProxyType[Any, Any]) -> list[Any]:
+    """The mapping behind a view, if it is no class's namespace."""
+    return [] if "__module__" in proxy else gc.get_referents(proxy)
 
 
 SHARED: tuple[tuple[Any, Kind], ...] = (
