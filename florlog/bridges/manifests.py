@@ -35,7 +35,7 @@ class LoopManifest:
     """Top-level modules from which a program gets these classes."""
     modules: tuple[LoopModule, ...]
     clocks: tuple[str, ...]
-    """How the keys end under which the framework keeps what it read from the clock: they differ in each process."""
+    """How the keys and attributes end under which the framework keeps what it read from the clock: they differ in each process."""
 
 
 def _lightning(package: str, version: str, *digests: str) -> LoopManifest:
@@ -57,7 +57,7 @@ def _lightning(package: str, version: str, *digests: str) -> LoopManifest:
             LoopModule(f"{package}.loops.{name}", functions[name], {digest: version})
             for name, digest in zip(functions, digests, strict=True)
         ),
-        clocks=(),
+        clocks=("_last_val_time", "_train_start_time", "_last_time_checked"),
     )
 
 

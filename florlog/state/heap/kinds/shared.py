@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import operator
 import queue
 import threading
 import types
@@ -47,6 +48,37 @@ class _Weak(Kind):
         if target is None:
             return weakref.ref(_Gone())
         return build.kind_named(node.name)(target, *([] if callback is None else [callback]))
+
+
+class _WeakProxy(Kind):
+    """``refs``: what it stands for, and the function that is called when that goes."""
+
+    name = "weak proxy"
+    immutable = True
+
+    def take(self, walk: Walk, value: Any) -> Node:
+        return Node("weak proxy", constant_name(type(value)), None, walk.refs(_behind(value)))
+
+    def steps(self, node: Node) -> Iterator[str]:
+        return iter(("", ".__callback__"))
+
+    def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
+        return zip(node.refs, _behind(live), strict=True)
+
+    def make(self, build: Build, node: Node, live: Any) -> Any:
+        target, callback = map(build.value, node.refs)
+        if live is not MISSING and all(map(operator.is_, _behind(live), (target, callback))):
+            return live
+        return weakref.proxy(_Gone()) if target is None else weakref.proxy(target, callback)
+
+
+def _behind(proxy: Any) -> tuple[Any, Any]:
+    """What a weak proxy stands for, None if it is gone, and its callback.  All else that is asked, it passes on."""
+    try:
+        target = proxy.__reduce_ex__.__self__
+    except ReferenceError:
+        target = None
+    return target, next(iter(gc.get_referents(proxy)), None)
 
 
 class _WeakMapping(Kind):
@@ -219,6 +251,7 @@ def _shown(proxy: types.MappingProxyType[Any, Any]) -> list[Any]:
 
 SHARED: tuple[tuple[Any, Kind], ...] = (
     (weakref.ref, _Weak()),
+    (weakref.ProxyTypes, _WeakProxy()),
     (_WEAK_MAPPINGS, _WeakMapping()),
     (weakref.WeakSet, _WeakSet()),
     (weakref.finalize, _Finalizer()),
