@@ -1,8 +1,8 @@
 """Frameworks whose own loops are recorded: which functions of which of their modules, in the versions that are known.
 
-A framework's loops are plain ``for`` and ``while`` statements in its source.  An entry names the functions that have them, for texts
-that were read and tried: they are known by their digests, because a version's number does not say what was changed in
-an installed copy.  In a text that is not known nothing is recorded (``specs/adoption.md``).
+A framework's loops are plain ``for`` and ``while`` statements in its source.  An entry names the functions that have
+them, for texts that were read and tried: they are known by their digests, because a version's number does not say what
+was changed in an installed copy.  In a text that is not known nothing is recorded (``specs/adoption.md``).
 
 A new version of a framework is a line here, after ``tests/frameworks`` have passed with it.
 """
@@ -35,7 +35,7 @@ class LoopManifest:
     """Top-level modules from which a program gets these classes."""
     modules: tuple[LoopModule, ...]
     clocks: tuple[str, ...]
-    """How the keys and attributes end under which the framework keeps what it read from the clock: they differ in each process."""
+    """How the keys and attributes end under which the framework keeps what it read from the clock."""
 
 
 def _lightning(package: str, version: str, *digests: str) -> LoopManifest:
@@ -44,7 +44,7 @@ def _lightning(package: str, version: str, *digests: str) -> LoopManifest:
     ``package``: where its Trainer is; ``digests``: of the modules below, in their order.
     """
     framework = package.partition(".")[0]
-    functions = {
+    functions: Mapping[str, Mapping[str, Sequence[str]]] = {
         "fit_loop": {"_FitLoop.run": ("epoch",), "_FitLoop.advance": ()},
         "training_epoch_loop": {"_TrainingEpochLoop.run": ("step",), "_TrainingEpochLoop.on_advance_end": ()},
         "evaluation_loop": {"_EvaluationLoop.run": ("val",)},

@@ -79,9 +79,7 @@ def _adopted(manifest: LoopManifest) -> dict[str, Adopted]:
     if not data:
         return {}
     digests = [xxhash.xxh3_128_hexdigest(text) for text in data]
-    versions = {
-        module.known.get(digest) for module, digest in zip(manifest.modules, digests, strict=False)
-    }
+    versions = {module.known.get(digest) for module, digest in zip(manifest.modules, digests, strict=False)}
     version = versions.pop()
     if version is None or versions or len(data) < len(files):
         known = sorted({version for module in manifest.modules for version in module.known.values()})

@@ -22,9 +22,7 @@ def trainers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 @pytest.fixture(scope="module")
 def lightnings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     """Processes that have imported Lightning, under each of its names that is installed."""
-    names = [
-        name for name in ("lightning.pytorch", "pytorch_lightning") if find_spec(name.partition(".")[0])
-    ]
+    names = [name for name in ("lightning.pytorch", "pytorch_lightning") if find_spec(name.partition(".")[0])]
     if not names:
         pytest.skip("neither lightning nor pytorch-lightning is installed")
     made = Nursery(tmp_path_factory.mktemp("lightnings"), *names)

@@ -105,11 +105,9 @@ def drawn(chance: random.Random) -> dict[str, Any]:
 
 
 @pytest.mark.crash
-@pytest.mark.drawn(1)
+@pytest.mark.long
 @pytest.mark.parametrize("case", range(20))
-def test_killed_at_any_instant_it_goes_on_bit_exactly(
-    lightnings: Nursery, tmp_path: Path, case: int
-) -> None:
+def test_killed_at_any_instant_it_goes_on_bit_exactly(lightnings: Nursery, tmp_path: Path, case: int) -> None:
     chance = random.Random(case)
     script, store, out = (tmp_path / name for name in ("train.py", "store", "out"))
     options, dense = options_as(**drawn(chance)), chance.random() < 0.5
@@ -128,16 +126,15 @@ def test_killed_at_any_instant_it_goes_on_bit_exactly(
 
 
 @pytest.mark.crash
-@pytest.mark.drawn(1)
-@pytest.mark.parametrize(
-    "forgotten", [None, "_batches_that_stepped", "wait_count", "ready", "fetched", "last_epoch", "steps"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("forgotten", [None, "_batches_that_stepped", "wait_count", "last_epoch", "steps"])
 def test_a_number_that_images_forget_is_noticed(
     lightnings: Nursery, tmp_path: Path, forgotten: str | None
 ) -> None:
     script, store, out, kill = (tmp_path / name for name in ("train.py", "store", "out", "out.kill"))
     line = "        self.steps += 1\n"
-    died = '        if self.steps == 15 and os.path.exists(trainer.default_root_dir + ".kill"): os.kill(os.getpid(), 9)\n'
+    dies = 'self.steps == 15 and os.path.exists(trainer.default_root_dir + ".kill")'
+    died = f"        if {dies}: os.kill(os.getpid(), 9)\n"
     script.write_text(LIGHTNING.replace("lightning.pytorch", PACKAGES[0]).replace(line, line + died))
     options = options_as(patience=4, lr=0.1)
     lightnings.run(tmp_path / "unused", script, tmp_path / "plain", options)
@@ -145,9 +142,7 @@ def test_a_number_that_images_forget_is_noticed(
     command = "florlog", "record", "--no-audit", script, out, options
     assert lightnings.run(store, *command, dense=True, forget=forgotten)[0]
     kill.unlink()
-    lightnings.run(
-        store, "florlog", "resume", script, out, options, dense=True, forget=forgotten, code=None
-    )
+    lightnings.run(store, "florlog", "resume", script, out, options, dense=True, forget=forgotten, code=None)
     differs = "the run differs" in lightnings.output.read_text()
     equal = (out / "end.pt").exists() and ended(out) == ended(tmp_path / "plain")
     assert (equal and not differs) is (forgotten is None)
@@ -235,7 +230,10 @@ def test_a_copy_that_somebody_has_edited_is_not_recorded_and_not_replayed(
     monkeypatch.setattr(adoption, "_file_of", other)
     assert adoption.adoptions([text]) == {}
     framework = package.partition(".")[0]
-    assert f"the loops of {framework} 2.6.6 are not recorded: its source is not that of" in capsys.readouterr().err
+    assert (
+        f"the loops of {framework} 2.6.6 are not recorded: its source is not that of"
+        in capsys.readouterr().err
+    )
     with pytest.raises(SourceChangedError, match=rf"recorded with {framework} 2\.6\.6"):
         adoption.adopted_again(texts)
     with pytest.raises(SourceChangedError, match=rf"recorded with {framework} 2\.6\.6"):
@@ -250,9 +248,7 @@ def test_in_an_unknown_version_a_line_says_that_its_loops_are_not_recorded(
     text = LIGHTNING.replace("lightning.pytorch", PACKAGES[0])
     assert adoption.adoptions(["import lightning.fabric\nfabric = lightning.fabric.Fabric()"]) == {}
     others = tuple(
-        replace(
-            manifest, modules=tuple(replace(module, known={"": "9.9.9"}) for module in manifest.modules)
-        )
+        replace(manifest, modules=tuple(replace(module, known={"": "9.9.9"}) for module in manifest.modules))
         for manifest in adoption.MANIFESTS
     )
     monkeypatch.setattr(adoption, "MANIFESTS", others)
@@ -260,6 +256,7 @@ def test_in_an_unknown_version_a_line_says_that_its_loops_are_not_recorded(
     assert "2.6.6 are not recorded: florlog knows those of 9.9.9" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_framework_that_somebody_has_patched_trains_as_it_is(
     lightnings: Nursery, recorded: Path, tmp_path: Path
 ) -> None:

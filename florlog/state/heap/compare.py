@@ -32,7 +32,8 @@ def difference(
     """The place of the first difference, "" if there is none.
 
     Only names that both graphs have are compared; ``skipped``: scope and name of those that are not; ``aside``: the
-    attributes that are not, of whatever object; ``clocks``: how the attributes and the keys of mappings end whose numbers are not.
+    attributes that are not, of whatever object; ``clocks``: how the attributes, and the keys of mappings, end
+    whose numbers are not.
     """
     return _Comparison(then, now, aside, clocks).run(skipped)
 

@@ -23,7 +23,9 @@ def constant_name(value: Any) -> str:
         return value.__name__
     if isinstance(value, types.BuiltinFunctionType):
         module = sys.modules.get(value.__module__ or "")
-        if getattr(module, value.__name__, None) is value:  # torch.sum is a method of a class that torch does not show
+        if (
+            getattr(module, value.__name__, None) is value
+        ):  # torch.sum is a method of a class that torch does not show
             return f"{value.__module__}:{value.__name__}"
     name = getattr(value, "__qualname__", None)
     return f"{getattr(value, '__module__', '')}:{name}" if isinstance(name, str) else repr(value)

@@ -44,7 +44,12 @@ _OF_LIBRARIES: tuple[Callable[[type], Kind | None], ...] = (jax_kind, mlx_kind, 
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        *_OTHERS, *JAX, *MLX, *BOOSTERS.values(), *LIGHTNING, *(kind for _, kind in (*_BY_CLASS, *CONTAINERS))
+        *_OTHERS,
+        *JAX,
+        *MLX,
+        *BOOSTERS.values(),
+        *LIGHTNING,
+        *(kind for _, kind in (*_BY_CLASS, *CONTAINERS)),
     )
 }
 """Every kind by its name."""

@@ -99,7 +99,7 @@ def _names(checkpoint: Any) -> list[str] | None:
         return None
     if not directory.is_dir():
         return []
-    return sorted(entry for entry in os.listdir(directory) if entry.endswith(checkpoint.FILE_EXTENSION))
+    return sorted(path.name for path in directory.iterdir() if path.name.endswith(checkpoint.FILE_EXTENSION))
 
 
 _TABLE, _CHECKPOINTS = _Table(), _Checkpoints()
