@@ -22,11 +22,9 @@ def constant_name(value: Any) -> str:
     if isinstance(value, types.ModuleType):
         return value.__name__
     if isinstance(value, types.BuiltinFunctionType):
-        module = sys.modules.get(value.__module__ or "")
-        if (
-            getattr(module, value.__name__, None) is value
-        ):  # torch.sum is a method of a class that torch does not show
-            return f"{value.__module__}:{value.__name__}"
+        module, shown = getattr(value, "__module__", None) or "", str(getattr(value, "__name__", ""))
+        if getattr(sys.modules.get(module), shown, None) is value:  # torch.sum is a method of a hidden class
+            return f"{module}:{shown}"
     name = getattr(value, "__qualname__", None)
     return f"{getattr(value, '__module__', '')}:{name}" if isinstance(name, str) else repr(value)
 

@@ -32,14 +32,21 @@ from florlog.state.heap.kinds.objects import (
     shared_mappings,
 )
 from florlog.state.heap.kinds.pointers import POINTERS
+from florlog.state.heap.kinds.progress_displays import DISPLAY, display_kind
 from florlog.state.heap.kinds.shared import SHARED
 from florlog.state.heap.rules import has_plain_layout, is_own_class, is_table, is_tool, is_writer
 
 _BY_CLASS = (*OBJECTS, *DATA, *BUFFERS, *CODE, *GENERATORS, *ITERATORS, *SHARED, *POINTERS)
 _OTHERS = (
-    OBJECT, SHARED_OBJECT, CLASS, TOOL, LEFT, OPAQUE, NAMED, DESCRIBED, ITERATOR, OBJECT_ARRAY, MAPPED, ENDED,
+    OBJECT, SHARED_OBJECT, CLASS, TOOL, LEFT, OPAQUE, NAMED, DESCRIBED, ITERATOR, OBJECT_ARRAY, MAPPED, ENDED, DISPLAY,
 )  # fmt: skip
-_OF_LIBRARIES: tuple[Callable[[type], Kind | None], ...] = (jax_kind, mlx_kind, booster_kind, lightning_kind)
+_OF_LIBRARIES: tuple[Callable[[type], Kind | None], ...] = (
+    jax_kind,
+    mlx_kind,
+    booster_kind,
+    lightning_kind,
+    display_kind,
+)
 """The libraries whose objects are taken in ways of their own; they are not imported for that."""
 KINDS: dict[str, Kind] = {
     kind.name: kind
