@@ -38,11 +38,10 @@ def adoptions(texts: Iterable[str]) -> dict[str, Adopted]:
     Says in a line what is not recorded, where a module's text is not a known one.
     """
     trees = [ast.parse(text) for text in texts]
-    found = {}
+    found: dict[str, Adopted] = {}
     for manifest in MANIFESTS:
-        file = _file_of(manifest.module) if any(_uses(tree, manifest) for tree in trees) else None
-        if file is not None and (adopted := _adopted(manifest, file)) is not None:
-            found[file] = adopted
+        if any(_uses(tree, manifest) for tree in trees):
+            found |= _adopted(manifest)
     return found
 
 
@@ -73,20 +72,35 @@ def _file_of(module: str) -> str | None:
     return spec.origin if spec is not None and isinstance(spec.loader, SourceFileLoader) else None
 
 
-def _adopted(manifest: LoopManifest, file: str) -> Adopted | None:
-    data = Path(file).read_bytes()
-    digest = xxhash.xxh3_128_hexdigest(data)
-    version = manifest.known.get(digest)
-    if version is None:
-        known = " or ".join(sorted(set(manifest.known.values())))
-        report(
-            f"the loops of {manifest.framework} {_installed(manifest.framework)} are not recorded: florlog knows "
-            f"those of {known}. Install that version, or write the loop in the script"
+def _adopted(manifest: LoopManifest) -> dict[str, Adopted]:
+    """What is adopted of a framework, by path: all modules of its manifest, or none."""
+    files = [_file_of(module.name) for module in manifest.modules]
+    data = [Path(file).read_bytes() for file in files if file is not None]
+    if not data:
+        return {}
+    digests = [xxhash.xxh3_128_hexdigest(text) for text in data]
+    versions = {module.known.get(digest) for module, digest in zip(manifest.modules, digests, strict=False)}
+    version = versions.pop()
+    if version is None or versions or len(data) < len(files):
+        known = sorted({version for module in manifest.modules for version in module.known.values()})
+        installed = _installed(manifest.framework)
+        why = (
+            f"its source is not that of {installed} as it was published. Install it anew"
+            if installed in known
+            else f"florlog knows those of {' or '.join(known)}. Install that version"
         )
-        return None
-    origin = Origin(manifest.module, version, digest)
-    text = excerpt(data.decode(), origin, manifest.functions, manifest.clocks)
-    return Adopted(manifest.module, text, manifest.clocks)
+        report(
+            f"the loops of {manifest.framework} {installed} are not recorded: {why}, or write the loop in the script"
+        )
+        return {}
+    return {
+        str(file): Adopted(
+            module.name,
+            excerpt(text.decode(), Origin(module.name, version, digest), module.functions, manifest.clocks),
+            manifest.clocks,
+        )
+        for module, file, text, digest in zip(manifest.modules, files, data, digests, strict=True)
+    }
 
 
 def adopted_facts(modules: Mapping[str, Adopted]) -> dict[str, Any]:
@@ -205,12 +219,26 @@ class _Functions:
 
 
 def _function(module: ModuleType, qualname: str) -> FunctionType | None:
+    """A function of a module, without its decorators."""
     found: object = module
     for part in qualname.split("."):
         found = vars(found).get(part)
-    while hasattr(found, "__wrapped__"):
-        found = found.__wrapped__
-    return found if isinstance(found, FunctionType) else None
+    framework = module.__name__.partition(".")[0]
+    pending, seen = [found], set()
+    while pending:
+        found = pending.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        if hasattr(found, "__wrapped__"):
+            pending.append(found.__wrapped__)
+        elif isinstance(found, FunctionType):
+            if (found.__module__, found.__qualname__) == (module.__name__, qualname):
+                return found
+            if found.__module__.partition(".")[0] == framework:
+                # A decorator of the framework's without functools.wraps has the function in a variable.
+                pending += [cell.cell_contents for cell in found.__closure__ or ()]
+    return None
 
 
 def _code_of(code: CodeType, parts: Sequence[str]) -> CodeType | None:

@@ -255,16 +255,15 @@ class FileOverlay:
         self._os["mkdir"](self._up(text), *args, **options)
 
     def _rename(self, source: Any, target: Any, **options: Any) -> None:
-        old, new = self._path(source), self._path(target)
-        if old is None or new is None or options:
-            self._os["rename"](source, target, **options)
-            return
-        if not self._exists(self._present(old)):
+        old, new = (None, None) if options else (self._path(source), self._path(target))
+        if old is not None and not self._exists(self._present(old)):
             raise FileNotFoundError(2, os.strerror(2), old)
-        upper = self._up(old)
-        self._os["rename"](upper, self._up(new, copy=False))
-        self._removed.add(old)
-        if os.path.isdir(new):  # noqa: PTH112
+        # Either may be a path that is passed through: a file is made in the directory for temporary ones, and moved.
+        given = source if old is None else self._up(old)
+        self._os["rename"](given, target if new is None else self._up(new, copy=False), **options)
+        if old is not None:
+            self._removed.add(old)
+        if new is not None and os.path.isdir(new):  # noqa: PTH112
             self._removed.add(new)  # the renamed directory does not contain what was there before
 
     def _listdir(self, path: Any = ".") -> list[Any]:

@@ -64,3 +64,90 @@ if __name__ == "__main__":
     main(sys.argv[1])
 """
 """Three epochs of seven steps of two batches, the last of one: dropout, warm-up, clipping, evaluation in between."""
+LIGHTNING = """\
+import json
+import os
+import sys
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.set_num_threads(1)
+
+
+class Watch(Callback):
+    steps = 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.steps += 1
+
+
+class Net(pl.LightningModule):
+    def __init__(self, options):
+        super().__init__()
+        self.options = options
+        self.layers = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Dropout(options["dropout"]), nn.Linear(12, 1))
+
+    def forward(self, x):
+        return self.layers(x)
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        loss = nn.functional.mse_loss(self(x), y)
+        self.log("train_loss", loss, on_step=True, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        x, y = batch
+        loss = nn.functional.mse_loss(self(x), y)
+        self.log("val_loss", loss)
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.options["lr"])
+        if self.options["scheduler"] == "plateau":
+            scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 8))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def data(seed, count):
+    x = torch.randn(count, 6, generator=torch.Generator().manual_seed(seed))
+    return TensorDataset(x, x.sum(1, keepdim=True).sin())
+
+
+def main(out, options):
+    pl.seed_everything(options["seed"], verbose=False)
+    train = DataLoader(data(0, options["count"]), batch_size=5, shuffle=True, num_workers=options["workers"])
+    val = DataLoader(data(1, 12), batch_size=4, num_workers=options["workers"])
+    watch = Watch()
+    best = ModelCheckpoint(monitor="val_loss", dirpath=os.path.join(out, "kept"), save_top_k=options["kept"])
+    trainer = pl.Trainer(
+        max_epochs=3, accelerator="cpu", accumulate_grad_batches=options["accumulate"],
+        val_check_interval=options["val_check_interval"], gradient_clip_val=options["clip"], log_every_n_steps=2,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=out,
+        callbacks=[watch, best, EarlyStopping("val_loss", patience=options["patience"])],
+        logger=CSVLogger(out, name="csv", version=0, flush_logs_every_n_steps=4),
+    )
+    net = Net(options)
+    trainer.fit(net, train, val)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    last = {name: value.clone() for name, value in net.state_dict().items()}
+    again = trainer.validate(net, val, ckpt_path="best", verbose=False)
+    torch.save({"last": last, "best": net.state_dict()}, os.path.join(out, "end.pt"))
+    with open(os.path.join(out, "end.json"), "w") as file:
+        json.dump([metrics, again, os.path.relpath(best.best_model_path, out), trainer.global_step, watch.steps], file)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))
+"""
+"""Epochs of batches, validated in their midst, with what a training of today has; the options come from outside."""
+OPTIONS = {
+    "seed": 1, "count": 40, "workers": 0, "dropout": 0.2, "lr": 1e-2, "scheduler": "warm-up", "accumulate": 2,
+    "val_check_interval": 0.5, "clip": 0.5, "patience": 9, "kept": 1,
+}  # fmt: skip

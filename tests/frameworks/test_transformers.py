@@ -192,7 +192,10 @@ def test_in_an_unknown_version_a_line_says_that_its_loops_are_not_recorded(
 
     assert [adopted.module for adopted in adoption.adoptions([TRAINER]).values()] == ["transformers.trainer"]
     assert adoption.adoptions(["import transformers\ntokens = transformers.AutoTokenizer"]) == {}
-    others = tuple(replace(manifest, known={"": "9.9.9"}) for manifest in adoption.MANIFESTS)
+    others = tuple(
+        replace(manifest, modules=tuple(replace(module, known={"": "9.9.9"}) for module in manifest.modules))
+        for manifest in adoption.MANIFESTS
+    )
     monkeypatch.setattr(adoption, "MANIFESTS", others)
     assert adoption.adoptions([TRAINER]) == {}
     assert (

@@ -215,6 +215,7 @@ def test_what_is_rewritten_evaluates_the_same_in_the_same_order() -> None:
         (["lightning.pytorch.core.module"], False, False),
         (["lightning.pytorch.core.module"], True, True),
         (["lightning.fabric.fabric"], False, True),
+        (["lightning.pytorch.core.module", "__main__", "lightning.fabric.utilities"], False, False),
         (["wandbox"], True, False),
         (["trainer"], True, False),
     ],

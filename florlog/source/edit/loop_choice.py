@@ -43,7 +43,7 @@ class Choice:
 
 def choose(texts: Mapping[str, str]) -> Choice:
     """The loops of the training in a program's files; ``texts``: path -> text.  Raises `SourceError`."""
-    adopted = {file for file, text in texts.items() if excerpt_of(text) is not None}
+    adopted = [file for file, text in texts.items() if excerpt_of(text) is not None]
     own = {file: executed(text) for file, text in texts.items() if file not in adopted}
     trees = {file: parse_as_written(text, file) for file, text in own.items()}
     training = training_names(trees.values())

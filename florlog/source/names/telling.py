@@ -126,12 +126,17 @@ def argument(call: ast.Call, place: Place) -> ast.expr | None:
 
 
 def is_tracker(names: Iterable[str], *, added: bool) -> bool:
-    """Whether one of the dotted names of what is called belongs to a library whose telling calls a replay leaves out.
+    """Whether dotted names of what is called belong to a library whose telling calls a replay leaves out.
 
+    The first name that belongs to one decides: a class of Lightning's has bases of ``lightning.fabric``.
     ``added``: the call is in code that was added afterwards.
     """
-    left_out = (*TRACKERS, *TOLD_BY_PROGRAM) if added else TRACKERS
-    return any(name == library or name.startswith(f"{library}.") for name in names for library in left_out)
+    for name in names:
+        known = (*TRACKERS, *TOLD_BY_PROGRAM)
+        libraries = [library for library in known if name == library or name.startswith(f"{library}.")]
+        if libraries:
+            return added or max(libraries, key=len) in TRACKERS
+    return False
 
 
 def only_tells(name: str) -> bool:

@@ -58,6 +58,8 @@ class Expressions:
                 return Marks(Read(CLOCK, f"{key!r}", self._function.file, node.lineno))
             case ast.Constant():
                 return NONE
+            case ast.Attribute(attr=key) if key.endswith(self._noise.clock_keys or "\0"):
+                return Marks(Read(CLOCK, f"{key!r}", self._function.file, node.lineno))
             case ast.Name() | ast.Attribute():
                 return self._named(node)
             case ast.Call():

@@ -32,7 +32,8 @@ def difference(
     """The place of the first difference, "" if there is none.
 
     Only names that both graphs have are compared; ``skipped``: scope and name of those that are not; ``aside``: the
-    attributes that are not, of whatever object; ``clocks``: how the keys of mappings end whose numbers are not.
+    attributes that are not, of whatever object; ``clocks``: how the attributes, and the keys of mappings, end
+    whose numbers are not.
     """
     return _Comparison(then, now, aside, clocks).run(skipped)
 
@@ -96,6 +97,8 @@ class _Comparison:
         for name in sorted(mine.keys() | theirs.keys()):
             step = f"{place}.{name}"
             if name in self._aside or (name == "id" and one.name == _HANDLE):
+                continue
+            if name.endswith(self._clocks) and type(mine.get(name)) is type(theirs.get(name)) is float:
                 continue
             if name not in mine or name not in theirs or not self._same(mine[name], theirs[name], step):
                 return step

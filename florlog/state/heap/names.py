@@ -21,6 +21,10 @@ def constant_name(value: Any) -> str:
         return f"{value.__module__}:{value.__qualname__}"
     if isinstance(value, types.ModuleType):
         return value.__name__
+    if isinstance(value, types.BuiltinFunctionType):
+        module, shown = getattr(value, "__module__", None) or "", str(getattr(value, "__name__", ""))
+        if getattr(sys.modules.get(module), shown, None) is value:  # torch.sum is a method of a hidden class
+            return f"{module}:{shown}"
     name = getattr(value, "__qualname__", None)
     return f"{getattr(value, '__module__', '')}:{name}" if isinstance(name, str) else repr(value)
 

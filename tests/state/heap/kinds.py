@@ -535,6 +535,36 @@ KINDS = [
     ),
     Kind("dict keyed by tuples", "d = {}", "d[(i, 'x')] = [i]", "repr(d)"),
     Kind("mapping proxy of a class", "class C:\n    n = 0\nview = vars(C)", "C.n += 1", "view['n']"),
+    Kind(
+        "mapping proxies that are made on the way",
+        "import types\nd = {}; views = []",
+        "d[i] = [i]; views.append(types.MappingProxyType({'k': i})); views.append(types.MappingProxyType(d))",
+        "[dict(v) for v in views]",
+    ),
+    Kind(
+        "signatures of a library's functions that are made on the way",
+        "import inspect\ns = []",
+        "s.append(inspect.signature(random.Random.seed))",
+        "[(str(one), one.parameters['a'].kind) for one in s]",
+    ),
+    Kind(
+        "weak proxies",
+        "class C: pass\nc = C(); c.n = 0; p = weakref.proxy(c); made = []",
+        "p.n += 1; made.append(C()); made.append(weakref.proxy(made[-1])); made[-1].n = i",
+        "(c.n, [one.n for one in made])",
+    ),
+    Kind(
+        "functions of torch that are stored on the way",
+        "d = {}",
+        "d[i] = [torch.sum, torch.nn.functional.relu, torch.relu][i % 3]",
+        "[f(torch.ones(2)).sum().item() for f in d.values()]",
+    ),
+    Kind(
+        "iterator over a loader with workers that has given all",
+        "from torch.utils.data import DataLoader\nl = DataLoader([1, 2], num_workers=1); it = None",
+        "it = iter(l); n = [next(it), next(it)]",
+        "(len(n), it._rcvd_idx, next(it, 'ended'))",
+    ),
 ]
 
 KINDS += [

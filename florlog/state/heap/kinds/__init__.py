@@ -17,6 +17,7 @@ from florlog.state.heap.kinds.files import MAPPED
 from florlog.state.heap.kinds.generators import ENDED, GENERATORS
 from florlog.state.heap.kinds.iterators import ITERATOR, ITERATORS
 from florlog.state.heap.kinds.jax_arrays import JAX, jax_kind
+from florlog.state.heap.kinds.lightning_files import LIGHTNING, lightning_kind
 from florlog.state.heap.kinds.mlx_arrays import MLX, mlx_kind
 from florlog.state.heap.kinds.objects import (
     CLASS,
@@ -31,18 +32,32 @@ from florlog.state.heap.kinds.objects import (
     shared_mappings,
 )
 from florlog.state.heap.kinds.pointers import POINTERS
+from florlog.state.heap.kinds.progress_displays import DISPLAY, display_kind
 from florlog.state.heap.kinds.shared import SHARED
 from florlog.state.heap.rules import has_plain_layout, is_own_class, is_table, is_tool, is_writer
 
 _BY_CLASS = (*OBJECTS, *DATA, *BUFFERS, *CODE, *GENERATORS, *ITERATORS, *SHARED, *POINTERS)
 _OTHERS = (
-    OBJECT, SHARED_OBJECT, CLASS, TOOL, LEFT, OPAQUE, NAMED, DESCRIBED, ITERATOR, OBJECT_ARRAY, MAPPED, ENDED,
+    OBJECT, SHARED_OBJECT, CLASS, TOOL, LEFT, OPAQUE, NAMED, DESCRIBED, ITERATOR, OBJECT_ARRAY, MAPPED, ENDED, DISPLAY,
 )  # fmt: skip
-_OF_LIBRARIES: tuple[Callable[[type], Kind | None], ...] = (jax_kind, mlx_kind, booster_kind)
+_OF_LIBRARIES: tuple[Callable[[type], Kind | None], ...] = (
+    jax_kind,
+    mlx_kind,
+    booster_kind,
+    lightning_kind,
+    display_kind,
+)
 """The libraries whose objects are taken in ways of their own; they are not imported for that."""
 KINDS: dict[str, Kind] = {
     kind.name: kind
-    for kind in (*_OTHERS, *JAX, *MLX, *BOOSTERS.values(), *(kind for _, kind in (*_BY_CLASS, *CONTAINERS)))
+    for kind in (
+        *_OTHERS,
+        *JAX,
+        *MLX,
+        *BOOSTERS.values(),
+        *LIGHTNING,
+        *(kind for _, kind in (*_BY_CLASS, *CONTAINERS)),
+    )
 }
 """Every kind by its name."""
 

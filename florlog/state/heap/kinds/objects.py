@@ -181,7 +181,6 @@ class _Member(Kind):
     """A member of an enumeration, with the attributes that the program gave it."""
 
     name = "enum"
-    described_as = "a member"
 
     def take(self, walk: Walk, value: Any) -> Node:
         held = {name: item for name, item in vars(value).items() if not name.startswith("_")}
@@ -232,11 +231,35 @@ class _Opaque(Kind):
     described_as = "an object"
 
 
-class _WorkersIterator(_Opaque):
-    """An iterator over a DataLoader with workers: they have drawn ahead, and are processes."""
+class _WorkersIterator(Kind):
+    """An iterator over a DataLoader with workers.
+
+    They are processes, and have drawn ahead; so only one that has given all is taken.  ``own``: how much it gave.
+    """
+
+    name = "ended workers"
+    immutable = True
 
     def take(self, walk: Walk, value: Any) -> Node:
+        if _has_ended(value):
+            return Node(self.name, constant_name(type(value)), value._send_idx)
         return walk.opaque(value, "its workers have loaded further than it has given")
+
+    def make(self, build: Build, node: Node, live: Any) -> Any:
+        if live is not MISSING and _has_ended(live) and live._send_idx == node.own:
+            return live
+        kind = build.kind_named(node.name)
+        made = kind.__new__(kind)
+        made.__dict__.update(
+            _sampler_iter=iter(()), _send_idx=node.own, _rcvd_idx=node.own, _shutdown=True, _persistent_workers=False,
+            _profile_name=f"enumerate(DataLoader)#{kind.__name__}.__next__",
+        )  # fmt: skip
+        return made
+
+
+def _has_ended(iterator: Any) -> bool:
+    """Whether all was given; workers that stay for the next time keep random generators, which nobody sees."""
+    return bool(iterator._rcvd_idx == iterator._send_idx and not iterator._persistent_workers)
 
 
 class _Named(Kind):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextvars
+import gc
+import operator
 import queue
 import threading
 import types
@@ -10,6 +12,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from florlog.errors import ImageError
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk
 from florlog.state.heap.names import constant_name
@@ -45,6 +48,37 @@ class _Weak(Kind):
         if target is None:
             return weakref.ref(_Gone())
         return build.kind_named(node.name)(target, *([] if callback is None else [callback]))
+
+
+class _WeakProxy(Kind):
+    """``refs``: what it stands for, and the function that is called when that goes."""
+
+    name = "weak proxy"
+    immutable = True
+
+    def take(self, walk: Walk, value: Any) -> Node:
+        return Node("weak proxy", constant_name(type(value)), None, walk.refs(_behind(value)))
+
+    def steps(self, node: Node) -> Iterator[str]:
+        return iter(("", ".__callback__"))
+
+    def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
+        return zip(node.refs, _behind(live), strict=True)
+
+    def make(self, build: Build, node: Node, live: Any) -> Any:
+        target, callback = map(build.value, node.refs)
+        if live is not MISSING and all(map(operator.is_, _behind(live), (target, callback))):
+            return live
+        return weakref.proxy(_Gone()) if target is None else weakref.proxy(target, callback)
+
+
+def _behind(proxy: Any) -> tuple[Any, Any]:
+    """What a weak proxy stands for, None if it is gone, and its callback.  All else that is asked, it passes on."""
+    try:
+        target = proxy.__reduce_ex__.__self__
+    except ReferenceError:
+        target = None
+    return target, next(iter(gc.get_referents(proxy)), None)
 
 
 class _WeakMapping(Kind):
@@ -189,17 +223,35 @@ class _ContextVariable(Kind):
 
 
 class _Proxy(Kind):
-    """A view that shows what another object has."""
+    """A view that shows a mapping; ``refs``: the mapping, none where it is a class's namespace, which is code."""
 
     name = "proxy"
-    described_as = "a view"
+    immutable = True
 
-    def take(self, walk: Walk, value: Any) -> Node:
-        return Node("proxy", constant_name(type(value)))
+    def take(self, walk: Walk, value: types.MappingProxyType[Any, Any]) -> Node:
+        return Node("proxy", constant_name(type(value)), None, walk.refs(_shown(value)))
+
+    def pairs(self, node: Node, live: Any) -> Iterable[tuple[Ref, Any]]:
+        return zip(node.refs, _shown(live), strict=False)
+
+    def make(self, build: Build, node: Node, live: Any) -> Any:
+        if not node.refs:
+            if live is MISSING:
+                raise ImageError("a view of a class's namespace does not exist yet")
+            return live
+        mapping = build.value(node.refs[0])
+        kept = live is not MISSING and any(held is mapping for held in _shown(live))
+        return live if kept else types.MappingProxyType(mapping)
+
+
+def _shown(proxy: types.MappingProxyType[Any, Any]) -> list[Any]:
+    """The mapping behind a view, if it is no class's namespace."""
+    return [] if "__module__" in proxy else gc.get_referents(proxy)
 
 
 SHARED: tuple[tuple[Any, Kind], ...] = (
     (weakref.ref, _Weak()),
+    (weakref.ProxyTypes, _WeakProxy()),
     (_WEAK_MAPPINGS, _WeakMapping()),
     (weakref.WeakSet, _WeakSet()),
     (weakref.finalize, _Finalizer()),
