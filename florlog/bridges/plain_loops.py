@@ -32,6 +32,7 @@ from florlog.state.user_code import is_user_class, is_user_file
 
 _MAX_DEPTH = 3  # of containers and objects in a variable
 _MAX_ITEMS = 50  # of a container that is looked through
+_SHOWN = frozenset({"torch", "accelerate"})  # libraries whose optimizers, schedulers and scalers are tracked
 
 
 class Told:
@@ -235,5 +236,5 @@ class Runtime:
 
 def _has_state(value: Any) -> bool:
     kind = type(value)
-    library = kind.__module__.partition(".")[0] == "torch" and "data" not in kind.__module__
+    library = kind.__module__.partition(".")[0] in _SHOWN and "data" not in kind.__module__
     return library and class_has_state_dict(kind)

@@ -64,3 +64,84 @@ if __name__ == "__main__":
     main(sys.argv[1])
 """
 """Three epochs of seven steps of two batches, the last of one: dropout, warm-up, clipping, evaluation in between."""
+
+ACCELERATE = """\
+import json
+import os
+import sys
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, Dataset
+
+
+class Points(Dataset):
+    def __init__(self, count, seed):
+        generator = torch.Generator().manual_seed(seed)
+        self.x = torch.randn(count, 8, generator=generator)
+        self.y = self.x[:, :1] * self.x[:, 1:2]
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, index):
+        return self.x[index] + 0.01 * torch.randn(8), self.y[index]
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(8, 16)
+        self.drop = torch.nn.Dropout(0.2)
+        self.outer = torch.nn.Linear(16, 1)
+
+    def forward(self, x):
+        return self.outer(self.drop(torch.tanh(self.inner(x))))
+
+
+def evaluate(accelerator, model, loader):
+    model.eval()
+    total = 0.0
+    with torch.no_grad():
+        for x, y in loader:
+            predicted, wanted = accelerator.gather_for_metrics((model(x), y))
+            total += (predicted - wanted).pow(2).sum().item()
+    model.train()
+    return total
+
+
+def main(out):
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+    model = Net()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=40)
+    train = DataLoader(Points(50, 1), batch_size=4, shuffle=True)
+    test = DataLoader(Points(20, 2), batch_size=8)
+    model, optimizer, scheduler, train, test = accelerator.prepare(model, optimizer, scheduler, train, test)
+    history = []
+    for epoch in range(4):
+        for x, y in train:
+            with accelerator.accumulate(model):
+                loss = torch.nn.functional.mse_loss(model(x), y)
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    norm = accelerator.clip_grad_norm_(model.parameters(), 0.5)
+                    accelerator.log({"norm": norm.item()})
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad()
+            history.append(loss.item())
+            accelerator.print("loss", loss.item(), "lr", scheduler.get_last_lr()[0])
+        accelerator.print("test", evaluate(accelerator, model, test), flush=True)
+    os.makedirs(out, exist_ok=True)
+    torch.save({"weights": accelerator.unwrap_model(model).state_dict()}, os.path.join(out, "end.pt"))
+    with open(os.path.join(out, "history.json"), "w") as file:
+        json.dump(history, file)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
+"""
+"""Four epochs of thirteen batches in groups of two: noise drawn by the data set, dropout, clipping, evaluation."""
