@@ -24,9 +24,11 @@ class LoopManifest:
     imported_by: frozenset[str]
     """Top-level modules from which a program gets these classes."""
     functions: Mapping[str, Sequence[str]]
-    """Qualified name -> the names of its loops, in the order of the text."""
+    """Qualified name -> the names of its loops, in the order of the text; "" for one that is not recorded."""
     clocks: tuple[str, ...]
     """How the keys end under which the framework keeps what it read from the clock: they differ in each process."""
+    told: Mapping[str, tuple[str, str]]
+    """Where it tells its callbacks values: qualified name -> what is called, and the variable with their mapping."""
     known: Mapping[str, str]
     """The xxh3-128 of the module's bytes -> the version that it is of."""
 
@@ -42,9 +44,13 @@ MANIFESTS = (
             "Trainer._inner_training_loop": ("epoch",),
             "Trainer._run_epoch": ("step", "micro"),
             "Trainer.training_step": (),
+            "Trainer.evaluation_loop": ("eval", ""),
+            "Trainer.log": (),
         },
         clocks=("_runtime", "_per_second", "_preparation_time"),
+        told={"Trainer.log": ("self.callback_handler.on_log", "logs")},
         known={"3963922ff03708e1d960b416cb11220d": "5.24.0"},
     ),
 )
-"""``epoch``; ``step``: a step of the optimizer; ``micro``: a batch of the step's accumulation group."""
+"""``epoch``; ``step``: a step of the optimizer; ``micro``: a batch of the step's accumulation group; ``eval``: a batch
+of an evaluation."""

@@ -72,6 +72,7 @@ class Runtime:
         self.on_first_loop: Callable[[], None] = lambda: None
         self._failed = False  # looking through the variables
         self._statements: list[Told] = []
+        self._loops: set[str] = set()  # that have begun
         self._thread = threading.get_ident()
         self._process = os.getpid()
 
@@ -94,6 +95,7 @@ class Runtime:
         """The loop as a loop of the run."""
         if not self._active():
             return iterable
+        self._loops.add(name)
         frame = sys._getframe(1)
         try:
             self._track(frame)
@@ -136,7 +138,11 @@ class Runtime:
     def see(self, name: str, value: Any) -> Any:
         """A value that the statement tells."""
         if self._active() and self._statements:
-            names = self._statements[-1].add(name, value)
+            told = value
+            if sys._getframe(1).f_code.co_filename in this_process.adopted:
+                # Where its loops are is not told: the path of each value says it.
+                told = {key: held for key, held in value.items() if key not in self._loops}
+            names = self._statements[-1].add(name, told)
             if this_process.watch is not None:
                 this_process.watch.tells(sys._getframe(1), name, names)
         return value

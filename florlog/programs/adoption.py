@@ -22,14 +22,12 @@ import xxhash
 
 from florlog.bridges.manifests import MANIFESTS, LoopManifest
 from florlog.errors import FlorlogError, SourceChangedError
+from florlog.program.environment import ADOPTED
 from florlog.program.process import Adopted, this_process
 from florlog.program.terminal import reason, report, warn
-from florlog.source.edit.excerpt import excerpt, is_excerpt_of
+from florlog.source.edit.excerpt import calls_that_tell, excerpt, is_excerpt_of
 from florlog.source.edit.instrument import CALLED_NAMES, Instrumenter
 from florlog.source.names.excerpts import Origin, clock_keys, excerpt_of, functions_of_excerpt
-
-ADOPTED = "adopted"
-"""The key under which a run's environment has the modules that it adopted."""
 
 
 def adoptions(texts: Iterable[str]) -> dict[str, Adopted]:
@@ -38,9 +36,18 @@ def adoptions(texts: Iterable[str]) -> dict[str, Adopted]:
     Says in a line what is not recorded, where a module's text is not a known one.
     """
     trees = [ast.parse(text) for text in texts]
+    return _of_manifests(m for m in MANIFESTS if any(_uses(tree, m) for tree in trees))
+
+
+def adoptions_of(framework: str) -> dict[str, Adopted]:
+    """The modules of one framework, as `adoptions`."""
+    return _of_manifests(manifest for manifest in MANIFESTS if manifest.framework == framework)
+
+
+def _of_manifests(manifests: Iterable[LoopManifest]) -> dict[str, Adopted]:
     found = {}
-    for manifest in MANIFESTS:
-        file = _file_of(manifest.module) if any(_uses(tree, manifest) for tree in trees) else None
+    for manifest in manifests:
+        file = _file_of(manifest.module)
         if file is not None and (adopted := _adopted(manifest, file)) is not None:
             found[file] = adopted
     return found
@@ -85,16 +92,9 @@ def _adopted(manifest: LoopManifest, file: str) -> Adopted | None:
         )
         return None
     origin = Origin(manifest.module, version, digest)
-    text = excerpt(data.decode(), origin, manifest.functions, manifest.clocks)
+    tells = calls_that_tell(data.decode(), manifest.told)
+    text = excerpt(data.decode(), origin, manifest.functions, manifest.clocks, tells)
     return Adopted(manifest.module, text, manifest.clocks)
-
-
-def adopted_facts(modules: Mapping[str, Adopted]) -> dict[str, Any]:
-    """What a run's environment says of adopted modules: module -> version and digest."""
-    origins = filter(None, (excerpt_of(adopted.text) for adopted in modules.values()))
-    return (
-        {ADOPTED: {origin.module: [origin.version, origin.digest] for origin in origins}} if modules else {}
-    )
 
 
 def check_adopted(facts: Mapping[str, Any]) -> None:

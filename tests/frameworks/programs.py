@@ -26,6 +26,10 @@ class Text(Dataset):
 
 class Watch(TrainerCallback):
     steps = 0
+    told = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        Watch.told.append(sorted(logs))
 
     def on_step_end(self, args, state, control, **kwargs):
         Watch.steps += 1
@@ -55,7 +59,7 @@ def main(out):
     trainer = Own(model=model, args=args, train_dataset=Text(0, 50), eval_dataset=Text(999, 12), callbacks=[Watch()])
     trainer.train()
     os.makedirs(out, exist_ok=True)
-    torch.save({"weights": model.state_dict(), "steps": Watch.steps}, os.path.join(out, "end.pt"))
+    torch.save({"weights": model.state_dict(), "steps": Watch.steps, "told": Watch.told}, os.path.join(out, "end.pt"))
     with open(os.path.join(out, "history.json"), "w") as file:
         json.dump(trainer.state.log_history, file)
 
