@@ -68,7 +68,7 @@ def excerpt(
             shown[loop.lineno - 1] += f"  # florlog: loop {name}" if name else ""
         used |= _free_names(function)
     imports = "; ".join(_imports(tree, origin.module, used))
-    said = f"{MARK}.clock_keys = {clocks!r}; {MARK}.told = {dict(tells or {})!r}"
+    said = f"{MARK}.clock_keys = {clocks!r}" + (f"; {MARK}.told = {dict(tells)!r}" if tells else "")
     shown[0] = f"import {MARK}; {said}; {imports}  # florlog: excerpt of {origin}"
     return "\n".join(shown)
 
