@@ -149,3 +149,70 @@ if __name__ == "__main__":
     main(sys.argv[1])
 """
 """Four epochs of thirteen batches in groups of two: noise drawn by the data set, dropout, clipping, evaluation."""
+
+SFT = """\
+import json
+import os
+import sys
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+torch.set_num_threads(1)
+WORDS = "the a cat dog sat ran on under mat log and but".split()
+
+
+class Watch(TrainerCallback):
+    steps = 0
+
+    def on_step_end(self, args, state, control, **kwargs):
+        Watch.steps += 1
+
+
+class Own(SFTTrainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
+
+
+def main(out):
+    torch.manual_seed(0)
+    vocabulary = {word: number for number, word in enumerate(["<eos>", "<pad>", "<unk>", *WORDS])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
+    )
+    texts = [" ".join(WORDS[(i * j + j) % len(WORDS)] for j in range(5 + i % 4)) for i in range(40)]
+    data = Dataset.from_dict({"text": texts})
+    config = GPT2Config(
+        vocab_size=len(vocabulary), n_positions=16, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
+    )
+    model = GPT2LMHeadModel(config)
+    args = SFTConfig(
+        out, num_train_epochs=2, per_device_train_batch_size=4, gradient_accumulation_steps=2, learning_rate=1e-2,
+        logging_steps=2, eval_strategy="steps", eval_steps=4, save_strategy="no", report_to=[], use_cpu=True, seed=3,
+        max_length=16, bf16=False, warmup_steps=3,
+    )
+    lora = LoraConfig(
+        r=2, lora_alpha=4, lora_dropout=0.1, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM"
+    )
+    trainer = Own(
+        model=model, args=args, train_dataset=data, eval_dataset=data.select(range(8)), processing_class=tokenizer,
+        callbacks=[Watch()], peft_config=lora,
+    )
+    trainer.train()
+    os.makedirs(out, exist_ok=True)
+    torch.save({"weights": trainer.model.state_dict(), "steps": Watch.steps}, os.path.join(out, "end.pt"))
+    with open(os.path.join(out, "history.json"), "w") as file:
+        json.dump(trainer.state.log_history, file)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
+"""
+"""Two epochs of five steps of two batches: LoRA with dropout, its own metrics, evaluation; nothing is downloaded."""
