@@ -318,3 +318,20 @@ def test_importing_florlog_imports_no_framework(tmp_path: Path) -> None:
         "assert florlog.transformers is transformers\nassert 'transformers' not in sys.modules\n"
     )
     assert python(tmp_path / "store", script).returncode == 0
+
+
+def test_with_an_unknown_version_a_run_that_the_script_opens_has_no_loops_and_a_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from florlog.programs import adoption
+
+    others = tuple(replace(manifest, known={"": "9.9.9"}) for manifest in adoption.MANIFESTS)
+    monkeypatch.setattr(adoption, "MANIFESTS", others)
+    with florlog.transformers.record(None, "unknown", store=tmp_path / "store", audit=False) as run:
+        run.log(value=1)
+    assert (
+        "the loops of transformers 5.24.0 are not recorded: florlog knows those of 9.9.9"
+        in capsys.readouterr().err
+    )
+    with florlog.open(tmp_path / "store") as log:
+        assert [value.value for value in log.run().logged()] == [1]
