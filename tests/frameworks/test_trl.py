@@ -90,7 +90,7 @@ def test_a_statement_in_compute_loss_is_asked_afterwards(
     try:
         script.write_text(text.replace(LINE, added + LINE))
         nursery.run(tmp_path / "unused", script, tmp_path / "full")
-        printed = re.findall(r"asked (.*)", nursery.output.read_text())
+        printed = re.findall(r"\basked (\d.*)", nursery.output.read_text())
         every = asked(nursery, recorded / "store", script)
     finally:
         script.write_text(text)
