@@ -32,6 +32,7 @@ from florlog.program import restart as _restart  # noqa: F401 - keeps how the pr
 from florlog.program.loading import load as _load
 
 if TYPE_CHECKING:
+    from florlog import transformers
     from florlog.reading.reader import Log, RunView
     from florlog.reading.reader import open_log as open  # noqa: A004 - florlog.open reads a store
     from florlog.recording.current_run import iteration, log, loop, track
@@ -53,11 +54,15 @@ _IMPORTED_ON_USE = {
     "track": ("florlog.recording.current_run", "track"),
 }
 """Name -> module and name there.  Recording needs torch, and most commands do not: who reads a log waits for less."""
+_MODULES_OF_FRAMEWORKS = {"transformers"}
+"""For the users of these frameworks, imported on use as well; they import no framework."""
 
 
 if not TYPE_CHECKING:  # a type checker that saw this function would accept any name
 
     def __getattr__(name: str) -> Any:
+        if name in _MODULES_OF_FRAMEWORKS:
+            return _load(f"{__name__}.{name}")
         if name not in _IMPORTED_ON_USE:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module, attribute = _IMPORTED_ON_USE[name]
@@ -66,7 +71,7 @@ if not TYPE_CHECKING:  # a type checker that saw this function would accept any 
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_IMPORTED_ON_USE})
+    return sorted({*globals(), *_IMPORTED_ON_USE, *_MODULES_OF_FRAMEWORKS})
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -99,4 +104,5 @@ __all__ = [
     "register",
     "run",
     "track",
+    "transformers",
 ]

@@ -10,7 +10,7 @@ A new version of a framework is a line here, after ``tests/frameworks`` have pas
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,11 @@ class LoopModule:
 
     name: str
     functions: Mapping[str, Sequence[str]]
-    """Qualified name -> the names of its loops, in the order of the text."""
+    """Qualified name -> the names of its loops, in the order of the text; "" for one that is not recorded."""
     known: Mapping[str, str]
     """The xxh3-128 of the module's bytes -> the version that it is of."""
+    told: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Where it tells its callbacks values: qualified name -> what is called, and the variable with their mapping."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,11 @@ MANIFESTS = (
                     "Trainer._inner_training_loop": ("epoch",),
                     "Trainer._run_epoch": ("step", "micro"),
                     "Trainer.training_step": (),
+                    "Trainer.evaluation_loop": ("eval", ""),
+                    "Trainer.log": (),
                 },
                 {"3963922ff03708e1d960b416cb11220d": "5.24.0"},
+                told={"Trainer.log": ("self.callback_handler.on_log", "logs")},
             ),
         ),
         clocks=("_runtime", "_per_second", "_preparation_time"),
@@ -95,7 +100,8 @@ MANIFESTS = (
         "cd9a2bd54fcca240f3bc0ea108a274ad",
     ),
 )
-"""transformers: ``epoch``; ``step``: a step of the optimizer; ``micro``: a batch of the step's accumulation group.
+"""transformers: ``epoch``; ``step``: a step of the optimizer; ``micro``: a batch of the step's accumulation group;
+``eval``: a batch of an evaluation.
 
 Lightning: ``epoch``; ``step``: a batch; ``val``: a batch of an evaluation, that of a test as well.
 """

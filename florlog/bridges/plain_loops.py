@@ -32,6 +32,7 @@ from florlog.state.user_code import is_user_class, is_user_file
 
 _MAX_DEPTH = 3  # of containers and objects in a variable
 _MAX_ITEMS = 50  # of a container that is looked through
+_SHOWN = frozenset({"torch", "accelerate"})  # libraries whose optimizers, schedulers and scalers are tracked
 
 
 class Told:
@@ -71,6 +72,7 @@ class Runtime:
         self.on_first_loop: Callable[[], None] = lambda: None
         self._failed = False  # looking through the variables
         self._statements: list[Told] = []
+        self._loops: set[str] = set()  # that have begun
         self._thread = threading.get_ident()
         self._process = os.getpid()
 
@@ -93,6 +95,7 @@ class Runtime:
         """The loop as a loop of the run."""
         if not self._active():
             return iterable
+        self._loops.add(name)
         frame = sys._getframe(1)
         try:
             self._track(frame)
@@ -135,7 +138,11 @@ class Runtime:
     def see(self, name: str, value: Any) -> Any:
         """A value that the statement tells."""
         if self._active() and self._statements:
-            names = self._statements[-1].add(name, value)
+            told = value
+            if sys._getframe(1).f_code.co_filename in this_process.adopted:
+                # Where its loops are is not told: the path of each value says it.
+                told = {key: held for key, held in value.items() if key not in self._loops}
+            names = self._statements[-1].add(name, told)
             if this_process.watch is not None:
                 this_process.watch.tells(sys._getframe(1), name, names)
         return value
@@ -235,5 +242,5 @@ class Runtime:
 
 def _has_state(value: Any) -> bool:
     kind = type(value)
-    library = kind.__module__.partition(".")[0] == "torch" and "data" not in kind.__module__
+    library = kind.__module__.partition(".")[0] in _SHOWN and "data" not in kind.__module__
     return library and class_has_state_dict(kind)

@@ -52,9 +52,18 @@ class Outside:
 
         if self._program is None:
             return False
+        if site[0] in self._adopted and name.endswith(self.clock_keys()):
+            return True
         same_hashes = hashes_repeat(self._tree)
         read = self._program.outside(Location(*site), [name], same_hashes=same_hashes).outside
         return read is not None and read.kind not in INPUTS
+
+    @functools.cached_property
+    def _adopted(self) -> frozenset[str]:
+        """The files of frameworks of which the program has excerpts."""
+        from florlog.source.names.excerpts import excerpt_of
+
+        return frozenset(file for file, text in self._texts().items() if excerpt_of(text) is not None)
 
     def clock_keys(self) -> tuple[str, ...]:
         """How the keys end under which adopted modules of frameworks keep what they read from the clock."""

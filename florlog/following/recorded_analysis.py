@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 def recorded_analysis(log: RunLog, tree: RunTree) -> ProgramAnalysis | None:
     """The analysis; None where no script was recorded, or it is not to be understood."""
-    from florlog.source.edit.loop_choice import choose
-    from florlog.source.edit.rewrite import reading
+    from florlog.source.edit.recorded_reading import recorded_reading
     from florlog.source.names.syntax import SourceError, read_as
     from florlog.source.reach.regions import ProgramAnalysis
 
@@ -27,8 +26,8 @@ def recorded_analysis(log: RunLog, tree: RunTree) -> ProgramAnalysis | None:
     script = next((source.path for source in sources if source.module == "__main__"), "")
     first = {path: texts[path] for path, _, _ in tree.begin.sources}
     try:
-        hands_free = is_hands_free(tree.begin.environment)
-        with read_as(reading(choose(first).loops)) if hands_free else nullcontext():
+        how = recorded_reading(first, hands_free=is_hands_free(tree.begin.environment))
+        with nullcontext() if how is None else read_as(how):
             return ProgramAnalysis(texts, script)
     except (SourceError, LookupError):
         return None

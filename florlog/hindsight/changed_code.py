@@ -19,8 +19,7 @@ from florlog_recovery import Loop, Node, RunTree
 from florlog.hindsight.compared_files import Compared, read_in
 from florlog.hindsight.request import Doubts
 from florlog.source.diff.source_diff import Change
-from florlog.source.edit.loop_choice import choose
-from florlog.source.edit.rewrite import reading
+from florlog.source.edit.recorded_reading import recorded_reading
 from florlog.source.reach.positions import LoopSite
 from florlog.source.reach.regions import Location, ProgramAnalysis
 
@@ -59,7 +58,7 @@ class ChangedCode:
     @cached_property
     def _recorded(self) -> ProgramAnalysis:
         texts = {file.present: file.old for file in self._files.values()}
-        with read_in(reading(choose(texts).loops) if self._hands_free else None):
+        with read_in(recorded_reading(texts, hands_free=self._hands_free)):
             return ProgramAnalysis(texts, self._script)
 
     @cached_property

@@ -58,9 +58,8 @@ class PresentProgram:
 
     script: str
     files: Mapping[str, PresentFile]  # by present path
-    loops: Mapping[str, Mapping[int, str]] | None = (
-        None  # file -> line -> name; None: not recorded hands-free
-    )
+    loops: Mapping[str, Mapping[int, str]] | None = None  # file -> line -> name; None: it is read as it is
+    hands_free: bool = False
     shown: Mapping[str, str] = field(
         default_factory=dict
     )  # present file -> what to call it, where that differs
@@ -82,8 +81,8 @@ class PresentProgram:
 
     @property
     def reading(self) -> Rewrite | None:
-        """How a script that was recorded hands-free is read; None for any other."""
-        return None if self.loops is None else reading(self.loops)
+        """How it is read; None for a script that is read as it is."""
+        return None if self.loops is None else reading(self.loops, excerpts_alone=not self.hands_free)
 
     def name(self, file: str) -> str:
         """What to call a present file."""

@@ -196,13 +196,13 @@ def _program_data(program: PresentProgram) -> tuple[Any, ...]:
         for path, file in program.files.items()
     }
     loops = None if program.loops is None else {file: dict(names) for file, names in program.loops.items()}
-    return program.script, files, loops, dict(program.shown)
+    return program.script, files, loops, program.hands_free, dict(program.shown)
 
 
 def _program(data: tuple[Any, ...]) -> PresentProgram:
-    script, files, loops, shown = data
+    script, files, loops, hands_free, shown = data
     present = {path: PresentFile(*fields) for path, fields in files.items()}
-    return PresentProgram(script, present, loops, shown)
+    return PresentProgram(script, present, loops, hands_free, shown)
 
 
 def _chosen_data(chosen: Chosen) -> tuple[Any, ...]:

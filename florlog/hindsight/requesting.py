@@ -34,7 +34,7 @@ from florlog.hindsight.wanted_atoms import answered, chosen_iterations, unasked_
 from florlog.program.environment import is_hands_free
 from florlog.program.measured_costs import costs_of
 from florlog.source.diff.observation import changing
-from florlog.source.edit.loop_choice import choose
+from florlog.source.edit.recorded_reading import recorded_loops
 from florlog.source.edit.without import without_statements
 from florlog.source.reach.regions import Location, ProgramAnalysis
 
@@ -101,7 +101,7 @@ def request_of(
     if not asked.atoms and not values:
         listed = "; ".join(str(item) for item in added)
         raise FlorlogError(f"no recorded iteration that was asked for reaches the added statement: {listed}")
-    plain = not hands_free and not changed
+    plain = program.reading is None and not changed
     skipping = analysis.skipping(added_lines(diffs))
     entered = frozenset() if changed else enterable(tree, analysis, code, skipping)
     usable, unasked = _usable(log, tree, files, entered, unasked_statements(code, chosen, known))
@@ -171,13 +171,16 @@ def _present_program(
         )
         for file in files
     }
-    return PresentProgram(script, present, _recorded_loops(files) if hands_free else None, shown)
+    loops = _recorded_loops(files, hands_free=hands_free)
+    return PresentProgram(script, present, loops, hands_free, shown)
 
 
-def _recorded_loops(files: Sequence[Compared]) -> dict[str, dict[int, str]]:
+def _recorded_loops(files: Sequence[Compared], *, hands_free: bool) -> dict[str, dict[int, str]] | None:
     """The recorded choice of loops, in the present text."""
     new_lines = {file.present: file.diff.old_to_new for file in files}
-    chosen = choose({file.present: file.old for file in files}).loops
+    chosen = recorded_loops({file.present: file.old for file in files}, hands_free=hands_free)
+    if chosen is None:
+        return None
     return {
         file: {new_lines[file].get(line, line): name for line, name in lines.items()}
         for file, lines in chosen.items()

@@ -17,9 +17,12 @@ from typing import Any
 
 from florlog.program.import_roots import OWN, is_imported_from_a_root, is_installed
 from florlog.program.process import this_process
+from florlog.source.names.excerpts import excerpt_of
 
 CELLS = "notebook"
 """The key under which a notebook's run keeps the facts of its cells."""
+ADOPTED = "adopted"
+"""The key under which a run has the modules of frameworks that it adopted: module -> version and digest."""
 HANDS_FREE = "hands_free"
 """The key under which a run of a script that does not open it itself says so."""
 VARIABLES = (
@@ -98,7 +101,14 @@ def environment() -> dict[str, Any]:
         "pid": os.getpid(),
         **({} if hands_free is None else hands_free.facts),
         **({CELLS: dict(notebook.facts)} if notebook.file else {}),
+        **_adopted(),
     }
+
+
+def _adopted() -> dict[str, Any]:
+    origins = filter(None, (excerpt_of(adopted.text) for adopted in this_process.adopted.values()))
+    found = {origin.module: [origin.version, origin.digest] for origin in origins}
+    return {ADOPTED: found} if found else {}
 
 
 def is_hands_free(facts: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ with its files in a sandbox where it is a replay.  It does not know what is aske
     scripts             a script as ``python SCRIPT`` runs it
     hands_free          a run around an unmodified script; announcement, program_files: what was found in it
     adoption            functions of frameworks' modules that are run as a part of the program
+    framework_runs      runs that a script opens around a framework's training
     notebook_cells      the cells of a notebook; live_functions: new code for functions that exist already
     recorded_program    the program of a run as it was recorded
     guided_run          a replay along a guide; sandbox: its files; isolation: its random numbers

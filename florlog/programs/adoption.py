@@ -20,16 +20,14 @@ from typing import Any
 
 import xxhash
 
-from florlog.bridges.manifests import MANIFESTS, LoopManifest
+from florlog.bridges.manifests import MANIFESTS, LoopManifest, LoopModule
 from florlog.errors import FlorlogError, SourceChangedError
+from florlog.program.environment import ADOPTED
 from florlog.program.process import Adopted, this_process
 from florlog.program.terminal import reason, report, warn
-from florlog.source.edit.excerpt import excerpt, is_excerpt_of
+from florlog.source.edit.excerpt import calls_that_tell, excerpt, is_excerpt_of
 from florlog.source.edit.instrument import CALLED_NAMES, Instrumenter
 from florlog.source.names.excerpts import Origin, clock_keys, excerpt_of, functions_of_excerpt
-
-ADOPTED = "adopted"
-"""The key under which a run's environment has the modules that it adopted."""
 
 
 def adoptions(texts: Iterable[str]) -> dict[str, Adopted]:
@@ -38,10 +36,18 @@ def adoptions(texts: Iterable[str]) -> dict[str, Adopted]:
     Says in a line what is not recorded, where a module's text is not a known one.
     """
     trees = [ast.parse(text) for text in texts]
+    return _of_manifests(m for m in MANIFESTS if any(_uses(tree, m) for tree in trees))
+
+
+def adoptions_of(framework: str) -> dict[str, Adopted]:
+    """The modules of one framework, as `adoptions`."""
+    return _of_manifests(manifest for manifest in MANIFESTS if manifest.framework == framework)
+
+
+def _of_manifests(manifests: Iterable[LoopManifest]) -> dict[str, Adopted]:
     found: dict[str, Adopted] = {}
-    for manifest in MANIFESTS:
-        if any(_uses(tree, manifest) for tree in trees):
-            found |= _adopted(manifest)
+    for manifest in manifests:
+        found |= _adopted(manifest)
     return found
 
 
@@ -94,21 +100,15 @@ def _adopted(manifest: LoopManifest) -> dict[str, Adopted]:
         )
         return {}
     return {
-        str(file): Adopted(
-            module.name,
-            excerpt(text.decode(), Origin(module.name, version, digest), module.functions, manifest.clocks),
-            manifest.clocks,
-        )
+        str(file): _excerpt(manifest, module, text.decode(), Origin(module.name, version, digest))
         for module, file, text, digest in zip(manifest.modules, files, data, digests, strict=True)
     }
 
 
-def adopted_facts(modules: Mapping[str, Adopted]) -> dict[str, Any]:
-    """What a run's environment says of adopted modules: module -> version and digest."""
-    origins = filter(None, (excerpt_of(adopted.text) for adopted in modules.values()))
-    return (
-        {ADOPTED: {origin.module: [origin.version, origin.digest] for origin in origins}} if modules else {}
-    )
+def _excerpt(manifest: LoopManifest, module: LoopModule, text: str, origin: Origin) -> Adopted:
+    tells = calls_that_tell(text, module.told)
+    made = excerpt(text, origin, module.functions, manifest.clocks, tells)
+    return Adopted(module.name, made, manifest.clocks)
 
 
 def check_adopted(facts: Mapping[str, Any]) -> None:

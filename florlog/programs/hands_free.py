@@ -14,7 +14,7 @@ from florlog.bridges.plain_loops import Runtime
 from florlog.program.environment import HANDS_FREE
 from florlog.program.process import Adopted, HandsFree, this_process
 from florlog.program.terminal import reason, warn
-from florlog.programs.adoption import adopted_facts, adopting, adoptions
+from florlog.programs.adoption import adopting, adoptions
 from florlog.programs.announcement import Announcement
 from florlog.programs.finders import LocalModuleFinder
 from florlog.programs.program_files import program_files
@@ -46,7 +46,7 @@ def record_script(
         run_as_main(script, argv, module=module)
         return
     files, texts, choice, rewrite, adopted = understood
-    program = HandsFree({HANDS_FREE: True, "module": module or "", **adopted_facts(adopted)}, files)
+    program = HandsFree({HANDS_FREE: True, "module": module or ""}, files)
     instrumenter = _Rewriter()
     with (
         this_process.recording_hands_free(program),

@@ -24,8 +24,8 @@ from florlog.programs.hands_free import record_script, replay_script
 from florlog.programs.notebook_cells import replay_cells
 from florlog.programs.scripts import run_as_main
 from florlog.source.edit.instrument import Instrumenter
-from florlog.source.edit.loop_choice import choose
-from florlog.source.edit.rewrite import Rewrite, reading
+from florlog.source.edit.recorded_reading import recorded_reading
+from florlog.source.edit.rewrite import Rewrite
 
 
 def kind_of(begin: RunBegin) -> RecordedKind:
@@ -37,7 +37,7 @@ def kind_of(begin: RunBegin) -> RecordedKind:
 
 def recorded_rewrite(begin: RunBegin, texts: Mapping[str, str]) -> Rewrite | None:
     """How a run's program was rewritten, None if it was not; ``texts``: its files when the run began, by path."""
-    return reading(choose(texts).loops) if is_hands_free(begin.environment) else None
+    return recorded_reading(texts, hands_free=is_hands_free(begin.environment))
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class OwnRunScript(RecordedKind):
     """A script that opens its run itself."""
 
     def resume(self, script: str, argv: Sequence[str], store: Path) -> None:
+        check_adopted(self.begin.environment)
         run_as_main(script, argv)
 
     def replay(

@@ -86,6 +86,8 @@ class Closing:
     def leave(self, it: Pending, consumer: FrameType | None) -> None:
         """A body has left a for loop, which is pending; ``consumer`` drops its iterator."""
         transactions, iteration, loop = self._transactions, it.iteration, _loop(it.iteration)
+        if loop.cursor is not None:
+            loop.cursor.leave()
         if (
             iteration not in transactions.stack
         ):  # an iterator that was kept longer than the iteration around it

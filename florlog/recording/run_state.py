@@ -168,7 +168,7 @@ class RunState:
                 self._warn(
                     f"loop {loop.name!r} goes on at item {index}: {what} produces the items before again", ""
                 )
-            self.go_to(loop, loop.count, index, position)
+            self.go_to(loop, loop.count, index, position, placed=True)
         graph = graph_of(saved.tree(HEAP))
         self._put_back_graph(loop, graph)
         for name, made in self._tracked.items():
@@ -184,14 +184,16 @@ class RunState:
         if index == 0 and loop.entry is not None:
             loop.entry = self.entry(loop.cursor.iterable if loop.cursor else None)
 
-    def go_to(self, loop: OpenLoop, before: int, index: int, position: Any = None) -> None:
+    def go_to(
+        self, loop: OpenLoop, before: int, index: int, position: Any = None, *, placed: bool = False
+    ) -> None:
         """Go on with item ``index`` of what a loop runs over, which is at item ``before``.
 
-        ``position``: what the iterable gave at that index.  Raises `ImageError` as `Cursor.seek` does.
+        ``position`` and ``placed`` as of `Cursor.seek`.  Raises `ImageError` as `Cursor.seek` does.
         """
         if loop.cursor is None:
             return
-        loop.cursor.seek(index, position)
+        loop.cursor.seek(index, position, placed=placed)
         if loop.counters is None:
             loop.counters = [] if loop.bare or bare(loop.site) else counters(loop.iterator())
         for counter in loop.counters:
@@ -223,6 +225,8 @@ def _iterables(loop: OpenLoop) -> dict[str, Any]:
         if gives_state_of(around) and around.cursor is not None:
             parts = parts_of(around.cursor.iterable)
             found |= {f"{around.depth}.{place}": part for place, part in enumerate(parts)}
+        if around.cursor is not None:
+            found |= {f"{around.depth}.{place}": part for place, part in around.cursor.waiting().items()}
         around = around.parent.loop
     return found
 

@@ -4,9 +4,10 @@ Ranges, texts and tuples are indexed, and a list is gone over by position (`flor
 Of a DataLoader the sampler is drawn from exactly as before, but no skipped
 item is loaded (`florlog.state.loader_workers` has what worker processes need beyond that).  Under ``enumerate`` and
 ``zip`` each part is advanced for itself, and under a progress bar the iterable that it shows.  An iterable or a
-streamed data set that `has_state_dict` (torchdata's StatefulDataLoader) is given its state.  Anything else is advanced
-item by item: a generator computes what is skipped.  An iterable of the user's own is gone over again from the state
-that it had when the loop began (`florlog.state.own_iterables`).
+streamed data set that `has_state_dict` (torchdata's StatefulDataLoader) is given its state.  A loader that reads ahead
+begins anew, and its generator is put to its place with the rest of the state (`florlog.state.reading_ahead`).  Anything
+else is advanced item by item: a generator computes what is skipped.  An iterable of the user's own is gone over again
+from the state that it had when the loop began (`florlog.state.own_iterables`).
 
 Position counts items that the loop's body received, not what was prefetched (CheckFreq, FAST 2021, section
 4.4).  A shuffling loader draws its order from an RNG when iteration starts, so a cursor that starts in the
@@ -36,6 +37,7 @@ from florlog.state.live_lists import LIST_ITERATOR, LiveList, lists_in
 from florlog.state.loader_workers import PassingDataset
 from florlog.state.loaders import keeps_workers
 from florlog.state.own_iterables import Watch, gone_elsewhere
+from florlog.state.reading_ahead import reads_ahead, waiting
 from florlog.state.stateful import has_state_dict
 
 _INNER = "/inner"  # the key of what the iterable itself gave
@@ -59,8 +61,8 @@ def _consume(iterator: Iterator[Any], count: int) -> Iterator[Any]:
 
 def _keeper(iterable: Any) -> Any:
     """What knows the place of an iterable: itself, or the data set that it streams from; None if nothing does."""
-    if isinstance(iterable, _BaseDataLoaderIter):
-        return None  # could not be given its place back
+    if isinstance(iterable, _BaseDataLoaderIter) or reads_ahead(iterable):
+        return None  # could not be given its place back, or has it in its generator
     if has_state_dict(iterable):
         return iterable
     if isinstance(iterable, DataLoader) and iterable.num_workers == 0:
@@ -80,6 +82,8 @@ def _position(iterable: Any) -> Any:
 def passed_over(iterable: Any, position: Any) -> str:
     """What must produce and drop items so that an iterable can go on in its middle; "" if nothing must."""
     position = _inner(position)
+    if reads_ahead(iterable) or (isinstance(iterable, GeneratorType) and waiting(iterable)):
+        return ""
     if position is not None and _keeper(iterable) is not None:
         return ""
     parts = wrapped_in(iterable)
@@ -113,6 +117,7 @@ class Cursor:
     def __init__(self, iterable: Iterable[Any]) -> None:
         self.iterable = iterable
         self._items: Iterator[Any] | None = None
+        self._source: Iterator[Any] | None = None  # what gives them, without the watch around it
         self._taken = 0
         self._lists: list[LiveList] | None = None
         self._watch: Watch | None = None
@@ -146,11 +151,21 @@ class Cursor:
             return inner
         return {_INNER: inner, "lists": [held.place() for held in self._lists or ()], "sources": sources}
 
-    def seek(self, index: int, position: Any = None) -> None:
+    def waiting(self) -> dict[str, Any]:
+        """The generators of loaders that read ahead, which hold where the loop is, by place."""
+        found = [] if self._source is None else waiting(self._source)
+        return {f"ahead {place}": generator for place, generator in enumerate(found)}
+
+    def leave(self) -> None:
+        """The loop is left: no item is asked for any more."""
+        self._source = None
+
+    def seek(self, index: int, position: Any = None, *, placed: bool = False) -> None:
         """Continue with item ``index``; draws from the RNGs as a start from 0 would.
 
-        ``position`` is what the iterable gave there.  Lists may be restored afterwards, until the next item is asked
-        for.  Raises `ImageError` for an iterator that is already further, and where the iterable goes elsewhere.
+        ``position`` is what the iterable gave there; ``placed``: what is `waiting` is put to its place afterwards.
+        Lists may be restored afterwards, until the next item is asked for.  Raises `ImageError` for an iterator that is
+        already further, and where the iterable goes elsewhere.
         """
         self._begin()
         iterable: Any = self.iterable
@@ -158,7 +173,7 @@ class Cursor:
         inner = _inner(position)
         if index < done and not (inner is not None and has_state_dict(iterable)):
             raise ImageError("the data cannot go back to where an image was taken")
-        self._items = _continued(iterable, index - done, inner)
+        self._source = self._items = _continued(iterable, index - done, inner, placed=placed)
         if self._watch is not None:
             self._items = self._watch.over(self._items)
         self._taken = index
@@ -171,13 +186,14 @@ class Cursor:
 
     def rewind(self) -> None:
         """Start again with the first item, of an iterable that can."""
-        self._items, self._taken, self._unsettled = None, 0, False
+        self._items = self._source = None
+        self._taken, self._unsettled = 0, False
 
     def items(self) -> Iterator[Any]:
         """What gives the items, from where it is."""
         if self._items is None:
             self._begin()
-            items = iter(self.iterable)
+            self._source = items = iter(self.iterable)
             self._items = items if self._watch is None else self._watch.over(items)
         return self._items
 
@@ -207,8 +223,11 @@ def _inner(position: Any) -> Any:
     return position[_INNER] if isinstance(position, dict) and _INNER in position else position
 
 
-def _continued(iterable: Any, index: int, position: Any = None) -> Iterator[Any]:
-    """An iterator over an iterable's items from ``index``, or from a ``position`` that it gave."""
+def _continued(iterable: Any, index: int, position: Any = None, *, placed: bool = False) -> Iterator[Any]:
+    """An iterator over an iterable's items from ``index``, or from a ``position`` that it gave.
+
+    ``placed``: where a loader that reads ahead stands is put back afterwards.
+    """
     if position is not None and (keeper := _keeper(iterable)) is not None:
         keeper.load_state_dict(position)
         items: Iterator[Any] = iter(iterable)
@@ -237,7 +256,9 @@ def _continued(iterable: Any, index: int, position: Any = None) -> Iterator[Any]
         return _later(_REFILLED_ITERATORS[type(iterable)](container), done + index)
     if type(iterable) is type(iter(set())):
         return iter(list(iterable)[index:])
-    if isinstance(iterable, DataLoader):
+    if placed and (reads_ahead(iterable) or (isinstance(iterable, GeneratorType) and waiting(iterable))):
+        return iter(iterable)
+    if isinstance(iterable, DataLoader) and not reads_ahead(iterable):
         return _loader_from(iterable, index)
     if isinstance(iterable, _SingleProcessDataLoaderIter) and not isinstance(
         iterable._dataset, IterableDataset
@@ -246,17 +267,18 @@ def _continued(iterable: Any, index: int, position: Any = None) -> Iterator[Any]
         iterable._num_yielded += index
         return iterable
     if isinstance(iterable, enumerate):
-        part = _continued(parts[0], index, places[0])
+        part = _continued(parts[0], index, places[0], placed=placed)
         if part is parts[0] and move_enumerate(iterable, index):
             return iterable
         return enumerate(part, next_number(iterable) + index)
     if isinstance(iterable, zip):
-        continued = [_continued(part, index, place) for part, place in zip(parts, places, strict=True)]
+        each = zip(parts, places, strict=True)
+        continued = [_continued(part, index, place, placed=placed) for part, place in each]
         if all(part is moved for part, moved in zip(parts, continued, strict=True)):
             return iterable
         return zip(*continued, strict=len(iterable.__reduce__()) > 2)
     if is_progress_bar(iterable):
-        iterable.iterable = _Started(_continued(iterable.iterable, index, places[0]))
+        iterable.iterable = _Started(_continued(iterable.iterable, index, places[0], placed=placed))
         iterable.initial = iterable.n = index
         return iter(iterable)
     return _consume(iter(iterable), index)

@@ -26,6 +26,10 @@ class Text(Dataset):
 
 class Watch(TrainerCallback):
     steps = 0
+    told = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        Watch.told.append(sorted(logs))
 
     def on_step_end(self, args, state, control, **kwargs):
         Watch.steps += 1
@@ -55,7 +59,7 @@ def main(out):
     trainer = Own(model=model, args=args, train_dataset=Text(0, 50), eval_dataset=Text(999, 12), callbacks=[Watch()])
     trainer.train()
     os.makedirs(out, exist_ok=True)
-    torch.save({"weights": model.state_dict(), "steps": Watch.steps}, os.path.join(out, "end.pt"))
+    torch.save({"weights": model.state_dict(), "steps": Watch.steps, "told": Watch.told}, os.path.join(out, "end.pt"))
     with open(os.path.join(out, "history.json"), "w") as file:
         json.dump(trainer.state.log_history, file)
 
@@ -151,3 +155,151 @@ OPTIONS = {
     "seed": 1, "count": 40, "workers": 0, "dropout": 0.2, "lr": 1e-2, "scheduler": "warm-up", "accumulate": 2,
     "val_check_interval": 0.5, "clip": 0.5, "patience": 9, "kept": 1,
 }  # fmt: skip
+
+ACCELERATE = """\
+import json
+import os
+import sys
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, Dataset
+
+
+class Points(Dataset):
+    def __init__(self, count, seed):
+        generator = torch.Generator().manual_seed(seed)
+        self.x = torch.randn(count, 8, generator=generator)
+        self.y = self.x[:, :1] * self.x[:, 1:2]
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, index):
+        return self.x[index] + 0.01 * torch.randn(8), self.y[index]
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(8, 16)
+        self.drop = torch.nn.Dropout(0.2)
+        self.outer = torch.nn.Linear(16, 1)
+
+    def forward(self, x):
+        return self.outer(self.drop(torch.tanh(self.inner(x))))
+
+
+def evaluate(accelerator, model, loader):
+    model.eval()
+    total = 0.0
+    with torch.no_grad():
+        for x, y in loader:
+            predicted, wanted = accelerator.gather_for_metrics((model(x), y))
+            total += (predicted - wanted).pow(2).sum().item()
+    model.train()
+    return total
+
+
+def main(out):
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+    model = Net()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=40)
+    train = DataLoader(Points(50, 1), batch_size=4, shuffle=True)
+    test = DataLoader(Points(20, 2), batch_size=8)
+    model, optimizer, scheduler, train, test = accelerator.prepare(model, optimizer, scheduler, train, test)
+    history = []
+    for epoch in range(4):
+        for x, y in train:
+            with accelerator.accumulate(model):
+                loss = torch.nn.functional.mse_loss(model(x), y)
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    norm = accelerator.clip_grad_norm_(model.parameters(), 0.5)
+                    accelerator.log({"norm": norm.item()})
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad()
+            history.append(loss.item())
+            accelerator.print("loss", loss.item(), "lr", scheduler.get_last_lr()[0])
+        accelerator.print("test", evaluate(accelerator, model, test), flush=True)
+    os.makedirs(out, exist_ok=True)
+    torch.save({"weights": accelerator.unwrap_model(model).state_dict()}, os.path.join(out, "end.pt"))
+    with open(os.path.join(out, "history.json"), "w") as file:
+        json.dump(history, file)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
+"""
+"""Four epochs of thirteen batches in groups of two: noise drawn by the data set, dropout, clipping, evaluation."""
+
+SFT = """\
+import json
+import os
+import sys
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+torch.set_num_threads(1)
+WORDS = "the a cat dog sat ran on under mat log and but".split()
+
+
+class Watch(TrainerCallback):
+    steps = 0
+
+    def on_step_end(self, args, state, control, **kwargs):
+        Watch.steps += 1
+
+
+class Own(SFTTrainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
+
+
+def main(out):
+    torch.manual_seed(0)
+    vocabulary = {word: number for number, word in enumerate(["<eos>", "<pad>", "<unk>", *WORDS])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
+    )
+    texts = [" ".join(WORDS[(i * j + j) % len(WORDS)] for j in range(5 + i % 4)) for i in range(40)]
+    data = Dataset.from_dict({"text": texts})
+    config = GPT2Config(
+        vocab_size=len(vocabulary), n_positions=16, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
+    )
+    model = GPT2LMHeadModel(config)
+    args = SFTConfig(
+        out, num_train_epochs=2, per_device_train_batch_size=4, gradient_accumulation_steps=2, learning_rate=1e-2,
+        logging_steps=2, eval_strategy="steps", eval_steps=4, save_strategy="no", report_to=[], use_cpu=True, seed=3,
+        max_length=16, bf16=False, warmup_steps=3,
+    )
+    lora = LoraConfig(
+        r=2, lora_alpha=4, lora_dropout=0.1, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM"
+    )
+    trainer = Own(
+        model=model, args=args, train_dataset=data, eval_dataset=data.select(range(8)), processing_class=tokenizer,
+        callbacks=[Watch()], peft_config=lora,
+    )
+    trainer.train()
+    os.makedirs(out, exist_ok=True)
+    torch.save({"weights": trainer.model.state_dict(), "steps": Watch.steps}, os.path.join(out, "end.pt"))
+    with open(os.path.join(out, "history.json"), "w") as file:
+        json.dump(trainer.state.log_history, file)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
+"""
+"""Two epochs of five steps of two batches: LoRA with dropout, its own metrics, evaluation; nothing is downloaded."""

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.harness import Nursery, newest
+import florlog
+from tests.end_to_end.harness import Nursery, newest, python
 from tests.frameworks.programs import TRAINER
 
 torch = pytest.importorskip("torch")
@@ -41,7 +42,7 @@ def ended(directory: Path) -> Any:
     left = torch.load(directory / "end.pt")
     weights = {name: weight.numpy().tobytes() for name, weight in left["weights"].items()}
     lines = [{key: value for key, value in line.items() if not key.endswith(TIMES)} for line in history]
-    return lines, weights, left["steps"]
+    return lines, weights, left["steps"], left["told"]
 
 
 def with_statement(place: str) -> str:
@@ -67,9 +68,22 @@ def test_its_loops_are_named_and_the_training_is_not_changed(recorded: Path) -> 
     assert ended(recorded / "recorded") == ended(recorded / "plain")
     said = [line for line in re.split(r"[\r\n]", (recorded / "said.txt").read_text()) if "florlog: " in line]
     assert re.search(
-        r"loops: epoch \(trainer.py:\d+\), step \(trainer.py:\d+\), micro \(trainer.py:\d+\)$", said[2]
+        r"loops: epoch \(trainer.py:\d+\), step \(trainer.py:\d+\), micro \(trainer.py:\d+\), eval \(trainer.py:\d+\)$",
+        said[2],
     )
-    assert "tracked: model, lr_scheduler" in said[3]
+    assert "tracked: model, optimizer, lr_scheduler" in said[3]
+
+
+def test_what_it_logs_is_recorded_where_it_is_logged(recorded: Path) -> None:
+    history = json.loads((recorded / "recorded" / "history.json").read_text())
+    with florlog.open(recorded / "store") as log:
+        logged = list(log.run().logged())
+    for name in ("loss", "grad_norm", "learning_rate", "eval_loss", "train_runtime"):
+        expected = [line[name] for line in history if name in line]
+        assert [value.value for value in logged if value.name == name] == expected != []
+    first = next(value for value in logged if value.name == "eval_loss")
+    assert dict(first.path) == {"epoch": 0, "step": 3, "micro": 1}
+    assert not {"epoch", "step"} & {value.name for value in logged}
 
 
 @pytest.mark.crash
@@ -146,6 +160,23 @@ def rows(values: list[dict[str, Any]]) -> list[str]:
     return [" ".join(row) for row in zip(*columns, strict=True)]
 
 
+def test_a_batch_of_an_evaluation_is_asked(trainers: Nursery, recorded: Path, tmp_path: Path) -> None:
+    script = recorded / "train.py"
+    store = shutil.copytree(recorded / "store", tmp_path / "store")
+    line = "        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)\n"
+    added = '        if not model.training:\n            print("asked", loss.item(), model.training)\n'
+    try:
+        script.write_text(TRAINER.replace(line, line + added))
+        trainers.run(tmp_path / "unused", script, tmp_path / "full")
+        printed = re.findall(r"asked (.*)", trainers.output.read_text())
+        one = asked(trainers, store, script, "--where", "epoch == 1 and step == 4 and eval == 1")
+    finally:
+        script.write_text(TRAINER)
+    assert rows(one["values"]) == [printed[2 * 2 + 1]]
+    assert one["plan"]["iterations_redone"] == 1
+    assert {value["trust"] for value in one["values"]} == {"PROVEN"}
+
+
 def test_a_value_of_the_clock_is_not_proven(trainers: Nursery, recorded: Path, tmp_path: Path) -> None:
     script = recorded / "train.py"
     store = shutil.copytree(recorded / "store", tmp_path / "store")
@@ -219,3 +250,91 @@ def test_a_framework_that_somebody_has_patched_trains_as_it_is(
     with adopting(adoptions([TRAINER]), Instrumenter()):
         assert trainer.Trainer.train.__code__ is train
     assert "the loops of transformers.trainer are not recorded" in str(recwarn[0].message)
+
+
+ONE_LINE = TRAINER.replace(
+    "    trainer.train()\n",
+    '    with florlog.transformers.record(trainer, overhead=float("inf"), audit=False):\n        trainer.train()\n',
+).replace("import torch\n", "import florlog\nimport torch\n", 1)
+
+
+@pytest.fixture(scope="module")
+def one_line(trainers: Nursery, recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a script that opens its run around the Trainer's, and the store of a run that was killed in
+    the middle of an accumulation group and resumed; ``whole`` is what an uninterrupted one left."""
+    place = tmp_path_factory.mktemp("one_line")
+    script, kill = place / "train.py", place / "cut.kill"
+    line = "        Watch.steps += 1\n"
+    died = '        if state.global_step == 12 and os.path.exists(args.output_dir + ".kill"): os.kill(os.getpid(), 9)\n'
+    script.write_text(ONE_LINE.replace(line, line + died))
+    trainers.run(place / "unused", script, place / "whole")
+    kill.touch()
+    assert trainers.run(place / "store", script, place / "cut", code=-9)
+    kill.unlink()
+    trainers.run(place / "store", "florlog", "resume", script, place / "cut")
+    (place / "said.txt").write_text(trainers.output.read_text())
+    return place
+
+
+def test_a_run_that_the_script_opens_has_the_same_loops_and_goes_on_bit_exactly(
+    recorded: Path, one_line: Path
+) -> None:
+    assert ended(one_line / "whole") == ended(recorded / "plain")
+    assert ended(one_line / "cut") == ended(recorded / "plain")
+    assert "resumed from epoch=1, step=" in (one_line / "said.txt").read_text()
+    with florlog.open(one_line / "store") as log:
+        logged = list(log.run().logged())
+    assert {"loss", "eval_loss", "train_runtime"} <= {value.name for value in logged}
+
+
+def test_such_a_run_answers_what_is_logged_in_compute_loss(
+    trainers: Nursery, one_line: Path, tmp_path: Path
+) -> None:
+    script = one_line / "train.py"
+    store = shutil.copytree(one_line / "store", tmp_path / "store")
+    text = script.read_text()
+    line, printed = ADDED["compute_loss"]
+    names = (
+        printed.replace("self.state.global_step", "now=self.state.global_step")
+        .replace("loss.item()", "loss=loss.item()")
+        .replace("float(", "so_far=float(")
+    )
+    added = text.replace(line, f'        florlog.log({names})\n        print("asked", {printed})\n{line}', 1)
+    try:
+        script.write_text(added)
+        trainers.run(tmp_path / "unused", script, tmp_path / "full")
+        full = re.findall(r"asked (.*)", trainers.output.read_text())
+        script.write_text(re.sub(r'        print\("asked".*\n', "", added))
+        one = asked(trainers, store, script, "--where", "epoch == 1 and step == 3")
+        every = asked(trainers, store, script)
+    finally:
+        script.write_text(text)
+    assert one["plan"]["iterations_redone"] == MICRO
+    assert {value["trust"] for value in [*one["values"], *every["values"]]} == {"PROVEN"}
+    assert rows(every["values"]) == full
+
+
+def test_importing_florlog_imports_no_framework(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys, florlog\nfrom florlog import transformers\nprint(transformers.record)\n"
+        "assert florlog.transformers is transformers\nassert 'transformers' not in sys.modules\n"
+    )
+    assert python(tmp_path / "store", script).returncode == 0
+
+
+def test_with_an_unknown_version_a_run_that_the_script_opens_has_no_loops_and_a_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from florlog.programs import adoption
+
+    others = tuple(replace(manifest, known={"": "9.9.9"}) for manifest in adoption.MANIFESTS)
+    monkeypatch.setattr(adoption, "MANIFESTS", others)
+    with florlog.transformers.record(None, "unknown", store=tmp_path / "store", audit=False) as run:
+        run.log(value=1)
+    assert (
+        "the loops of transformers 5.24.0 are not recorded: florlog knows those of 9.9.9"
+        in capsys.readouterr().err
+    )
+    with florlog.open(tmp_path / "store") as log:
+        assert [value.value for value in log.run().logged()] == [1]

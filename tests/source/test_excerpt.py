@@ -6,9 +6,10 @@ import ast
 
 import pytest
 
-from florlog.source.edit.excerpt import excerpt, is_excerpt_of
+from florlog.source.edit.excerpt import calls_that_tell, excerpt, is_excerpt_of
 from florlog.source.edit.loop_choice import choose
-from florlog.source.names.excerpts import Origin, clock_keys, excerpt_of, is_excerpt, loops_of_excerpt
+from florlog.source.edit.rewrite import reading
+from florlog.source.names.excerpts import Origin, clock_keys, excerpt_of, is_excerpt, loops_of_excerpt, told
 
 MODULE = """\
 \"\"\"A framework.\"\"\"
@@ -100,3 +101,31 @@ def test_nothing_else_passes_for_an_excerpt(old: str, new: str) -> None:
 def test_a_text_without_these_functions_and_loops_is_refused(functions: dict[str, tuple[str, ...]]) -> None:
     with pytest.raises(LookupError):
         excerpt(MODULE, ORIGIN, functions)
+
+
+def test_a_loop_that_has_no_name_is_shown_and_not_recorded() -> None:
+    text = excerpt(MODULE, ORIGIN, {"Trainer.fit": ("", "step")})
+    assert loops_of_excerpt(text) == {21: "step"}
+    assert "for epoch in range(LIMIT):" in text
+    assert is_excerpt_of(text, MODULE)
+
+
+def test_of_what_it_tells_only_what_is_named_is_recorded() -> None:
+    tells = calls_that_tell(MODULE, {"Trainer.fit": ("data.pop", "nothing")})
+    assert tells == {23: "nothing"}
+    with pytest.raises(LookupError):
+        calls_that_tell(MODULE, {"Trainer.fit": ("data.push", "it")})
+    text = excerpt(MODULE, ORIGIN, FUNCTIONS, (), {23: "math.pi"})
+    assert told(ast.parse(text)) == {23: "math.pi"}
+    assert is_excerpt_of(text, MODULE)
+    rewritten = ast.unparse(reading({})(ast.parse(text), "trainer.py"))
+    assert "said(__florlog__.begin(), print('left', data.pop(), __florlog__.see('*', math.pi)))" in rewritten
+    assert "__florlog__" not in ast.unparse(reading({})(ast.parse(made()), "trainer.py"))
+
+
+def test_around_a_run_that_the_script_opens_only_excerpts_are_rewritten() -> None:
+    loops = {"trainer.py": {18: "epoch"}}
+    how = reading(loops, excerpts_alone=True)
+    assert "__florlog__.loop('epoch'" in ast.unparse(how(ast.parse(made()), "trainer.py"))
+    script = "for i in data:\n    print(i)"
+    assert ast.unparse(how(ast.parse(script), "train.py")) == script

@@ -57,13 +57,15 @@ def cleared_before_read(texts: Mapping[str, str], stack: Stack, *, end: bool) ->
     ``texts``: the program's files with their texts; ``stack``: where the loop stands, and the calls around it, from the
     innermost outwards; ``end``: whether the boundary is behind the loop, and not before its next iteration.
 
-    False as well where several objects clear gradients: each has its own.
+    False as well where several objects clear gradients: each has its own.  And where they may not clear them: within
+    Accelerate's ``accumulate`` they do so in the last batch of a group alone.
     """
     try:
         program = _Program({file: parse(text, file) for file, text in texts.items()})
     except SourceError:
         return False
-    return len(program.clearing) == 1 and program.ahead(stack, end=end) is Use.CLEARED
+    clears = len(program.clearing) == 1 and not program.accumulates
+    return clears and program.ahead(stack, end=end) is Use.CLEARED
 
 
 class _Program:
@@ -72,6 +74,7 @@ class _Program:
         self._functions: dict[str, list[ast.AST]] = {}
         self.clearing: set[str] = set()
         """What gradients are cleared through, as text."""
+        self.accumulates = False
         for tree in trees.values():
             for node in walk(tree):
                 if isinstance(node, FUNCTIONS):
@@ -83,6 +86,8 @@ class _Program:
                     self._functions.setdefault(node.name, []).extend(made)
                 elif isinstance(node, ast.Call) and last_word(node.func) == "zero_grad":
                     self.clearing.add(".".join(ast.unparse(node.func).split(".")[-2:]))
+                elif isinstance(node, ast.Call) and last_word(node.func) == "accumulate":
+                    self.accumulates |= isinstance(node.func, ast.Attribute)
                 elif _is_cleared_by_hand(node):
                     self.clearing.add("=")
         self._known: dict[ast.AST, First] = {}

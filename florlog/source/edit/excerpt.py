@@ -8,7 +8,8 @@ the module's text (``specs/adoption.md``):
   its first line.
 - A class that has one of the functions has its first line, with a base that nobody knows: the rest of it is not shown.
 - The first line imports the names that the functions use, which are from elsewhere, and says what the excerpt is of:
-  the module, its version, the xxh3-128 of its text, and the keys of mappings in which it keeps the clock's times.
+  the module, its version, the xxh3-128 of its text, the keys of mappings in which it keeps the clock's times, and the
+  lines of calls whose values are recorded.
 - All other lines are empty.
 
 An excerpt is never executed as a module: the functions of the module get the code of the excerpt's functions.
@@ -20,6 +21,7 @@ import ast
 import builtins
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from florlog.source.edit.loop_names import LoopStatement
 from florlog.source.names.excerpts import (
     MARK,
     Definition,
@@ -28,16 +30,23 @@ from florlog.source.names.excerpts import (
     excerpt_of,
     functions_of_excerpt,
     loops_of_excerpt,
+    told,
 )
 from florlog.source.names.syntax import FUNCTIONS, LOOPS, own_nodes
 
 
 def excerpt(
-    text: str, origin: Origin, functions: Mapping[str, Sequence[str]], clocks: tuple[str, ...] = ()
+    text: str,
+    origin: Origin,
+    functions: Mapping[str, Sequence[str]],
+    clocks: tuple[str, ...] = (),
+    tells: Mapping[int, str] | None = None,
 ) -> str:
     """The excerpt of a module's text.
 
-    ``functions``: qualified name -> the names of its loops, in the order of the text; ``clocks``: its `clock_keys`.
+    ``functions``: qualified name -> the names of its loops, in the order of the text, "" for one that is not recorded;
+    ``clocks``: its `clock_keys`;
+    ``tells``: what is `told`.
 
     Raises `LookupError` where the text has not these functions with so many loops.
     """
@@ -52,15 +61,32 @@ def excerpt(
         for owner in classes:
             indent = " " * owner.col_offset
             shown[owner.lineno - 1] = f"{indent}class {owner.name}({MARK}.Rest):"
-        loops = sorted((node for node in own_nodes(function.body) if isinstance(node, LOOPS)), key=_line)
+        loops = _loops(function)
         if len(loops) != len(names):
             raise LookupError(f"{qualname} has {len(loops)} loops, and not {len(names)}")
         for loop, name in zip(loops, names, strict=True):
-            shown[loop.lineno - 1] += f"  # florlog: loop {name}"
+            shown[loop.lineno - 1] += f"  # florlog: loop {name}" if name else ""
         used |= _free_names(function)
     imports = "; ".join(_imports(tree, origin.module, used))
-    shown[0] = f"import {MARK}; {MARK}.clock_keys = {clocks!r}; {imports}  # florlog: excerpt of {origin}"
+    said = f"{MARK}.clock_keys = {clocks!r}" + (f"; {MARK}.told = {dict(tells)!r}" if tells else "")
+    shown[0] = f"import {MARK}; {said}; {imports}  # florlog: excerpt of {origin}"
     return "\n".join(shown)
+
+
+def calls_that_tell(text: str, calls: Mapping[str, tuple[str, str]]) -> dict[int, str]:
+    """Where a module's text tells values: line -> the variable that has their mapping.
+
+    ``calls``: the qualified name of a function -> what it calls, as text, and the variable that it gives it.  Raises
+    `LookupError` where there is no such call, or more than one.
+    """
+    tree, found = ast.parse(text), {}
+    for qualname, (called, variable) in calls.items():
+        nodes = ast.walk(_found(tree, qualname)[1])
+        lines = [n.lineno for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func) == called]
+        if len(lines) != 1:
+            raise LookupError(f"{qualname} calls {called} {len(lines)} times")
+        found[lines[0]] = variable
+    return found
 
 
 def is_excerpt_of(made: str, text: str) -> bool:
@@ -70,12 +96,17 @@ def is_excerpt_of(made: str, text: str) -> bool:
     try:
         tree, loops = ast.parse(made), loops_of_excerpt(made)
         functions = {
-            qualname: [name for line, name in loops.items() if node.lineno <= line <= (node.end_lineno or 0)]
+            qualname: [loops.get(loop.lineno, "") for loop in _loops(node)]
             for qualname, node in functions_of_excerpt(tree)
         }
-        return excerpt(text, origin, functions, clock_keys(tree)) == made
+        return excerpt(text, origin, functions, clock_keys(tree), told(tree)) == made
     except (SyntaxError, ValueError, LookupError):
         return False
+
+
+def _loops(function: Definition) -> list[LoopStatement]:
+    """The loops of a function, in the order of the text."""
+    return sorted((node for node in own_nodes(function.body) if isinstance(node, LOOPS)), key=_line)
 
 
 def _line(node: ast.AST) -> int:

@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from florlog.source.names.calls import COMPUTED_NAME
-from florlog.source.names.excerpts import is_excerpt
+from florlog.source.names.excerpts import is_excerpt, told
 from florlog.source.names.syntax import FUNCTIONS, LOOPS, parse_as_written
 from florlog.source.names.telling import Form, Place, Telling, Tellings, argument
 
@@ -38,16 +38,20 @@ _OPTIONS = {"sep", "end", "file", "flush", "exc_info", "extra", "stack_info", "s
 Rewrite = Callable[[ast.Module, str], ast.Module]
 
 
-def reading(loops: Mapping[str, Mapping[int, str]]) -> Rewrite:
+def reading(loops: Mapping[str, Mapping[int, str]], *, excerpts_alone: bool = False) -> Rewrite:
     """How a hands-free program is rewritten: its statements record values, and ``loops`` are florlog's.
 
-    What a framework prints or logs in its own functions is not recorded.
+    Of what a framework prints or logs in its own functions only what its excerpt names is recorded.
 
-    ``loops``: file -> line -> the loop's name.
+    ``loops``: file -> line -> the loop's name; ``excerpts_alone``: only excerpts of frameworks are rewritten, as for a
+    script that opens its run itself.
     """
 
     def rewrite(tree: ast.Module, file: str) -> ast.Module:
-        rewritten = _Rewriter(loops.get(file, {}), Tellings(tree), quiet=is_excerpt(tree)).visit(tree)
+        if excerpts_alone and not is_excerpt(tree):
+            return tree
+        tells = told(tree) if is_excerpt(tree) else None
+        rewritten = _Rewriter(loops.get(file, {}), Tellings(tree), tells).visit(tree)
         assert isinstance(rewritten, ast.Module)
         return rewritten
 
@@ -98,11 +102,11 @@ def rewritable_else(loop: ast.While) -> bool:
 
 
 class _Rewriter(ast.NodeTransformer):
-    def __init__(self, loops: Mapping[int, str], tellings: Tellings, *, quiet: bool) -> None:
-        """``quiet``: nothing that the tree tells is recorded."""
+    def __init__(self, loops: Mapping[int, str], tellings: Tellings, only: Mapping[int, str] | None) -> None:
+        """``only``: of what the tree tells, the lines and variables that are recorded; None: all is."""
         self._loops = loops
         self._tellings = tellings
-        self._quiet = quiet
+        self._only = only
 
     def visit_For(self, node: ast.For) -> ast.AST:
         self.generic_visit(node)
@@ -130,8 +134,8 @@ class _Rewriter(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         telling = self._tellings.of(node)
         self.generic_visit(node)
-        if self._quiet:
-            return node
+        if self._only is not None:
+            return self._of_framework(node, self._only.get(node.lineno))
         if telling is None:
             node.tells = self._tellings.opens_session(node)  # type: ignore[attr-defined]
             return node
@@ -148,6 +152,13 @@ class _Rewriter(ast.NodeTransformer):
             return node
         node.said = True  # type: ignore[attr-defined]
         return _call("said", [_call("begin", [], node), node], node, node)
+
+    def _of_framework(self, node: ast.Call, variable: str | None) -> ast.expr:
+        """A call in a framework's function; the values of a ``variable`` that it is given are recorded."""
+        places = [i for i, given in enumerate(node.args) if variable and ast.unparse(given) == variable]
+        for place in places:
+            node.args[place] = self._see(node.args[place], COMPUTED_NAME, set())
+        return _call("said", [_call("begin", [], node), node], node, node) if places else node
 
     def _words(self, node: ast.Call, telling: Telling, seen: set[str]) -> None:
         before = _texts_around(node.args[0]) if telling.logger and node.args else []

@@ -6,11 +6,13 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from florlog.source.names.syntax import FUNCTIONS
 
 MARK = "florlog_unseen"
 _HEAD = re.compile(rf"^import {MARK}; .*# florlog: excerpt of (\S+) (\S+) (\S+)$")
+_HEAD_SAYS = ("clock_keys", "told")
 _LOOP = re.compile(r"  # florlog: loop (\w+)$")
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
@@ -36,10 +38,20 @@ def excerpt_of(text: str) -> Origin | None:
 
 def clock_keys(tree: ast.Module) -> tuple[str, ...]:
     """How the keys end under which an excerpt's module keeps what it read from the clock; () for any other tree."""
-    for node in tree.body[:2]:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == f"{MARK}.clock_keys":
-            return tuple(map(str, ast.literal_eval(node.value)))
-    return ()
+    return tuple(map(str, _said(tree, "clock_keys", ())))
+
+
+def told(tree: ast.Module) -> dict[int, str]:
+    """The calls of an excerpt that tell values: line -> the variable with their mapping; {} for any other tree."""
+    return {int(line): str(name) for line, name in _said(tree, "told", {}).items()}
+
+
+def _said(tree: ast.Module, what: str, otherwise: Any) -> Any:
+    """What the head of an excerpt says under a name; ``otherwise`` for any other tree."""
+    for node in tree.body[: len(_HEAD_SAYS) + 1]:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == f"{MARK}.{what}":
+            return ast.literal_eval(node.value)
+    return otherwise
 
 
 def is_excerpt(tree: ast.Module) -> bool:
