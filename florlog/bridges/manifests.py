@@ -17,7 +17,7 @@ from dataclasses import dataclass
 class LoopManifest:
     """One module of a framework."""
 
-    framework: str  # its distribution, and its top-level module
+    framework: str  # its distribution
     module: str
     classes: frozenset[str]
     """A program uses the module if it has a name that ends so."""
@@ -26,7 +26,10 @@ class LoopManifest:
     functions: Mapping[str, Sequence[str]]
     """Qualified name -> the names of its loops, in the order of the text."""
     clocks: tuple[str, ...]
-    """How the keys end under which the framework keeps what it read from the clock: they differ in each process."""
+    """How the keys end under which the framework keeps what it read from the clock: they differ in each process.
+
+    The key of an attribute is its name with a dot before it.
+    """
     known: Mapping[str, str]
     """The xxh3-128 of the module's bytes -> the version that it is of."""
 
@@ -45,6 +48,49 @@ MANIFESTS = (
         },
         clocks=("_runtime", "_per_second", "_preparation_time"),
         known={"3963922ff03708e1d960b416cb11220d": "5.24.0"},
+    ),
+    LoopManifest(
+        framework="skorch",
+        module="skorch.net",
+        classes=frozenset({"Net", "Classifier", "Regressor"}),
+        imported_by=frozenset({"skorch"}),
+        functions={
+            "NeuralNet.fit_loop": ("epoch",),
+            "NeuralNet.run_single_epoch": ("batch",),
+            "NeuralNet.train_step": (),
+            "NeuralNet.train_step_single": (),
+            "NeuralNet.partial_fit": (),
+            "NeuralNet.fit": (),
+        },
+        clocks=("dur", "epoch_start_time_"),
+        known={"3f38335198d58045602f73ee5317b6f5": "1.4.0"},
+    ),
+    LoopManifest(
+        framework="pytorch-ignite",
+        module="ignite.engine.engine",
+        classes=frozenset({"Engine", "create_supervised_trainer"}),
+        imported_by=frozenset({"ignite"}),
+        functions={
+            "Engine.run": (),
+            "Engine._internal_run": (),
+            "Engine._internal_run_as_gen": ("epoch",),
+            "Engine._run_once_on_dataset_as_gen": ("step",),
+        },
+        clocks=(".times",),
+        known={"b5818b943c70d3c801beb8c7267814a4": "0.5.5"},
+    ),
+    LoopManifest(
+        framework="keras",
+        module="keras.src.backend.torch.trainer",
+        classes=frozenset({"Model", "Sequential"}),
+        imported_by=frozenset({"keras"}),
+        functions={
+            "TorchTrainer.fit": ("epoch", "step"),
+            "TorchTrainer.evaluate": ("val",),
+            "TorchTrainer.train_step": (),
+        },
+        clocks=(),
+        known={"5c6afdb437ca813d732e55a48c50f959": "3.15.1"},
     ),
 )
 """``epoch``; ``step``: a step of the optimizer; ``micro``: a batch of the step's accumulation group."""

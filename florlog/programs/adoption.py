@@ -106,7 +106,8 @@ def check_adopted(facts: Mapping[str, Any]) -> None:
 
 
 def _other(recorded: Origin) -> SourceChangedError:
-    framework = recorded.module.partition(".")[0]
+    names = {manifest.module: manifest.framework for manifest in MANIFESTS}
+    framework = names.get(recorded.module, recorded.module.partition(".")[0])
     return SourceChangedError(
         f"the run was recorded with {framework} {recorded.version}, and {_installed(framework)} is installed, with "
         f"another {recorded.module}: install {framework}=={recorded.version}"
