@@ -71,12 +71,10 @@ MANIFESTS = (
         classes=frozenset({"Engine", "create_supervised_trainer"}),
         imported_by=frozenset({"ignite"}),
         functions={
-            "Engine.run": (),
-            "Engine._internal_run": (),
             "Engine._internal_run_as_gen": ("epoch",),
             "Engine._run_once_on_dataset_as_gen": ("step",),
         },
-        clocks=(".times",),
+        clocks=(".start_time", "._t0"),
         known={"b5818b943c70d3c801beb8c7267814a4": "0.5.5"},
     ),
     LoopManifest(
@@ -89,7 +87,13 @@ MANIFESTS = (
             "TorchTrainer.evaluate": ("val",),
             "TorchTrainer.train_step": (),
         },
-        clocks=(),
+        clocks=(
+            "._start",
+            "_start_time",
+            "._last_update",
+            "._time_at_epoch_start",
+            "._time_after_first_step",
+        ),
         known={"5c6afdb437ca813d732e55a48c50f959": "3.15.1"},
     ),
 )

@@ -220,3 +220,70 @@ if __name__ == "__main__":
     main(sys.argv[1])
 """
 """Epochs of six batches, after each an evaluation by another engine, whose handlers stop the training."""
+
+KERAS = """\
+import json
+import os
+import sys
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+import keras
+import numpy as np
+import torch
+
+torch.set_num_threads(1)
+
+
+class Net(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.first = keras.layers.Dense(16, activation="relu")
+        self.norm = keras.layers.BatchNormalization()
+        self.drop = keras.layers.Dropout(0.3, seed=5)
+        self.last = keras.layers.Dense(3)
+
+    def call(self, x, training=False):
+        hidden = self.drop(self.norm(self.first(x), training=training), training=training)
+        return self.last(hidden)
+
+    def train_step(self, data):
+        logs = super().train_step(data)
+        return logs
+
+
+class Watch(keras.callbacks.Callback):
+    batches = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches += 1
+
+
+def main(out):
+    keras.utils.set_random_seed(0)
+    x = np.random.randn(120, 8).astype("float32")
+    y = (x[:, 0] * 2 + x[:, 1] > 0).astype("int64") + (x[:, 2] > 0.5)
+    model = Net()
+    rate = keras.optimizers.schedules.CosineDecay(0.01, 48, warmup_target=0.05, warmup_steps=6)
+    optimizer = keras.optimizers.Adam(rate, clipnorm=1.0, ema_momentum=0.9, use_ema=True)
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    watch = Watch()
+    callbacks = [watch, keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)]
+    history = model.fit(
+        x[:96], y[:96], batch_size=16, epochs=4, verbose=2, validation_data=(x[96:], y[96:]), callbacks=callbacks
+    )
+    os.makedirs(out, exist_ok=True)
+    weights = {str(at): torch.as_tensor(weight) for at, weight in enumerate(model.get_weights())}
+    torch.save({"weights": weights, "batches": watch.batches}, os.path.join(out, "end.pt"))
+    with open(os.path.join(out, "end.json"), "w") as file:
+        json.dump({name: [float(value) for value in values] for name, values in history.history.items()}, file)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
+"""
+"""Epochs of six steps and an evaluation: dropout of its own seed, warm-up, moving averages, the best weights again."""

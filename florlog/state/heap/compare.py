@@ -32,8 +32,8 @@ def difference(
     """The place of the first difference, "" if there is none.
 
     Only names that both graphs have are compared; ``skipped``: scope and name of those that are not; ``aside``: the
-    attributes that are not, of whatever object; ``clocks``: how the keys of mappings end whose numbers are not;
-    after a dot, how names of attributes end whose numbers and mappings are not.
+    attributes that are not, of whatever object; ``clocks``: how the keys of mappings end whose numbers are not,
+    and how the names of attributes do, after a dot.
     """
     return _Comparison(then, now, aside, clocks).run(skipped)
 
@@ -98,17 +98,13 @@ class _Comparison:
             step = f"{place}.{name}"
             if name in self._aside or (name == "id" and one.name == _HANDLE):
                 continue
-            if f".{name}".endswith(self._clocks) and self._times(mine.get(name), theirs.get(name)):
+            if f".{name}".endswith(self._clocks) and float is type(mine.get(name)) is type(theirs.get(name)):
                 continue
             if name not in mine or name not in theirs or not self._same(mine[name], theirs[name], step):
                 return step
         if isinstance(one.own, View):
             return "" if self._views(one.own, other.own) else place
         return "" if encode_value(kind.compared(one)) == encode_value(kind.compared(other)) else place
-
-    def _times(self, one: Ref, other: Ref) -> bool:
-        """Whether two attributes hold times: numbers, or mappings of them."""
-        return _holds_times(self._then, one) and _holds_times(self._now, other)
 
     def _views(self, one: View, other: View) -> bool:
         if replace(one, region=0) != replace(other, region=0) or min(one.region, 0) != min(other.region, 0):
@@ -147,10 +143,6 @@ def _without(mapping: Node, clocks: tuple[str, ...]) -> Node:
         if isinstance(key, str) and key.endswith(clocks) and type(refs[place + 1]) is float:
             refs[place + 1] = None
     return replace(mapping, refs=refs)
-
-
-def _holds_times(graph: Graph, ref: Ref) -> bool:
-    return type(ref) is float or (is_node(ref) and graph.nodes[ref[1]].kind == "dict")
 
 
 def _wholes(graph: Graph) -> list[torch.Tensor]:
