@@ -1,4 +1,4 @@
-"""pytorch-ignite: its engines' epochs and steps are recorded, killed runs go on bit-exactly, statements are asked afterwards."""
+"""pytorch-ignite: its engines' loops are recorded, killed runs go on bit-exactly, statements are asked afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keras on torch: its epochs, steps and evaluations are recorded, killed runs go on bit-exactly, statements are asked afterwards."""
+"""Keras on torch: its loops are recorded, killed runs go on bit-exactly, statements are asked afterwards."""
 
 from __future__ import annotations
 

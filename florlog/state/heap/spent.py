@@ -32,7 +32,7 @@ def _between_epochs(iterator: Any) -> Mapping[str, Any]:
 def _after_callbacks(callbacks: Any) -> Mapping[str, Any]:
     """Of Keras' callbacks, once those that run in a thread have run; one that failed stays, and is raised later."""
     futures = vars(callbacks).get("_futures")
-    if not futures or any([future.exception() for future in futures]):  # all are waited for
+    if not futures or any(future.exception() for future in futures):  # it waits for each
         return _NONE
     return {"_futures": []}
 
