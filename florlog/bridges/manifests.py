@@ -34,6 +34,13 @@ class LoopManifest:
     """The xxh3-128 of the module's bytes -> the version that it is of."""
 
 
+REFUSED = {
+    "fastai": (
+        "its Learner holds functions that plum dispatches, which no image can put back, and keeps the clock as text"
+    ),
+}
+"""Frameworks whose loops cannot be recorded: their top-level module -> why."""
+
 MANIFESTS = (
     LoopManifest(
         framework="transformers",

@@ -16,6 +16,7 @@ from florlog_recovery import RunTree
 from florlog_wal import Commit, RunLog, Values, encode_value
 
 from florlog.following.stack import Expected, OpenIteration
+from florlog.program.process import this_process
 
 
 class RecordedStatements:
@@ -75,7 +76,10 @@ class RecordedStatements:
             value = value.__func__
         if not isinstance(value, FunctionType):
             return False
-        return not self.was_there(value.__code__.co_filename, value.__code__.co_firstlineno)
+        file = value.__code__.co_filename
+        if file in this_process.adopted:  # of which only a few functions are part of the program
+            return False
+        return not self.was_there(file, value.__code__.co_firstlineno)
 
     def has_name(self, file: str, line: int, name: str) -> bool:
         """Whether a recorded statement (file and line as they were then) logged under a name."""

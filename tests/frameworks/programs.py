@@ -194,7 +194,8 @@ def main(out):
 
     @trainer.on(Events.ITERATION_COMPLETED)
     def noted(engine):
-        log.append([engine.state.epoch, engine.state.iteration, engine.state.output, engine.state.metrics["running"]])
+        state = engine.state
+        log.append([state.epoch, state.iteration, state.output, state.metrics["running"]])
 
     @trainer.on(Events.EPOCH_COMPLETED)
     def validate(engine):

@@ -24,7 +24,7 @@ ADDED = {
         'loss.item(), engine.state.iteration, optimizer.param_groups[0]["lr"]',
     ),
     "handler": (
-        "    def noted(engine):",
+        "        state = engine.state",
         'engine.state.epoch, engine.state.metrics["running"], len(log)',
     ),
     "forward": (
@@ -53,14 +53,15 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Training]:
     nursery.close()
 
 
+@pytest.mark.long
 def test_its_loops_are_named_and_the_training_is_not_changed(training: Training) -> None:
     assert training.is_as_python_left_it(training.directory / "recorded")
     assert re.search(r"loops: epoch \(engine.py:\d+\), step \(engine.py:\d+\)$", training.said[2])
     assert "tracked: model, optimizer" in training.said[3]
 
 
+@pytest.mark.long
 @pytest.mark.crash
-@pytest.mark.drawn(1)
 @pytest.mark.parametrize("case", range(20))
 def test_killed_at_any_instant_it_goes_on_bit_exactly(training: Training, tmp_path: Path, case: int) -> None:
     out = training.kill_and_resume(tmp_path, case, seconds=(0.5, 1.2), dense=(0.7, 3.0))
@@ -73,11 +74,11 @@ def test_killed_at_any_instant_it_goes_on_bit_exactly(training: Training, tmp_pa
 def test_a_number_that_images_forget_is_noticed(
     training: Training, tmp_path: Path, forgotten: str | None
 ) -> None:
-    died = "        log.append([engine.state.epoch, engine.state.iteration", "engine.state.iteration == 15"
+    died = "        state = engine.state", "engine.state.iteration == 15"
     assert training.notices_forgotten(tmp_path, died, forgotten) is (forgotten is not None)
 
 
-@pytest.mark.drawn(1)
+@pytest.mark.long
 @pytest.mark.parametrize("place", ADDED)
 def test_a_statement_is_asked_afterwards(training: Training, tmp_path: Path, place: str) -> None:
     one, every, printed = training.ask(tmp_path, ADDED[place], "epoch == 2 and step == 3")
@@ -99,3 +100,10 @@ def test_in_an_unknown_version_a_line_says_that_its_loops_are_not_recorded(
     monkeypatch.setattr(adoption, "MANIFESTS", others)
     assert adoption.adoptions([IGNITE]) == {}
     assert "are not recorded: florlog knows those of 9.9.9" in capsys.readouterr().err
+
+
+def test_a_framework_that_cannot_be_recorded_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    from florlog.programs import adoption
+
+    assert adoption.adoptions(["from fastai.basics import *\n\nLearner(dls, model).fit(1)"]) == {}
+    assert "the loops of fastai are not recorded: its Learner holds" in capsys.readouterr().err

@@ -79,7 +79,7 @@ def test_a_number_that_images_forget_is_noticed(
     assert training.notices_forgotten(tmp_path, died, forgotten) is (forgotten is not None)
 
 
-@pytest.mark.drawn(1)
+@pytest.mark.long
 @pytest.mark.parametrize("place", ADDED)
 def test_a_statement_is_asked_afterwards(training: Training, tmp_path: Path, place: str) -> None:
     one, every, printed = training.ask(tmp_path, ADDED[place], "epoch == 2 and batch == 3")
