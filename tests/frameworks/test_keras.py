@@ -87,9 +87,15 @@ def test_a_number_that_images_forget_is_noticed(
 def test_a_statement_is_asked_afterwards(training: Training, tmp_path: Path, place: str) -> None:
     one, every, printed = training.ask(tmp_path, ADDED[place], "epoch == 2 and step == 3")
     assert one["plan"]["iterations_redone"] == 1
-    assert {value["trust"] for value in [*one["values"], *every["values"]]} == {"PROVEN"}
+    # A subclassed model is called before the first loop, to be built: no image comes before that.
+    in_loops = [value for value in every["values"] if value["path"]]
+    assert {value["trust"] for value in [*one["values"], *in_loops]} == {"PROVEN"}
     assert rows(every["values"]) == printed
-    at = [value for value in every["values"] if (value["path"]["epoch"], value["path"].get("step")) == (2, 3)]
+    at = [
+        value
+        for value in every["values"]
+        if (value["path"].get("epoch"), value["path"].get("step")) == (2, 3)
+    ]
     assert rows(one["values"]) == rows(at)
 
 
