@@ -30,14 +30,17 @@ class LoopModule:
 class LoopManifest:
     """The loops of a framework: all of its modules here are recorded, or none."""
 
-    framework: str  # its top-level module, under whose name its distribution is found
+    framework: str  # its distribution
     classes: frozenset[str]
     """A program uses the framework if it has a name that ends so."""
     imported_by: frozenset[str]
     """Top-level modules from which a program gets these classes."""
     modules: tuple[LoopModule, ...]
     clocks: tuple[str, ...]
-    """How the keys and attributes end under which the framework keeps what it read from the clock."""
+    """How the keys end under which the framework keeps what it read from the clock: they differ in each process.
+
+    The key of an attribute is its name with a dot before it.
+    """
 
 
 def _lightning(package: str, version: str, *digests: str) -> LoopManifest:
@@ -62,6 +65,13 @@ def _lightning(package: str, version: str, *digests: str) -> LoopManifest:
         clocks=("_last_val_time", "_train_start_time", "_last_time_checked"),
     )
 
+
+REFUSED = {
+    "fastai": (
+        "its Learner holds functions that plum dispatches, which no image can put back, and keeps the clock as text"
+    ),
+}
+"""Frameworks whose loops cannot be recorded: their top-level module -> why."""
 
 MANIFESTS = (
     LoopManifest(
@@ -99,9 +109,70 @@ MANIFESTS = (
         "fe6d11c93ca12b61a703c1aa894e5358",
         "cd9a2bd54fcca240f3bc0ea108a274ad",
     ),
+    LoopManifest(
+        framework="skorch",
+        classes=frozenset({"Net", "Classifier", "Regressor"}),
+        imported_by=frozenset({"skorch"}),
+        modules=(
+            LoopModule(
+                "skorch.net",
+                {
+                    "NeuralNet.fit_loop": ("epoch",),
+                    "NeuralNet.run_single_epoch": ("batch",),
+                    "NeuralNet.train_step": (),
+                    "NeuralNet.train_step_single": (),
+                    "NeuralNet.partial_fit": (),
+                    "NeuralNet.fit": (),
+                },
+                {"3f38335198d58045602f73ee5317b6f5": "1.4.0"},
+            ),
+        ),
+        clocks=("dur", "epoch_start_time_"),
+    ),
+    LoopManifest(
+        framework="pytorch-ignite",
+        classes=frozenset({"Engine", "create_supervised_trainer"}),
+        imported_by=frozenset({"ignite"}),
+        modules=(
+            LoopModule(
+                "ignite.engine.engine",
+                {
+                    "Engine._internal_run_as_gen": ("epoch",),
+                    "Engine._run_once_on_dataset_as_gen": ("step",),
+                },
+                {"b5818b943c70d3c801beb8c7267814a4": "0.5.5"},
+            ),
+        ),
+        clocks=(".start_time", "._t0"),
+    ),
+    LoopManifest(
+        framework="keras",
+        classes=frozenset({"Model", "Sequential"}),
+        imported_by=frozenset({"keras"}),
+        modules=(
+            LoopModule(
+                "keras.src.backend.torch.trainer",
+                {
+                    "TorchTrainer.fit": ("epoch", "step"),
+                    "TorchTrainer.evaluate": ("val",),
+                    "TorchTrainer.train_step": (),
+                },
+                {"5c6afdb437ca813d732e55a48c50f959": "3.15.1"},
+            ),
+        ),
+        clocks=(
+            "._start",
+            "_start_time",
+            "._last_update",
+            "._time_at_epoch_start",
+            "._time_after_first_step",
+        ),
+    ),
 )
 """transformers: ``epoch``; ``step``: a step of the optimizer; ``micro``: a batch of the step's accumulation group;
 ``eval``: a batch of an evaluation.
 
-Lightning: ``epoch``; ``step``: a batch; ``val``: a batch of an evaluation, that of a test as well.
+Lightning: ``epoch``; ``step``: a batch; ``val``: a batch of an evaluation, that of a test as well.  skorch: ``epoch``;
+``batch``, of the training and then of the validation.  ignite: ``epoch``, ``step`` of each engine.  Keras: ``epoch``;
+``step``; ``val``: a batch of an evaluation.
 """

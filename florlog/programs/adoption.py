@@ -20,7 +20,7 @@ from typing import Any
 
 import xxhash
 
-from florlog.bridges.manifests import MANIFESTS, LoopManifest, LoopModule
+from florlog.bridges.manifests import MANIFESTS, REFUSED, LoopManifest, LoopModule
 from florlog.errors import FlorlogError, SourceChangedError
 from florlog.program.environment import ADOPTED
 from florlog.program.process import Adopted, this_process
@@ -36,6 +36,8 @@ def adoptions(texts: Iterable[str]) -> dict[str, Adopted]:
     Says in a line what is not recorded, where a module's text is not a known one.
     """
     trees = [ast.parse(text) for text in texts]
+    for module in sorted({module for tree in trees for module in _imported(tree)} & REFUSED.keys()):
+        report(f"the loops of {module} are not recorded: {REFUSED[module]}. Write the loop in the script")
     return _of_manifests(m for m in MANIFESTS if any(_uses(tree, m) for tree in trees))
 
 
@@ -51,18 +53,31 @@ def _of_manifests(manifests: Iterable[LoopManifest]) -> dict[str, Adopted]:
     return found
 
 
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """The top-level modules that a program imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield (node.module or "").partition(".")[0]
+
+
 def _uses(tree: ast.Module, manifest: LoopManifest) -> bool:
-    imported, named = False, False
+    imported, named, all_imported, words = False, False, False, set()
     suffixes = tuple(manifest.classes)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported |= any(a.name.partition(".")[0] in manifest.imported_by for a in node.names)
         elif isinstance(node, ast.ImportFrom):
-            imported |= not node.level and (node.module or "").partition(".")[0] in manifest.imported_by
+            from_it = not node.level and (node.module or "").partition(".")[0] in manifest.imported_by
+            imported |= from_it
             named |= any(alias.name.endswith(suffixes) for alias in node.names)
+            all_imported |= from_it and any(alias.name == "*" for alias in node.names)
         elif isinstance(node, ast.Attribute):
             named |= node.attr.endswith(suffixes)
-    return imported and named
+        elif isinstance(node, ast.Name):
+            words.add(node.id)
+    return imported and (named or (all_imported and any(word.endswith(suffixes) for word in words)))
 
 
 def _file_of(module: str) -> str | None:
@@ -120,7 +135,8 @@ def check_adopted(facts: Mapping[str, Any]) -> None:
 
 
 def _other(recorded: Origin) -> SourceChangedError:
-    framework = recorded.module.partition(".")[0]
+    names = {module.name: manifest.framework for manifest in MANIFESTS for module in manifest.modules}
+    framework = names.get(recorded.module, recorded.module.partition(".")[0])
     return SourceChangedError(
         f"the run was recorded with {framework} {recorded.version}, and {_installed(framework)} is installed, with "
         f"another {recorded.module}: install {framework}=={recorded.version}"

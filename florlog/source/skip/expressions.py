@@ -113,6 +113,8 @@ class Expressions:
             return found if key is None else found | self._noise.of(key)
         if all(map(root_module, origins)) and origins:
             return found
+        if f".{node.attr}".endswith(self._noise.clock_keys or "\0"):
+            found |= Marks(Read(CLOCK, f".{node.attr}", self._function.file, node.lineno))
         return found | self._noise.of(node.attr) | self.value(node.value).without_order()
 
     def _source(self, node: ast.expr, names: Iterable[str]) -> Marks:

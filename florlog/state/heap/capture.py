@@ -19,6 +19,7 @@ from florlog.state.heap.kinds.objects import LEFT, TOOL
 from florlog.state.heap.memory import Constants, Memory
 from florlog.state.heap.names import constant_name
 from florlog.state.heap.rules import ATOMS, is_constant, is_immutable, is_program_class, slots_of
+from florlog.state.heap.spent import spent
 from florlog.state.pending import Pending
 from florlog.state.tree import flatten
 
@@ -56,6 +57,11 @@ def capture(
     finally:
         if collecting:
             gc.enable()
+
+
+def _after_others(member: Ref) -> int:
+    """Sorts ids by the numbers of their nodes, after all other members of a set."""
+    return member[1] if type(member) is tuple and member[0] == "id" else -1
 
 
 class _Walk:
@@ -98,17 +104,23 @@ class _Walk:
         return Graph(self._roots, nodes, self.memory.regions(), self._missing)
 
     def _translate_ids(self) -> None:
-        """Let keys of dicts that are the ids of captured objects refer to these."""
+        """Let keys of dicts, and members of sets, that are the ids of captured objects refer to these."""
         numbers: dict[int, int] = {}
         for node in self._nodes:
-            if node.kind != "dict":
+            if node.kind == "dict":
+                places = range(node.own, len(node.refs), 2)
+            elif node.kind in ("set", "frozenset"):
+                places = range(len(node.refs))
+            else:
                 continue
-            for place in range(node.own, len(node.refs), 2):
+            for place in places:
                 key = node.refs[place]
                 if type(key) is int and key > _MIN_ID:
                     numbers = numbers or {id(value): number for number, value in enumerate(self._objects)}
                     if (number := numbers.get(key)) is not None:
                         node.refs = [*node.refs[:place], ("id", number), *node.refs[place + 1 :]]
+            if node.kind != "dict" and any(type(ref) is tuple and ref[0] == "id" for ref in node.refs):
+                node.refs = sorted(node.refs, key=_after_others)  # ids were in an order of this process
 
     # -- references --------------------------------------------------------------------------------
 
@@ -161,6 +173,8 @@ class _Walk:
         held = (getattr(value, "__dict__", None) or {}) if own is None else own
         if self.is_added is not None:
             held = {name: part for name, part in held.items() if not self.is_added(part)}
+        if others := spent(value):
+            held = {**held, **others}
         kind: Any = type(value)
         if slots := slots_of(kind):
             held = dict(held)

@@ -32,8 +32,8 @@ def difference(
     """The place of the first difference, "" if there is none.
 
     Only names that both graphs have are compared; ``skipped``: scope and name of those that are not; ``aside``: the
-    attributes that are not, of whatever object; ``clocks``: how the attributes, and the keys of mappings, end
-    whose numbers are not.
+    attributes that are not, of whatever object; ``clocks``: how the keys of mappings end whose numbers are not,
+    and how the names of attributes do, after a dot.
     """
     return _Comparison(then, now, aside, clocks).run(skipped)
 
@@ -98,7 +98,7 @@ class _Comparison:
             step = f"{place}.{name}"
             if name in self._aside or (name == "id" and one.name == _HANDLE):
                 continue
-            if name.endswith(self._clocks) and type(mine.get(name)) is type(theirs.get(name)) is float:
+            if f".{name}".endswith(self._clocks) and float is type(mine.get(name)) is type(theirs.get(name)):
                 continue
             if name not in mine or name not in theirs or not self._same(mine[name], theirs[name], step):
                 return step

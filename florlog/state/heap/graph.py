@@ -4,7 +4,7 @@ A *node* stands for one object.  What an object holds of others are *references*
 
     an atom        None, a bool, int, float, complex, str or bytes: the value itself
     ("@", n)       node number n
-    ("id", n)      the id of node number n, where it is the key of a dict
+    ("id", n)      the id of node number n, where it is the key of a dict or the member of a set
     ("=", name)    a constant of a library, found by ``module:qualified name``
     ("is", s)      an immutable value with a codec (a date, a dtype, a device), as `florlog.state.tree.flatten` has it
 

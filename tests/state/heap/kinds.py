@@ -30,6 +30,24 @@ KINDS = [
         "(by_id[id(a)], by_id[id(b)][-1] is a, by_id[id(later)], by_id.get(id(later[0])), len(by_id))",
     ),
     Kind(
+        "set of ids",
+        "a, b = [0], [1]\nids = {id(a), 'a'}\nlater = None",
+        "later = [later]; ids.add(id(later)); ids.add(id(b))",
+        "(id(a) in ids, id(b) in ids, id(later) in ids, later[0] is None or id(later[0]) in ids, len(ids))",
+    ),
+    Kind(
+        "generator that a step makes and ends",
+        "it = None",
+        "it = (item for item in [i]); list(it)",
+        "list(it)",
+    ),
+    Kind(
+        "loader's iterator that waits for the next step",
+        "it = seen = None",
+        "seen = it and [b.tolist() for b in it]; it = iter(torch.utils.data.DataLoader(torch.arange(4.) + i, 2))",
+        "seen",
+    ),
+    Kind(
         "gradient scaler",
         "p = nn.Parameter(torch.ones(2)); o = torch.optim.SGD([p], lr=0.1); s = torch.amp.GradScaler('cpu', 4.0, growth_interval=2)",
         "(s.scale(p.sum()).backward(), s.unscale_(o)) if i % 2 == 0 else (s.step(o), s.update(), o.zero_grad())",

@@ -21,7 +21,6 @@ from florlog.state.heap.names import code_name, constant
 from florlog.state.user_code import is_own_generator
 
 _MAX_ITEMS = 10_000  # that a generator may give on the way to where it waited
-_NOTHING: tuple[None, ...] = ()
 
 
 class _Generator(Kind):
@@ -34,7 +33,8 @@ class _Generator(Kind):
     def take(self, walk: Walk, value: Any) -> Node:
         if not isinstance(value, types.GeneratorType):
             return walk.opaque(value, "where a coroutine stands cannot be taken")
-        if is_own_generator(value) or value.gi_running:
+        is_restored = value.gi_code is _nothing.__code__
+        if (is_own_generator(value) and not is_restored) or value.gi_running:
             return Node("left", "builtins:generator")
         if value.gi_frame is None:
             return Node("ended", "builtins:generator")
@@ -83,7 +83,11 @@ class _Generator(Kind):
         return ""
 
     def make(self, build: Build, node: Node, live: Any) -> Any:
-        raise ImageError(f"the generator {node.name} cannot be begun again")
+        """One that had not started may belong to objects that are new: calling its function executes nothing of it."""
+        made = self.begin(node, build.value)
+        if made is MISSING or suspended_at(made) != node.own[0]:
+            raise ImageError(f"the generator {node.name} cannot be begun again")
+        return made
 
     def fill(self, build: Build, node: Node, held: Any) -> None:
         count = node.own[1]
@@ -125,13 +129,18 @@ def _function(node: Node) -> Any:
     return found if isinstance(found, types.FunctionType) else None
 
 
+def _nothing() -> Iterator[None]:
+    """What a generator that had ended is restored as."""
+    yield from ()
+
+
 class _Ended(Kind):
     """A generator that has ended."""
 
     name = "ended"
 
     def make(self, build: Build, node: Node, live: Any) -> Any:
-        made = (item for item in _NOTHING)
+        made = _nothing()
         next(made, None)
         return made
 
