@@ -32,7 +32,7 @@ from florlog.program import restart as _restart  # noqa: F401 - keeps how the pr
 from florlog.program.loading import load as _load
 
 if TYPE_CHECKING:
-    from florlog import transformers
+    from florlog import ignite, keras, lightning, skorch, transformers
     from florlog.reading.reader import Log, RunView
     from florlog.reading.reader import open_log as open  # noqa: A004 - florlog.open reads a store
     from florlog.recording.current_run import iteration, log, loop, track
@@ -54,7 +54,7 @@ _IMPORTED_ON_USE = {
     "track": ("florlog.recording.current_run", "track"),
 }
 """Name -> module and name there.  Recording needs torch, and most commands do not: who reads a log waits for less."""
-_MODULES_OF_FRAMEWORKS = {"transformers"}
+_MODULES_OF_FRAMEWORKS = {"ignite", "keras", "lightning", "skorch", "transformers"}
 """For the users of these frameworks, imported on use as well; they import no framework."""
 
 
@@ -97,12 +97,16 @@ __all__ = [
     "StoreError",
     "TrackError",
     "UntrustedRunError",
+    "ignite",
     "iteration",
+    "keras",
+    "lightning",
     "log",
     "loop",
     "open",
     "register",
     "run",
+    "skorch",
     "track",
     "transformers",
 ]

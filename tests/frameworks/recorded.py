@@ -7,13 +7,22 @@ import random
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from florlog.bridges.manifests import MANIFESTS, LoopManifest
 from tests.end_to_end.harness import Nursery
 
 RECORD = "florlog", "record", "--no-audit"
+
+
+def of_another_version() -> tuple[LoopManifest, ...]:
+    """The manifests as if none of the installed frameworks were known."""
+    return tuple(
+        replace(manifest, modules=tuple(replace(module, known={"": "9.9.9"}) for module in manifest.modules))
+        for manifest in MANIFESTS
+    )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 
 from tests.end_to_end.harness import Nursery
 from tests.frameworks.programs import IGNITE
-from tests.frameworks.recorded import Training, rows
+from tests.frameworks.recorded import Training, of_another_version, rows
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("ignite")
@@ -96,8 +95,7 @@ def test_in_an_unknown_version_a_line_says_that_its_loops_are_not_recorded(
 
     assert [adopted.module for adopted in adoption.adoptions([IGNITE]).values()] == ["ignite.engine.engine"]
     assert adoption.adoptions(["from ignite.metrics import Accuracy"]) == {}
-    others = tuple(replace(manifest, known={"": "9.9.9"}) for manifest in adoption.MANIFESTS)
-    monkeypatch.setattr(adoption, "MANIFESTS", others)
+    monkeypatch.setattr(adoption, "MANIFESTS", of_another_version())
     assert adoption.adoptions([IGNITE]) == {}
     assert "are not recorded: florlog knows those of 9.9.9" in capsys.readouterr().err
 

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from tests.end_to_end.harness import Nursery
 from tests.frameworks.programs import KERAS
-from tests.frameworks.recorded import Training, rows
+from tests.frameworks.recorded import Training, of_another_version, rows
 
 torch = pytest.importorskip("torch")
 if importlib.util.find_spec("keras") is None:  # it is not imported here, before its backend is chosen
@@ -108,7 +107,6 @@ def test_in_an_unknown_version_a_line_says_that_its_loops_are_not_recorded(
         "keras.src.backend.torch.trainer"
     ]
     assert adoption.adoptions(["from keras import ops"]) == {}
-    others = tuple(replace(manifest, known={"": "9.9.9"}) for manifest in adoption.MANIFESTS)
-    monkeypatch.setattr(adoption, "MANIFESTS", others)
+    monkeypatch.setattr(adoption, "MANIFESTS", of_another_version())
     assert adoption.adoptions([KERAS]) == {}
     assert "are not recorded: florlog knows those of 9.9.9" in capsys.readouterr().err

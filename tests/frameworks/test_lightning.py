@@ -6,7 +6,6 @@ import json
 import random
 import re
 import shutil
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 
 from tests.end_to_end.harness import Nursery, newest
 from tests.frameworks.programs import LIGHTNING, OPTIONS
+from tests.frameworks.recorded import of_another_version
 from tests.frameworks.test_transformers import asked, rows
 
 torch = pytest.importorskip("torch")
@@ -247,11 +247,7 @@ def test_in_an_unknown_version_a_line_says_that_its_loops_are_not_recorded(
 
     text = LIGHTNING.replace("lightning.pytorch", PACKAGES[0])
     assert adoption.adoptions(["import lightning.fabric\nfabric = lightning.fabric.Fabric()"]) == {}
-    others = tuple(
-        replace(manifest, modules=tuple(replace(module, known={"": "9.9.9"}) for module in manifest.modules))
-        for manifest in adoption.MANIFESTS
-    )
-    monkeypatch.setattr(adoption, "MANIFESTS", others)
+    monkeypatch.setattr(adoption, "MANIFESTS", of_another_version())
     assert adoption.adoptions([text]) == {}
     assert "2.6.6 are not recorded: florlog knows those of 9.9.9" in capsys.readouterr().err
 

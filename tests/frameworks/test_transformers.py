@@ -6,7 +6,6 @@ import json
 import random
 import re
 import shutil
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 import florlog
 from tests.end_to_end.harness import Nursery, newest, python
 from tests.frameworks.programs import TRAINER
+from tests.frameworks.recorded import of_another_version
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -223,11 +223,7 @@ def test_in_an_unknown_version_a_line_says_that_its_loops_are_not_recorded(
 
     assert [adopted.module for adopted in adoption.adoptions([TRAINER]).values()] == ["transformers.trainer"]
     assert adoption.adoptions(["import transformers\ntokens = transformers.AutoTokenizer"]) == {}
-    others = tuple(
-        replace(manifest, modules=tuple(replace(module, known={"": "9.9.9"}) for module in manifest.modules))
-        for manifest in adoption.MANIFESTS
-    )
-    monkeypatch.setattr(adoption, "MANIFESTS", others)
+    monkeypatch.setattr(adoption, "MANIFESTS", of_another_version())
     assert adoption.adoptions([TRAINER]) == {}
     assert (
         "the loops of transformers 5.24.0 are not recorded: florlog knows those of 9.9.9"
@@ -328,8 +324,7 @@ def test_with_an_unknown_version_a_run_that_the_script_opens_has_no_loops_and_a_
 ) -> None:
     from florlog.programs import adoption
 
-    others = tuple(replace(manifest, known={"": "9.9.9"}) for manifest in adoption.MANIFESTS)
-    monkeypatch.setattr(adoption, "MANIFESTS", others)
+    monkeypatch.setattr(adoption, "MANIFESTS", of_another_version())
     with florlog.transformers.record(None, "unknown", store=tmp_path / "store", audit=False) as run:
         run.log(value=1)
     assert (
