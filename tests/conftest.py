@@ -43,14 +43,24 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of a test with the mark ``drawn(n)`` only n cases run, other ones each time."""
+    """Of a test with the mark ``drawn(n)`` only n cases run, and of a file with ``drawn_in_file(n)`` n of all.
+
+    They are others each time.  Those for the wheel run always.
+    """
     if config.getoption("--all-cases"):
         return
+    for mark in ("drawn", "drawn_in_file"):
+        _draw(config, items, mark)
+
+
+def _draw(config: pytest.Config, items: list[pytest.Item], name: str) -> None:
+    """Draw the cases of one of the marks."""
     cases: dict[tuple[str, str, int], list[pytest.Item]] = {}
     for item in items:
-        if (mark := item.get_closest_marker("drawn")) is not None:
-            test = (item.location[0], getattr(item, "originalname", item.name), mark.args[0])
-            cases.setdefault(test, []).append(item)
+        mark = item.get_closest_marker(name)
+        if mark is not None and item.get_closest_marker("wheel") is None:
+            test = "" if name == "drawn_in_file" else getattr(item, "originalname", item.name)
+            cases.setdefault((item.location[0], test, mark.args[0]), []).append(item)
     left: set[str] = set()
     for (file, test, count), some in cases.items():
         some.sort(key=lambda item: item.nodeid)

@@ -12,6 +12,8 @@ import torch
 import florlog
 from tests.inspect.stores import train
 
+pytestmark = pytest.mark.drawn_in_file(10)
+
 LARGE = {
     "torch", "pandas", "numpy", "numpy.ma", "florlog_wal", "textual", "IPython", "matplotlib", "pyarrow", "duckdb",
     "mlflow", "safetensors",

@@ -15,6 +15,8 @@ from florlog.commands import main
 from tests.end_to_end.harness import flor, logged, newest, replay
 from tests.run_directories import run_directory
 
+pytestmark = pytest.mark.drawn_in_file(3)
+
 SCRIPT = """\
 import torch, florlog
 

@@ -9,7 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.harness import environment, logged
+
+pytestmark = pytest.mark.drawn_in_file(1)
 
 TRAINER = """\
 import os

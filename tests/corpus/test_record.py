@@ -13,6 +13,8 @@ from tests.end_to_end.harness import Nursery, environment, flor
 
 from .test_corpus import placed
 
+pytestmark = pytest.mark.drawn_in_file(6)
+
 SCRIPT = """\
 import os
 import sys

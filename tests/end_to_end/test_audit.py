@@ -11,6 +11,8 @@ import pytest
 from .harness import Nursery, flor
 from .programs import write
 
+pytestmark = pytest.mark.drawn_in_file(1)
+
 TRAINING = """
 import ctypes
 import torch

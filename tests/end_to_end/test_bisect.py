@@ -15,6 +15,8 @@ from florlog.commands import main
 from .harness import Nursery
 from .programs import write
 
+pytestmark = pytest.mark.drawn_in_file(6)
+
 PROGRAM = """
 import sys
 import time

@@ -26,6 +26,8 @@ from tests.run_directories import run_directory
 
 from .harness import Nursery, environment, flor, logged
 
+pytestmark = pytest.mark.drawn_in_file(10)
+
 EPOCHS, STEPS = 6, 3
 HARMLESS = (
     "model.train()",

@@ -9,7 +9,7 @@ import pytest
 
 import florlog
 
-from .harness import flor, replay
+from .harness import flor, replay, shared_nursery
 
 SCRIPT = """
 import os
@@ -51,7 +51,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("clocks") / "store"
     script = store.parent / "train.py"
     script.write_text(SCRIPT)
-    flor(store, "record", script)
+    shared_nursery().run(store, "florlog", "record", script, dense=True)
     return store
 
 

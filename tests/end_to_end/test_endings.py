@@ -13,6 +13,8 @@ import florlog
 from .endings import Endings, Round, drawn
 from .harness import Nursery, flor
 
+pytestmark = pytest.mark.drawn_in_file(5)
+
 ROUNDS = 4
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import florlog
 
 from .harness import flor, python
 from .programs import write
+
+pytestmark = pytest.mark.drawn_in_file(1)
 
 FULL = """
 import resource

@@ -16,6 +16,8 @@ from tests.run_directories import run_directory
 from .harness import Logged, Nursery, flor, logged, python, replay, truth
 from .programs import write
 
+pytestmark = pytest.mark.drawn_in_file(2)
+
 Killed = Callable[[str], tuple[Path, Path, list[Logged]]]
 """Makes, for a kind of training, its script, the store of a killed run, and what the uninterrupted one logs."""
 

@@ -14,6 +14,8 @@ import florlog
 from .harness import EXAMPLES, Nursery, flor, newest
 from .programs import NESTED, PLACES, add, write
 
+pytestmark = pytest.mark.drawn_in_file(10)
+
 
 def ask(nursery: Nursery, store: Path, script: Path, *options: str) -> dict[str, Any]:
     """The JSON answer of a replay."""

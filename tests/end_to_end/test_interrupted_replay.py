@@ -17,6 +17,8 @@ from .harness import Nursery, environment, logged
 from .programs import NESTED, PLACES, add, write
 from .test_parallel import copied
 
+pytestmark = pytest.mark.drawn_in_file(2)
+
 _SECONDS_TO_END = 20.0
 
 

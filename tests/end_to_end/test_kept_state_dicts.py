@@ -13,6 +13,8 @@ from florlog_wal import encode_value
 
 from .harness import Nursery, environment, flor, logged
 
+pytestmark = pytest.mark.drawn_in_file(2)
+
 KEEPING = {
     "in a mapping": "checkpoint = {'model': model.state_dict(), 'optimizer': optimizer.state_dict(), 'epoch': epoch}",
     "alone": "checkpoint = optimizer.state_dict()",

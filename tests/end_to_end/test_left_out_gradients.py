@@ -25,6 +25,8 @@ from tests.run_directories import run_directory
 
 from .harness import Nursery, environment, flor, logged
 
+pytestmark = pytest.mark.drawn_in_file(4)
+
 EPOCHS, STEPS = 5, 4
 SLOTS = ("BEFORE", "TOP", "BOTTOM", "AFTER")
 READERS = (

@@ -11,6 +11,8 @@ import florlog
 from .harness import Nursery, logged, python, replay, truth
 from .programs import write
 
+pytestmark = pytest.mark.drawn_in_file(3)
+
 START = """
 import itertools, os, pathlib, random, signal, sys, time
 import torch

@@ -20,6 +20,8 @@ from .test_hindsight import ask
 from .test_scripts import NAMES, Recorded, check, recorded, recordings, with_statements
 from .test_scripts import ask as ask_script
 
+pytestmark = pytest.mark.drawn_in_file(2)
+
 __all__ = ["recorded", "recordings"]  # fixtures
 
 

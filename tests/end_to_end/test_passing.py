@@ -15,6 +15,8 @@ from .harness import Nursery, flor, newest
 from .programs import write
 from .test_hindsight import answers, ask, instrumented
 
+pytestmark = pytest.mark.drawn_in_file(7)
+
 PROGRAM = """
 import sys
 import time

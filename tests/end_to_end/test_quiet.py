@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .harness import environment, flor
+from .harness import environment, python
+
+pytestmark = pytest.mark.drawn_in_file(2)
 
 pytest.importorskip("tensorboard")
 pytest.importorskip("rich")
@@ -131,7 +133,7 @@ def test_only_florlog_speaks_and_no_file_is_touched(recorded: Path, command: tup
         SCRIPT.replace("LATE)", "0.5)").replace("# ADD", f'print("norm", model.weight.norm() + {number})')
     )
     before = trace(recorded.parent)
-    done = flor(recorded, *command)
+    done = python(recorded, "-m", "florlog", *command)
     lines = done.stderr.splitlines()
     assert [line for line in lines if not line.startswith(("florlog: ", "plan for", "  "))] == []
     assert [word for word in SAID if word in done.stdout + done.stderr] == []
@@ -141,7 +143,7 @@ def test_only_florlog_speaks_and_no_file_is_touched(recorded: Path, command: tup
 def test_an_error_of_the_script_is_one_line_of_ours(recorded: Path) -> None:
     script = recorded.parent / "train.py"
     script.write_text(SCRIPT.replace("LATE)", "0.5)").replace("# ADD", 'print("bad", model.weights.norm())'))
-    done = flor(recorded, "replay", script, check=False)
+    done = python(recorded, "-m", "florlog", "replay", script, check=False)
     assert done.returncode == 2
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("florlog: ")]
     assert "AttributeError at train.py:" in error

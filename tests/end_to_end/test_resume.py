@@ -20,6 +20,8 @@ from tests.run_directories import run_directory
 from .harness import EXAMPLES, Logged, Nursery, flor, logged
 from .programs import write
 
+pytestmark = pytest.mark.drawn_in_file(2)
+
 INSTANTS = 4
 DIGITS = ("--epochs", "2", "--batch-size", "64")
 CHARLM = ("--epochs", "2", "--steps", "12", "--width", "32", "--context", "32")

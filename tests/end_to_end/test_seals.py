@@ -18,6 +18,8 @@ from tests.run_directories import run_directory
 from .harness import flor, python
 from .programs import write
 
+pytestmark = pytest.mark.drawn_in_file(2)
+
 TRAINING = """
 import time
 import torch

@@ -14,6 +14,8 @@ from .harness import Nursery, newest
 from .programs import write
 from .test_hindsight import instrumented
 
+pytestmark = pytest.mark.drawn_in_file(4)
+
 PROGRAM = """
 import time
 

@@ -19,6 +19,8 @@ from florlog.state.tree import flatten
 from .harness import Nursery, flor
 from .programs import write
 
+pytestmark = pytest.mark.drawn_in_file(2)
+
 NOTING = """
 import os
 import random

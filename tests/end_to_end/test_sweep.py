@@ -20,6 +20,8 @@ from tests.run_directories import run_directory
 
 from .harness import environment, flor, python, replay
 
+pytestmark = pytest.mark.drawn_in_file(4)
+
 SWEEP = """
 import os, sys, time
 from pathlib import Path

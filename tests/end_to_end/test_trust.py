@@ -14,6 +14,8 @@ import florlog
 from .harness import Nursery, environment, flor, python
 from .programs import write
 
+pytestmark = pytest.mark.drawn_in_file(9)
+
 PROGRAM = """
 import os
 import random

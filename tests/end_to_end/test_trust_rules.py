@@ -19,6 +19,8 @@ from .programs import write
 from .test_outside import command
 from .test_skipping import MEAN, SECRET, ask
 
+pytestmark = pytest.mark.drawn_in_file(7)
+
 DRIVER = """
 import sys
 

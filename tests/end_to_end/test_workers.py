@@ -12,6 +12,8 @@ from .harness import Nursery
 from .programs import write
 from .test_hindsight import answers, ask, instrumented
 
+pytestmark = pytest.mark.drawn_in_file(2)
+
 TRAINING = """
 import os
 

@@ -15,6 +15,8 @@ import pytest
 from tests.end_to_end.harness import Nursery
 from tests.frameworks.programs import ACCELERATE
 
+pytestmark = pytest.mark.drawn_in_file(3)
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 

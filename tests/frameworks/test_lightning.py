@@ -17,6 +17,8 @@ from tests.frameworks.programs import LIGHTNING, OPTIONS
 from tests.frameworks.recorded import of_another_version
 from tests.frameworks.test_transformers import asked, rows
 
+pytestmark = pytest.mark.drawn_in_file(5)
+
 torch = pytest.importorskip("torch")
 
 PACKAGES = [name for name in ("lightning.pytorch", "pytorch_lightning") if find_spec(name.partition(".")[0])]
@@ -207,6 +209,7 @@ def test_a_copy_that_somebody_has_edited_is_not_recorded_and_not_replayed(
 ) -> None:
     from florlog.errors import SourceChangedError
     from florlog.programs import adoption
+    from florlog.source.names.excerpts import excerpt_of
 
     text = LIGHTNING.replace("lightning.pytorch", package)
     adopted = adoption.adoptions([text])
@@ -216,6 +219,8 @@ def test_a_copy_that_somebody_has_edited_is_not_recorded_and_not_replayed(
         "evaluation_loop",
     ]
     texts = {path: part.text for path, part in adopted.items()}
+    origins = [origin for text in texts.values() if (origin := excerpt_of(text))]
+    facts = {origin.module: (origin.version, origin.digest) for origin in origins}
     assert adoption.adopted_again(texts) == adopted
     found = adoption._file_of
 
@@ -237,7 +242,7 @@ def test_a_copy_that_somebody_has_edited_is_not_recorded_and_not_replayed(
     with pytest.raises(SourceChangedError, match=rf"recorded with {framework} 2\.6\.6"):
         adoption.adopted_again(texts)
     with pytest.raises(SourceChangedError, match=rf"recorded with {framework} 2\.6\.6"):
-        adoption.check_adopted(adoption.adopted_facts(adopted))
+        adoption.check_adopted({"adopted": facts})
 
 
 def test_in_an_unknown_version_a_line_says_that_its_loops_are_not_recorded(

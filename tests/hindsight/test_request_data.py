@@ -19,13 +19,10 @@ from florlog.hindsight.request import Request
 from florlog.hindsight.request_data import RunChangedError, from_data, to_data
 from florlog.hindsight.requesting import request_of
 from florlog.program.stores import tree_of
-from tests.end_to_end.conftest import nursery
 from tests.end_to_end.harness import Nursery
 from tests.end_to_end.programs import NESTED, PLACES, add, write
 from tests.end_to_end.test_passing import PROGRAM as PASSING
 from tests.run_directories import run_directory
-
-__all__ = ["nursery"]
 
 PLAIN = """
 import torch

@@ -14,6 +14,8 @@ import pytest
 import florlog
 from tests.end_to_end.harness import environment, python
 
+pytestmark = pytest.mark.drawn_in_file(6)
+
 pytest.importorskip("IPython")
 
 SETUP = """\

@@ -6,13 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import nursery
 from tests.end_to_end.harness import Nursery
 from tests.end_to_end.programs import NESTED, PLACES, add, write
 from tests.end_to_end.test_hindsight import ask
-
-__all__ = ["nursery"]
-
 
 UNUSED = NESTED + "\n\ndef unused():\n    return 1\n"
 

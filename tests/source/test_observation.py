@@ -8,11 +8,8 @@ import pytest
 
 from florlog.source.diff.observation import changing
 from florlog.source.diff.source_diff import compare
-from tests.end_to_end.conftest import nursery
 from tests.end_to_end.harness import Nursery
 from tests.end_to_end.programs import NESTED, add, write
-
-__all__ = ["nursery"]
 
 SEEN = "                seen.append(loss.item())\n                run.log(n=len(seen))\n"
 LISTED = NESTED.replace("    best = 0\n", "    best = 0\n    seen = []\n").replace(

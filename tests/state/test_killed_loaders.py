@@ -13,6 +13,8 @@ from tests.run_directories import run_directory
 
 from ..end_to_end.harness import Nursery, logged
 
+pytestmark = pytest.mark.drawn_in_file(1)
+
 SCRIPT = """
 import os, pathlib, random, signal, sys
 import torch

@@ -14,6 +14,8 @@ from florlog.state.wrappers import advance, bare, counters, obstacle
 
 from ..end_to_end.harness import Nursery, logged
 
+pytestmark = pytest.mark.drawn_in_file(6)
+
 
 def items() -> Iterator[str]:
     yield from "abcdefgh"

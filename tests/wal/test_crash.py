@@ -13,7 +13,11 @@ from tests.wal.injection import Point
 
 STEPS = 6
 REASON = injection.why_not()
-pytestmark = [pytest.mark.crash, pytest.mark.skipif(REASON is not None, reason=REASON or "")]
+pytestmark = [
+    pytest.mark.drawn_in_file(4),
+    pytest.mark.crash,
+    pytest.mark.skipif(REASON is not None, reason=REASON or ""),
+]
 
 
 @pytest.fixture

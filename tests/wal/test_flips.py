@@ -20,6 +20,8 @@ from florlog_wal import CorruptRecord, CorruptStore, RunLog, WalError, btree, fi
 from tests.wal import flips
 from tests.wal.samples import commit, run_begin
 
+pytestmark = pytest.mark.drawn_in_file(9)
+
 
 def in_child(work: Callable[[], Counter[str]]) -> Counter[str]:
     """Run in a child, so that a signal is a failed test and not a dead suite."""
