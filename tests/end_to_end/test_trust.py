@@ -385,3 +385,45 @@ def _run(store: Path, command: list[str | Path], **variables: str) -> subprocess
         timeout=120,
         check=False,
     )
+
+
+HIDDEN = """
+import sys
+import torch
+import florlog
+
+torch.manual_seed(0)
+model = torch.nn.Linear(3, 1)
+with florlog.run("hidden", overhead=float("inf")) as run:
+    run.track(model=model)
+    for epoch in run.loop("epoch", range(5)):
+        for step in run.loop("step", range(3)):
+            COUNTED
+            if step == 0:
+                run.log(limit=LIMIT)
+            with torch.no_grad():
+                model.weight += torch.randn(3)
+            # ADD
+"""
+NOT_IN_IMAGES = ("sys.setrecursionlimit(sys.getrecursionlimit() + 1)", "sys.getrecursionlimit()")
+IN_IMAGES = ("pass", "epoch")
+
+
+@pytest.mark.parametrize(("counted", "limit"), [NOT_IN_IMAGES, IN_IMAGES])
+def test_after_a_difference_that_the_state_does_not_show_nothing_is_proven(
+    nursery: Nursery, tmp_path: Path, counted: str, limit: str
+) -> None:
+    script, store = tmp_path / "train.py", tmp_path / "store"
+    text = HIDDEN.replace("COUNTED", counted).replace("LIMIT", limit)
+    script.write_text(text)
+    nursery.run(store, script)
+    script.write_text(text.replace("# ADD", "run.log(norm=model.weight.norm().item())"))
+    code = 0 if counted == "pass" else 1
+    nursery.run(store, "florlog", "replay", script, "--format", "json", "--where", "epoch == 3", code=code)
+    output = nursery.output.read_text().splitlines()
+    answer = json.loads(next(line for line in output if line.startswith("{")))
+    found = {value["path"]["step"]: value["trust"] for value in answer["values"]}
+    if counted == "pass":
+        assert set(found.values()) == {"PROVEN"}
+    else:
+        assert found == {0: "DIVERGED", 1: "CONSISTENT", 2: "CONSISTENT"}
