@@ -11,6 +11,7 @@ import random
 import shutil
 import textwrap
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ for epoch in range(5):
     {before}
     for step in range(3):
         weight += torch.randn(3)
+        time.sleep(0.01)
         {inside}
         print("least", weight.min().item())
     {between}
@@ -47,6 +49,7 @@ def main():
         {before}
         for step in range(3):
             weight += torch.randn(3)
+            time.sleep(0.01)
             {inside}
             print("least", weight.min().item())
         {between}
@@ -62,6 +65,7 @@ def train(weight, epoch, a, b, c, d):
     {before}
     for step in range(3):
         weight += torch.randn(3)
+        time.sleep(0.01)
         {inside}
         print("least", weight.min().item())
     return a, b, c, d
@@ -83,9 +87,9 @@ LOCAL = ("before", "inside", "between", "checked", "after")
 """Places for statements."""
 
 
-def computation(draw: random.Random, form: str, place: str) -> str:
-    """A statement that binds a name."""
-    name, other = draw.choice(NAMES), draw.choice(NAMES)
+def computation(draw: random.Random, form: str, place: str, read: Sequence[str]) -> str:
+    """A statement that binds a name; ``read``: those that it may read."""
+    name, other = draw.choice(NAMES), draw.choice(read)
     value = draw.choice(
         [
             f"weight.max().item() + {draw.randrange(9)}",
@@ -108,14 +112,15 @@ def program(seed: int) -> tuple[str, str, str]:
     recorded: dict[str, list[str]] = {"start": [START]}
     asked: dict[str, list[str]] = {"start": [START]}
     number = 0
+    read = draw.sample(NAMES, draw.choice([1, 1, 2, 4]))  # the others the recorded program only binds
     for place in LOCAL:
         recorded[place], asked[place] = [], []
         for _ in range(draw.choice([0, 0, 1, 1, 2])):
             kind = draw.random()
             if kind < 0.65:
-                statement = computation(draw, form, place)
+                statement = computation(draw, form, place, read)
             else:
-                statement = f'print("r{number}", {draw.choice(NAMES)} + 0.0)'
+                statement = f'print("r{number}", {draw.choice(read)} + 0.0)'
                 number += 1
             recorded[place].append(statement)
             asked[place].append(statement)
@@ -139,7 +144,7 @@ def _text(form: str, statements: dict[str, list[str]]) -> str:
         column = len(line) - len(line.lstrip())
         inside = textwrap.indent("\n".join(some) or "pass", " " * column).strip()
         text = text.replace(f"{{{place}}}", inside)
-    return "import torch\n" + text
+    return "import time\nimport torch\n" + text
 
 
 def truth(text: str) -> dict[str, list[float]]:
