@@ -63,6 +63,8 @@ OTHERS = (
     "import math",
     "os.environ['EPOCH'] = str(factor)",
     "setattr(torch.backends, 'mark', factor)",
+    "table[announce(factor)] = 1.0",
+    "meter.shown = factor",
 )
 FAILING = (
     "factor = table[epoch - 1] if epoch else 1.0",
@@ -93,6 +95,14 @@ class Meter:
 
     def reset(self):
         self.values = []
+
+    @property
+    def shown(self):
+        return None
+
+    @shown.setter
+    def shown(self, number):
+        announce(number)
 
 
 class Items:  # with an order that is drawn when a pass begins

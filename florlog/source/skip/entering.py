@@ -64,9 +64,9 @@ class Entering:
         if not isinstance(around.body, ast.For) or not around.call.certain or not _is_numbered(around):
             return False
         target = around.body.target
-        if not isinstance(target, (ast.Name, ast.Tuple)):
-            return False
         stale = self._harmless.names_bound(around.body.body) - self._harmless.names_bound([target])
+        if not self._harmless.binds(target, around.body, stale, around.function):
+            return False
         tests, block = _without_test(around.body.body)
         place = _Place(around.function, block, stale)
         bound = self._harmless.names_bound(tests)  # stale names that the way binds, or would have bound
