@@ -107,9 +107,10 @@ def repeatable(name: str, store: Path) -> list[Logged]:
 
 
 def distance(nursery: Nursery, store: Path, script: Path) -> tuple[int, int] | None:
-    """Of a question about the last innermost iteration: how many are redone, and how many since the nearest image.
+    """Of a question about a last innermost iteration: how many are redone, and how many since the nearest image.
 
-    None where no added statement stands in it.
+    It is the last one of the loop, of those without loops inside, that comes last and in which an added statement
+    stands.  None where there is no such loop.
     """
     with florlog.open(store) as log:
         run, tree = log.run().id, log.run().tree()
@@ -127,17 +128,23 @@ def distance(nursery: Nursery, store: Path, script: Path) -> tuple[int, int] | N
                     ends.append((loop, index))
 
     walk(tree.root)
-    last, index = ends[-1]
-    where = [f"{name.split('#')[0]} == {at}" for name, at in (*last.parent.path, (last.name, index))]
-    output = nursery.directory / "output.txt"
-    command = ("explain", script, "--run", run, "--where", " and ".join(where), "--format", "json")
-    nursery.run(store, "florlog", *command, code=None)
-    answer = next((line for line in output.read_text().splitlines() if line.startswith("{")), None)
-    if answer is None:
-        assert "no recorded iteration that was asked for reaches" in output.read_text()
-        return None
-    before = max(image for image in images if image < len(ends))
-    return json.loads(answer)["iterations_redone"], len(ends) - before
+    lasts = {loop.site: number for number, (loop, _) in enumerate(ends)}
+    for number in sorted(lasts.values(), reverse=True):
+        loop, index = ends[number]
+        where = [f"loop[{name!r}] == {at}" for name, at in loop.path(index)]
+        output = nursery.directory / "output.txt"
+        command = ("explain", script, "--run", run, "--where", " and ".join(where), "--format", "json")
+        nursery.run(store, "florlog", *command, code=None)
+        answer = next((line for line in output.read_text().splitlines() if line.startswith("{")), None)
+        if answer is None:
+            assert "no recorded iteration that was asked for reaches" in output.read_text()
+            continue
+        plan = json.loads(answer)
+        asked = [redo["to"] for segment in plan["segments"] for redo in segment["redo"] if redo["asked"]]
+        if asked == [dict(loop.path(index))]:  # else the condition selects others, too
+            before = max(image for image in images if image <= number)
+            return plan["iterations_redone"], number + 1 - before
+    return None
 
 
 def figures(name: str) -> tuple[str, str]:

@@ -20,18 +20,34 @@ class LoRALinear(nn.Module):
         return self.base(x) + self.dropout(x) @ self.lora_A.T @ self.lora_B.T * self.scaling
 
 
+class Block(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(dim, dim) for _ in range(3))
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x):
+        h = self.norm(x)
+        h = nn.functional.scaled_dot_product_attention(self.q_proj(h), self.k_proj(h), self.v_proj(h))
+        return x + self.out(h)
+
+
 class Classifier(nn.Module):
     def __init__(self):
         super().__init__()
         self.embed = nn.Embedding(30, 16)
-        self.encoder = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+        self.blocks = nn.ModuleList([Block(16), Block(16)])
         self.head = nn.Linear(16, 2)
 
     def forward(self, ids):
-        return self.head(self.encoder(self.embed(ids)).mean(1))
+        x = self.embed(ids)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x.mean(1))
 
 
-def inject(model, names=("linear1", "linear2")):
+def inject(model, names=("q_proj", "v_proj")):
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if name in names and isinstance(child, nn.Linear):
@@ -73,7 +89,7 @@ for epoch in range(5):
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        # ADD print("B", model.encoder.linear1.lora_B.norm(), "loss_now", loss)
+        # ADD print("B", model.blocks[0].q_proj.lora_B.norm(), "loss_now", loss)
     model.eval()
     with torch.no_grad():
         accuracy = (model(ids).argmax(1) == labels).float().mean().item()
