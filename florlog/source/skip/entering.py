@@ -71,10 +71,11 @@ class Entering:
         place = _Place(around.function, block, stale)
         bound = self._harmless.names_bound(tests)  # stale names that the way binds, or would have bound
         for number, frame in enumerate(reversed(stack)):
-            statement = self._reach(place, frame, bound)
+            at_goal = number == len(stack) - 1
+            statement = self._reach(place, frame, bound, at_goal=at_goal)
             if statement is None:
                 return False
-            if number == len(stack) - 1:
+            if at_goal:
                 return self._enters(statement, place) and not bound & self._asked
             called = self._called(statement, place, tuple(reversed(stack))[number + 1])
             if called is None:
@@ -84,11 +85,13 @@ class Entering:
             bound |= place.stale & parameters(place.function.node)
         return False
 
-    def _reach(self, place: _Place, frame: Frame, bound: set[str]) -> ast.AST | None:
-        """The statement of a frame; None where the way there is not harmless or not certain."""
+    def _reach(self, place: _Place, frame: Frame, bound: set[str], *, at_goal: bool) -> ast.AST | None:
+        """The statement of a frame, ``at_goal`` the loop; None where the way there is not harmless or not certain."""
         if self._code.function(*frame) is not place.function:
             return None
-        statement = self._code.statement(place.function, frame[2])
+        statement: ast.AST | None = self._code.statement(place.function, frame[2])
+        if at_goal and (loop := self._code.loop(*frame)) is not None:
+            statement = loop.body  # a while loop's test is on the same line
         if statement is None:
             return None
         around = [owner for owner, _ in self._code.enclosing(statement)][::-1]
