@@ -34,6 +34,11 @@ HEADER = (
 )
 NOT_IN_THE_LAST_STEP = {"print_time.py"}
 """Scripts without an added statement in their innermost iterations."""
+BEYOND = {
+    "accelerate_loop.py": "a `with` may swallow an exception, so images lack what is bound in it",
+    "ppo_vector.py": "an image in the second loop of an iteration is reached through the first one",
+}
+"""Scripts whose questions may redo more than there is since the nearest image, and why."""
 KILLS = 1
 
 Values = dict[tuple[str, tuple[tuple[str, int], ...]], list[Any]]
@@ -163,7 +168,7 @@ def test_the_table_in_the_docs_is_what_the_tests_hold_the_scripts_to() -> None:
         assert start == f"| {name} | yes | {refused or '-'} | {'no' if refused else 'yes'}"
         assert (last == "-") == (name in NOT_IN_THE_LAST_STEP)
         redone, needed = (0, 0) if last == "-" else map(int, last.split(" / "))
-        assert redone <= needed
+        assert redone <= needed or name in BEYOND
 
 
 @pytest.mark.drawn(5)
@@ -192,7 +197,7 @@ def test_hands_free_a_script_is_resumed_and_asked_afterwards(
         return
     redone = distance(nursery, store, asked)
     assert (redone is None) == (name in NOT_IN_THE_LAST_STEP)
-    assert redone is None or redone[0] <= redone[1]
+    assert redone is None or redone[0] <= redone[1] or name in BEYOND
     truth_store = tmp_path / "truth" / "s"
     truth_store.parent.mkdir()
     nursery.run(truth_store, "florlog", "record", asked)

@@ -34,7 +34,7 @@ def main():
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     loader = curriculum.loader(dataset)
     epoch = 0
-    while epoch < 7:
+    while epoch < 20:
         losses = []
         for xb, yb in loader:
             per_sample = nn.functional.mse_loss(model(xb), yb, reduction="none")
