@@ -36,7 +36,9 @@ NOT_IN_THE_LAST_STEP = {"print_time.py"}
 """Scripts without an added statement in their innermost iterations."""
 BEYOND = {
     "accelerate_loop.py": "a `with` may swallow an exception, so images lack what is bound in it",
+    "distill.py": "an image in the second training is reached through the loops before it",
     "ppo_vector.py": "an image in the second loop of an iteration is reached through the first one",
+    "recursion_nested.py": "as distill.py",
 }
 """Scripts whose questions may redo more than there is since the nearest image, and why."""
 KILLS = 1
