@@ -118,6 +118,10 @@ class Runtime:
         """The passes of a while loop."""
         return itertools.count()
 
+    def entered_blindly(self) -> bool:
+        """Whether the pass of a while loop that begins was entered blindly: then its test was true when recorded."""
+        return self.run.entered_blindly and self._active()
+
     # -- statements --------------------------------------------------------------------------------
 
     def begin(self) -> int:

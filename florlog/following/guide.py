@@ -252,6 +252,10 @@ class Guide:
         self.entering = self.checks.blind = True
         self.image = next(planned_restores(node))
 
+    def entered_blindly(self, iteration: OpenIteration) -> bool:
+        """Whether an iteration of the recording has begun on a state that is not the recorded one."""
+        return self.entering and iteration.recorded is not None
+
     def _check_way(self, loop: OpenLoop) -> None:
         if loop.parent.plan is None or loop.order > 0:
             self.lose("it took another way than when recorded")

@@ -35,8 +35,14 @@ def stream() -> TextIO:
 
 def report(text: str) -> None:
     """A line for the person at the terminal."""
+    start = "\n" if _bars_are_shown() else ""
     with contextlib.suppress(OSError, ValueError):  # stderr was closed, or its pipe has no reader
-        print(f"florlog: {harmless(text)}", file=stream(), flush=True)
+        print(f"{start}florlog: {harmless(text)}", file=stream(), flush=True)
+
+
+def _bars_are_shown() -> bool:
+    """Whether a progress bar of tqdm's may stand on the present line."""
+    return bool(getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ()))
 
 
 def warn(text: str) -> None:

@@ -158,11 +158,13 @@ class Guided:
         return True
 
     def _put_back_generators(self, loop: OpenLoop) -> None:
-        """The image before the run's first iteration is there, and cannot be restored as a whole."""
+        """The image before the run's first iteration is not there, or cannot be restored as a whole."""
         recorded = loop.recorded
-        if recorded is not None and recorded.order == 0 and (image := recorded.images.get(0)) is not None:
+        if recorded is not None and recorded.order == 0 and recorded.images:
+            index = min(recorded.images)
             with suppress(Exception):  # what differs then is seen
-                self._checkpointer.state.put_back_generators(SavedState(self._guide.log, image.table))
+                saved = SavedState(self._guide.log, recorded.images[index].table)
+                self._checkpointer.state.put_back_generators(saved, loop, index)
 
     def _compare(self, loop: OpenLoop, index: int) -> None:
         """Compare the state at a boundary with the image there, if there is one."""

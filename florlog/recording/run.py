@@ -211,6 +211,11 @@ class Run:
         )
 
     @property
+    def entered_blindly(self) -> bool:
+        """Whether the innermost iteration is one that the recording has, and its state is not the recorded one."""
+        return self._guide is not None and self._guide.entered_blindly(self._transactions.stack[-1])
+
+    @property
     def misses(self) -> bool:
         """Whether variables may lack what a skipped loop would have made."""
         return self._guide is not None and self._guide.omissions.stale

@@ -202,9 +202,14 @@ class RunState:
     def _put_back_graph(self, loop: OpenLoop, graph: Graph) -> None:
         self._carried.restore(places_of(loop), graph, self._objects, _iterables(loop), self.is_added)
 
-    def put_back_generators(self, saved: SavedState) -> None:
-        """Of an image put back the random generators alone: those that nobody seeds differ in every process."""
-        self._random.restore(saved.tree("/rng"))
+    def put_back_generators(self, saved: SavedState, loop: OpenLoop, index: int) -> None:
+        """Of a loop's image put back the random generators alone, as they were when the loop began.
+
+        Those that nobody seeds differ in every process.
+        """
+        self._random.restore(saved.tree("/rng") if index == 0 else saved.tree("/entry")["rng"])
+        if loop.entry is not None:
+            loop.entry = self.entry(loop.cursor.iterable if loop.cursor else None)
 
     def tracked_or_raise(self) -> None:
         """Raise `ImageError` if something that a restored image has was not tracked again."""

@@ -5,6 +5,7 @@ Looked through are ``enumerate``, ``zip`` and progress bars as tqdm's.  Any othe
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from inspect import GEN_CREATED, getgeneratorstate
 from types import GeneratorType
@@ -49,6 +50,9 @@ def has_begun(iterable: Any) -> bool:
     """Whether something in it was drawn from already, or is an iterator of which that cannot be seen."""
     for part in innermost(iterable):
         fresh = isinstance(part, GeneratorType) and getgeneratorstate(part) == GEN_CREATED
+        fresh = fresh or (
+            type(part) is itertools.count and repr(part) == "count(0)"
+        )  # of a while loop's passes
         plain = type(part) in _PLAIN_ITERATORS or isinstance(part, _SingleProcessDataLoaderIter)
         if isinstance(part, Iterator) and not fresh and not plain:
             return True

@@ -24,6 +24,8 @@ NAMES = sorted(
     path.name for path in SCRIPTS.iterdir() if path.suffix == ".py" or (path / "train.py").exists()
 )
 REFUSED: dict[str, str] = {}
+NEEDS = {"accelerate_loop.py": "accelerate", "yaml_config.py": "yaml"}
+"""Script -> what it imports and florlog does not."""
 CLOCKS = {"argparse_main.py": {"took"}, "print_time.py": {"in", "of"}}
 """Script -> the values that it reads from a clock."""
 TABLE = Path(__file__).parents[2] / "docs" / "hindsight.md"
@@ -32,6 +34,13 @@ HEADER = (
 )
 NOT_IN_THE_LAST_STEP = {"print_time.py"}
 """Scripts without an added statement in their innermost iterations."""
+BEYOND = {
+    "accelerate_loop.py": "a `with` may swallow an exception, so images lack what is bound in it",
+    "distill.py": "an image in the second training is reached through the loops before it",
+    "ppo_vector.py": "an image in the second loop of an iteration is reached through the first one",
+    "recursion_nested.py": "as distill.py",
+}
+"""Scripts whose questions may redo more than there is since the nearest image, and why."""
 KILLS = 1
 
 Values = dict[tuple[str, tuple[tuple[str, int], ...]], list[Any]]
@@ -105,9 +114,10 @@ def repeatable(name: str, store: Path) -> list[Logged]:
 
 
 def distance(nursery: Nursery, store: Path, script: Path) -> tuple[int, int] | None:
-    """Of a question about the last innermost iteration: how many are redone, and how many since the nearest image.
+    """Of a question about a last innermost iteration: how many are redone, and how many since the nearest image.
 
-    None where no added statement stands in it.
+    It is the last one of the loop, of those without loops inside, that comes last and in which an added statement
+    stands.  None where there is no such loop.
     """
     with florlog.open(store) as log:
         run, tree = log.run().id, log.run().tree()
@@ -125,29 +135,42 @@ def distance(nursery: Nursery, store: Path, script: Path) -> tuple[int, int] | N
                     ends.append((loop, index))
 
     walk(tree.root)
-    last, index = ends[-1]
-    where = [f"{name.split('#')[0]} == {at}" for name, at in (*last.parent.path, (last.name, index))]
-    output = nursery.directory / "output.txt"
-    command = ("explain", script, "--run", run, "--where", " and ".join(where), "--format", "json")
-    nursery.run(store, "florlog", *command, code=None)
-    answer = next((line for line in output.read_text().splitlines() if line.startswith("{")), None)
-    if answer is None:
-        assert "no recorded iteration that was asked for reaches" in output.read_text()
-        return None
-    before = max(image for image in images if image < len(ends))
-    return json.loads(answer)["iterations_redone"], len(ends) - before
+    lasts = {loop.site: number for number, (loop, _) in enumerate(ends)}
+    for number in sorted(lasts.values(), reverse=True):
+        loop, index = ends[number]
+        where = [f"loop[{name!r}] == {at}" for name, at in loop.path(index)]
+        output = nursery.directory / "output.txt"
+        command = ("explain", script, "--run", run, "--where", " and ".join(where), "--format", "json")
+        nursery.run(store, "florlog", *command, code=None)
+        answer = next((line for line in output.read_text().splitlines() if line.startswith("{")), None)
+        if answer is None:
+            assert "no recorded iteration that was asked for reaches" in output.read_text()
+            continue
+        plan = json.loads(answer)
+        asked = [redo["to"] for segment in plan["segments"] for redo in segment["redo"] if redo["asked"]]
+        if asked == [dict(loop.path(index))]:  # else the condition selects others, too
+            before = max(image for image in images if image <= number)
+            return plan["iterations_redone"], number + 1 - before
+    return None
 
 
-def row(name: str) -> str:
-    """A script's line of the table in the docs: what `test_hands_free_a_script_...` holds it to."""
-    refused = REFUSED.get(name)
-    redone = "-" if name in NOT_IN_THE_LAST_STEP else "1.0"
-    return f"| {name} | yes | {refused or '-'} | {'no' if refused else 'yes'} | {redone} |\n"
+def figures(name: str) -> tuple[str, str]:
+    """A script's line of the table in the docs, but for its last column, and that."""
+    line = next(line for line in TABLE.read_text().splitlines() if line.startswith(f"| {name} |"))
+    start, _, last = line.rstrip(" |").rpartition(" | ")
+    return start, last
 
 
 def test_the_table_in_the_docs_is_what_the_tests_hold_the_scripts_to() -> None:
-    assert HEADER + "".join(map(row, NAMES)) in TABLE.read_text()
-    assert len(NAMES) == len(TABLE.read_text().split(HEADER)[1].split("\n\n")[0].splitlines())
+    lines = TABLE.read_text().split(HEADER)[1].split("\n\n")[0].splitlines()
+    assert [line.split(" | ")[0] for line in lines] == [f"| {name}" for name in NAMES]
+    for name in NAMES:
+        refused = REFUSED.get(name)
+        start, last = figures(name)
+        assert start == f"| {name} | yes | {refused or '-'} | {'no' if refused else 'yes'}"
+        assert (last == "-") == (name in NOT_IN_THE_LAST_STEP)
+        redone, needed = (0, 0) if last == "-" else map(int, last.split(" / "))
+        assert redone <= needed or name in BEYOND
 
 
 @pytest.mark.drawn(5)
@@ -155,6 +178,8 @@ def test_the_table_in_the_docs_is_what_the_tests_hold_the_scripts_to() -> None:
 def test_hands_free_a_script_is_resumed_and_asked_afterwards(
     name: str, nursery: Nursery, tmp_path: Path
 ) -> None:
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     script, store = placed(name, tmp_path / "original"), tmp_path / "store" / "s"
     store.parent.mkdir()
     nursery.run(store, "florlog", "record", script)
@@ -174,7 +199,7 @@ def test_hands_free_a_script_is_resumed_and_asked_afterwards(
         return
     redone = distance(nursery, store, asked)
     assert (redone is None) == (name in NOT_IN_THE_LAST_STEP)
-    assert redone is None or redone[0] <= redone[1]
+    assert redone is None or redone[0] <= redone[1] or name in BEYOND
     truth_store = tmp_path / "truth" / "s"
     truth_store.parent.mkdir()
     nursery.run(truth_store, "florlog", "record", asked)

@@ -29,6 +29,7 @@ from .harness import Nursery, environment, flor, logged
 pytestmark = pytest.mark.drawn_in_file(10)
 
 EPOCHS, STEPS = 6, 3
+SHOWING_EPOCH = "print(f'epoch {epoch} of {6}')"  # which is a variable as any other in a while loop
 HARMLESS = (
     "model.train()",
     "running = 0.0",
@@ -37,7 +38,7 @@ HARMLESS = (
     "for group in optimizer.param_groups:\n    group['lr'] *= 0.9",
     "factor = 1.0 + float(model.weight.sum()) / 100",
     "if epoch == 2:\n    factor = 3.0",
-    "print(f'epoch {epoch} of {6}')",
+    SHOWING_EPOCH,
     "started = time.time()",
     "noise = torch.randn(3)",
     "counts['epochs'] += 1",
@@ -64,6 +65,8 @@ OTHERS = (
     "import math",
     "os.environ['EPOCH'] = str(factor)",
     "setattr(torch.backends, 'mark', factor)",
+    "table[announce(factor)] = 1.0",
+    "meter.shown = factor",
 )
 FAILING = (
     "factor = table[epoch - 1] if epoch else 1.0",
@@ -94,6 +97,14 @@ class Meter:
 
     def reset(self):
         self.values = []
+
+    @property
+    def shown(self):
+        return None
+
+    @shown.setter
+    def shown(self, number):
+        announce(number)
 
 
 class Items:  # with an order that is drawn when a pass begins
@@ -138,6 +149,12 @@ def stop(epoch, step):
 def announce(number):
     with open("announced.txt", "a") as file:
         file.write(str(number))
+
+
+def ready(number):
+    with open("asked.txt", "a") as file:
+        file.write(str(number))
+    return True
 
 
 def one_step(step, factor):
@@ -186,6 +203,31 @@ for epoch in EPOCHLOOP:
             STEPS_LOOP
     TAIL
 """
+WHILE = """
+epoch = 0
+while TEST:
+    PROLOGUE
+    STEPS_LOOP
+    TAIL
+    epoch += 1
+"""
+WHILE_STEPS = """
+step = 0
+while step < 3 and ready(f"{epoch},{step}"):
+    loss = one_step(step, factor + epoch / 10 + number_in(step) / 10)
+    LOG(loss=loss)
+    stop(epoch, step)
+    step += 1
+"""
+TESTS = (
+    "epoch < 6",
+    "len(table) < 6 and model.weight.isfinite().all()",
+    "(ahead := epoch + 1) <= 6",
+    "ready(epoch) and epoch < 6",  # writes a file
+    "epoch < 6 and (factor > 0 or 1 / 0)",
+    "True if epoch < 6 else print('ended', epoch)",
+)
+"""Of the epochs' while loop: none is evaluated where an epoch is entered blindly."""
 FORMS = {"inline": INLINE, "called": CALLED, "nested": NESTED}
 ITEMS = {
     f"range({STEPS})": 1,
@@ -211,24 +253,29 @@ ASKED = "LOG(grad=model.weight.grad.abs().sum().item() + sum(meter.values) + cou
 
 @dataclass(frozen=True)
 class Program:
-    """A training: ``form`` of its loops, statements before the steps of an epoch, whether florlog is in it."""
+    """A training: ``form`` of its loops, statements before the steps of an epoch, whether florlog is in it.
+
+    ``items``: what the steps run over, "while" for a while loop; ``test``: of the epochs' while loop, if they are one.
+    """
 
     form: str
     prologue: tuple[str, ...]
     hands_free: bool = False
     items: str = f"range({STEPS})"
+    test: str = ""
+    asked: str = ASKED
 
     def text(self, *, asked: bool = False) -> str:
         """Its text, with the statement that is added afterwards."""
-        body = FORMS[self.form]
+        body = WHILE.replace("TEST", self.test) if self.test else FORMS[self.form]
         for name, lines in (
             ("PROLOGUE", "\n".join(self.prologue) or "pass"),
-            ("STEPS_LOOP", STEPS_LOOP),
+            ("STEPS_LOOP", WHILE_STEPS if self.items == "while" else STEPS_LOOP),
             ("TAIL", TAIL),
         ):
             column = next(line.index(name) for line in body.splitlines() if name in line)
             body = body.replace(name, textwrap.indent(lines.strip(), " " * column).strip())
-        head = PROGRAM.replace("# ASKED", ASKED if asked else "# ASKED")
+        head = PROGRAM.replace("# ASKED", self.asked if asked else "# ASKED")
         if self.hands_free:
             text = (head + body).replace("IMPORT", "")
             for name in ("lr", "loss", "grad"):
@@ -259,7 +306,7 @@ def record(nursery: Nursery, folder: Path, program: Program) -> tuple[Path, Path
     script, store = folder / "train.py", folder / "store"
     script.write_text(program.text())
     command = ["florlog", "record"] if program.hands_free else []
-    nursery.run(store, *command, script)
+    nursery.run(store, *command, script, dense=program.hands_free)
     drop_outer_images(store)
     return script, store
 
@@ -340,6 +387,38 @@ def test_what_the_steps_run_over_is_as_it_was(
     answer = check(nursery, tmp_path, Program(form, ("model.train()",), items=items), 4)
     assert entries(answer) == ITEMS[items]
     assert answer["astray"] == (items == "enumerate(worked)")  # whose workers have begun
+
+
+@pytest.mark.drawn(3)
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize("statement", [*HARMLESS, *OTHERS])
+def test_a_pass_of_a_while_loop_is_entered_blindly_whatever_its_test_is(
+    nursery: Nursery, tmp_path: Path, statement: str, test: str
+) -> None:
+    answer = check(nursery, tmp_path, Program("while", (statement,), hands_free=True, test=test), 4)
+    harmless = statement in HARMLESS and statement != SHOWING_EPOCH
+    assert entries(answer) == harmless
+    assert not answer["astray"]
+
+
+@pytest.mark.drawn(1)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("test", ["", *TESTS])
+def test_a_while_loop_with_an_image_may_be_on_the_way(
+    nursery: Nursery, tmp_path: Path, form: str, test: str
+) -> None:
+    program = Program(form, ("model.train()",), hands_free=True, items="while", test=test)
+    answer = check(nursery, tmp_path, program, 4)
+    assert entries(answer) == 1
+    assert not answer["astray"]
+
+
+def test_a_pass_is_not_entered_blindly_for_what_its_test_would_have_bound(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    asked = ASKED.replace("LOG(grad=", "LOG(grad=ahead + ")
+    program = Program("while", ("model.train()",), hands_free=True, test=TESTS[2], asked=asked)
+    assert entries(check(nursery, tmp_path, program, 4)) == 0
 
 
 @pytest.mark.parametrize("statement", FAILING)

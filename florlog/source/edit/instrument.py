@@ -40,7 +40,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, cast
 
 from florlog.source.edit.edits import Edits, Position
-from florlog.source.edit.rewrite import leaving_out
+from florlog.source.edit.rewrite import executable
 from florlog.source.edit.units import unit
 from florlog.source.edit.without import without_statements
 from florlog.source.names.calls import LoopCall, loop_call
@@ -111,7 +111,7 @@ def instrumented_tree(source: str, filename: str, edits: Edits) -> InstrumentedT
     if wrapped:
         _insert_exits(tree, filename, edits.exits_in(filename))
         used |= {_SKIP, _LEAVE}
-    return InstrumentedTree(leaving_out(tree), wrapped, frozenset(used))
+    return InstrumentedTree(executable(tree), wrapped, frozenset(used))
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 from florlog.source.names.calls import COMPUTED_NAME
 from florlog.source.names.excerpts import is_excerpt, told
-from florlog.source.names.syntax import FUNCTIONS, LOOPS, parse_as_written
+from florlog.source.names.syntax import FUNCTIONS, LOOPS, is_while_test, parse_as_written
 from florlog.source.names.telling import Form, Place, Telling, Tellings, argument
 
 RUNTIME = "__florlog__"
@@ -63,14 +63,21 @@ def statements(tree: ast.Module, file: str) -> ast.Module:
     return reading({})(tree, file)
 
 
-def leaving_out(tree: ast.Module) -> ast.Module:
-    """Lets a replay leave out what a rewritten tree tells trackers: ``told(F)(...)`` for ``F(...)``, in place.
+def executable(tree: ast.Module) -> ast.Module:
+    """Makes a rewritten tree the one that is executed, in place; analyses read it without this.
 
-    Analyses read the tree without this, in which they see what is called.
+    - A replay leaves out what is told to trackers: ``told(F)(...)`` for ``F(...)``.
+    - The test of a while loop is not evaluated in a pass that is entered blindly: ``not (entered_blindly() or TEST)``.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node, "tells", False):
             node.func = _call("told", [node.func], node.func)
+        elif is_while_test(node):
+            assert isinstance(node, ast.If)
+            assert isinstance(node.test, ast.UnaryOp)
+            test = node.test.operand
+            goes_on = ast.BoolOp(ast.Or(), [_call("entered_blindly", [], test), test])
+            node.test.operand = ast.copy_location(goes_on, test)
     return tree
 
 
@@ -126,6 +133,7 @@ class _Rewriter(ast.NodeTransformer):
                 ast.UnaryOp(ast.Not(), test), [*node.orelse, ast.copy_location(ast.Break(), test)], []
             )
             ast.copy_location(leave.test, test)
+            leave.tests_while = True  # type: ignore[attr-defined]
             body = [ast.copy_location(leave, test), *body]
         target = ast.copy_location(ast.Name("__florlog_pass__", ast.Store()), test)
         items = _call("loop", [_constant(name, test), _call("passes", [], test)], test)

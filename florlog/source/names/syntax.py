@@ -163,6 +163,11 @@ def dump_header(node: ast.AST) -> str:
     return " ".join(parts)
 
 
+def is_while_test(node: ast.AST) -> bool:
+    """Whether a statement of a rewritten tree is what a while loop begins each pass with: its test."""
+    return getattr(node, "tests_while", False)
+
+
 class _AsWritten(ast.NodeTransformer):
     def visit(self, node: ast.AST) -> ast.AST:
         written = getattr(node, "written", None)  # the user's node, if a reading has replaced it

@@ -24,7 +24,7 @@ from florlog.source.carry.liveness import Names
 from florlog.source.graph.callgraph import CallGraph
 from florlog.source.graph.definitions import last_name
 from florlog.source.graph.functions import Code, Function, LoopCode
-from florlog.source.names.syntax import own_nodes
+from florlog.source.names.syntax import is_while_test, own_nodes
 from florlog.source.skip.harmless import Harmless, parameters
 from florlog.source.skip.naming import Context, Naming, callee
 
@@ -64,16 +64,18 @@ class Entering:
         if not isinstance(around.body, ast.For) or not around.call.certain or not _is_numbered(around):
             return False
         target = around.body.target
-        if not isinstance(target, (ast.Name, ast.Tuple)):
-            return False
         stale = self._harmless.names_bound(around.body.body) - self._harmless.names_bound([target])
-        place = _Place(around.function, around.body.body, stale)
-        bound: set[str] = set()  # stale names that the way binds
+        if not self._harmless.binds(target, around.body, stale, around.function):
+            return False
+        tests, block = _without_test(around.body.body)
+        place = _Place(around.function, block, stale)
+        bound = self._harmless.names_bound(tests)  # stale names that the way binds, or would have bound
         for number, frame in enumerate(reversed(stack)):
-            statement = self._reach(place, frame, bound)
+            at_goal = number == len(stack) - 1
+            statement = self._reach(place, frame, bound, at_goal=at_goal)
             if statement is None:
                 return False
-            if number == len(stack) - 1:
+            if at_goal:
                 return self._enters(statement, place) and not bound & self._asked
             called = self._called(statement, place, tuple(reversed(stack))[number + 1])
             if called is None:
@@ -83,11 +85,13 @@ class Entering:
             bound |= place.stale & parameters(place.function.node)
         return False
 
-    def _reach(self, place: _Place, frame: Frame, bound: set[str]) -> ast.AST | None:
-        """The statement of a frame; None where the way there is not harmless or not certain."""
+    def _reach(self, place: _Place, frame: Frame, bound: set[str], *, at_goal: bool) -> ast.AST | None:
+        """The statement of a frame, ``at_goal`` the loop; None where the way there is not harmless or not certain."""
         if self._code.function(*frame) is not place.function:
             return None
-        statement = self._code.statement(place.function, frame[2])
+        statement: ast.AST | None = self._code.statement(place.function, frame[2])
+        if at_goal and (loop := self._code.loop(*frame)) is not None:
+            statement = loop.body  # a while loop's test is on the same line
         if statement is None:
             return None
         around = [owner for owner, _ in self._code.enclosing(statement)][::-1]
@@ -166,6 +170,16 @@ class Entering:
         return _Place(goal, goal.node.body, (parameters(goal.node) - steady) | bound)
 
 
+def _without_test(body: list[ast.stmt]) -> tuple[list[ast.stmt], list[ast.stmt]]:
+    """What a pass of a while loop begins with and does not execute where it is entered blindly: its test; the rest.
+
+    A pass that was recorded shows that the test was true.  A loop in the test, or in an ``else``, is on no way.
+    """
+    if body and is_while_test(body[0]):
+        return body[:1], body[1:]
+    return [], body
+
+
 def _iterable(loop: LoopCode) -> ast.expr | None:
     """What a florlog loop is given to run over."""
     call = loop.call.node
@@ -186,6 +200,8 @@ def _is_restartable(expr: ast.expr, loop: LoopCode) -> bool:
         inner = _iterable(loop)
         return inner is not None and _is_restartable(inner, loop)
     name = last_name(expr.func)
+    if ast.unparse(expr.func) == PASSES:
+        return True
     return name in NUMBERED or (name in LAZY and all(_is_restartable(part, loop) for part in expr.args[:2]))
 
 

@@ -113,6 +113,10 @@ class Harmless:
         """Whether expressions of a statement are harmless apart from one ``call`` in them, but with its arguments."""
         return all(_Expression(self, statement, stale, function, call).holds(part) for part in parts)
 
+    def binds(self, target: ast.expr, statement: ast.AST, stale: set[str], function: Function) -> bool:
+        """Whether it is harmless to bind a target of a statement."""
+        return _Expression(self, statement, stale, function).may_bind(target)
+
     def enters(self, item: ast.withitem, statement: ast.AST, stale: set[str], function: Function) -> bool:
         """Whether it is harmless to enter a context; then what it binds is stale."""
         expr = item.context_expr
@@ -223,7 +227,10 @@ class _Expression:
         if isinstance(target, ast.Starred):
             return self.may_bind(target.value)
         base = target.value if isinstance(target, (ast.Attribute, ast.Subscript)) else target
-        return self.holds(base) and not any(map(root_module, self._scopes.origins(base)))
+        if isinstance(target, ast.Subscript) and not self.holds(target.slice):
+            return False
+        known = self._calls_harmless(target) and self.holds(base)
+        return known and not any(map(root_module, self._scopes.origins(base)))
 
     def holds(self, node: ast.AST) -> bool:
         """Whether it is harmless to evaluate an expression."""
