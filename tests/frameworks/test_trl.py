@@ -93,13 +93,18 @@ def test_a_statement_in_compute_loss_is_asked_afterwards(
         # Not a word's start: a bar's escape sequence may stand before it.  A number, as TRL tells of "masked examples".
         printed = re.findall(r"asked (\d.*)", nursery.output.read_text())
         one = asked(nursery, recorded / "store", script, "--where", "epoch == 1 and step == 2 and micro == 1")
-        evaluated = asked(nursery, recorded / "store", script, "--where", "epoch == 0 and step == 3 and eval == 0")
+        evaluated = asked(
+            nursery, recorded / "store", script, "--where", "epoch == 0 and step == 3 and eval == 0"
+        )
         every = asked(nursery, recorded / "store", script)
     finally:
         script.write_text(text)
     assert rows(every["values"]) == printed
     assert {value["trust"] for value in every["values"]} == {"PROVEN"}
-    for some, last in ((one, {"epoch": 1, "step": 2, "micro": 1}), (evaluated, {"epoch": 0, "step": 3, "eval": 0})):
+    for some, last in (
+        (one, {"epoch": 1, "step": 2, "micro": 1}),
+        (evaluated, {"epoch": 0, "step": 3, "eval": 0}),
+    ):
         assert some["plan"]["iterations_redone"] <= 2
         there = [value for value in every["values"] if last.items() <= value["path"].items()]
         assert rows(some["values"]) == rows(there) != []
