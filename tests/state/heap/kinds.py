@@ -126,12 +126,6 @@ KINDS = [
         "p.xs.append(i); p = p._replace(n=p.n + 1)",
         "(list(p.xs), p.n)",
     ),
-    Kind(
-        "named tuple that a class's body makes",
-        "import typing\nclass Best:\n    Item = typing.NamedTuple('Item', [('n', int)])\nbest = []",
-        "best.append(Best.Item(i))",
-        "list(best)",
-    ),
     Kind("function attribute", "def f(): f.n += 1\nf.n = 0", "f()", "f.n"),
     Kind("mutable default", "def f(x, seen=[]):\n    seen.append(x); return list(seen)", "f(i)", "f(9)"),
     Kind("keyword default", "def f(*, seen={}):\n    seen[len(seen)] = 1; return len(seen)", "f()", "f()"),
