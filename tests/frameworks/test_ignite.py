@@ -105,3 +105,10 @@ def test_a_framework_that_cannot_be_recorded_is_refused_by_name(capsys: pytest.C
 
     assert adoption.adoptions(["from fastai.basics import *\n\nLearner(dls, model).fit(1)"]) == {}
     assert "the loops of fastai are not recorded: its Learner holds" in capsys.readouterr().err
+
+
+def test_a_class_that_a_call_makes_in_another_class_is_found_again() -> None:
+    from florlog.state.heap.names import constant, constant_name
+
+    item = pytest.importorskip("ignite.handlers").Checkpoint.Item
+    assert constant(constant_name(item)) is item

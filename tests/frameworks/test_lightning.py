@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 import re
@@ -272,3 +273,30 @@ _FitLoop.advance = lambda self: held(self)
     lightnings.run(tmp_path / "store", "florlog", "record", "--no-audit", script, out, options_as())
     assert ended(out) == ended(recorded / "plain")
     assert newest(tmp_path / "store")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_timer_that_is_put_back_has_taken_as_long_as_it_had(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from florlog.state.heap.capture import capture
+    from florlog.state.heap.compare import difference
+    from florlog.state.heap.restore import restore
+
+    module = importlib.import_module(f"{package}.callbacks.timer")
+    trained, restarted = module.Timer("00:00:10:00"), module.Timer("00:00:10:00")
+    monkeypatch.setattr(module.time, "monotonic", lambda: 5000.0)
+    trained.on_train_start(None, None)
+    trained.on_validation_start(None, None)
+    monkeypatch.setattr(module.time, "monotonic", lambda: 5100.0)
+    trained.on_validation_end(None, None)
+    graph = capture({"module __main__": {"timer": trained}})
+    assert not graph.missing
+    monkeypatch.setattr(module.time, "monotonic", lambda: 7.0)  # the machine has been started anew
+    restore(graph, {"module __main__": {"timer": restarted}})
+    monkeypatch.setattr(module.time, "monotonic", lambda: 12.0)
+    assert restarted.time_elapsed("train") == 105.0
+    assert restarted.time_remaining("train") == 495.0
+    assert restarted.time_elapsed("validate") == 100.0
+    assert restarted.start_time("test") is None
+    assert not difference(graph, capture({"module __main__": {"timer": restarted}}))

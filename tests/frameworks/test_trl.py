@@ -1,9 +1,10 @@
-"""TRL's SFTTrainer, on the Trainer: with LoRA or without, killed runs go on bit-exactly."""
+"""TRL's SFTTrainer, on the Trainer: with LoRA or without, killed runs go on bit-exactly, statements are asked."""
 
 from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from tests.end_to_end.harness import Nursery
 from tests.frameworks.programs import SFT
+from tests.frameworks.test_transformers import asked, rows
 
 torch = pytest.importorskip("torch")
 for _needed in ("datasets", "peft", "trl"):
@@ -19,6 +21,7 @@ for _needed in ("datasets", "peft", "trl"):
 pytestmark = pytest.mark.long
 
 TIMES = ("_runtime", "_per_second")
+LINE = "        return (loss, outputs)"
 PROGRAMS = {"LoRA": SFT, "all weights": SFT.replace("peft_config=lora,", "peft_config=None,")}
 
 
@@ -76,3 +79,32 @@ def test_killed_at_any_instant_it_goes_on_bit_exactly(
         if "florlog: no run in" in nursery.output.read_text():
             nursery.run(store, "florlog", "record", "--no-audit", script, out, dense=dense)
     assert ended(out) == ended(recorded / "plain"), f"killed after {seconds} s"
+
+
+def test_a_statement_in_compute_loss_is_asked_afterwards(
+    nursery: Nursery, recorded: Path, tmp_path: Path
+) -> None:
+    script = recorded / "train.py"
+    text = script.read_text()
+    added = '        print("asked", self.state.global_step, loss.item())\n'
+    try:
+        script.write_text(text.replace(LINE, added + LINE))
+        nursery.run(tmp_path / "unused", script, tmp_path / "full")
+        # Not a word's start: a bar's escape sequence may stand before it.  A number, as TRL tells of "masked examples".
+        printed = re.findall(r"asked (\d.*)", nursery.output.read_text())
+        one = asked(nursery, recorded / "store", script, "--where", "epoch == 1 and step == 2 and micro == 1")
+        evaluated = asked(
+            nursery, recorded / "store", script, "--where", "epoch == 0 and step == 3 and eval == 0"
+        )
+        every = asked(nursery, recorded / "store", script)
+    finally:
+        script.write_text(text)
+    assert rows(every["values"]) == printed
+    assert {value["trust"] for value in every["values"]} == {"PROVEN"}
+    for some, last in (
+        (one, {"epoch": 1, "step": 2, "micro": 1}),
+        (evaluated, {"epoch": 0, "step": 3, "eval": 0}),
+    ):
+        assert some["plan"]["iterations_redone"] <= 2
+        there = [value for value in every["values"] if last.items() <= value["path"].items()]
+        assert rows(some["values"]) == rows(there) != []

@@ -34,11 +34,36 @@ def constant(name: str) -> Any:
     module, _, qualname = name.partition(":")
     try:
         found: Any = sys.modules.get(module) or importlib.import_module(module)
+    except (ImportError, ValueError):
+        raise ImageError(f"{name} is not to be found") from None
+    inside = found
+    try:
         for part in qualname.split(".") if qualname else ():
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError):
-        raise ImageError(f"{name} is not to be found") from None
+    except AttributeError:
+        found = _class_inside(inside, qualname)
+        if found is None:
+            raise ImageError(f"{name} is not to be found") from None
     return found
+
+
+def _class_inside(module: Any, qualname: str) -> type | None:
+    """The class in another class's body that calls itself so; None if there is none, or several.
+
+    ``Item = NamedTuple("Item", ...)`` in a class's body does not know where it is.
+    """
+    around = [
+        part
+        for part in vars(module).values()
+        if isinstance(part, type) and part.__module__ == module.__name__
+    ]
+    found = {
+        part
+        for outer in around
+        for part in vars(outer).values()
+        if isinstance(part, type) and (part.__module__, part.__qualname__) == (module.__name__, qualname)
+    }
+    return found.pop() if len(found) == 1 else None
 
 
 def function_name(value: types.FunctionType) -> str:

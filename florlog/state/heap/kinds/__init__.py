@@ -18,6 +18,7 @@ from florlog.state.heap.kinds.generators import ENDED, GENERATORS
 from florlog.state.heap.kinds.iterators import ITERATOR, ITERATORS
 from florlog.state.heap.kinds.jax_arrays import JAX, jax_kind
 from florlog.state.heap.kinds.lightning_files import LIGHTNING, lightning_kind
+from florlog.state.heap.kinds.lightning_timers import TIMER, timer_kind
 from florlog.state.heap.kinds.mlx_arrays import MLX, mlx_kind
 from florlog.state.heap.kinds.objects import (
     CLASS,
@@ -39,12 +40,14 @@ from florlog.state.heap.rules import has_plain_layout, is_own_class, is_table, i
 _BY_CLASS = (*OBJECTS, *DATA, *BUFFERS, *CODE, *GENERATORS, *ITERATORS, *SHARED, *POINTERS)
 _OTHERS = (
     OBJECT, SHARED_OBJECT, CLASS, TOOL, LEFT, OPAQUE, NAMED, DESCRIBED, ITERATOR, OBJECT_ARRAY, MAPPED, ENDED, DISPLAY,
+    TIMER,
 )  # fmt: skip
 _OF_LIBRARIES: tuple[Callable[[type], Kind | None], ...] = (
     jax_kind,
     mlx_kind,
     booster_kind,
     lightning_kind,
+    timer_kind,
     display_kind,
 )
 """The libraries whose objects are taken in ways of their own; they are not imported for that."""
