@@ -37,6 +37,7 @@ help:
 	@echo 'make clean   remove what the other verbs made'
 
 # The stamp is written last: an interrupted set-up starts over, a changed pin sets up again.
+# Nothing is compiled by pip: most of these packages' modules are never imported, and compiling all takes minutes.
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo 'make: no $(PYTHON) here; install Python 3.11 or newer' >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -46,7 +47,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo 'make: $(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv' >&2; exit 1; }
 	@echo 'setting up $(VENV): PyTorch is large, this takes a minute or more the first time'
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: $(STAMP)
