@@ -42,7 +42,9 @@ def report(text: str) -> None:
 
 def _bars_are_shown() -> bool:
     """Whether a progress bar of tqdm's may stand on the present line."""
-    return bool(getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ()))
+    bars = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())
+    files = [getattr(bar, "fp", None) for bar in [*bars]]
+    return any(getattr(file, "_wrapped", file) is stream() for file in files)
 
 
 def warn(text: str) -> None:

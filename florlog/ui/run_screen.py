@@ -124,6 +124,8 @@ class RunScreen(Screen[None]):
         self.run_worker(work, thread=True, exclusive=True, group="analysis")
 
     def _analysed(self, tree: RunTree, found: list[LoggedValue]) -> None:
+        if not self.query(IterationTree):  # the screen was left meanwhile
+            return
         self.run_tree = self._pane.run_tree = tree
         self.query_one(IterationTree).show_run(tree)
         self.query_one(SourcePane).show_run(tree, found)
