@@ -430,7 +430,7 @@ FOLLOWED: dict[str, Callable[[Reader], None]] = {
 }
 
 
-@pytest.mark.drawn(4)
+@pytest.mark.drawn(3)
 @pytest.mark.parametrize("page", FOLLOWED)
 def test_what_a_page_says_can_be_done(
     page: str, nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ from tests.end_to_end.harness import Nursery, environment, flor
 
 from .test_corpus import placed
 
-pytestmark = pytest.mark.drawn_in_file(6)
+pytestmark = pytest.mark.drawn_in_file(4)
 
 SCRIPT = """\
 import os

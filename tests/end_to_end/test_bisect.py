@@ -15,7 +15,7 @@ from florlog.commands import main
 from .harness import Nursery
 from .programs import write
 
-pytestmark = pytest.mark.drawn_in_file(6)
+pytestmark = pytest.mark.drawn_in_file(3)
 
 PROGRAM = """
 import sys

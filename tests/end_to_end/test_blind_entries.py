@@ -26,7 +26,7 @@ from tests.run_directories import run_directory
 
 from .harness import Nursery, environment, flor, logged
 
-pytestmark = pytest.mark.drawn_in_file(10)
+pytestmark = pytest.mark.drawn_in_file(5)
 
 EPOCHS, STEPS = 6, 3
 SHOWING_EPOCH = "print(f'epoch {epoch} of {6}')"  # which is a variable as any other in a while loop

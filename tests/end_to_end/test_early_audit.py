@@ -25,7 +25,7 @@ from tests.run_directories import run_directory
 from .harness import environment, flor
 from .programs import write
 
-pytestmark = [pytest.mark.slow, pytest.mark.drawn_in_file(5)]
+pytestmark = [pytest.mark.slow, pytest.mark.drawn_in_file(3)]
 
 
 @pytest.fixture

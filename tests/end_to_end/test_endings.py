@@ -13,7 +13,7 @@ import florlog
 from .endings import Endings, Round, drawn
 from .harness import Nursery, flor
 
-pytestmark = pytest.mark.drawn_in_file(5)
+pytestmark = pytest.mark.drawn_in_file(3)
 
 ROUNDS = 4
 

@@ -14,7 +14,7 @@ import florlog
 from .harness import EXAMPLES, Nursery, flor, newest
 from .programs import NESTED, PLACES, add, write
 
-pytestmark = pytest.mark.drawn_in_file(10)
+pytestmark = pytest.mark.drawn_in_file(6)
 
 
 def ask(nursery: Nursery, store: Path, script: Path, *options: str) -> dict[str, Any]:

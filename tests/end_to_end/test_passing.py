@@ -15,7 +15,7 @@ from .harness import Nursery, flor, newest
 from .programs import write
 from .test_hindsight import answers, ask, instrumented
 
-pytestmark = pytest.mark.drawn_in_file(7)
+pytestmark = pytest.mark.drawn_in_file(4)
 
 PROGRAM = """
 import sys

@@ -23,7 +23,7 @@ from .harness import Nursery, logged
 from .test_hindsight import answers, instrumented
 from .test_resume import committed, has_run, recorded_seconds
 
-pytestmark = pytest.mark.drawn_in_file(4)
+pytestmark = pytest.mark.drawn_in_file(2)
 
 SCRIPTS = Path(__file__).with_name("scripts")
 NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py"))

@@ -20,7 +20,7 @@ from tests.run_directories import run_directory
 
 from .harness import environment, flor, python, replay
 
-pytestmark = pytest.mark.drawn_in_file(4)
+pytestmark = pytest.mark.drawn_in_file(2)
 
 SWEEP = """
 import os, sys, time

@@ -14,7 +14,7 @@ import florlog
 from .harness import Nursery, environment, flor, python
 from .programs import write
 
-pytestmark = pytest.mark.drawn_in_file(9)
+pytestmark = pytest.mark.drawn_in_file(5)
 
 PROGRAM = """
 import os

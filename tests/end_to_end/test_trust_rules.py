@@ -19,7 +19,7 @@ from .programs import write
 from .test_outside import command
 from .test_skipping import MEAN, SECRET, ask
 
-pytestmark = pytest.mark.drawn_in_file(7)
+pytestmark = pytest.mark.drawn_in_file(4)
 
 DRIVER = """
 import sys

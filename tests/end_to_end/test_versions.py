@@ -14,7 +14,7 @@ from tests.end_to_end.harness import Nursery, newest
 from tests.end_to_end.programs import NESTED, PLACES, add, write
 from tests.end_to_end.test_hindsight import PACED, instrumented
 
-pytestmark = pytest.mark.drawn_in_file(5)
+pytestmark = pytest.mark.drawn_in_file(3)
 
 FIRST = NESTED.replace("    right = 0\n", "    right = 0  # the first version\n")
 SECOND = NESTED.replace("nn.Dropout(0.2)", "nn.Dropout(0.4)").replace(

@@ -18,7 +18,7 @@ from tests.frameworks.programs import LIGHTNING, OPTIONS
 from tests.frameworks.recorded import of_another_version
 from tests.frameworks.test_transformers import asked, rows
 
-pytestmark = pytest.mark.drawn_in_file(5)
+pytestmark = pytest.mark.drawn_in_file(4)
 
 torch = pytest.importorskip("torch")
 

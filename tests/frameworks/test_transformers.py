@@ -17,7 +17,7 @@ from tests.end_to_end.harness import Nursery, newest, python
 from tests.frameworks.programs import TRAINER
 from tests.frameworks.recorded import of_another_version
 
-pytestmark = pytest.mark.drawn_in_file(7)
+pytestmark = pytest.mark.drawn_in_file(5)
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

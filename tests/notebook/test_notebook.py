@@ -14,7 +14,7 @@ import pytest
 import florlog
 from tests.end_to_end.harness import environment, python
 
-pytestmark = pytest.mark.drawn_in_file(6)
+pytestmark = pytest.mark.drawn_in_file(4)
 
 pytest.importorskip("IPython")
 

@@ -31,7 +31,7 @@ from florlog.recording.run import Run
 from tests.end_to_end.harness import environment
 from tests.run_directories import run_directory
 
-pytestmark = pytest.mark.drawn_in_file(35)
+pytestmark = pytest.mark.drawn_in_file(20)
 
 
 class Plain:

@@ -14,7 +14,7 @@ from florlog.state.wrappers import advance, bare, counters, obstacle
 
 from ..end_to_end.harness import Nursery, logged
 
-pytestmark = pytest.mark.drawn_in_file(6)
+pytestmark = pytest.mark.drawn_in_file(3)
 
 
 def items() -> Iterator[str]:

@@ -30,7 +30,7 @@ from florlog.ui.run_screen import RunScreen
 from florlog.ui.source_pane import SourcePane
 from tests.inspect.stores import evil, train
 
-pytestmark = pytest.mark.drawn_in_file(5)
+pytestmark = pytest.mark.drawn_in_file(3)
 
 SCRIPT = """
 import torch
