@@ -25,6 +25,15 @@ def of_another_version() -> tuple[LoopManifest, ...]:
     )
 
 
+def left_in(directory: Path) -> tuple[Any, dict[str, bytes], dict[str, Any]]:
+    """What a training has left in a directory: what it wrote of its own log, its weights bit for bit, and the rest."""
+    import torch
+
+    left = torch.load(directory / "end.pt")
+    weights = {name: weight.numpy().tobytes() for name, weight in left.pop("weights").items()}
+    return json.loads((directory / "end.json").read_text()), weights, left
+
+
 @dataclass(frozen=True)
 class Training:
     """A program in a directory, with ``plain`` as python left it and a ``store`` with a run that has all images."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,9 @@ import pytest
 
 from tests.end_to_end.harness import Nursery
 from tests.frameworks.programs import IGNITE
-from tests.frameworks.recorded import Training, of_another_version, rows
+from tests.frameworks.recorded import Training, left_in, of_another_version, rows
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("ignite")
 
 ADDED = {
@@ -36,9 +35,7 @@ ADDED = {
 
 def ended(directory: Path) -> Any:
     """What a training has left: what its handlers noted, the engine's state, and its weights, bit for bit."""
-    left = torch.load(directory / "end.pt")
-    weights = {name: weight.numpy().tobytes() for name, weight in left["weights"].items()}
-    return json.loads((directory / "end.json").read_text()), weights, left["left"]
+    return left_in(directory)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,9 @@ import pytest
 
 from tests.end_to_end.harness import Nursery
 from tests.frameworks.programs import KERAS
-from tests.frameworks.recorded import Training, of_another_version, rows
+from tests.frameworks.recorded import Training, left_in, of_another_version, rows
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 if importlib.util.find_spec("keras") is None:  # it is not imported here, before its backend is chosen
     pytest.skip("Keras is not installed", allow_module_level=True)
 
@@ -38,9 +37,7 @@ ADDED = {
 
 def ended(directory: Path) -> Any:
     """What a training has left: its history, and its weights, bit for bit."""
-    left = torch.load(directory / "end.pt")
-    weights = {name: weight.numpy().tobytes() for name, weight in left["weights"].items()}
-    return json.loads((directory / "end.json").read_text()), weights, left["batches"]
+    return left_in(directory)
 
 
 @pytest.fixture(scope="module")

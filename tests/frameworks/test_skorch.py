@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,9 @@ import pytest
 
 from tests.end_to_end.harness import Nursery
 from tests.frameworks.programs import SKORCH
-from tests.frameworks.recorded import Training, of_another_version, rows
+from tests.frameworks.recorded import Training, left_in, of_another_version, rows
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("skorch")
 
 ADDED = {
@@ -36,13 +35,8 @@ ADDED = {
 
 def ended(directory: Path) -> Any:
     """What a training has left: its history without times, and its weights, bit for bit."""
-    left = torch.load(directory / "end.pt")
-    history = [{**row, "dur": 0} for row in json.loads((directory / "end.json").read_text())]
-    return (
-        history,
-        {name: weight.numpy().tobytes() for name, weight in left["weights"].items()},
-        left["batches"],
-    )
+    history, weights, rest = left_in(directory)
+    return [{**row, "dur": 0} for row in history], weights, rest
 
 
 @pytest.fixture(scope="module")

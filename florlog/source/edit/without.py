@@ -15,8 +15,10 @@ def without_statements(source: str, places: Collection[Position]) -> str:
 
     Those that do more than to compute a value, such as binding a name, stay.
     """
+    if not places:
+        return source
     lines = source.encode().splitlines(keepends=True)
-    for node in ast.walk(ast.parse(source)) if places else ():
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Expr) and (node.lineno, node.col_offset) in places:
             if any(isinstance(part, _BINDING) for part in ast.walk(node)):
                 continue
