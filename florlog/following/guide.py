@@ -24,6 +24,7 @@ from florlog.following.omissions import Omissions
 from florlog.following.recorded_statements import RecordedStatements
 from florlog.following.stack import OpenIteration, OpenLoop
 from florlog.following.trust import Readings, where
+from florlog.program.process import this_process
 from florlog.program.terminal import reason
 from florlog.source.edit.skip_signal import SkipRest
 from florlog.state.boundary_trees import States
@@ -128,7 +129,7 @@ class Guide:
         """
         parent = loop.parent
         if self.measured.setup is None:
-            self.measured.setup = time.perf_counter() - self._began
+            self.measured.setup = time.perf_counter() - self._began - this_process.opened.seconds
         if parent.abandoned:
             raise SkipRest
         if self.entering:

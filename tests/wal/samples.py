@@ -113,6 +113,7 @@ _BY_NAME = {
     "int": int64, "str": text, "bytes": blobs, "float": floats, "bool": st.booleans(), "Path": paths,
     "tuple[str, ...]": texts, "dict[str, Any]": dicts, "LoggedValues": logged, "Failure | None": failures,
     "tuple[StackFrame, ...]": st.lists(st.tuples(text, text, int64), max_size=2).map(tuple),
+    "tuple[tuple[str, str], ...]": st.lists(st.tuples(text, text), max_size=3).map(tuple),
     "tuple[tuple[str, str, bytes], ...]": st.lists(st.tuples(text, text, blobs), max_size=2).map(tuple),
 }  # fmt: skip
 
