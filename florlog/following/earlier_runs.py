@@ -5,6 +5,10 @@ along a plan that wants nothing of it but its end, as for a statement after its 
 what lies after that is executed again and compared, and the program goes on after it.  Nothing of it is recorded
 again.  What the program then does with its results it does as it did.
 
+What follows an earlier run's loops may read what lies outside of the process and has changed since, as a file that a
+later run has written too.  So earlier runs are passed over only where the run that is meant has an image: that puts
+back, or shows, what differs.
+
 Where that is not possible, or does not lead to the recorded end, such a run is executed *whole*, as set-up is: it is
 not recorded, and what comes of it is compared with the images and fingerprints of the run that is meant.
 """
@@ -31,6 +35,9 @@ from florlog.program.terminal import reason
 
 DIFFERED = "passed over, it did not end as it was recorded"
 """Why an earlier run is executed whole in a second attempt."""
+
+NO_IMAGE = "the run after it has no image with which its end could be compared"
+"""The same, as what it left outside of the process, such as a file, may not be what it was."""
 
 Lines = Mapping[str, tuple[str, Mapping[int, int]]] | None
 
@@ -120,10 +127,14 @@ def earlier_runs(
     earlier, path = tree.begin.earlier, store_of(log)
     if not earlier:
         return ()
+    why = DIFFERED if whole else "" if has_images(tree) else NO_IMAGE
     with nullcontext() if path is None else open_store(path) as store:
-        return tuple(
-            earlier_run(store, name, run, usable, whole=DIFFERED if whole else "") for name, run in earlier
-        )
+        return tuple(earlier_run(store, name, run, usable, whole=why) for name, run in earlier)
+
+
+def has_images(tree: RunTree) -> bool:
+    """Whether a run has any."""
+    return any(loop.images for loop in tree.loops())
 
 
 def other_text(log: RunLog, tree: RunTree, texts: Mapping[str, str]) -> bool:
@@ -201,10 +212,6 @@ class EarlierGuide(Guide):
         """The whole state was compared at a boundary."""
         if self.checks.unlike:
             self._differs(self.checks.unlike)
-
-    def lacks_gradients(self) -> None:
-        """At the end, gradients are those that the image has left out, and nobody knows who reads them."""
-        self._broken("the image at its end has left out gradients")
 
     def leave(self, error: BaseException | None) -> None:
         """The script leaves the run: when it was recorded, no exception left it."""

@@ -11,8 +11,8 @@ recorded for `MIN_RECORDED_SECONDS`, because a short run is soon over, and only 
 for a second process of this size.  A run that uses a GPU, has several ranks, is no script, resumes an earlier one or
 takes no images within an overhead is left alone.  So is one that came after others in its program: the process would
 have to go to the end of each of those first, in logs that it cannot open once it is confined, or execute them whole.
-Conditions are looked at when an image has become durable, on the
-thread that made it so.  The training's own thread notes where an image was taken and does nothing else.
+Conditions are looked at when an image has become durable, on the thread that made it so.  The training's own thread
+notes where an image was taken and does nothing else.
 
 **What nobody asked for may do no harm.**  The process has the lowest priority, is the first to be killed where memory
 runs out, and writes nothing outside a directory that is removed; it opens no connection and starts no program

@@ -18,7 +18,15 @@ from florlog_wal import RunLocked, RunLog, Store, WalError, encode_value
 
 from florlog.errors import FlorlogError, ImageError
 from florlog.following.blind_entries import enterable_loops
-from florlog.following.earlier_runs import DIFFERED, EarlierGuide, EarlierRun, Usable, earlier_run
+from florlog.following.earlier_runs import (
+    DIFFERED,
+    NO_IMAGE,
+    EarlierGuide,
+    EarlierRun,
+    Usable,
+    earlier_run,
+    has_images,
+)
 from florlog.following.outside import Outside, present_texts
 from florlog.following.recorded_analysis import recorded_analysis
 from florlog.program import restart
@@ -148,6 +156,8 @@ def passing(resume: Resume, store: Store, params: Mapping[str, Any]) -> EarlierG
         return _usable(log, tree)
 
     whole = DIFFERED if learnt(resume.run).whole else restart.obstacle()
+    if not whole and not resume.passed and not has_images(tree_of(log_of(store, resume.run))):
+        whole = NO_IMAGE
     found = earlier_run(store, name, run, usable, whole=whole)
     if not found.passed_over:
         report(_executed(found, resume.run))

@@ -213,7 +213,7 @@ def _unrecorded(
     """A run of which nothing is recorded; ``place``: the id of the run in whose place it is."""
     closing = closing or ExitStack()
     made = Run(
-        run_id=guide.tree.run if guide else "",
+        run_id=guide.tree.run if guide else place,
         name=name,
         script=main_script() if guide else "",
         strict=strict,
