@@ -106,7 +106,7 @@ def earlier_run(
         found = usable(log, tree)
         if found.obstacle:
             return replace(executed, why=found.obstacle)
-        images = frozenset(found.unusable) | without_worker_state(tree)[1]
+        images = frozenset(found.unusable) | without_worker_state(tree)[1] | _without_gradients(log, tree)
         plan = _to_end(log, tree, images, frozenset(found.enterable))
         return replace(
             executed,
@@ -153,6 +153,15 @@ def _obstacle(log: RunLog, tree: RunTree) -> str:
     if images and not SavedState(log, max(images, key=lambda image: image.lsn).table).is_sealed():
         return "it was not recorded on this machine by you"
     return ""
+
+
+def _without_gradients(log: RunLog, tree: RunTree) -> frozenset[Boundary]:
+    """The images at the ends of the outermost loops that have left out gradients, which nothing computes after them."""
+    return frozenset(
+        (loop, loop.count)
+        for loop in tree.root.loops
+        if loop.count in loop.images and SavedState(log, loop.images[loop.count].table).gradients
+    )
 
 
 def _to_end(log: RunLog, tree: RunTree, unusable: frozenset[Boundary], enterable: frozenset[Any]) -> Plan:
@@ -212,6 +221,10 @@ class EarlierGuide(Guide):
         """The whole state was compared at a boundary."""
         if self.checks.unlike:
             self._differs(self.checks.unlike)
+
+    def lacks_gradients(self) -> None:
+        """At the end, gradients are those that the image has left out, and the program may read them."""
+        self._broken("the image at its end has left out gradients")
 
     def leave(self, error: BaseException | None) -> None:
         """The script leaves the run: when it was recorded, no exception left it."""

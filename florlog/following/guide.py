@@ -302,7 +302,7 @@ class Guide:
         """The whole state was compared at a boundary."""
 
     def lacks_gradients(self) -> None:
-        """A resume has come to its frontier, and no step has computed the gradients that the image has left out."""
+        """A run has come to its end, or a resume to its frontier, without gradients that the image has left out."""
 
     def prove(self) -> list[Note]:
         """A resume has come to its frontier: what the log is to say of the way there."""

@@ -84,7 +84,8 @@ def run(
         store: the store's directory; default $FLORLOG_STORE, else ``./.florlog``.
         params: hyperparameters, kept with the run.
         resume: "never" starts a new run; "auto" continues the newest run of this name and these parameters that no
-            other process records, unless it is complete; a run id continues that run.
+            other process records, unless it is complete; a run id continues that run.  Of a script that opens several
+            runs, those before it are passed over (docs/commands/resume.md).
         overhead: the share of training time that images may cost.
         max_redo: seconds of training (30, "30s", "5min", "1h") after which a crash should not have to be
             redone; images are taken that often where ``overhead`` allows it.

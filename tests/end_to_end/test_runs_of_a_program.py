@@ -10,6 +10,7 @@ import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,3 +145,167 @@ def test_a_question_about_any_run_gets_the_value_of_a_full_rerun(
 def place_run(place: Place, number: int) -> str:
     """The id of a run."""
     return place.runs()[number]
+
+
+FOLDS = """
+import os
+import signal
+import sys
+import time
+
+import torch
+from torch import nn
+
+import florlog
+
+torch.manual_seed(5)
+KEPT = []
+X = torch.randn(40, 4)
+
+
+class Fragile:
+    def __init__(self, number):
+        self.number = number
+
+    def state_dict(self):
+        return {"number": self.number}
+
+    def load_state_dict(self, state):
+        if os.path.exists(f"fragile{self.number}"):
+            raise ValueError("fragile")
+
+
+def tick(number, epoch):
+    with open("executed", "a") as file:
+        file.write(f"{number}\\n")
+    if number == 2 and epoch == 2 and os.path.exists("kill"):
+        os.remove("kill")
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main():
+    for number in range(3):
+        model = nn.Linear(4, 1)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        with florlog.run("fold", overhead=float("inf"), resume=RESUME) as run:
+            run.track(model=model, optimizer=optimizer, fragile=Fragile(number))
+            for epoch in run.loop("epoch", range(4)):
+                optimizer.zero_grad()
+                loss = (model(X[torch.randperm(40)[:8]]) + epoch).pow(2).mean()
+                loss.backward()
+                optimizer.step()
+                # STEP
+                run.log(loss=loss.item())
+                torch.save(model.state_dict(), "best.pt")
+                tick(number, epoch)
+        KEPT.append(torch.load("best.pt")["weight"].sum().item())
+    print("RESULTS", KEPT, torch.rand(1).item())
+
+
+main()
+"""
+STEP = "run.log(norm=model.weight.grad.norm().item(), sum=sum(KEPT))"
+
+
+def folds(tmp_path: Path, *, kill: bool, resume: str = "'never'") -> tuple[Place, str]:
+    """A place in which the script was executed, and perhaps killed; and its last line when nothing kills it."""
+    text = FOLDS.replace("RESUME", resume)
+    place, whole = Place(tmp_path / "place"), Place(tmp_path / "whole")
+    expected = whole.execute(text)
+    if kill:
+        (place.directory / "kill").touch()
+    place.execute(text)
+    place.executed()
+    return place, expected
+
+
+def truth(tmp_path: Path) -> list[list[float]]:
+    """What the script logs with `STEP`, the norms and the sums of the third run."""
+    full = Place(tmp_path / "full")
+    full.execute(FOLDS.replace("RESUME", "'never'").replace("# STEP", STEP))
+    third = full.logged()[2]
+    return [[value for name, _, value in third if name == wanted] for wanted in ("norm", "sum")]
+
+
+def asked(place: Place, run: str, *options: str) -> tuple[dict[str, Any], str]:
+    """What a replay with `STEP` answers and says."""
+    place.script.write_text(FOLDS.replace("RESUME", "'never'").replace("# STEP", STEP))
+    done = flor(place.store, "replay", place.script, "--run", run, "--format", "json", *options)
+    return json.loads(done.stdout), done.stderr
+
+
+def named(answer: dict[str, Any], name: str) -> list[float]:
+    return [value["value"] for value in answer["values"] if value["name"] == name]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_a_later_run_wrote_over_does_not_come_into_a_value(tmp_path: Path, workers: str) -> None:
+    """Each fold reads a file after its loop, which the last one has written since."""
+    place, _ = folds(tmp_path, kill=False)
+    answer, _ = asked(place, place.runs()[2], "--workers", workers)
+    norms, sums = truth(tmp_path)
+    assert named(answer, "norm") == norms
+    assert named(answer, "sum") == sums
+    assert {value["trust"] for value in answer["values"]} == {PROVEN}
+
+
+@pytest.mark.parametrize("how", ["command", "auto", "id"])
+def test_what_a_later_run_wrote_over_does_not_come_into_a_resumed_program(tmp_path: Path, how: str) -> None:
+    argument = {"command": "'never'", "auto": "'auto'", "id": "(sys.argv[1:] or ['never'])[0]"}[how]
+    place, expected = folds(tmp_path, kill=True, resume=argument)
+    if how == "id":
+        with florlog.open(place.store) as log:
+            run = log.run().id
+        shared_nursery().run(place.store, place.script, run)
+        found = shared_nursery().output.read_text()
+        assert expected in found
+    else:
+        assert place.execute(command=how == "command") == expected
+    assert 0 not in place.executed()
+    assert len(place.runs()) == 3
+
+
+@pytest.mark.parametrize("how", ["command", "auto"])
+def test_an_earlier_run_whose_image_fails_is_executed_whole_by_a_resume(tmp_path: Path, how: str) -> None:
+    place, expected = folds(tmp_path, kill=True, resume=repr("auto" if how == "auto" else "never"))
+    (place.directory / "fragile1").touch()
+    assert place.execute(command=how == "command") == expected
+    assert shared_nursery().output.read_text().count("executed again and not recorded") == 2
+    assert place.executed().count(1) == 4
+    assert len(place.runs()) == 3
+
+
+def test_an_earlier_run_whose_image_fails_is_executed_whole_by_a_replay(tmp_path: Path) -> None:
+    place, _ = folds(tmp_path, kill=False)
+    (place.directory / "fragile0").touch()
+    answer, said = asked(place, place.runs()[2])
+    norms, sums = truth(tmp_path)
+    assert named(answer, "norm") == norms
+    assert named(answer, "sum") == sums
+    assert "passed over, are executed" in said
+
+
+def test_another_name_at_a_place_and_a_run_that_is_not_reached_are_said(tmp_path: Path) -> None:
+    place, _ = folds(tmp_path, kill=True)
+    text = place.script.read_text()
+    place.script.write_text(text.replace('florlog.run("fold"', 'florlog.run(f"fold{number}"'))
+    done = flor(place.store, "resume", place.script, check=False)
+    assert done.returncode != 0
+    assert "run number 1 of the program is called 'fold0', and was 'fold'" in done.stderr
+    place.script.write_text(text.replace("range(3)", "range(2)"))
+    done = flor(place.store, "resume", place.script, check=False)
+    assert done.returncode != 0
+    assert "did not open its run number 3, 'fold'" in done.stderr
+
+
+def test_the_third_run_is_audited_and_gives_its_states_at_its_own_place(tmp_path: Path) -> None:
+    place, _ = folds(tmp_path, kill=False)
+    run = place.runs()[2]
+    assert "the whole state was equal" in (flor(place.store, "audit", run).stderr)
+    with florlog.open(place.store) as log:
+        recorded = log.run(run).state_at(epoch=3)
+        for loop in (tree := log.run(run).tree()).loops():
+            assert len(loop.images) == 5
+        assert [name for name, _ in tree.begin.earlier] == ["fold", "fold"]
+    assert recorded["model"]["weight"].shape == (1, 4)
