@@ -1,7 +1,7 @@
 """A script that opens several runs: each is resumed, asked and audited at its own place.
 
-`programs_of_runs` draws the scripts: 2 to 4 runs, in a loop, in a function or with the model carried over, with models of equal or
-different shapes, with many images, few or none, with parameters or without.
+`programs_of_runs` draws the scripts: 2 to 4 runs, in a loop, in a function, one after the other or with the model carried
+over, with models of equal or different shapes, with many images, few or none, with parameters or without.
 """
 
 from __future__ import annotations
