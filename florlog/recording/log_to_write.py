@@ -11,6 +11,7 @@ from typing import Any
 
 from florlog_wal import RunExists, RunLocked, RunLog, Store, WalError, encode_value
 
+from florlog.program.catalogue import ListedRun
 from florlog.program.process import this_process
 from florlog.program.stores import listed_runs, log_of, open_run, tree_of
 from florlog.program.terminal import reason, report
@@ -61,15 +62,15 @@ def _unfinished(
     """The newest run of this name and these parameters that nobody writes to, its log locked; None if it is complete.
 
     Runs that are being recorded are passed over: in a sweep that was killed each process takes another one.  With
-    ``counts``, so are those that came after others than the runs of this process, unless they are its own.
+    ``counts``, so are those of which only their place tells which they are, and that had another one.
     """
     others = ""
-    before = this_process.opened.runs
-    own, names = {run for _, run in before}, [other for other, _ in before]
-    for listed in reversed(listed_runs(store)):
+    found = listed_runs(store)
+    known = {listed.run: listed for listed in found}
+    for listed in reversed(found):
         if listed.name != name:
             continue
-        if counts and listed.run not in own and [other for other, _ in listed.earlier] != names:
+        if counts and not (_is_here(listed) or _is_alone(listed, known)):
             continue
         if encode_value(listed.params) != encode_value(dict(params)):
             others = others or listed.run
@@ -91,6 +92,22 @@ def _unfinished(
     if others:
         report(f"run {others} has other parameters: a new run begins")
     return None
+
+
+def _is_here(listed: ListedRun) -> bool:
+    """Whether a run is one of this process's own, or came after runs of the same names."""
+    before = this_process.opened.runs
+    names = [name for name, _ in before]
+    return any(run == listed.run for _, run in before) or [name for name, _ in listed.earlier] == names
+
+
+def _is_alone(listed: ListedRun, known: Mapping[str, ListedRun]) -> bool:
+    """Whether no other run of its process had its name and parameters before it."""
+    params = encode_value(listed.params)
+    return not any(
+        name == listed.name and (run not in known or encode_value(known[run].params) == params)
+        for name, run in listed.earlier
+    )
 
 
 def _new_id(name: str) -> str:

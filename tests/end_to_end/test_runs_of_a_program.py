@@ -1,7 +1,7 @@
 """A script that opens several runs: each is resumed, asked and audited at its own place.
 
-`programs_of_runs` draws the scripts: 2 to 4 runs, in a loop, in a function, one after the other or with the model carried
-over, with models of equal or different shapes, with many images, few or none, with parameters or without.
+`programs_of_runs` draws the scripts: 2 to 4 runs, in a loop, in a function, one after the other or with the model
+carried over, with models of equal or different shapes, with many images, few or none, with parameters or without.
 """
 
 from __future__ import annotations
@@ -309,3 +309,37 @@ def test_the_third_run_is_audited_and_gives_its_states_at_its_own_place(tmp_path
             assert len(loop.images) == 5
         assert [name for name, _ in tree.begin.earlier] == ["fold", "fold"]
     assert recorded["model"]["weight"].shape == (1, 4)
+
+
+QUEUE = """
+import os
+import sys
+
+import torch
+
+import florlog
+
+for name in sys.argv[1:]:
+    weight = torch.zeros(2)
+    with florlog.run(name, overhead=float("inf"), resume="auto") as run:
+        run.track(weight=weight)
+        for step in run.loop("step", range(6)):
+            weight += torch.ones(2)
+            run.log(weight=weight.sum().item())
+            if name == "b" and step == 4 and os.path.exists("kill"):
+                os.remove("kill")
+                __import__("time").sleep(0.3)
+                os._exit(0)
+print("RESULTS", run.resumed)
+"""
+
+
+def test_auto_goes_on_with_a_run_that_its_name_alone_tells_wherever_it_stands(tmp_path: Path) -> None:
+    place = Place(tmp_path / "place")
+    place.script.write_text(QUEUE)
+    (place.directory / "kill").touch()
+    for names, resumed in (("ab", False), ("b", True), ("cb", False)):
+        shared_nursery().run(place.store, place.script, *names)
+        said = shared_nursery().output.read_text()
+        assert f"RESULTS {resumed}" in said or names == "ab"
+    assert len(place.runs()) == 4

@@ -135,20 +135,7 @@ _FAILURE: _Field = (
 
 FIELDS: Final[dict[type[Record], tuple[_Field, ...]]] = {
     RunBegin: (
-        _STR,
-        _STR,
-        _STR,
-        _STR,
-        _STRS,
-        _STR,
-        _DICT,
-        _DICT,
-        _SOURCES,
-        _FLOAT,
-        _INT,
-        _INT,
-        _INT,
-        _EARLIER,
+        _STR, _STR, _STR, _STR, _STRS, _STR, _DICT, _DICT, _SOURCES, _FLOAT, _INT, _INT, _INT, _EARLIER,
     ),
     RunEnd: (_STR, _FLOAT, _FAILURE),
     Statement: (_INT, _STR, _STR, _STR, _INT, _BYTES, _STRS, _STRS),
@@ -162,7 +149,7 @@ FIELDS: Final[dict[type[Record], tuple[_Field, ...]]] = {
     CheckpointEnd: (_INT, _BYTES, _INT, _INT, _FLOAT, _FLOAT),
     Hindsight: (_PATH, _VALUES, _STR, _STR),
     Note: (_STR, _STR, _DICT),
-}
+}  # fmt: skip
 _NAMES: Final = {cls: tuple(field.name for field in dataclasses.fields(cls)) for cls in FIELDS}
 
 
