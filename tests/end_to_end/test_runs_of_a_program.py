@@ -99,8 +99,12 @@ def test_killed_in_any_run_the_program_goes_on_as_if_nothing_had_happened(
 
 
 QUESTIONS = {
-    "STEP": "run.log(asked=sum(p.grad.abs().sum() for p in model.parameters()).item())",
-    "AFTER": "run.log(asked=model[0](X).sum().item())",
+    "step": ("STEP", "run.log(asked=sum(p.grad.abs().sum() for p in model.parameters()).item())"),
+    "after": ("AFTER", "run.log(asked=model[0](X).sum().item())"),
+    "earlier": (
+        "STEP",
+        "run.log(asked=[p.sum().item() for m in MODELS.values() for p in m.parameters()] + [r[1] for r in RESULTS])",
+    ),
 }
 
 
@@ -113,7 +117,7 @@ def test_a_question_about_any_run_gets_the_value_of_a_full_rerun(
     draw = random.Random(f"asked {seed} {what}")
     place, full = Place(tmp_path / "place"), Place(tmp_path / "full")
     place.execute(program.text)
-    asking = program.asking(what, QUESTIONS[what])
+    asking = program.asking(*QUESTIONS[what])
     full.execute(asking)
     number = draw.randrange(program.runs)
     place.script.write_text(asking)
