@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from florlog_wal import MAX_EARLIER_RUNS
-
 Earlier = tuple[tuple[str, str], ...]
 """Name and id of runs, in order; the id of one that is not recorded is ""."""
 
+MAX_EARLIER_RUNS = 1000
+"""So many are named by those that come after them: a list in each run of all before it grows with their square."""
 AND_MORE = ("", "")
 """Comes after the first `MAX_EARLIER_RUNS` where there were more."""
 

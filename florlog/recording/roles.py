@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from florlog_wal import MAX_EARLIER_RUNS, RunLog
+from florlog_wal import RunLog
 
 from florlog.errors import FlorlogError
 from florlog.following.earlier_runs import EarlierRun
 from florlog.following.guide import Guide
-from florlog.program.opened_runs import AND_MORE, Earlier
+from florlog.program.opened_runs import AND_MORE, MAX_EARLIER_RUNS, Earlier
 from florlog.program.process import Role
 from florlog.source.edit.instrument import Instrumenter
 

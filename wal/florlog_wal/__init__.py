@@ -34,7 +34,6 @@ from florlog_wal.lineage import Lineage
 from florlog_wal.packing import pack, unpack
 from florlog_wal.pages import PutResult
 from florlog_wal.records import (
-    MAX_EARLIER_RUNS,
     RECORD_TYPES,
     Abort,
     Array,
@@ -71,7 +70,6 @@ from florlog_wal.writer import CommitFields
 
 __all__ = [
     "DIGEST_SIZE",
-    "MAX_EARLIER_RUNS",
     "PAGE_SIZE",
     "RECORD_TYPES",
     "RUNS",

@@ -18,16 +18,13 @@ the log before the commit (an inner loop, an image, a value of an outer iteratio
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 Path: TypeAlias = tuple[tuple[str, int], ...]
 """An iteration's address: ``(("epoch", 3), ("step", 17))``; ``()`` is the run itself."""
 
 StackFrame: TypeAlias = tuple[str, str, int]
 """A stack frame as a source position: file, qualified name of the code, line."""
-
-MAX_EARLIER_RUNS: Final = 1000
-"""Of a program's runs, so many are named by those that come after them: a list in each run of all before it grows."""
 
 LoggedValues: TypeAlias = tuple[tuple[int, str, Any], ...]
 """Logged values in the order of logging: statement id, name, value."""
@@ -54,7 +51,7 @@ class RunBegin:
     earlier: tuple[tuple[str, str], ...] = ()
     """The runs that the program had opened before, in order: name and id, "" for one that was not recorded.
 
-    Of more than `MAX_EARLIER_RUNS` the first ones, and then ``("", "")``: where the run is among them is not known.
+    Of very many the first ones, and then ``("", "")``: where the run is among them is not known.
     """
 
 
