@@ -31,7 +31,10 @@ from hypothesis import strategies as st
 
 
 def run_begin(run: str = "r1", **changes: Any) -> RunBegin:
-    begin = RunBegin(run, "digits", "record", "/t.py", ("t.py",), "/", {"lr": 0.1}, {}, (), 1.5, 0, 1, 0)
+    earlier = (("digits", "r0"), ("unrecorded", ""))
+    begin = RunBegin(
+        run, "digits", "record", "/t.py", ("t.py",), "/", {"lr": 0.1}, {}, (), 1.5, 0, 1, 0, earlier
+    )
     return dataclasses.replace(begin, **changes)
 
 
