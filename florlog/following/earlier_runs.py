@@ -15,12 +15,12 @@ not recorded, and what comes of it is compared with the images and fingerprints 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
-from florlog_recovery import Atoms, Plan, RunTree, plan_redo, planned_restores
+from florlog_recovery import Atoms, Loop, Plan, RunTree, plan_redo
 from florlog_wal import RunLog, Store, WalError
 
 from florlog.errors import FlorlogError, ImageError
@@ -46,8 +46,8 @@ Lines = Mapping[str, tuple[str, Mapping[int, int]]] | None
 class Usable:
     """What of an earlier run can be restored by the program as it is now, or why nothing can."""
 
-    unusable: Iterable[Boundary] = ()
-    enterable: Iterable[Any] = ()  # loops that may be entered blindly
+    unusable: frozenset[Boundary] = frozenset()
+    enterable: frozenset[Loop] = frozenset()  # that may be entered blindly
     obstacle: str = ""
 
 
@@ -60,7 +60,6 @@ class EarlierRun:
     why: str  # it is executed whole; "": it is passed over
     unusable: tuple[int, ...] = ()  # LSNs of images that are not restored
     enterable: tuple[int, ...] = ()  # LSNs of loops that may be entered blindly
-    restores: int = 0
     redone: int = 0  # innermost iterations
     seconds: float = 0.0  # that it will take, as far as that is known
     whole_seconds: float = 0.0  # that it took when it was recorded
@@ -77,10 +76,7 @@ class EarlierRun:
     @property
     def data(self) -> tuple[Any, ...]:
         """The same as plain data: the arguments of `EarlierRun`."""
-        return (
-            self.name, self.run, self.why, tuple(self.unusable), tuple(self.enterable), self.restores, self.redone,
-            self.seconds, self.whole_seconds,
-        )  # fmt: skip
+        return astuple(self)
 
 
 def earlier_run(
@@ -106,13 +102,12 @@ def earlier_run(
         found = usable(log, tree)
         if found.obstacle:
             return replace(executed, why=found.obstacle)
-        images = frozenset(found.unusable) | without_worker_state(tree)[1] | _without_gradients(log, tree)
-        plan = _to_end(log, tree, images, frozenset(found.enterable))
+        images = found.unusable | without_worker_state(tree)[1] | _without_gradients(log, tree)
+        plan = _to_end(log, tree, images, found.enterable)
         return replace(
             executed,
             unusable=tuple(sorted(loop.images[index].lsn for loop, index in images)),
             enterable=tuple(sorted(loop.lsn for loop in found.enterable)),
-            restores=len(list(planned_restores(plan.root))),
             redone=_redone(plan),
             seconds=plan.seconds,
         )
@@ -164,7 +159,7 @@ def _without_gradients(log: RunLog, tree: RunTree) -> frozenset[Boundary]:
     )
 
 
-def _to_end(log: RunLog, tree: RunTree, unusable: frozenset[Boundary], enterable: frozenset[Any]) -> Plan:
+def _to_end(log: RunLog, tree: RunTree, unusable: frozenset[Boundary], enterable: frozenset[Loop]) -> Plan:
     """The cheapest way to what follows a run's loops."""
     atoms = Atoms()
     atoms.add_segment(tree.root, len(tree.root.loops))
