@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import linecache
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +67,10 @@ class Process:
         """The runs that the program has opened."""
         self.run: Any = None
         """The open `florlog.recording.run.Run`, whose room lies above this one; None while no run is open."""
+        self.slot = threading.Lock()
+        """Locked while a run is opened and open: one at a time."""
+        self.beside: ContextVar[Any] = ContextVar("florlog_beside", default=None)
+        """A run of this thread or task of which nothing is recorded, because `run` was open before it; else None."""
         self.trusts_images = False
         """Whether images are restored that are not sealed: the user said so, of a run from somebody else."""
         self.watch: Any = None

@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from florlog_recovery import Loop, Plan, RunTree, last_restore, plan_resume
 from florlog_recovery.costs import KIND
@@ -35,6 +35,7 @@ from florlog.recording.log_to_write import log_to_write
 from florlog.recording.resuming import ResumeGuide, went_back
 from florlog.recording.roles import Resume
 from florlog.recording.run import Run
+from florlog.recording.run_arguments import Options
 
 if TYPE_CHECKING:  # importing florlog does not wait for source analysis
     from florlog.source.reach.regions import ProgramAnalysis
@@ -53,13 +54,8 @@ def recorded_run(
     params: dict[str, Any],
     *,
     resume: str,
-    durability: Literal["group", "sync"],
-    overhead: float,
-    max_redo: float,
-    budget: int | None,
-    audit: bool,
+    how: Options,
     closing: ExitStack,
-    strict: bool,
     meant: Resume | None,
     counts: bool,
 ) -> Run:
@@ -70,10 +66,10 @@ def recorded_run(
     """
     script = main_script()
     opened = this_process.opened
-    options = {"durability": durability, "window": MAX_UNSYNCED_SECONDS}
+    options = {"durability": how.durability, "window": MAX_UNSYNCED_SECONDS}
     log, run, resumed = log_to_write(store, name, params, resume, options, meant, counts=counts)
     closing.callback(_close, log)
-    guide = _guide_of(log, run, max_redo, meant, anew=resume == "auto") if resumed else None
+    guide = _guide_of(log, run, how.max_redo, meant, anew=resume == "auto") if resumed else None
     number, size = rank()
     begin = RunBegin(
         run=run,
@@ -91,7 +87,7 @@ def recorded_run(
         resumed_from=0 if guide is None else _resumed_from(guide.plan),
         earlier=log.sessions()[0].begin.earlier if resumed else opened.named if counts else (),
     )
-    journal = Journal(log, begin, overhead, strict=strict)
+    journal = Journal(log, begin, how.overhead, strict=how.strict)
     closing.callback(journal.close)
     if guide is not None:
         guide.journal = journal
@@ -102,10 +98,10 @@ def recorded_run(
         journal.append(Note(KIND, "", {"setup": setup}), journal.session)
 
     restore = restore_costs(store.path)
-    policy = Policy(overhead, max_redo, restore)
-    bound = default_budget(store.path) if budget is None else budget
+    policy = Policy(how.overhead, how.max_redo, restore)
+    bound = default_budget(store.path) if how.budget is None else how.budget
     if bound is not None:
-        if budget is None and not resumed:
+        if how.budget is None and not resumed:
             report(default_text(bound))
         journal.append(Note("policy", f"images may take {bound} bytes", {"budget": bound}), journal.session)
 
@@ -121,9 +117,9 @@ def recorded_run(
         guide=guide,
         policy=policy,
         room=None if bound is None else room_of,
-        audit=early_audit(journal, begin, policy) if audit and not resumed and size == 1 else None,
+        audit=early_audit(journal, begin, policy) if how.audit and not resumed and size == 1 else None,
         close=closing.close,
-        strict=strict,
+        strict=how.strict,
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from florlog_wal import encode_value
 
@@ -13,6 +14,18 @@ from florlog.errors import FlorlogError, LogValueError
 from florlog.program import units
 from florlog.program.terminal import reason, warn
 from florlog.state.logged_values import plain
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run is recorded, as `florlog.run` says it; ``max_redo`` in seconds, ``budget`` in bytes."""
+
+    max_redo: float
+    budget: int | None
+    overhead: float
+    durability: Literal["group", "sync"]
+    audit: bool
+    strict: bool
 
 
 def kept_params(params: Mapping[Any, Any], *, strict: bool) -> dict[str, Any]:

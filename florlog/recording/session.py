@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Literal
@@ -25,26 +26,32 @@ from florlog.recording.going_on import check_gradients, passing, passing_in_repl
 from florlog.recording.opening import recorded_run
 from florlog.recording.roles import Replay, Resume
 from florlog.recording.run import Run
-from florlog.recording.run_arguments import bytes_of, kept_params, seconds_of
+from florlog.recording.run_arguments import Options, bytes_of, kept_params, seconds_of
 
 
 def current(what: str) -> Run:
     """The open run; raises `NoRunError`, naming the function ``what`` that needs it."""
-    run: Run | None = this_process.run
+    run = _here()
     if run is None:
         raise NoRunError(what)
     return run
 
 
+def _here() -> Run | None:
+    """The run that is open in this thread or task: the process's one, or one beside it."""
+    found: Run | None = this_process.beside.get() or this_process.run
+    return found
+
+
 def leave(file: str, line: int) -> None:
     """Instrumented code has executed the statement at a line, the last of its iteration that a replay asks for."""
-    if (run := this_process.run) is not None:
+    if (run := _here()) is not None:
         run.leave(file, line)
 
 
 def passed(piece: int, objects: tuple[Any, ...]) -> bool:
     """Instrumented code has come to a piece that a replay may pass over; whether it does."""
-    run: Run | None = this_process.run
+    run = _here()
     return run is not None and run.passes(piece, objects)
 
 
@@ -59,7 +66,7 @@ def excuse() -> None:
     files = role.instrumenter.files if isinstance(role, Replay) else {}
     while inner is not None and inner.tb_frame.f_code.co_filename not in files:
         inner = inner.tb_next
-    run: Run | None = this_process.run
+    run = _here()
     if inner is not None or run is None or not run.misses:
         raise
 
@@ -97,12 +104,13 @@ def run(
             loses none.
         strict: raise what keeps the run, or a part of it, from being recorded.  Otherwise a warning says so, and the
             training goes on: a store that cannot be opened or written gives a run
-            that is not recorded; of ``params`` what the log cannot keep is kept as text.
+            that is not recorded, as does a run that is open in the process; of ``params`` what the log cannot keep is
+            kept as text.
         audit: while a core is idle, redo the run from its first image to the next in a process of its own, and compare
             the whole state (docs/commands/audit.md).
 
     Raises:
-        FlorlogError: the arguments are wrong, or a run is open.
+        FlorlogError: the arguments are wrong; with ``strict``, or where ``resume`` names a run: another run is open.
         StoreError: with ``strict``, or where ``resume`` names a run: the store cannot be opened.
         NoSuchRunError: ``resume`` names a run that the store does not have.
 
@@ -112,26 +120,62 @@ def run(
     """
     if not isinstance(name, str) or not name:
         raise FlorlogError(f"a run needs a name, a non-empty string, and got {name!r}")
-    if this_process.run is not None:
-        if this_process.hands_free is not None:
-            raise OwnRunError(name)
-        raise FlorlogError(f"run {this_process.run.name!r} is still open: close it before opening {name!r}")
+    if this_process.hands_free is not None and this_process.run is not None:
+        raise OwnRunError(name)
     if durability not in ("group", "sync"):
         raise FlorlogError(f'durability is "group" or "sync", and got {durability!r}')
     if overhead < 0:
         raise FlorlogError(f"overhead is a share of training time, and got {overhead!r}")
     if not isinstance(params or {}, Mapping):
         raise FlorlogError(f"params is a dict of hyperparameters, and got {params!r}")
-    distance, bound = seconds_of(max_redo), bytes_of(budget)
+    how = Options(seconds_of(max_redo), bytes_of(budget), overhead, durability, audit=audit, strict=strict)
+    held = this_process.slot
+    if not held.acquire(blocking=False):
+        return _beside(name, strict=strict or resume not in ("never", "auto"))
+    try:
+        return _only_run(name, store, params or {}, resume, how)
+    except BaseException:
+        held.release()
+        raise
+
+
+def _beside(name: str, *, strict: bool) -> Run:
+    """A run of which nothing is recorded, because another one is open; with ``strict`` that is an error.
+
+    What its own thread or task calls finds this one, and what others call does not.
+    """
+    other: Run | None = this_process.run
+    why = "another thread opens a run" if other is None else f"run {other.name!r} is still open"
+    if strict:
+        raise FlorlogError(f"{why}: close it before opening {name!r}")
+    if not isinstance(this_process.role, Replay):
+        warn(
+            f"run {name!r} is not recorded, the training goes on: {why}, and a process records one run at a time"
+        )
+    closing = ExitStack()
+    closing.callback(this_process.beside.set, this_process.beside.get())
+    made = _without_log(name, closing)
+    this_process.beside.set(made)
+    return made
+
+
+def _only_run(
+    name: str,
+    store: str | os.PathLike[str] | None,
+    params: Mapping[Any, Any],
+    resume: str,
+    how: Options,
+) -> Run:
+    """As `run`, where no other run is open."""
     program = _running_cells()
     opened = this_process.opened
     counts = opened.begin(this_process.notebook.text or main_script() if program is None else program.text)
     role = this_process.role
     if isinstance(role, Replay):
-        return _replayed(role, name, counts=counts, strict=strict)
+        return _replayed(role, name, counts=counts, strict=how.strict)
     number, ranks = rank()
     if ranks > 1:
-        if resume not in ("never", "auto") or isinstance(role, Resume) or (strict and resume == "auto"):
+        if resume not in ("never", "auto") or isinstance(role, Resume) or (how.strict and resume == "auto"):
             raise RanksError(ranks)
         if number:
             if number == 1:
@@ -144,7 +188,7 @@ def run(
     asked_to_resume = resume not in ("never", "auto") or (isinstance(role, Resume) and not role.taken)
     closing = ExitStack()
     try:
-        held = kept_params(params or {}, strict=strict)
+        held = kept_params(params, strict=how.strict)
         made_store = make_store(store_path(store))
         closing.callback(made_store.close)
         if program is not None:
@@ -152,28 +196,17 @@ def run(
         meant, comes_before = resume_here(made_store, name, held, resume, counts=counts)
         if meant is not None and comes_before:
             guide = passing(meant, made_store, held)
-            return _unrecorded(name, guide, closing, place=meant.earlier[len(opened.runs)][1], strict=strict)
+            place = meant.earlier[len(opened.runs)][1]
+            return _unrecorded(name, guide, closing, place=place, strict=how.strict)
         if meant is not None:
             meant.taken = True
             check_gradients(meant)
         made = recorded_run(
-            made_store,
-            name,
-            held,
-            resume=resume,
-            durability=durability,
-            overhead=overhead,
-            max_redo=distance,
-            budget=bound,
-            closing=closing,
-            audit=audit,
-            strict=strict,
-            meant=meant,
-            counts=counts,
+            made_store, name, held, resume=resume, how=how, closing=closing, meant=meant, counts=counts
         )
     except BaseException as error:
         closing.close()
-        if strict or asked_to_resume or not isinstance(error, Exception):
+        if how.strict or asked_to_resume or not isinstance(error, Exception):
             raise
         anew = " and starts at its beginning" if resume == "auto" else ""
         warn(f"run {name!r} is not recorded{anew}, the training goes on: {reason(error)}")
@@ -213,7 +246,13 @@ def _unrecorded(
 ) -> Run:
     """A run of which nothing is recorded; ``place``: the id of the run in whose place it is."""
     closing = closing or ExitStack()
-    made = Run(
+    return _opened(_without_log(name, closing, guide, place=place, strict=strict), closing, place)
+
+
+def _without_log(
+    name: str, closing: ExitStack, guide: Guide | None = None, *, place: str = "", strict: bool = False
+) -> Run:
+    return Run(
         run_id=guide.tree.run if guide else place,
         name=name,
         script=main_script() if guide else "",
@@ -223,11 +262,11 @@ def _unrecorded(
         policy=Policy(0.0),
         close=closing.close,
     )
-    return _opened(made, closing, place)
 
 
 def _opened(made: Run, closing: ExitStack, place: str) -> Run:
     """The run, which is the open one until it closes."""
+    closing.callback(this_process.slot.release)
     this_process.opened.opened(made.name, place)
     closing.enter_context(this_process.running(made))
     closing.enter_context(this_process.opened.time_open())
@@ -242,5 +281,6 @@ def _watch_forks() -> None:
 
 
 def _disown() -> None:
+    this_process.slot = threading.Lock()
     if this_process.run is not None:
         this_process.run.disown()

@@ -189,7 +189,7 @@ def test_a_second_writer_is_told_who_writes(store: Path) -> None:
         last = done.stderr.splitlines()[-1]
         assert f"is in use by process {os.getpid()} on {socket.gethostname()}" in last
         with pytest.raises(florlog.FlorlogError, match="run 'first' is still open"):
-            florlog.run("third")
+            florlog.run("third", strict=True)
 
 
 def test_a_loop_name_that_would_make_addresses_ambiguous(store: Path) -> None:
