@@ -44,7 +44,9 @@ class Script:
             flags=re.MULTILINE | re.DOTALL,
         )
         column = " " * (len(self.counted) - len(self.counted.lstrip()))
-        dies = f'if {self.count} and os.path.exists(sys.argv[1] + ".kill"): os.kill(os.getpid(), 9)'
+        # The sleep lets the images that were taken until then become durable.
+        dies = f'if {self.count} and os.path.exists(sys.argv[1] + ".kill"):\n{column}    '
+        dies += "import time; time.sleep(0.5); os.kill(os.getpid(), 9)"
         text = text.replace(f"{self.counted}\n", f"{self.counted}\n{column}{dies}\n", 1)
         if asked:
             column = " " * (len(self.asked) - len(self.asked.lstrip()))
