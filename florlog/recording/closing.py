@@ -36,7 +36,6 @@ class Closing:
     def __init__(self, transactions: Transactions, guided: Guided | None) -> None:
         self._transactions = transactions
         self.guided = guided
-        self._sees = can_see_departure()
         self._held: BaseException | None = None
         """What a signal's handler raised where Python would have dropped it."""
         transactions.went_on = self.went_on
@@ -98,7 +97,7 @@ class Closing:
             self.commit(iteration, left=True)
             self.end(loop, left=True)
             return
-        why = departure(consumer) if self._sees else ""
+        why = departure(consumer) if can_see_departure() else ""
         it.cut, it.certain = why in ("exception", "interrupt"), why in ("break", "interrupt")
         if why == "break":
             self._resolve(lambda inner: _lies_in(inner, iteration))

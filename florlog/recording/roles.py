@@ -7,10 +7,13 @@ A command sets one of these for the time in which it executes the script (`florl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from florlog.following.guide import Guide
 from florlog.program.process import Role
-from florlog.source.edit.instrument import Instrumenter
+
+if TYPE_CHECKING:  # recording a run does not wait for source analysis
+    from florlog.source.edit.instrument import Instrumenter
 
 
 @dataclass(slots=True, kw_only=True)
