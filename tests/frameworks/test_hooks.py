@@ -102,36 +102,54 @@ class Framework:
     counted: str = ""  # a line of a callback, and a condition under which the process may be killed after it
     count: str = ""
     broken: str = ""  # a hook
+    begun: str = ""  # a method of its callback, called when a step begins, and what it prints
+    trained: str = ""  # the call that trains, and what the object has of callbacks afterwards
+    left: str = ""
 
 
 FRAMEWORKS = {
     "skorch": Framework(
         programs.SKORCH, "skorch", of_skorch, broken="on_batch_begin",
         counted=SCRIPTS["skorch"].counted, count=SCRIPTS["skorch"].count,
+        begun="on_batch_begin(self, net, **kwargs): print('begun', len(net.history))",
+        trained="    net.fit(X, y)\n", left="str([(name, type(held).__name__) for name, held in net.callbacks_])",
     ),
     "ignite": Framework(
         programs.IGNITE, "ignite.engine", of_ignite, broken="iteration_completed",
         counted=SCRIPTS["ignite"].counted, count=SCRIPTS["ignite"].count,
+        trained="    trainer.run(train, max_epochs=4)\n",
+        left="str({str(event): len(held) for event, held in trainer._event_handlers.items() if held})",
     ),
     "keras": Framework(
         programs.KERAS, "keras", of_keras, broken="on_train_batch_end",
         counted=SCRIPTS["keras"].counted, count=SCRIPTS["keras"].count,
+        begun="on_train_batch_begin(self, batch, logs=None): print('begun', batch)",
     ),
     "lightning": Framework(
         programs.LIGHTNING, "lightning.pytorch", of_lightning, options_of_lightning, broken="on_train_batch_start",
         counted=SCRIPTS["lightning"].counted, count="self.steps == 14",
+        begun="on_train_batch_start(self, trainer, module, batch, batch_idx): print('begun', batch_idx)",
+        trained="    trainer.fit(net, train, val)\n", left="str([type(held).__name__ for held in trainer.callbacks])",
     ),
     "transformers": Framework(
         programs.TRAINER, "transformers.trainer", of_transformers, broken="on_log",
         counted="        Watch.steps += 1", count="state.global_step == 12",
+        begun="on_step_begin(self, args, state, control, **kwargs): print('begun', state.global_step)",
+        trained="    trainer.train()\n",
+        left="str([type(held).__name__ for held in trainer.callback_handler.callbacks])",
     ),
 }  # fmt: skip
 
 
 def with_statements(framework: str) -> str:
     """Its program, which prints wherever its tests add a statement."""
-    module = importlib.import_module(f"tests.frameworks.test_{framework}")
-    text = FRAMEWORKS[framework].program
+    module, made = importlib.import_module(f"tests.frameworks.test_{framework}"), FRAMEWORKS[framework]
+    text = made.program
+    if made.begun:
+        text = re.sub(r"(class Watch\(.*\):\n)", lambda found: f"{found[0]}    def {made.begun}\n\n", text)
+    if made.trained:
+        assert made.trained in text
+        text = text.replace(made.trained, f"{made.trained}    print('left', {made.left})\n")
     for place, (line, printed) in module.ADDED.items():
         if framework in ("transformers", "lightning"):
             text = _with(text, line, printed, place)

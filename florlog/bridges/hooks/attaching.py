@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,11 @@ class Hooks:
     """Of the class: what trains or evaluates."""
     attach: Attach
     """Given the loops of a call, its object and its arguments, which it may change: within, there are hooks."""
+
+
+def module(name: str) -> Any:
+    """A module of a framework that is in use."""
+    return importlib.import_module(name)
 
 
 def callback(loops: HookedLoops, base: type, hooks: object, names: Iterable[str]) -> Any:

@@ -6,7 +6,6 @@ output of a step is a value where it is a number, or has numbers under names.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from inspect import BoundArguments
@@ -14,13 +13,13 @@ from numbers import Number
 from typing import Any
 
 from florlog.bridges.hooked_loops import HookedLoops
-from florlog.bridges.hooks.attaching import News
+from florlog.bridges.hooks.attaching import News, module
 
 
 @contextmanager
 def attached(loops: HookedLoops, engine: Any, call: BoundArguments) -> Iterator[None]:
     """Within, an `ignite.engine.Engine` has hooks."""
-    events = importlib.import_module("ignite.engine").Events
+    events = module("ignite.engine").Events
     hooks = _Hooks(loops)
     with ExitStack() as detaching:
         for name, hook in {

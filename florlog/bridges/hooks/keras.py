@@ -5,14 +5,13 @@ The mappings of logs are read when the next step or epoch begins: callbacks afte
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from inspect import BoundArguments
 from typing import Any
 
 from florlog.bridges.hooked_loops import HookedLoops
-from florlog.bridges.hooks.attaching import callback, first_in
+from florlog.bridges.hooks.attaching import callback, first_in, module
 
 _NAMES = (
     "on_epoch_begin", "on_train_batch_begin", "on_train_batch_end", "on_epoch_end", "on_train_end",
@@ -23,7 +22,7 @@ _NAMES = (
 @contextmanager
 def attached(loops: HookedLoops, model: Any, call: BoundArguments) -> Iterator[None]:
     """Within, a call of a `keras.Model` has hooks."""
-    callbacks = importlib.import_module("keras").callbacks
+    callbacks = module("keras").callbacks
     hooks = _Hooks(loops)
     made = callback(loops, callbacks.Callback, hooks, _NAMES)
     given = call.arguments.get("callbacks")

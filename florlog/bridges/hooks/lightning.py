@@ -7,14 +7,13 @@ processes do together.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import BoundArguments
 from typing import Any
 
 from florlog.bridges.hooked_loops import HookedLoops
-from florlog.bridges.hooks.attaching import News, callback
+from florlog.bridges.hooks.attaching import News, callback, module
 
 _NAMES = (
     "on_train_epoch_start", "on_train_batch_start", "on_train_batch_end", "on_train_epoch_end", "on_train_end",
@@ -27,7 +26,7 @@ _NAMES = (
 def attached(loops: HookedLoops, trainer: Any, call: BoundArguments) -> Iterator[None]:
     """Within, a Trainer has hooks."""
     ours = any(kind.__module__.startswith("lightning.") for kind in type(trainer).__mro__)
-    base = importlib.import_module("lightning.pytorch" if ours else "pytorch_lightning").Callback
+    base = module("lightning.pytorch" if ours else "pytorch_lightning").Callback
     made = callback(loops, base, _Hooks(loops, trainer), _NAMES)
     trainer.callbacks.insert(0, made)
     try:

@@ -6,14 +6,13 @@ this one.  The training's batches and those of the validation are two loops.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from inspect import BoundArguments
 from typing import Any
 
 from florlog.bridges.hooked_loops import HookedLoops
-from florlog.bridges.hooks.attaching import callback
+from florlog.bridges.hooks.attaching import callback, module
 
 
 class _Callbacks(list[tuple[str, Any]]):
@@ -26,7 +25,7 @@ class _Callbacks(list[tuple[str, Any]]):
 @contextmanager
 def attached(loops: HookedLoops, net: Any, call: BoundArguments) -> Iterator[None]:
     """Within, a `skorch.NeuralNet` that is initialized has hooks."""
-    base = importlib.import_module("skorch.callbacks").Callback
+    base = module("skorch.callbacks").Callback
     hooks = _Hooks(loops)
     names = ("on_epoch_begin", "on_batch_begin", "on_epoch_end")
     before = net.callbacks_

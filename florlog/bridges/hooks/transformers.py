@@ -6,20 +6,19 @@ evaluation, so what they print is in the step around it.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import BoundArguments
 from typing import Any
 
 from florlog.bridges.hooked_loops import HookedLoops
-from florlog.bridges.hooks.attaching import callback, first_in
+from florlog.bridges.hooks.attaching import callback, first_in, module
 
 
 @contextmanager
 def attached(loops: HookedLoops, trainer: Any, call: BoundArguments) -> Iterator[None]:
     """Within, a `transformers.Trainer` has hooks."""
-    base = importlib.import_module("transformers.trainer_callback").TrainerCallback
+    base = module("transformers.trainer_callback").TrainerCallback
     names = ("on_epoch_begin", "on_step_begin", "on_substep_end", "on_epoch_end", "on_log")
     with first_in(trainer.callback_handler.callbacks, callback(loops, base, _Hooks(loops), names)):
         yield
