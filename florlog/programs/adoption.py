@@ -10,7 +10,7 @@ import ast
 import importlib.machinery
 import importlib.metadata
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -42,15 +42,18 @@ class Adoptions:
     """Frameworks whose source is not known -> their version: their loops are recorded by hooks."""
 
 
-def adoptions(texts: Iterable[str]) -> Adoptions:
+def adoptions(texts: Iterable[str], own: Collection[str] = ()) -> Adoptions:
     """The frameworks that a program with these texts uses.
+
+    ``own``: its files.  A framework that is among them, as one that is edited next to the program, is a part of it as
+    the others are, unless it is a known version.
 
     Says in a line what is not recorded, or not as it should be, where a module's text is not a known one.
     """
     trees = [ast.parse(text) for text in texts]
     for module in sorted({module for tree in trees for module in _imported(tree)} & REFUSED.keys()):
         report(f"the loops of {module} are not recorded: {REFUSED[module]}. Write the loop in the script")
-    return _of_manifests(m for m in MANIFESTS if any(_uses(tree, m) for tree in trees))
+    return _of_manifests((m for m in MANIFESTS if any(_uses(tree, m) for tree in trees)), own)
 
 
 def adoptions_of(framework: str) -> Adoptions:
@@ -58,7 +61,7 @@ def adoptions_of(framework: str) -> Adoptions:
     return _of_manifests(manifest for manifest in MANIFESTS if manifest.framework == framework)
 
 
-def _of_manifests(manifests: Iterable[LoopManifest]) -> Adoptions:
+def _of_manifests(manifests: Iterable[LoopManifest], own: Collection[str] = ()) -> Adoptions:
     modules: dict[str, Adopted] = {}
     hooked: dict[str, str] = {}
     for manifest in manifests:
@@ -66,7 +69,7 @@ def _of_manifests(manifests: Iterable[LoopManifest]) -> Adoptions:
             continue
         adopted = _adopted(manifest)
         modules |= adopted
-        if not adopted:
+        if not adopted and not any(_file_of(module.name) in own for module in manifest.modules):
             hooked[manifest.framework] = _installed(manifest.framework)
             report(_only_hooked(manifest, hooked[manifest.framework]))
     return Adoptions(modules, hooked)

@@ -76,7 +76,7 @@ def _understood(
     try:
         files = program_files(script, Path.cwd() if module else Path(script).parent)
         texts = {file: Path(file).read_text(encoding="utf-8") for file in files}
-        frameworks = adoptions(texts.values())
+        frameworks = adoptions(texts.values(), texts.keys())
         choice = choose(texts | {file: part.text for file, part in frameworks.modules.items()})
         return files, texts, choice, reading(choice.loops), frameworks
     except Exception as error:

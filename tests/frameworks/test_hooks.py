@@ -304,6 +304,10 @@ def test_what_was_committed_before_a_kill_is_read_and_nothing_else_is_promised(
         assert len(said.splitlines()) == 1
     nursery.run(store, "florlog", "runs")
     assert "train-" in nursery.output.read_text()
+    nursery.run(store, "florlog", "inspect", "tree")
+    assert re.search(
+        "^for reading alone: loops of .* were recorded by its hooks$", nursery.output.read_text(), re.M
+    )
     with florlog.open(store) as log, pytest.raises(FlorlogError, match="neither resumed nor replayed"):
         log.run().state_at(epoch=0)
 
@@ -441,3 +445,17 @@ def test_a_program_whose_loop_is_its_own_is_resumed_as_ever(skorch: Nursery, tmp
     assert skorch.run(store, *RECORD, script, tmp_path / "died", unknown=True, dense=True)[0]
     skorch.run(store, "florlog", "resume", script, tmp_path / "died", unknown=True, dense=True)
     assert "resumed from step=" in skorch.output.read_text()
+
+
+def test_a_run_that_would_go_on_by_itself_begins_anew(skorch: Nursery, tmp_path: Path) -> None:
+    script, out = tmp_path / "train.py", tmp_path / "out"
+    script.write_text(SCRIPTS["skorch"].text("skorch").replace("audit=False", 'audit=False, resume="auto"'))
+    (tmp_path / "out.kill").touch()
+    assert skorch.run(tmp_path / "store", script, out, unknown=True)[0]
+    (tmp_path / "out.kill").unlink()
+    skorch.run(tmp_path / "store", script, out, unknown=True)
+    assert re.search("can be read, and neither .*: a new run begins", skorch.output.read_text())
+    with florlog.open(tmp_path / "store") as log:
+        assert [run.tree().status for run in log.runs] == ["crashed", "complete"]
+        last = {value.path for value in log.run().logged() if value.name == "valid_acc"}
+    assert last == {(("epoch", epoch),) for epoch in range(4)}

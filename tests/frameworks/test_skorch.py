@@ -93,5 +93,9 @@ def test_in_an_unknown_version_a_line_says_how_its_loops_are_recorded(
     assert [adopted.module for adopted in adoption.adoptions([SKORCH]).modules.values()] == ["skorch.net"]
     assert adoption.adoptions(["from skorch.helper import predefined_split"]) == adoption.Adoptions({}, {})
     monkeypatch.setattr(adoption, "MANIFESTS", of_another_version())
+    file = adoption._file_of("skorch.net")
+    assert file is not None
+    assert adoption.adoptions([SKORCH], [file]) == adoption.Adoptions({}, {})
+    assert capsys.readouterr().err == ""
     assert not adoption.adoptions([SKORCH]).modules
     assert "is not known (known: 9.9.9): its loops are recorded by its hooks" in capsys.readouterr().err
