@@ -104,10 +104,8 @@ class FileOverlay:
         self._replace(torch, "save", self._torch(torch.save, 1, "f", write=True))
         self._replace(torch, "load", self._torch(torch.load, 0, "f", write=False))
         if importlib.util.find_spec("safetensors") is not None:
-            from safetensors import (
-                torch as tensors,
-            )  # Rust opens the files; transformers saves its checkpoints so
-
+            # Rust opens the files; transformers saves its checkpoints so.
+            tensors = importlib.import_module("safetensors.torch")
             for name, place, write in (("serialize_file", 1, True), ("safe_open", 0, False)):
                 through = self._torch(getattr(tensors, name), place, "filename", write=write)
                 self._replace(tensors, name, through)
