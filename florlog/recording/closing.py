@@ -113,6 +113,17 @@ class Closing:
             if transactions.recording and loop.lsn:
                 transactions.checkpointer.boundary(loop, loop.count, end=True)
 
+    def leave_with(self, depth: int) -> None:
+        """An exception has left the loops of `run.iteration` inside the outermost ``depth`` iterations."""
+        transactions = self._transactions
+        while len(transactions.stack) > depth + 1:
+            iteration = transactions.stack[-1]
+            loop = _loop(iteration)
+            loop.parent.with_loop = None
+            left = Pending(iteration, entered=True, doubtful=False)
+            transactions.pending.append(left)
+            self._take_off(left)
+
     def interrupted(self, error: BaseException, consumer: FrameType | None) -> bool:
         """The data of a loop that is pending now, or a signal's handler while florlog was at work in it, raised.
 

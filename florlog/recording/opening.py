@@ -16,7 +16,7 @@ from florlog_recovery import Loop, Plan, RunTree, last_restore, plan_resume
 from florlog_recovery.costs import KIND
 from florlog_wal import Commit, Note, RunBegin, RunExists, RunLocked, RunLog, Store, WalError, encode_value
 
-from florlog.errors import FlorlogError
+from florlog.errors import FlorlogError, OnlyReadError
 from florlog.following.blind_entries import enterable_loops
 from florlog.following.failed_images import images_of_others, without_worker_state
 from florlog.following.outside import present_texts
@@ -131,6 +131,8 @@ def _close(log: RunLog) -> None:
 def _guide_of(log: RunLog, run: str, max_redo: float, *, anew: bool) -> ResumeGuide:
     """What leads the resume of a run; arguments as of `recorded_run` and `ResumeGuide`."""
     tree = tree_of(log)
+    if tree.hooked:
+        raise OnlyReadError(run, tree.hooked)
     role = this_process.role
     commanded = role if isinstance(role, Resume) and role.run == run else None
     reopen(tree, extend=commanded is not None and commanded.extend)
@@ -265,10 +267,12 @@ def _unfinished(
         except (WalError, OSError) as error:
             report(f"run {listed.run} cannot go on: {reason(error)}")
             continue
-        complete = tree_of(log).status == "complete"
-        if not complete:
+        tree = tree_of(log)
+        if tree.status != "complete" and not tree.hooked:
             return log, listed.run
         log.close()
+        if tree.status != "complete":
+            report(f"{OnlyReadError(listed.run, tree.hooked)}: a new run begins")
         return None
     if others:
         report(f"run {others} has other parameters: a new run begins")
