@@ -39,6 +39,10 @@ class ImageError(ChangedError):
     """An image's state cannot be put back into what the replayed code made; the plan has to do without it."""
 
 
+class EarlierRunError(FlorlogError):
+    """A run that was opened earlier was passed over, and did not end as it was recorded: it has to be executed."""
+
+
 class StoreError(FlorlogError):
     """The store cannot be used."""
 

@@ -8,7 +8,8 @@ import json
 from florlog.commands._arguments import run_of_script
 from florlog.commands._effects import show_effects
 from florlog.commands._question import add_question, question_of
-from florlog.hindsight.plan_view import plan_text, view_of
+from florlog.hindsight.plan_text import plan_text
+from florlog.hindsight.plan_view import view_of
 from florlog.program.stores import open_store, store_path, tree_of
 from florlog.redo.replaying import planned
 

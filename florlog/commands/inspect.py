@@ -15,7 +15,8 @@ from florlog_wal import CorruptRecord, RunLog
 
 from florlog.commands._arguments import add_trust, number_of, trust_of
 from florlog.errors import FlorlogError
-from florlog.hindsight.plan_view import plan_text, plan_view
+from florlog.hindsight.plan_text import plan_text
+from florlog.hindsight.plan_view import plan_view
 from florlog.inspect import record_forms
 from florlog.inspect.image_view import images_of, images_text
 from florlog.inspect.outline import outline, outline_text

@@ -11,7 +11,8 @@ from florlog.commands._arguments import add_trust, number_of, run_of_script, tru
 from florlog.commands._question import add_question, question_of
 from florlog.commands._several_runs import replay_runs
 from florlog.commands._text_table import table
-from florlog.hindsight.plan_view import PlanView, analyzed, plan_text
+from florlog.hindsight.plan_text import plan_text
+from florlog.hindsight.plan_view import PlanView, analyzed
 from florlog.program.stores import open_store, store_path, tree_of
 from florlog.program.terminal import report
 from florlog.questions.answer_json import answer_json

@@ -10,8 +10,9 @@ from florlog.errors import FlorlogError, OnlyReadError, RanksError
 from florlog.program import restart
 from florlog.program.process import this_process
 from florlog.program.stores import open_store, store_path, tree_of
-from florlog.program.terminal import report
+from florlog.program.terminal import reason, report
 from florlog.programs.kinds import kind_of
+from florlog.recording.going_on import execute_whole
 from florlog.recording.opening import reopen
 from florlog.recording.roles import Resume
 
@@ -49,13 +50,19 @@ def run(options: argparse.Namespace) -> int:
             raise OnlyReadError(tree.run, tree.hooked)
         again = reopen(tree, extend=options.extend)
     os.environ["FLORLOG_STORE"] = str(path)
-    resume = Resume(run=tree.run, extend=options.extend, force=options.force)
+    begin = tree.begin
+    resume = Resume(
+        run=tree.run, name=begin.name, earlier=begin.earlier, extend=options.extend, force=options.force
+    )
     if not restart.message():
         report(f"resuming run {tree.run}{f': {again}' if again else ''}")
     with this_process.in_role(resume):
-        kind_of(tree.begin).resume(options.script, list(options.rest or tree.begin.argv), path)
+        try:
+            kind_of(begin).resume(options.script, list(options.rest or begin.argv), path)
+        except Exception as error:
+            if resume.passed and not resume.taken:
+                execute_whole(resume, f"the script raises {type(error).__name__}: {reason(error)}")
+            raise
     if not resume.taken:
-        raise FlorlogError(
-            f"{options.script} opened no run named {tree.begin.name!r}: is it the script of this run?"
-        )
+        raise FlorlogError(resume.missing(options.script))
     return 0

@@ -55,7 +55,7 @@ class Checks:
         self.blind = False  # the state is not the recorded one, and about to be replaced
         self.alarm: Callable[[str], None] = lambda difference: None
         self.differences: list[str] = []
-        self._outside: Outside | None = None
+        self.outside: Outside | None = None
         self.excused: list[str] = []  # what differs, and comes from outside
         self._from_image = False  # the state was an image's, or was compared with one
         self._unseeded: dict[str, str] = {}
@@ -71,7 +71,7 @@ class Checks:
 
     def excuse(self, outside: Outside) -> None:
         """Let what comes from outside differ, as it may in each process."""
-        self._outside = outside
+        self.outside = outside
 
     @property
     def unchecked(self) -> bool:
@@ -139,7 +139,7 @@ class Checks:
         line = site[1]
         self._compared += 1
         if recorded != encode_value(value):
-            if self._outside is not None and self._outside.excuses(site, name):
+            if self.outside is not None and self.outside.excuses(site, name):
                 self.excused.append(f"{name} (line {line})")
                 return
             then, now = _short(decode_value(recorded)), _short(value)
@@ -241,9 +241,9 @@ class Checks:
         """The place of the first difference between two graphs, of what is the same in every process."""
         if not (found := difference(then, now, *_aside(self._omissions.stale_names))):
             return ""
-        if self._outside is None:
+        if self.outside is None:
             return found
-        noisy, clocks = self._outside.noisy(), self._outside.clock_keys()
+        noisy, clocks = self.outside.noisy(), self.outside.clock_keys()
         if not (noisy or clocks):
             return found
         if rest := difference(then, now, *_aside(self._omissions.stale_names | noisy), clocks):

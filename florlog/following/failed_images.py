@@ -133,9 +133,9 @@ def without(
     ``lacking``: those that fail in the same way as they lack the same, and no others do; ``again``: another one failed
     in the same way before.
     """
-    if lacking:
-        return frozenset(unusable).union(lacking)
     dropped = frozenset(unusable) | {failed}
+    if lacking:
+        return dropped.union(lacking)
     at = _lsn(failed)
     images = [(loop, index) for loop in tree.loops() for index in loop.images]
     if again or from_there_on:

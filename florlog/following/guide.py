@@ -24,6 +24,7 @@ from florlog.following.omissions import Omissions
 from florlog.following.recorded_statements import RecordedStatements
 from florlog.following.stack import OpenIteration, OpenLoop
 from florlog.following.trust import Readings, where
+from florlog.program.process import this_process
 from florlog.program.terminal import reason
 from florlog.source.edit.skip_signal import SkipRest
 from florlog.state.boundary_trees import States
@@ -128,7 +129,7 @@ class Guide:
         """
         parent = loop.parent
         if self.measured.setup is None:
-            self.measured.setup = time.perf_counter() - self._began
+            self.measured.setup = time.perf_counter() - self._began - this_process.opened.seconds
         if parent.abandoned:
             raise SkipRest
         if self.entering:
@@ -301,7 +302,7 @@ class Guide:
         """The whole state was compared at a boundary."""
 
     def lacks_gradients(self) -> None:
-        """A resume has come to its frontier, and no step has computed the gradients that the image has left out."""
+        """A run has come to its end, or a resume to its frontier, without gradients that the image has left out."""
 
     def prove(self) -> list[Note]:
         """A resume has come to its frontier: what the log is to say of the way there."""

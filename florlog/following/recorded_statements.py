@@ -36,7 +36,7 @@ class RecordedStatements:
     ) -> None:
         self._log = log
         self._statements = tree.statements
-        self._lines = lines
+        self.lines = lines
         self._resuming = resuming
 
     def expect(self, iteration: OpenIteration) -> None:
@@ -59,9 +59,9 @@ class RecordedStatements:
 
     def then(self, file: str, line: int) -> tuple[str, int] | None:
         """A source position as it was when recorded, None for code that the recording does not have."""
-        if self._lines is None or file not in self._lines:
+        if self.lines is None or file not in self.lines:
             return file, line
-        recorded, lines = self._lines[file]
+        recorded, lines = self.lines[file]
         return (recorded, lines[line]) if line in lines else None
 
     def was_there(self, file: str, line: int) -> bool:

@@ -1,17 +1,13 @@
-"""A redo plan as people and programs read it: EXPLAIN, and with what execution took: ANALYZE."""
+"""A redo plan as programs read it: EXPLAIN, and with what execution took: ANALYZE."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from florlog_recovery import Atoms, CostModel, Loop, LoopPlan, NodePlan, Plan, Stretch
 from florlog_recovery import Node as TreeNode
 from florlog_wal import Path as IterationPath
-
-from florlog.following.trust import where
-from florlog.program.terminal import harmless
 
 if TYPE_CHECKING:
     from florlog.following.guide import PassedPieces
@@ -55,6 +51,21 @@ class SkippedPiece(TypedDict):
     times: NotRequired[int]
 
 
+class RunBefore(TypedDict):
+    """A run that the program opened before the one that is asked.
+
+    ``part``: "end" where it is passed over, from its last image on; "full" where it is executed.  ``why``: the reason
+    for that, or "".
+    """
+
+    run: str
+    name: str
+    part: str
+    why: str
+    redone: int
+    predicted_seconds: float
+
+
 class PlanView(TypedDict):
     """The JSON shape of a plan."""
 
@@ -65,6 +76,7 @@ class PlanView(TypedDict):
     answered_from_state: int
     segments: list[PlanSegment]
     skips: list[SkippedPiece]
+    runs_before: list[RunBefore]
     setup_seconds: float
     predicted_seconds: float
     full_rerun_seconds: float
@@ -191,6 +203,7 @@ def plan_view(
             for number, piece in enumerate(pieces)
             if number in viewer.passed
         ],
+        "runs_before": [],
         "setup_seconds": setup,
         "predicted_seconds": plan.seconds + (before if request else 0.0),
         "full_rerun_seconds": plan.rerun_seconds + before,
@@ -210,6 +223,20 @@ def view_of(plan: Plan, request: Request) -> PlanView:
     )
     for skip in view["skips"]:
         skip["file"] = request.program.name(skip["file"])
+    if view["segments"]:
+        view["runs_before"] = [
+            {
+                "run": run.run,
+                "name": run.name,
+                "part": "end" if run.passed_over else "full",
+                "why": run.why,
+                "redone": run.redone,
+                "predicted_seconds": run.seconds,
+            }
+            for run in request.runs_before
+        ]
+        view["predicted_seconds"] += sum(run.seconds for run in request.runs_before)
+    view["full_rerun_seconds"] += sum(run.whole_seconds for run in request.runs_before)
     return view
 
 
@@ -230,71 +257,3 @@ def analyzed(view: PlanView, spans: Sequence[float], passed: Mapping[int, int]) 
         segment["actual_seconds"] = seconds
     if len(segments) < len(view["segments"]):
         view["segments"][0]["actual_seconds"] = max(0.0, spans[0] - view["setup_seconds"])
-
-
-def plan_text(view: PlanView) -> str:
-    """The plan as a tree for a person."""
-    total, redone = view["iterations_total"], view["iterations_redone"]
-    actual = view.get("actual_seconds")
-    took = "" if actual is None else f", took {_seconds(actual)}"
-    lines = [
-        f"plan for run {view['run']}",
-        (
-            f"  re-executes {redone} of {total} innermost iterations, predicted "
-            f"{_seconds(view['predicted_seconds'])}{took}; a full rerun takes "
-            f"{_seconds(view['full_rerun_seconds'])}"
-        ),
-    ]
-    if view["answered_from_log"]:
-        lines.append(f"  answered from the log, by earlier replays: {view['answered_from_log']} values")
-    if view["answered_from_state"]:
-        lines.append(f"  answered by a restored state alone: {view['answered_from_state']}")
-    for skip in view["skips"]:
-        times = f"; {skip['times']} times" if "times" in skip else ""
-        place = f"{Path(skip['file']).name}:{skip['line']}"
-        lines.append(f"  skips {skip['code']} ({place}): nothing asked for depends on it{times}")
-    tree: list[list[str]] = []
-    if view["segments"]:
-        tree.append([f"set-up of the script ({_seconds(view['setup_seconds'])})"])
-    tree += [_segment_lines(segment) for segment in view["segments"]]
-    for number, block in enumerate(_shortened(tree, 10)):
-        last = number == min(len(tree), 10) - 1
-        lines.append(f"  {'└─' if last else '├─'} {block[0]}")
-        lines += [f"  {'  ' if last else '│ '}    {line}" for line in block[1:]]
-    return harmless("\n".join(lines))
-
-
-def _segment_lines(segment: PlanSegment) -> list[str]:
-    at = "end" if segment["restore_at"] == "end" else "start"
-    place = where(tuple(segment["restore"].items()))
-    what = f"restore the {at} of {place}" if segment["restore"] else "from the run's start"
-    actual = segment.get("actual_seconds")
-    took = "" if actual is None else f", took {_seconds(actual)}"
-    lines = [f"{what} ({_seconds(segment['predicted_seconds'])}{took})"]
-    items = [_redo_text(item) for item in segment["redo"]]
-    return lines + (items if len(items) <= 6 else [*items[:4], f"... {len(items) - 5} more", items[-1]])
-
-
-def _redo_text(item: Redo) -> str:
-    first, last = tuple(item["from"].items()), tuple(item["to"].items())
-    asked = f", for {', '.join(dict.fromkeys(item['asked']))}" if item["asked"] else ", on the way"
-    if item["part"] == "skipped":
-        return f"skip {where(first)} to {last[-1][1]}, as nothing asked for depends on it"
-    if item["part"] == "outer-only":
-        return f"run {where(first)} around its loops{asked}"
-    if item["part"] == "entry":
-        return f"go to {where(first)}, to restore in it"
-    if item["part"] == "prefix":
-        return f"run {where(first)} up to the last statement{asked}"
-    return f"run {where(first)}" + ("" if first == last else f" to {last[-1][1]}") + asked
-
-
-def _shortened(blocks: list[list[str]], limit: int) -> list[list[str]]:
-    if len(blocks) <= limit:
-        return blocks
-    head, tail = limit - 3, 2
-    return [*blocks[:head], [f"... {len(blocks) - head - tail} more"], *blocks[-tail:]]
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from florlog_recovery import Atoms, CostModel, Loop, Node, Plan, RunTree, plan_redo
 from florlog_wal import Path as IterationPath
 
+from florlog.following.earlier_runs import EarlierRun
 from florlog.following.failed_images import Boundary
 from florlog.following.guide import PassedPieces
 from florlog.following.trust import FoundValue, Readings
@@ -164,6 +165,8 @@ class Request:
     doubts: Doubts | None = None  # None: no recorded code was changed
     unasked: frozenset[tuple[str, int, int]] = frozenset()
     """Added statements that are not executed, by file, line and column: images without what they read are used."""
+    runs_before: tuple[EarlierRun, ...] = ()
+    """What becomes of the runs that the program opened before."""
 
     def wants(self, path: IterationPath) -> bool:
         """Whether an iteration was asked for."""
@@ -172,6 +175,15 @@ class Request:
     def limited_to(self, atoms: Atoms) -> Request:
         """The same request, with only these atoms to execute."""
         return replace(self, wanted=replace(self.wanted, atoms=atoms))
+
+    @property
+    def passes_over_runs(self) -> bool:
+        """Whether a run that the program opened before is passed over."""
+        return any(run.passed_over for run in self.runs_before)
+
+    def executing_runs_before(self) -> Request:
+        """The same request, with all runs executed that the program opened before."""
+        return replace(self, runs_before=tuple(run.executed() for run in self.runs_before))
 
     def without_skipping(self) -> Request:
         """The same request, with everything on the way executed."""

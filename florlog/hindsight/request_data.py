@@ -15,6 +15,7 @@ from florlog_recovery import Atoms, CostModel, Loop, Node, RunTree
 from florlog_wal import Path
 
 from florlog.errors import FlorlogError
+from florlog.following.earlier_runs import EarlierRun
 from florlog.following.failed_images import Boundary
 from florlog.following.trust import FoundValue, LoggedValue, Readings
 from florlog.hindsight.request import (
@@ -70,6 +71,7 @@ def to_data(request: Request) -> Data:
         "costs": (costs.fixed, costs.bandwidth, costs.setup),
         "remarks": (remarks.images, remarks.altering, remarks.changes),
         "unasked": sorted(request.unasked),
+        "runs before": [run.data for run in request.runs_before],
         "doubts": None if request.doubts is None else _doubts_data(request.doubts),
     }
 
@@ -101,6 +103,7 @@ def from_data(data: Data, tree: RunTree) -> Request:
         Remarks(*data["remarks"]),
         None if data["doubts"] is None else _doubts(data["doubts"], tree),
         frozenset((file, line, column) for file, line, column in data["unasked"]),
+        tuple(EarlierRun(*fields) for fields in data["runs before"]),
     )
 
 

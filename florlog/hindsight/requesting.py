@@ -28,6 +28,7 @@ from florlog.hindsight.request import (
     Request,
     Skippable,
 )
+from florlog.hindsight.runs_before import runs_before
 from florlog.hindsight.select import IterationSelection
 from florlog.hindsight.usable_images import Usable, usable_images
 from florlog.hindsight.wanted_atoms import answered, chosen_iterations, unasked_statements, wanted
@@ -106,7 +107,7 @@ def request_of(
     plain = program.reading is None and not changed
     skipping = analysis.skipping(added_lines(diffs))
     entered = frozenset() if changed else enterable(tree, analysis, code, skipping)
-    usable, unasked = _usable(log, tree, files, entered, unasked_statements(code, chosen, known))
+    usable, unasked, executed = _usable(log, tree, files, entered, unasked_statements(code, chosen, known))
     return Request(
         tree,
         program,
@@ -120,6 +121,7 @@ def request_of(
         Remarks(usable.unusable.reasons, tuple(_altering(files)), changes),
         changed.doubts() if changed else None,
         unasked,
+        runs_before(log, tree, executed, analysis, code, skipping, changed=bool(changed)),
     )
 
 
@@ -129,8 +131,8 @@ def _usable(
     files: Sequence[Compared],
     entered: frozenset[Loop],
     unasked: frozenset[Location],
-) -> tuple[Usable, frozenset[tuple[str, int, int]]]:
-    """The images that can be used, and the statements that are left out so that more of them can be."""
+) -> tuple[Usable, frozenset[tuple[str, int, int]], Sequence[Compared]]:
+    """The images that can be used, the statements that are left out so that more can be, and the files without them."""
     usable = usable_images(log, tree, files, entered)
     places = frozenset(
         (file.present, call.line, call.col)
@@ -140,7 +142,7 @@ def _usable(
         if Location(file.present, call.line, call.qualname) in unasked
     )
     if not usable.unusable.images or not places:
-        return usable, frozenset()
+        return usable, frozenset(), files
     less = [
         replace(
             file,
@@ -152,7 +154,7 @@ def _usable(
     ]
     without = usable_images(log, tree, less, entered)
     more = without.unusable.images < usable.unusable.images
-    return (without, places) if more else (usable, frozenset())
+    return (without, places, less) if more else (usable, frozenset(), files)
 
 
 @lru_cache(maxsize=4)

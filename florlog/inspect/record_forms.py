@@ -50,7 +50,9 @@ _SGR: Final = {
 }  # fmt: skip
 
 _DETAILS: Final[dict[str, Callable[[Any], str]]] = {
-    "RunBegin": lambda r: f"{r.kind} of {r.script}",
+    "RunBegin": lambda r: (
+        f"{r.kind} of {r.script}" + (f", after {len(r.earlier)} other runs" if r.earlier else "")
+    ),
     "RunEnd": lambda r: f"{r.status} after {r.seconds:.2f} s" + _failure(r.failure),
     "Statement": lambda r: f"#{r.id} {r.kind} {', '.join(r.names)} at {PurePath(r.file).name}:{r.line}",
     "LoopBegin": lambda r: f"{r.name} length={r.length} start={r.start}",

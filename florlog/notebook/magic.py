@@ -32,7 +32,8 @@ from IPython.core.error import UsageError
 
 from florlog.errors import FlorlogError
 from florlog.hindsight.compared_files import read_in
-from florlog.hindsight.plan_view import PlanView, plan_text, view_of
+from florlog.hindsight.plan_text import plan_text
+from florlog.hindsight.plan_view import PlanView, view_of
 from florlog.program import units
 from florlog.program.cell_history import ASKING, History, Understood, understood
 from florlog.program.environment import CELLS, is_hands_free

@@ -44,6 +44,7 @@ class ListedRun:
     params: dict[str, Any]
     argv: tuple[str, ...]
     cells: tuple[str, ...] | None
+    earlier: tuple[tuple[str, str], ...]  # the runs that its process had opened before: name and id
 
 
 @dataclass(slots=True)
@@ -126,7 +127,9 @@ def _listed(run: str, begin: RunBegin) -> ListedRun:
     facts = begin.environment.get(CELLS)
     ids = facts.get("ids", ()) if isinstance(facts, dict) else ()
     cells = None if facts is None else tuple(ids) if isinstance(ids, list | tuple) else ()
-    return ListedRun(run, begin.name, begin.script, begin.started, begin.params, begin.argv, cells)
+    return ListedRun(
+        run, begin.name, begin.script, begin.started, begin.params, begin.argv, cells, begin.earlier
+    )
 
 
 def _stamp(where: Path) -> _Stamp:
@@ -144,13 +147,16 @@ def _stamp_of(path: Path) -> tuple[int, int, int]:
 def _read(path: Path) -> dict[str, _Row]:
     rows = read_hint(path, _MAX_BYTES)
     found = {}
-    for made, (run, name, script, started, params, argv, cells), stamp, summary in rows:
+    for made, (run, name, script, started, params, argv, cells, earlier), stamp, summary in rows:
         if not all(isinstance(text, str) for text in (run, name, script)) or not isinstance(started, float):
             raise TypeError(run)
         if not isinstance(summary, dict | None):
             raise TypeError(run)
         found[run] = _Row(
-            made, ListedRun(run, name, script, started, dict(params), argv, cells), stamp, summary
+            made,
+            ListedRun(run, name, script, started, dict(params), argv, cells, tuple(earlier)),
+            stamp,
+            summary,
         )
     return found
 

@@ -15,17 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from florlog.program.cells import NO_NOTEBOOK, NotebookProgram
+from florlog.program.opened_runs import OpenedRuns
 
 
 @dataclass(slots=True)
 class Role:
     """What the process does with a run that the script opens, if it is more than to record it.
 
-    The kinds of role are in `florlog.recording.session`.
+    The kinds of role are in `florlog.recording.roles`.
     """
 
     taken: bool = False
-    """Whether the script has opened the run that is meant; later ones do not count."""
+    """Whether the script has opened the run that is meant; others do not count from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ class Process:
         self.hands_free: HandsFree | None = None
         self.adopted: Mapping[str, Adopted] = {}
         """By path, what of the modules of frameworks is part of the program."""
+        self.opened = OpenedRuns()
+        """The runs that the program has opened."""
         self.run: Any = None
         """The open `florlog.recording.run.Run`, whose room lies above this one; None while no run is open."""
         self.trusts_images = False
@@ -67,9 +70,11 @@ class Process:
         self.watch: Any = None
         """The `florlog.programs.watching.Watch` of the added code that is running in a replay; None outside it."""
 
-    def in_role(self, role: Role) -> AbstractContextManager[None]:
-        """Within, ``role`` says what becomes of the run that the script opens."""
-        return self._set("role", role)
+    @contextmanager
+    def in_role(self, role: Role) -> Iterator[None]:
+        """Within, a program is executed from its beginning, and ``role`` says what becomes of its runs."""
+        with self._set("role", role), self._set("opened", OpenedRuns()):
+            yield
 
     def standing_for_script(self, program: NotebookProgram) -> AbstractContextManager[None]:
         """Within, ``program`` stands for the script; `linecache` keeps its text for later tracebacks."""

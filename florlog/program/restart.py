@@ -19,6 +19,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from florlog.program.opened_runs import in_child
+
 VARIABLE = "FLORLOG_STARTED_OVER"
 
 _message = os.environ.pop(VARIABLE, "")
@@ -50,8 +52,7 @@ def obstacle() -> str:
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     if main is None or hasattr(sys, "ps1"):
         return "an interactive session cannot be started over by itself"
-    multiprocessing = sys.modules.get("multiprocessing")
-    if os.getpid() != _process or (multiprocessing and multiprocessing.parent_process() is not None):
+    if in_child():
         return "a process that another one has forked cannot be started over by itself"
     if not sys.executable or not sys.orig_argv or _cwd is None:
         return "the command that started this process is not known"

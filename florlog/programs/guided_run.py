@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from florlog_wal import RunBegin
 
 from florlog.bridges.other_trackers import sessions_of_their_own
-from florlog.errors import FlorlogError, ImageError, RanksError
+from florlog.errors import EarlierRunError, FlorlogError, ImageError, RanksError
+from florlog.following.earlier_runs import EarlierRun
 from florlog.following.guide import Guide
 from florlog.program.process import this_process
 from florlog.program.silence import cut_off
+from florlog.program.stores import store_of
 from florlog.programs.sandbox import FileOverlay
 from florlog.recording.roles import Replay
 from florlog.source.edit.instrument import Instrumenter
@@ -22,28 +24,59 @@ from florlog.source.edit.skip_signal import SkipRest
 
 @contextlib.contextmanager
 def guided_run(
-    begin: RunBegin, guide: Guide, script: str, files: Collection[str], instrumenter: Instrumenter
+    begin: RunBegin,
+    guide: Guide,
+    script: str,
+    files: Collection[str],
+    instrumenter: Instrumenter,
+    runs_before: Sequence[EarlierRun],
 ) -> Iterator[None]:
-    """While the body runs ``script``, its first run of the recorded name follows ``guide``.
+    """While the body runs ``script``, its run at the recorded place follows ``guide``.
 
+    ``runs_before``: what becomes of those that the script opens before.
     What it says goes nowhere, what it writes goes to an overlay, and leaving early is no error.  ``instrumenter``
     compiles its files.  Raises `FlorlogError` for what it raises, with the place in ``files``, unless a skipped loop
-    may have made it fail, and when it opens no such run.
+    may have made it fail, and when it opens no such run; `EarlierRunError` where one of the earlier runs has to be
+    executed that was passed over.
     """
     if begin.world_size > 1:
         raise RanksError(begin.world_size)
     threads = begin.environment.get("threads")
     if isinstance(threads, int) and threads != torch.get_num_threads():
         torch.set_num_threads(threads)  # sums are split by threads: their number changes the bits
-    replay = Replay(name=begin.name, guide=guide, instrumenter=instrumenter)
+    replay = Replay(
+        run=begin.run,
+        name=begin.name,
+        earlier=begin.earlier,
+        guide=guide,
+        instrumenter=instrumenter,
+        store=store_of(guide.log),
+        runs_before=runs_before,
+    )
     try:
         with (
+            _excused(guide, files),
             this_process.in_role(replay),
             cut_off(),
             sessions_of_their_own(),
             FileOverlay(),
         ):
             yield
+    except FlorlogError:
+        if replay.broken:
+            raise EarlierRunError(replay.broken[0]) from None
+        raise
+    if replay.broken:  # whatever the script made of it
+        raise EarlierRunError(replay.broken[0])
+    if not replay.taken:
+        raise FlorlogError(replay.missing(script))
+
+
+@contextlib.contextmanager
+def _excused(guide: Guide, files: Collection[str]) -> Iterator[None]:
+    """Within, the program runs along a guide: what it raises is a `FlorlogError`, or nothing where that is no error."""
+    try:
+        yield
     except SkipRest:
         pass
     except SystemExit as leaving:
@@ -61,8 +94,6 @@ def guided_run(
             raise FlorlogError(text) from error
     if guide.image_error is not None:  # whatever the script made of it
         raise guide.image_error
-    if not replay.taken:
-        raise FlorlogError(f"{script} opened no run named {begin.name!r}: is it the script of this run?")
 
 
 def _located(error: Exception, files: Collection[str]) -> str:

@@ -141,6 +141,7 @@ def _run_cells(
     for part in setup:
         _set_up(part, _compiled(statements_in(tree, part.lines), script, source), main.__dict__)
     replay.taken = False
+    this_process.opened.forget()
     if rewrite is None:
         exec(_compiled(statements_in(tree, recorded.lines), script, source), main.__dict__)
         return

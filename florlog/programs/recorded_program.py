@@ -8,6 +8,7 @@ have (imported late by a run that was killed) are today's.
 from __future__ import annotations
 
 import linecache
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 
@@ -15,6 +16,8 @@ from florlog_recovery import Loop, RunTree
 from florlog_wal import RunLog
 
 from florlog.errors import FlorlogError, OnlyReadError
+from florlog.following.blind_entries import enterable_loops
+from florlog.following.earlier_runs import EarlierRun, Usable, earlier_runs, other_text
 from florlog.following.guide import Guide
 from florlog.following.trust import hashes_repeat
 from florlog.program.recorded_sources import recorded_sources
@@ -54,8 +57,11 @@ class RecordedProgram:
         first = {path: self.texts[path] for path, _, _ in tree.begin.sources}
         self._rewrite = recorded_rewrite(tree.begin, first)
 
-    def run(self, guide: Guide) -> None:
-        """Run it along a guide.  Raises `FlorlogError` for what it raises."""
+    def run(self, guide: Guide, runs_before: Sequence[EarlierRun] = ()) -> None:
+        """Run it along a guide; ``runs_before``: what becomes of the runs that it opens before.
+
+        Raises `FlorlogError` for what it raises.
+        """
         adopted = adopted_again(self.texts)
         for path, text in self.texts.items():
             if path in adopted:
@@ -66,10 +72,20 @@ class RecordedProgram:
             RecordedFinder(self._modules, instrumenter),
             self._read(),
             adopting(adopted, instrumenter),
-            guided_run(self._begin, guide, self.script, self.texts, instrumenter),
+            guided_run(self._begin, guide, self.script, self.texts, instrumenter, runs_before),
         ):
             program = kind_of(self._begin)
             program.replay(self.script, instrumenter, self._rewrite, self.texts[self.script])
+
+    def runs_before(self, log: RunLog, tree: RunTree, *, whole: bool) -> tuple[EarlierRun, ...]:
+        """What becomes of the runs that it opened before a run; ``whole`` as of `earlier_runs`."""
+
+        def usable(earlier: RunLog, its: RunTree) -> Usable:
+            if other_text(earlier, its, self.texts):
+                return Usable(obstacle="it was recorded from another text")
+            return Usable(enterable=enterable_loops(its, lambda: self.analysis))
+
+        return earlier_runs(log, tree, usable, whole=whole)
 
     def steady_before(self, loop: Loop) -> bool:
         """Whether the body around a loop, up to the loop, gives the same in every process (`steadiness`)."""

@@ -23,7 +23,8 @@ from florlog_wal import RunLog, Store
 
 from florlog.errors import FlorlogError, NoSuchRunError
 from florlog.hindsight.compared_files import Compared, compared, present_paths
-from florlog.hindsight.plan_view import PlanView, plan_text
+from florlog.hindsight.plan_text import plan_text
+from florlog.hindsight.plan_view import PlanView
 from florlog.program.recorded_sources import recorded_sources
 from florlog.program.stores import is_recorded_from, listed_runs, log_of, tree_of
 from florlog.program.terminal import report

@@ -9,8 +9,10 @@ nothing else: a value is PROVEN after comparing, in every replay anew, whatever 
 them: at a run's beginning all is as the set-up has made it, and nothing can be missing.  Not before a run has been
 recorded for `MIN_RECORDED_SECONDS`, because a short run is soon over, and only while a core is idle and there is memory
 for a second process of this size.  A run that uses a GPU, has several ranks, is no script, resumes an earlier one or
-takes no images within an overhead is left alone.  Conditions are looked at when an image has become durable, on the
-thread that made it so.  The training's own thread notes where an image was taken and does nothing else.
+takes no images within an overhead is left alone.  So is one that came after others in its program: the process would
+have to go to the end of each of those first, in logs that it cannot open once it is confined, or execute them whole.
+Conditions are looked at when an image has become durable, on the thread that made it so.  The training's own thread
+notes where an image was taken and does nothing else.
 
 **What nobody asked for may do no harm.**  The process has the lowest priority, is the first to be killed where memory
 runs out, and writes nothing outside a directory that is removed; it opens no connection and starts no program
@@ -209,7 +211,7 @@ def early_audit(journal: Journal, begin: RunBegin, policy: Policy) -> EarlyAudit
     """The audit of a new run, which may begin later; None for a run that is not audited."""
     if not (sys.platform == "linux" and begin.script and 0 < policy.overhead < math.inf):
         return None
-    if this_process.notebook.file or this_process.role is not None or obstacle():
+    if begin.earlier or this_process.notebook.file or this_process.role is not None or obstacle():
         return None
     return EarlyAudit(journal, begin)
 

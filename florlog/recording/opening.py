@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
 import time
-import uuid
-from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from florlog_recovery import Loop, Plan, RunTree, last_restore, plan_resume
 from florlog_recovery.costs import KIND
-from florlog_wal import Commit, Note, RunBegin, RunExists, RunLocked, RunLog, Store, WalError, encode_value
+from florlog_wal import Commit, Note, RunBegin, RunLog, Store
 
 from florlog.errors import FlorlogError, OnlyReadError
 from florlog.following.blind_entries import enterable_loops
@@ -29,12 +26,13 @@ from florlog.program.loading import seconds_since_import
 from florlog.program.measured_costs import costs_of, restore_costs
 from florlog.program.process import this_process
 from florlog.program.recorded_sources import recorded_sources
-from florlog.program.stores import listed_runs, log_of, open_run, tree_of
-from florlog.program.terminal import reason, report
+from florlog.program.stores import tree_of
+from florlog.program.terminal import report
 from florlog.recording.checkpointer import NO_IMAGE, Tell
 from florlog.recording.early_audit import early_audit
 from florlog.recording.journal import Journal
-from florlog.recording.resuming import ResumeGuide, begins_anew, went_back
+from florlog.recording.log_to_write import log_to_write
+from florlog.recording.resuming import ResumeGuide, went_back
 from florlog.recording.roles import Resume
 from florlog.recording.run import Run
 
@@ -47,7 +45,6 @@ PROOF_SHARE = 0.01
 """Of the run's recorded time: what a resume may re-execute to be proven; recording costs as much."""
 MAX_UNSYNCED_SECONDS = 0.1
 """Seconds of commits that a power cut may cost (docs/decisions/11-a-window-of-100-ms.md)."""
-_MAX_SLUG_CHARACTERS = 150  # of a run's name, in its id
 
 
 def recorded_run(
@@ -63,13 +60,20 @@ def recorded_run(
     audit: bool,
     closing: ExitStack,
     strict: bool,
+    meant: Resume | None,
+    counts: bool,
 ) -> Run:
-    """A run that writes into ``store``; ``closing`` is what happens when it closes.  Arguments as of `session.run`."""
+    """A run that writes into ``store``; ``closing`` is what happens when it closes.
+
+    ``meant``: the resume that is meant for the run that opens now; ``counts``: whether the runs of this process name
+    those before them.  The other arguments are those of `session.run`.
+    """
     script = main_script()
+    opened = this_process.opened
     options = {"durability": durability, "window": MAX_UNSYNCED_SECONDS}
-    log, run, resumed = _log_to_write(store, name, params, resume, options)
+    log, run, resumed = log_to_write(store, name, params, resume, options, meant, counts=counts)
     closing.callback(_close, log)
-    guide = _guide_of(log, run, max_redo, anew=resume == "auto") if resumed else None
+    guide = _guide_of(log, run, max_redo, meant, anew=resume == "auto") if resumed else None
     number, size = rank()
     begin = RunBegin(
         run=run,
@@ -85,6 +89,7 @@ def recorded_run(
         rank=number,
         world_size=size,
         resumed_from=0 if guide is None else _resumed_from(guide.plan),
+        earlier=log.sessions()[0].begin.earlier if resumed else opened.named if counts else (),
     )
     journal = Journal(log, begin, overhead, strict=strict)
     closing.callback(journal.close)
@@ -93,7 +98,7 @@ def recorded_run(
     journal.watch()
     if not resumed:  # what a replay has to do before the run begins, with florlog imported
         notebook = this_process.notebook
-        setup = notebook.seconds if notebook.file else seconds_since_import()
+        setup = notebook.seconds if notebook.file else seconds_since_import() - opened.seconds
         journal.append(Note(KIND, "", {"setup": setup}), journal.session)
 
     restore = restore_costs(store.path)
@@ -128,13 +133,12 @@ def _close(log: RunLog) -> None:
         log.close()
 
 
-def _guide_of(log: RunLog, run: str, max_redo: float, *, anew: bool) -> ResumeGuide:
+def _guide_of(log: RunLog, run: str, max_redo: float, meant: Resume | None, *, anew: bool) -> ResumeGuide:
     """What leads the resume of a run; arguments as of `recorded_run` and `ResumeGuide`."""
     tree = tree_of(log)
     if tree.hooked:
         raise OnlyReadError(run, tree.hooked)
-    role = this_process.role
-    commanded = role if isinstance(role, Resume) and role.run == run else None
+    commanded = meant if meant is not None and meant.commanded else None
     reopen(tree, extend=commanded is not None and commanded.extend)
     before = went_back(run, log, tree)
 
@@ -159,7 +163,16 @@ def _guide_of(log: RunLog, run: str, max_redo: float, *, anew: bool) -> ResumeGu
     if not before.reasons and (said := _starting_over(log, tree, plan)):
         report(said)
     force = commanded is not None and commanded.force
-    return ResumeGuide(log, tree, plan, frontier, before, force=force, anew=anew and commanded is None)
+    return ResumeGuide(
+        log,
+        tree,
+        plan,
+        frontier,
+        before,
+        force=force,
+        anew=anew and commanded is None,
+        passed=() if meant is None else meant.passed,
+    )
 
 
 def _starting_over(log: RunLog, tree: RunTree, plan: Plan) -> str:
@@ -219,74 +232,9 @@ def reopen(tree: RunTree, *, extend: bool) -> str:
     return text
 
 
-def _log_to_write(
-    store: Store, name: str, params: Mapping[str, Any], resume: str, options: Mapping[str, Any]
-) -> tuple[RunLog, str, bool]:
-    """The log of the run that is recorded, its id, and whether it is one that goes on."""
-    if named := _named(store, name, resume):
-        return open_run(store, named, **options), named, True
-    if resume == "auto" and (found := _unfinished(store, name, params, options)) is not None:
-        return *found, True
-    while True:
-        run = _new_id(name)
-        with suppress(RunExists):
-            return store.new_log(run, **options), run, False
-
-
-def _named(store: Store, name: str, resume: str) -> str:
-    """The id of the run that the user said goes on, "" if none was named."""
-    role = this_process.role
-    if isinstance(role, Resume) and not role.taken:
-        if log_of(store, role.run).sessions()[0].begin.name == name:
-            role.taken = True
-            return role.run
-        return ""
-    return "" if resume in ("never", "auto") else resume
-
-
-def _unfinished(
-    store: Store, name: str, params: Mapping[str, Any], options: Mapping[str, Any]
-) -> tuple[RunLog, str] | None:
-    """The newest run of this name and these parameters that nobody writes to, its log locked; None if it is complete.
-
-    Runs that are being recorded are passed over: in a sweep that was killed each process takes another one.
-    """
-    others = ""
-    for listed in reversed(listed_runs(store)):
-        if listed.name != name:
-            continue
-        if encode_value(listed.params) != encode_value(dict(params)):
-            others = others or listed.run
-            continue
-        if begins_anew(listed.run):
-            return None
-        try:
-            log = store.open_log(listed.run, **options)
-        except RunLocked:
-            continue
-        except (WalError, OSError) as error:
-            report(f"run {listed.run} cannot go on: {reason(error)}")
-            continue
-        tree = tree_of(log)
-        if tree.status != "complete" and not tree.hooked:
-            return log, listed.run
-        log.close()
-        if tree.status != "complete":
-            report(f"{OnlyReadError(listed.run, tree.hooked)}: a new run begins")
-        return None
-    if others:
-        report(f"run {others} has other parameters: a new run begins")
-    return None
-
-
 def _resumed_from(plan: Plan | None) -> int:
     place = last_restore(plan.root) if plan is not None else None
     if place is None:
         return 0
     loop, index = place
     return loop.images[index].lsn
-
-
-def _new_id(name: str) -> str:
-    slug = re.sub(r"[^A-Za-z0-9._]+", "-", name)[:_MAX_SLUG_CHARACTERS].strip("-.") or "run"
-    return f"{slug}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"

@@ -11,8 +11,9 @@ run in its place, because the training has to start.  ``florlog resume --force``
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from florlog_recovery import FORCED, Loop, Node, Plan, RunTree, last_restore
 from florlog_wal import Note, RunLog
@@ -50,6 +51,7 @@ class WentBack:
     reasons: tuple[str, ...] = ()  # for which one failed
     anew: bool = False  # the run cannot be resumed: begin another one
     blind: bool = True  # whether iterations are entered blindly
+    whole: bool = False  # whether the runs that the program opens before are executed and not passed over
 
     def images(self, tree: RunTree) -> frozenset[Boundary]:
         """The images that are not used."""
@@ -61,16 +63,30 @@ class WentBack:
         )
 
 
+def learnt(run: str) -> WentBack:
+    """What earlier starts of this process have learnt of a run."""
+    given = restart.message()
+    return _went_back(given) if given.get("run") == run else WentBack(run)
+
+
 def went_back(run: str, log: RunLog, tree: RunTree) -> WentBack:
-    """What earlier starts of this process have learnt of a run, or a process that could not start over by itself."""
+    """The same, or what a process has learnt that could not start over by itself."""
     given = restart.message()
     if given.get("run") != run:
         newest = tree.sessions[-1]
         notes = (entry.record for entry in log.scan(newest, types=(Note,), session=newest))
         given = next((note.data for note in notes if isinstance(note, Note) and note.kind == WENT_BACK), {})
-    if not given:
-        return WentBack(run)
-    return WentBack(run, tuple(given["unusable"]), tuple(given["reasons"]), blind=given["blind"])
+    return _went_back(given) if given else WentBack(run)
+
+
+def _went_back(given: Mapping[str, Any]) -> WentBack:
+    return WentBack(
+        given["run"],
+        tuple(given["unusable"]),
+        tuple(given["reasons"]),
+        blind=given["blind"],
+        whole=given["whole"],
+    )
 
 
 def begins_anew(run: str) -> bool:
@@ -94,6 +110,7 @@ class ResumeGuide(Guide):
         *,
         force: bool,
         anew: bool,
+        passed: Sequence[str] = (),
     ) -> None:
         super().__init__(log, tree, plan, None, frontier=frontier)
         self.checks.alarm = self._differs
@@ -101,6 +118,7 @@ class ResumeGuide(Guide):
         self._before = before
         self._force = force
         self._anew = anew  # where it cannot be resumed, the training begins as a new run
+        self._passed = passed  # runs that the program opened before, and that were not executed
         self._restores = last_restore(plan.root) is not None
         self._segment = isinstance(frontier[1], int)
         self._forced = self._set_up = ""
@@ -141,6 +159,8 @@ class ResumeGuide(Guide):
             own = not isinstance(error, ChangedError) and text in self._before.reasons  # from any image
             if not own and not restart.obstacle():
                 self._go_back(f"from the image at {named(self.image)} on, the script raises {text}", text)
+        elif isinstance(error, Exception) and self._passed:
+            self._execute_earlier(f"the script raises {type(error).__name__}: {reason(error)}")
         elif error is None:
             report("the script ended before it came to where the recording ends: nothing was recorded")
 
@@ -176,7 +196,16 @@ class ResumeGuide(Guide):
         report(f"{what}: {instead(self.tree, dropped)}")
         self._start_over(learnt, what)
 
+    def _execute_earlier(self, text: str) -> None:
+        """The run does not begin as it did: perhaps because of an earlier one that was passed over."""
+        if not self._obstacle():
+            what = f"after {len(self._passed)} earlier runs that were passed over the run differs ({text})"
+            report(f"{what}: they are executed whole")
+            self._start_over(WentBack(self.tree.run, whole=True), what)
+
     def _refuse(self, text: str) -> NoReturn:
+        if self._passed:
+            self._execute_earlier(text)
         what = (
             f"run {self.tree.run} cannot be resumed: executed again from its beginning it differs from the recording "
             f"({text})"

@@ -1,15 +1,22 @@
-"""What a process does with the run that a script opens, if it is more than to record it.
+"""What a process does with the runs that a script opens, if it is more than to record them.
 
 A command sets one of these for the time in which it executes the script (`florlog.program.process.Process.in_role`);
-`florlog.recording.session.run` looks for it.
+`florlog.recording.session.run` looks for it.  Each is meant for one run, the one at its place among the program's runs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
+from florlog_wal import RunLog
+
+from florlog.errors import FlorlogError
+from florlog.following.earlier_runs import EarlierRun
 from florlog.following.guide import Guide
+from florlog.program.opened_runs import AND_MORE, MAX_EARLIER_RUNS, Earlier
 from florlog.program.process import Role
 
 if TYPE_CHECKING:  # recording a run does not wait for source analysis
@@ -17,21 +24,81 @@ if TYPE_CHECKING:  # recording a run does not wait for source analysis
 
 
 @dataclass(slots=True, kw_only=True)
-class Replay(Role):
-    """A replay of one run; ``guide`` leads the script's first run of that name."""
+class Meant(Role):
+    """A role that is meant for one run of the program."""
 
+    run: str
     name: str
-    guide: Guide
-    instrumenter: Instrumenter
-    """What instrumented the script, and knows which files are its own."""
+    earlier: Earlier
+    """The runs that the program had opened before."""
+
+    def place(self, name: str, opened: Earlier, *, counts: bool) -> Literal["earlier", "meant", "later"]:
+        """Whether the run that the program opens now, after others, comes before the one that is meant, or is it.
+
+        ``counts``: whether runs have places in this process; where not, the first one of its name is meant.
+        Raises `FlorlogError` where another name was recorded here.
+        """
+        if self.taken:
+            return "later"
+        if not counts:
+            return "meant" if name == self.name else "later"
+        if AND_MORE in self.earlier:
+            raise FlorlogError(
+                f"run {self.run} came after more than {MAX_EARLIER_RUNS} others of its process: its place in the "
+                "program is not known"
+            )
+        then = [*(recorded for recorded, _ in self.earlier), self.name]
+        for number, (now, recorded) in enumerate(
+            zip([*(other for other, _ in opened), name], then, strict=False)
+        ):
+            if now != recorded:
+                raise FlorlogError(
+                    f"run number {number + 1} of the program is called {now!r}, and was {recorded!r} when {self.run} "
+                    f"was recorded, as number {len(then)}: this is not the program that it was"
+                )
+        return "meant" if len(opened) == len(self.earlier) else "earlier"
+
+    def missing(self, script: str) -> str:
+        """That a script came to its end without this run, as a line."""
+        number = len(self.earlier) + 1
+        which = f"a run named {self.name!r}" if number == 1 else f"its run number {number}, {self.name!r}"
+        return f"{script} ended and did not open {which}: is it the script of run {self.run}?"
 
 
 @dataclass(slots=True, kw_only=True)
-class Resume(Role):
+class Replay(Meant):
+    """A replay of one run, which ``guide`` leads."""
+
+    guide: Guide
+    instrumenter: Instrumenter
+    """What instrumented the script, and knows which files are its own."""
+    store: Path | None = None
+    """Where the earlier runs lie."""
+    runs_before: Sequence[EarlierRun] = ()
+    """What becomes of each."""
+    broken: list[str] = field(default_factory=list)
+    """Why one that was passed over did not come to its end as it was recorded."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Resume(Meant):
     """A resume of one run, given by its id."""
 
-    run: str
     extend: bool = False
     """Whether a complete run goes on in its outermost loop, which a break or return has left."""
     force: bool = False
     """Whether the run goes on though what was re-executed differs from the recording."""
+    commanded: bool = True
+    """Whether a command resumes it, and not the script itself."""
+    anew: bool = False
+    """Whether the training begins anew where this run cannot go on."""
+    held: RunLog | None = None
+    """Its log, locked so that no other process goes on with it meanwhile."""
+    passed: list[str] = field(default_factory=list)
+    """The earlier runs that were passed over."""
+
+    def let_go(self) -> None:
+        """Its log is not locked any more."""
+        if self.held is not None:
+            self.held.close()
+            self.held = None

@@ -172,6 +172,8 @@ class Run:
             else:
                 self._loops.fail_run()
             if self._guide is not None:
+                if error is None and self._journal is None and self._states.state.lacks_gradients():
+                    self._guide.lacks_gradients()
                 self._guide.leave(error)
             log_end(self._transactions, self._guide, self._script, self._started, error)
         except Exception as failure:

@@ -117,8 +117,12 @@ class RunState:
         return self.trees(loop, gradients, without=self._derived.omitted())
 
     def dead_gradients(self, loop: OpenLoop, *, end: bool) -> Gradients:
-        """The gradients that an image leaves out here, where ``end`` says whether it is the loop's end."""
-        return self._gradients.dead(loop, self._objects, end=end)
+        """The gradients that an image leaves out here, where ``end`` says whether it is the loop's end.
+
+        That of an outermost loop leaves out none: a program that passes over this run goes on from there.
+        """
+        found = self._gradients.dead(loop, self._objects, end=end)
+        return NO_GRADIENTS if end and loop.depth == 1 else found
 
     def lacks_gradients(self) -> bool:
         """Whether a restored image has left out gradients that were not computed anew since."""

@@ -7,29 +7,25 @@ they want by giving the process a role (`florlog.recording.roles`) before they e
 from __future__ import annotations
 
 import functools
-import math
 import os
-import re
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Literal
 
-from florlog_wal import encode_value
-
-from florlog.errors import FlorlogError, LogValueError, NoRunError, OwnRunError, RanksError
+from florlog.errors import FlorlogError, NoRunError, OwnRunError, RanksError
 from florlog.following.guide import Guide
 from florlog.images.policy import Policy
-from florlog.program import units
 from florlog.program.cells import NotebookProgram
 from florlog.program.environment import main_script, rank
 from florlog.program.process import this_process
 from florlog.program.stores import make_store, store_path
 from florlog.program.terminal import reason, report, warn
+from florlog.recording.going_on import check_gradients, passing, passing_in_replay, resume_here
 from florlog.recording.opening import recorded_run
 from florlog.recording.roles import Replay, Resume
 from florlog.recording.run import Run
-from florlog.state.logged_values import plain
+from florlog.recording.run_arguments import bytes_of, kept_params, seconds_of
 
 
 def current(what: str) -> Run:
@@ -88,7 +84,8 @@ def run(
         store: the store's directory; default $FLORLOG_STORE, else ``./.florlog``.
         params: hyperparameters, kept with the run.
         resume: "never" starts a new run; "auto" continues the newest run of this name and these parameters that no
-            other process records, unless it is complete; a run id continues that run.
+            other process records, unless it is complete; a run id continues that run.  Of a script that opens several
+            runs, those before it are passed over (docs/commands/resume.md).
         overhead: the share of training time that images may cost.
         max_redo: seconds of training (30, "30s", "5min", "1h") after which a crash should not have to be
             redone; images are taken that often where ``overhead`` allows it.
@@ -125,13 +122,13 @@ def run(
         raise FlorlogError(f"overhead is a share of training time, and got {overhead!r}")
     if not isinstance(params or {}, Mapping):
         raise FlorlogError(f"params is a dict of hyperparameters, and got {params!r}")
-    distance, bound = _seconds(max_redo), _bytes(budget)
+    distance, bound = seconds_of(max_redo), bytes_of(budget)
+    program = _running_cells()
+    opened = this_process.opened
+    counts = opened.begin(this_process.notebook.text or main_script() if program is None else program.text)
     role = this_process.role
     if isinstance(role, Replay):
-        if name != role.name or role.taken:
-            return _unrecorded(name)
-        role.taken = True
-        return _unrecorded(name, role.guide, strict=strict)
+        return _replayed(role, name, counts=counts, strict=strict)
     number, ranks = rank()
     if ranks > 1:
         if resume not in ("never", "auto") or isinstance(role, Resume) or (strict and resume == "auto"):
@@ -147,13 +144,20 @@ def run(
     asked_to_resume = resume not in ("never", "auto") or (isinstance(role, Resume) and not role.taken)
     closing = ExitStack()
     try:
-        held = _kept(params or {}, strict=strict)
-        opened = make_store(store_path(store))
-        closing.callback(opened.close)
-        if (program := _running_cells()) is not None:
+        held = kept_params(params or {}, strict=strict)
+        made_store = make_store(store_path(store))
+        closing.callback(made_store.close)
+        if program is not None:
             closing.enter_context(this_process.standing_for_script(program))
+        meant, comes_before = resume_here(made_store, name, held, resume, counts=counts)
+        if meant is not None and comes_before:
+            guide = passing(meant, made_store, held)
+            return _unrecorded(name, guide, closing, place=meant.earlier[len(opened.runs)][1], strict=strict)
+        if meant is not None:
+            meant.taken = True
+            check_gradients(meant)
         made = recorded_run(
-            opened,
+            made_store,
             name,
             held,
             resume=resume,
@@ -164,6 +168,8 @@ def run(
             closing=closing,
             audit=audit,
             strict=strict,
+            meant=meant,
+            counts=counts,
         )
     except BaseException as error:
         closing.close()
@@ -172,32 +178,20 @@ def run(
         anew = " and starts at its beginning" if resume == "auto" else ""
         warn(f"run {name!r} is not recorded{anew}, the training goes on: {reason(error)}")
         return _unrecorded(name)
-    return _opened(made, closing)
+    return _opened(made, closing, made.id)
 
 
-def _kept(params: Mapping[Any, Any], *, strict: bool) -> dict[str, Any]:
-    """Parameters as the log keeps them.  Raises `LogValueError` with ``strict``."""
-    held, as_text = {}, {}
-    for key, value in params.items():
-        try:
-            held[str(key)] = plain(value)
-            encode_value(held[str(key)])
-        except Exception as error:
-            if strict:
-                raise LogValueError(f"cannot keep params: {reason(error)}") from None
-            held[str(key)] = _text(value)
-            as_text[str(key)] = reason(error)
-    if as_text:
-        warn(f"of params, {', '.join(as_text)} is kept as text: {next(iter(as_text.values()))}")
-    return held
-
-
-def _text(value: Any) -> str:
-    """A value as text that is the same in another process."""
-    try:
-        return re.sub(r"\b0x[0-9a-f]+", "0x", repr(value))
-    except Exception:
-        return f"<{type(value).__name__}>"
+def _replayed(role: Replay, name: str, *, counts: bool, strict: bool) -> Run:
+    """A run of a replay: led by its guide if it is the one that is meant, or to its end if it comes before that."""
+    opened = this_process.opened.runs
+    match role.place(name, opened, counts=counts):
+        case "meant":
+            role.taken = True
+            return _unrecorded(name, role.guide, strict=strict)
+        case "earlier":
+            closing = ExitStack()
+            return _unrecorded(name, passing_in_replay(role, closing), closing)
+    return _unrecorded(name)
 
 
 def _running_cells() -> NotebookProgram | None:
@@ -209,10 +203,18 @@ def _running_cells() -> NotebookProgram | None:
     return running_program()
 
 
-def _unrecorded(name: str, guide: Guide | None = None, *, strict: bool = False) -> Run:
-    closing = ExitStack()
+def _unrecorded(
+    name: str,
+    guide: Guide | None = None,
+    closing: ExitStack | None = None,
+    *,
+    place: str = "",
+    strict: bool = False,
+) -> Run:
+    """A run of which nothing is recorded; ``place``: the id of the run in whose place it is."""
+    closing = closing or ExitStack()
     made = Run(
-        run_id=guide.tree.run if guide else "",
+        run_id=guide.tree.run if guide else place,
         name=name,
         script=main_script() if guide else "",
         strict=strict,
@@ -221,12 +223,14 @@ def _unrecorded(name: str, guide: Guide | None = None, *, strict: bool = False) 
         policy=Policy(0.0),
         close=closing.close,
     )
-    return _opened(made, closing)
+    return _opened(made, closing, place)
 
 
-def _opened(made: Run, closing: ExitStack) -> Run:
+def _opened(made: Run, closing: ExitStack, place: str) -> Run:
     """The run, which is the open one until it closes."""
+    this_process.opened.opened(made.name, place)
     closing.enter_context(this_process.running(made))
+    closing.enter_context(this_process.opened.time_open())
     _watch_forks()
     return made
 
@@ -240,24 +244,3 @@ def _watch_forks() -> None:
 def _disown() -> None:
     if this_process.run is not None:
         this_process.run.disown()
-
-
-def _bytes(budget: int | str | None) -> int | None:
-    """A number of bytes, such as 500 or "2GB"."""
-    try:
-        found = budget if budget is None or isinstance(budget, int) else units.size(budget)
-    except (TypeError, ValueError):
-        found = -1
-    if found is not None and found < 0:
-        raise FlorlogError(f'budget is a number of bytes such as 10_000_000 or "2GB", and got {budget!r}')
-    return found
-
-
-def _seconds(span: float | str | None) -> float:
-    """A span of time, such as 30 or "30s", in seconds."""
-    if span is None:
-        return math.inf
-    try:
-        return units.seconds(str(span))
-    except ValueError:
-        raise FlorlogError(f'max_redo is a time such as 30, "30s" or "5min", and got {span!r}') from None

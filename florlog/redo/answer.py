@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from florlog_recovery import AtomSequence, Node, Plan, RunTree, split
 from florlog_wal import RunLog
 
-from florlog.errors import ImageError
+from florlog.errors import EarlierRunError, FlorlogError, ImageError
 from florlog.following.failed_images import FailedImages, not_entered
 from florlog.following.guide import Guide
 from florlog.following.outside import Outside, present_texts
@@ -177,8 +177,13 @@ def _led(log: RunLog, request: Request, plan: Plan, progress: Progress | None) -
             guide.progress = progress
         try:
             _follow(log, request, guide)
-        except ImageError as error:
-            if guide.image is None:
+        except EarlierRunError as error:
+            request = _executing_runs_before(request, str(error))
+        except FlorlogError as error:
+            if guide.image is None and request.passes_over_runs:
+                request = _executing_runs_before(request, str(error))
+                continue
+            if guide.image is None or not isinstance(error, ImageError):
                 raise
             if guide.lost:
                 report(not_entered(guide.image, str(error)))
@@ -188,7 +193,14 @@ def _led(log: RunLog, request: Request, plan: Plan, progress: Progress | None) -
                 request = replace(request, unusable=unusable)
             plan = plan_for(request)
         else:
-            return guide, request
+            if not (guide.checks.differences and request.passes_over_runs):
+                return guide, request
+            request = _executing_runs_before(request, guide.checks.differences[0])
+
+
+def _executing_runs_before(request: Request, why: str) -> Request:
+    report(f"earlier runs of the program, which were passed over, are executed ({why})")
+    return request.executing_runs_before()
 
 
 def _guide(log: RunLog, request: Request, plan: Plan) -> Guide:
@@ -237,6 +249,6 @@ def _execute(request: Request, guide: Guide, adopted: Mapping[str, Adopted]) -> 
         LocalModuleFinder(files, instrumenter, modules),
         nullcontext() if program.reading is None else read_as(program.reading),
         adopting(adopted, instrumenter),
-        guided_run(begin, guide, program.script, files, instrumenter),
+        guided_run(begin, guide, program.script, files, instrumenter, request.runs_before),
     ):
         kind_of(begin).replay(program.script, instrumenter, program.reading)

@@ -5,7 +5,8 @@ What it writes lies in a directory that the asking side removes.
 
 Both sides are here: `answers` starts the process and reads its messages; `visit` is what the process does.  Besides
 the messages of the one who looks, there may come ``["differs", text]``, ``["unusable", LSN of
-an image, why it cannot be restored]``, ``["lost", the same of a blind entry]`` or ``["error", text]``.
+an image, why it cannot be restored]``, ``["lost", the same of a blind entry]``, ``["earlier", why runs that the program
+opened before have to be executed and not passed over]`` or ``["error", text]``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from florlog_recovery import CostModel, Loop, RunTree, WhereError, boundary_atom
 from florlog_recovery.costs import MIN_RESTORE_SECONDS
 from florlog_wal import RunLog
 
-from florlog.errors import FlorlogError, ImageError
+from florlog.errors import EarlierRunError, FlorlogError, ImageError
 from florlog.following.blind_entries import enterable_loops
 from florlog.following.failed_images import Boundary, FailedImages, not_entered
 from florlog.following.outside import Outside
@@ -62,13 +63,18 @@ def answers(tree: RunTree, module: str, order: Order, *, once: bool = False) -> 
     cwd = tree.begin.cwd if Path(tree.begin.cwd).is_dir() else None
     failed = FailedImages(Path(order["log"]), tree)
     unusable: frozenset[Boundary] = frozenset()
-    blind = True
+    blind, whole = True, False
     while True:
         with (
             tempfile.TemporaryDirectory(prefix="florlog-state-") as scratch,
             Child(
                 module,
-                {**order, "unusable": [loop.images[index].lsn for loop, index in unusable], "blind": blind},
+                {
+                    **order,
+                    "unusable": [loop.images[index].lsn for loop, index in unusable],
+                    "blind": blind,
+                    "whole": whole,
+                },
                 cwd=cwd,
                 environment=_recorded_variables(tree) | {"TMPDIR": scratch},
                 stderr=Stderr.KEPT,
@@ -78,6 +84,12 @@ def answers(tree: RunTree, module: str, order: Order, *, once: bool = False) -> 
                 if message[0] == "lost":
                     report(not_entered(*_failed(tree, *message[1:])))
                     blind = False
+                    break
+                if message[0] == "earlier":
+                    report(
+                        f"earlier runs of the program, which were passed over, are executed ({message[1]})"
+                    )
+                    whole = True
                     break
                 if message[0] == "unusable" and not once:
                     unusable = failed.without(unusable, *_failed(tree, *message[1:]))
@@ -163,11 +175,13 @@ def visit(order: Order, wire: Wire, goal: Callable[[RunTree], tuple[Sequence[Bou
 
         def arrived(loop: Loop, index: int, states: States) -> None:
             try:  # here: the script must not catch it
-                last = look(Arrival(loop, index, states, guide, changed))
+                arrival = Arrival(loop, index, states, guide, changed)
+                last = look(arrival)
             except (FlorlogError, WhereError) as error:
                 finish("error", str(error))
             if last is not None:
-                finish(*last)
+                differences = guide.checks.differences
+                finish(*(("earlier", differences[0]) if differences and passes else last))
 
         atoms = boundary_atoms(wanted)
         newest = order.get("last")
@@ -180,13 +194,21 @@ def visit(order: Order, wire: Wire, goal: Callable[[RunTree], tuple[Sequence[Bou
         costs = CostModel(MIN_RESTORE_SECONDS, math.inf) if newest else costs_of(log, tree)
         enterable = enterable_loops(tree, lambda: program.analysis) if order.get("blind") else frozenset()
         plan = plan_redo(tree, atoms, costs, frozenset(unusable), enterable=enterable.__contains__)
-        alarm = (lambda text: None) if newest else (lambda text: finish("differs", text))
+        before = program.runs_before(log, tree, whole=bool(order.get("whole")))
+        passes = any(run.passed_over for run in before)
+        alarm = (
+            (lambda text: None) if newest else (lambda text: finish("earlier" if passes else "differs", text))
+        )
         guide = BoundaryGuide(log, tree, plan, atoms, arrived, alarm, program.steady_before)
         guide.checks.excuse(Outside(tree, lambda: program.texts, program.script))
         try:
-            program.run(guide)
-        except ImageError as error:
-            if guide.image is None:
+            program.run(guide, before)
+        except EarlierRunError as error:
+            finish("earlier", str(error))
+        except FlorlogError as error:
+            if guide.image is None and passes:
+                finish("earlier", str(error))
+            if guide.image is None or not isinstance(error, ImageError):
                 raise
             at, index = guide.image
             finish("lost" if guide.lost else "unusable", at.images[index].lsn, str(error))

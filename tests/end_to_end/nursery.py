@@ -37,7 +37,7 @@ import torch._dynamo  # noqa: F401 - the first optimizer imports it
 
 import florlog
 
-NOTES = ("florlog.program.loading", "florlog.program.restart")
+NOTES = ("florlog.program.opened_runs", "florlog.program.loading", "florlog.program.restart")
 """Modules that note when, where and with which environment their process started."""
 
 

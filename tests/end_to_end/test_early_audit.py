@@ -275,6 +275,15 @@ def test_a_run_is_not_audited_without_a_bound_on_its_overhead_or_where_it_says_s
     assert found.outcome == ""
 
 
+def test_a_run_that_comes_after_another_is_not_audited(folder: Path) -> None:
+    path = script(folder, setup="with florlog.run('before', overhead=0): pass")
+    env = environment(folder / "store")
+    done = subprocess.run(
+        [sys.executable, path], env=env, cwd=folder, timeout=120, check=True, capture_output=True, text=True
+    )
+    assert "waits False" in done.stderr
+
+
 def test_a_resumed_run_and_a_replay_are_not_audited(folder: Path) -> None:
     stop = "if epoch == 6 and 'stop' in sys.argv: os._exit(0)"
     path = script(folder, arguments="overhead=0.9, audit=False, resume='auto'", body=stop)

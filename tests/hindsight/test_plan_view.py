@@ -6,7 +6,8 @@ from florlog_recovery import CostModel, Loop, plan_redo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from florlog.hindsight.plan_view import plan_text, plan_view
+from florlog.hindsight.plan_text import plan_text
+from florlog.hindsight.plan_view import plan_view
 from tests.recovery.test_plan import Walked
 from tests.recovery.trees import atom_sets, trees
 

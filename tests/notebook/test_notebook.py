@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,29 @@ def test_a_cell_with_a_run_of_its_own_needs_no_extension(folder: Path) -> None:
     assert state["model"]["linear.weight"].shape == (2, 4)
     assert changed["raised"] == "UsageError"
     assert "range(3)" in changed["out"] + changed["err"]
+
+
+def test_each_of_several_runs_of_a_cell_is_asked_at_its_place_in_it(tmp_path: Path) -> None:
+    """Runs of earlier cells do not count, also of the same cell when it ran before."""
+    cell = "for part in range(2):\n" + textwrap.indent(EXPLICIT, "    ")
+    asked = cell.replace("    " + IN_CELL[0], "    " + IN_CELL[1])
+    cells = [SETUP + "import florlog", MODEL, EXPLICIT, cell, cell, "%load_ext florlog"]
+    session(tmp_path, *cells)
+    with florlog.open(tmp_path / "store") as log:
+        runs = [run.id for run in log.runs]
+        assert [len(run.tree().begin.earlier) for run in log.runs] == [0, 0, 1, 0, 1]
+    *_, first, second = session(
+        tmp_path, *cells[:2], "%load_ext florlog",
+        *(f"%%florlog replay --run {run} --where 'epoch == 1'\n" + asked for run in runs[-2:]),
+    )  # fmt: skip
+    counted = asked.replace("run.log(bias=", "print('bias', ").replace("sum())", "sum().item())")
+    truth = said(tmp_path, "bias", SETUP + "import florlog\n", MODEL, EXPLICIT, cell, counted)
+    for answer, number, run in ((first, 0, runs[-2]), (second, 6, runs[-1])):
+        assert answer["raised"] == "", answer
+        with florlog.open(tmp_path / "store") as log:
+            found = log.run(run).values("bias")
+        assert set(found["trust"]) == {"PROVEN"}
+        assert found["bias"].map(float).tolist() == truth[number * 3 :][6:12]
 
 
 TEXTS = {

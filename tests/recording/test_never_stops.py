@@ -123,7 +123,7 @@ def foreign_files(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def another_version(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Store.make(store).close()
     manifest = store / "FLORLOG"
-    manifest.write_text(manifest.read_text().replace("format 3", "format 99"))
+    manifest.write_text(manifest.read_text().replace("format 4", "format 99"))
 
 
 def no_manifest(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,10 @@ from hypothesis import strategies as st
 
 
 def run_begin(run: str = "r1", **changes: Any) -> RunBegin:
-    begin = RunBegin(run, "digits", "record", "/t.py", ("t.py",), "/", {"lr": 0.1}, {}, (), 1.5, 0, 1, 0)
+    earlier = (("digits", "r0"), ("unrecorded", ""))
+    begin = RunBegin(
+        run, "digits", "record", "/t.py", ("t.py",), "/", {"lr": 0.1}, {}, (), 1.5, 0, 1, 0, earlier
+    )
     return dataclasses.replace(begin, **changes)
 
 
@@ -113,6 +116,7 @@ _BY_NAME = {
     "int": int64, "str": text, "bytes": blobs, "float": floats, "bool": st.booleans(), "Path": paths,
     "tuple[str, ...]": texts, "dict[str, Any]": dicts, "LoggedValues": logged, "Failure | None": failures,
     "tuple[StackFrame, ...]": st.lists(st.tuples(text, text, int64), max_size=2).map(tuple),
+    "tuple[tuple[str, str], ...]": st.lists(st.tuples(text, text), max_size=3).map(tuple),
     "tuple[tuple[str, str, bytes], ...]": st.lists(st.tuples(text, text, blobs), max_size=2).map(tuple),
 }  # fmt: skip
 

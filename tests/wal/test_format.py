@@ -86,7 +86,7 @@ def test_the_tail_is_laid_out_as_written(tmp_path: Path) -> None:
 def test_the_small_files_read_as_written(tmp_path: Path) -> None:
     with RunLog.open(tmp_path / "s", mode="w") as store:
         store.append(run_begin())
-    assert (tmp_path / "s" / "FLORLOG").read_text() == "florlog run\nformat 3\nengine lmdb-0.9\n"
+    assert (tmp_path / "s" / "FLORLOG").read_text() == "florlog run\nformat 4\nengine lmdb-0.9\n"
     assert re.fullmatch(r"1\n[0-9a-f]{16}\n", (tmp_path / "s" / "end").read_text())
     assert sorted(entry.name for entry in (tmp_path / "s").iterdir()) == [
         "FLORLOG",

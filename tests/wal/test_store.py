@@ -345,7 +345,7 @@ def test_an_unknown_format_is_refused(path: Path) -> None:
     RunLog.open(path, mode="w").close()
     manifest = path / "FLORLOG"
     text = manifest.read_text()
-    for old, new in (("format 3", "format 4"), ("lmdb-0.9", "lmdb-1.0")):
+    for old, new in (("format 4", "format 5"), ("lmdb-0.9", "lmdb-1.0")):
         manifest.write_text(text.replace(old, new))
         with pytest.raises(UnsupportedFormat, match=new.split()[-1]):
             RunLog.open(path, mode="w")

@@ -19,8 +19,8 @@ def test_a_store_of_this_version_reads_and_goes_on_and_of_an_earlier_one_is_refu
 ) -> None:
     with tarfile.open(archive) as packed:
         packed.extractall(tmp_path, filter="data")
-    if archive.name != "format-3.tar.xz":
-        with pytest.raises(UnsupportedFormat, match=r"format [12]"):
+    if archive.name != "format-4.tar.xz":
+        with pytest.raises(UnsupportedFormat, match=r"format [123]"):
             RunLog.open(tmp_path / "store")
         return
     expected = [step.record for step in workload.script(3)]

@@ -33,7 +33,7 @@ import xxhash
 
 from florlog_wal.errors import CorruptStore, NetworkFilesystem, NotAStore, RunLocked, UnsupportedFormat
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 ENGINE: Final = "lmdb-0.9"
 MANIFEST: Final = "FLORLOG"
 LOCK: Final = "lock"

@@ -126,6 +126,7 @@ _STRS = _many(_STR)
 _PATH = _many(_tuple_field(_STR, _INT))
 _FRAMES = _many(_tuple_field(_STR, _STR, _INT))
 _SOURCES = _many(_tuple_field(_STR, _STR, _BYTES))
+_EARLIER = _many(_tuple_field(_STR, _STR))
 _FAILURE_FIELDS = _tuple_field(_STR, _STR, _PATH, _many(_tuple_field(_STR, _STR, _INT, _STR)))
 _FAILURE: _Field = (
     lambda f: None if f is None else _FAILURE_FIELDS[0]((f.exception, f.message, f.path, f.frames)),
@@ -133,7 +134,9 @@ _FAILURE: _Field = (
 )
 
 FIELDS: Final[dict[type[Record], tuple[_Field, ...]]] = {
-    RunBegin: (_STR, _STR, _STR, _STR, _STRS, _STR, _DICT, _DICT, _SOURCES, _FLOAT, _INT, _INT, _INT),
+    RunBegin: (
+        _STR, _STR, _STR, _STR, _STRS, _STR, _DICT, _DICT, _SOURCES, _FLOAT, _INT, _INT, _INT, _EARLIER,
+    ),
     RunEnd: (_STR, _FLOAT, _FAILURE),
     Statement: (_INT, _STR, _STR, _STR, _INT, _BYTES, _STRS, _STRS),
     LoopBegin: (_PATH, _STR, _INT, _INT, _STR, _INT, _INT, _FRAMES, _FLOAT, _DICT),
@@ -146,7 +149,7 @@ FIELDS: Final[dict[type[Record], tuple[_Field, ...]]] = {
     CheckpointEnd: (_INT, _BYTES, _INT, _INT, _FLOAT, _FLOAT),
     Hindsight: (_PATH, _VALUES, _STR, _STR),
     Note: (_STR, _STR, _DICT),
-}
+}  # fmt: skip
 _NAMES: Final = {cls: tuple(field.name for field in dataclasses.fields(cls)) for cls in FIELDS}
 
 

@@ -48,6 +48,11 @@ class RunBegin:
     rank: int
     world_size: int
     resumed_from: int  # LSN of the CheckpointBegin this session continues from; 0: from the start
+    earlier: tuple[tuple[str, str], ...] = ()
+    """The runs that the program had opened before, in order: name and id, "" for one that was not recorded.
+
+    Of very many the first ones, and then ``("", "")``: where the run is among them is not known.
+    """
 
 
 @dataclass(frozen=True, slots=True)
