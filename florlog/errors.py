@@ -92,3 +92,13 @@ class RanksError(FlorlogError):
         super().__init__(
             f"this is rank 0 of {ranks}: what they computed together can be read, and neither replayed nor resumed"
         )
+
+
+class OnlyReadError(FlorlogError):
+    """A run would be executed again, and loops of it are known by a framework's hooks alone."""
+
+    def __init__(self, run: str, framework: str) -> None:
+        super().__init__(
+            f"run {run} can be read, and neither resumed nor replayed: the loops of {framework}, a version that "
+            "florlog does not know, were recorded by its hooks, without images"
+        )

@@ -22,6 +22,6 @@ def record(model: Any, name: str | None = None, **options: Any) -> AbstractConte
     ``model``: a `keras.Model`; ``name``: of the run, by default the script's; ``options``: the other
     arguments of `florlog.run`, such as ``resume="auto"``.
 
-    With a version of Keras that florlog does not know, a line says that its loops are not recorded.
+    Loops of a version of Keras that florlog does not know are recorded by its hooks: see docs/frameworks.md.
     """
     return recorded("keras", name, options)

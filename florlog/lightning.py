@@ -25,7 +25,7 @@ def record(trainer: Any, name: str | None = None, **options: Any) -> AbstractCon
     ``trainer``: a `lightning.pytorch.Trainer`, or a `pytorch_lightning.Trainer`; ``name``: of the run, by default the
     script's; ``options``: the other arguments of `florlog.run`, such as ``resume="auto"``.
 
-    With a version of Lightning that florlog does not know, a line says that its loops are not recorded.
+    Loops of a version of Lightning that florlog does not know are recorded by its hooks: see docs/frameworks.md.
     """
     packages = {kind.__module__.partition(".")[0] for kind in type(trainer).__mro__}
     return recorded(_OTHER_NAME if _OTHER_NAME in packages else "lightning", name, options)

@@ -22,6 +22,6 @@ def record(trainer: Any, name: str | None = None, **options: Any) -> AbstractCon
     ``trainer``: a `transformers.Trainer`, or one derived from it; ``name``: of the run, by default the script's;
     ``options``: the other arguments of `florlog.run`, such as ``resume="auto"``.
 
-    With a version of transformers that florlog does not know, a line says that its loops are not recorded.
+    Loops of a version of transformers that florlog does not know are recorded by its hooks: see docs/frameworks.md.
     """
     return recorded("transformers", name, options)

@@ -73,7 +73,7 @@ REFUSED = {
 }
 """Frameworks whose loops cannot be recorded: their top-level module -> why."""
 
-MANIFESTS = (
+MANIFESTS: tuple[LoopManifest, ...] = (
     LoopManifest(
         framework="transformers",
         classes=frozenset({"Trainer"}),

@@ -86,6 +86,10 @@ class Runtime:
         if hasattr(builtins, RUNTIME):
             delattr(builtins, RUNTIME)
 
+    def records(self) -> bool:
+        """Whether what is executed here and now is recorded in a run."""
+        return bool(self.run.id) and not isinstance(this_process.role, Replay) and self._active()
+
     def _active(self) -> bool:
         return threading.get_ident() == self._thread and os.getpid() == self._process
 
@@ -95,7 +99,6 @@ class Runtime:
         """The loop as a loop of the run."""
         if not self._active():
             return iterable
-        self._loops.add(name)
         frame = sys._getframe(1)
         try:
             self._track(frame)
@@ -105,13 +108,19 @@ class Runtime:
             if not self._failed:
                 self._failed = True
                 warn(f"looking for what can be shown as state failed: {reason(error)}")
+        name = self.begins(name)
+        return self.run.loop_at((frame.f_code, frame.f_lineno), name, iterable, bare=True)
+
+    def begins(self, name: str) -> str:
+        """A loop begins; what it is called inside those that are open."""
+        self._loops.add(name)
         if not self.entered:
             self.entered = True
             self.on_first_loop()
         around = self.run.open_loops
         while name in around:
             name += "_"
-        return self.run.loop_at((frame.f_code, frame.f_lineno), name, iterable, bare=True)
+        return name
 
     @staticmethod
     def passes() -> Iterator[int]:
@@ -144,8 +153,7 @@ class Runtime:
         if self._active() and self._statements:
             told = value
             if sys._getframe(1).f_code.co_filename in this_process.adopted:
-                # Where its loops are is not told: the path of each value says it.
-                told = {key: held for key, held in value.items() if key not in self._loops}
+                told = self._without_loops(value)
             names = self._statements[-1].add(name, told)
             if this_process.watch is not None:
                 this_process.watch.tells(sys._getframe(1), name, names)
@@ -160,10 +168,21 @@ class Runtime:
         if mark:
             told = self._statements[mark - 1]
             del self._statements[mark - 1 :]
-            values = {name: self._loggable(name, value) for name, value in told.values}
-            if values:
-                self.run.log_at(sys._getframe(1), values)
+            self._log(sys._getframe(1), told.values)
         return result
+
+    def log(self, frame: FrameType, values: Mapping[str, Any]) -> None:
+        """A framework tells values, for the statement that ``frame`` is executing."""
+        self._log(frame, self._without_loops(values).items())
+
+    def _without_loops(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Where its loops are is not told: the path of each value says it."""
+        return {key: held for key, held in values.items() if key not in self._loops}
+
+    def _log(self, frame: FrameType, told: Iterable[tuple[str, Any]]) -> None:
+        values = {name: self._loggable(name, value) for name, value in told}
+        if values:
+            self.run.log_at(frame, values)
 
     def _loggable(self, name: str, value: Any) -> Any:
         try:

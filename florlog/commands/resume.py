@@ -6,7 +6,7 @@ import argparse
 import os
 
 from florlog.commands._arguments import add_script, add_trust, run_of_script, trust_images
-from florlog.errors import FlorlogError, RanksError
+from florlog.errors import FlorlogError, OnlyReadError, RanksError
 from florlog.program import restart
 from florlog.program.process import this_process
 from florlog.program.stores import open_store, store_path, tree_of
@@ -46,6 +46,8 @@ def run(options: argparse.Namespace) -> int:
             raise RanksError(tree.begin.world_size)
         if tree.status == "running":
             raise FlorlogError(f"run {tree.run} is still being recorded: wait for it, or stop it first")
+        if tree.hooked:
+            raise OnlyReadError(tree.run, tree.hooked)
         again = reopen(tree, extend=options.extend)
     os.environ["FLORLOG_STORE"] = str(path)
     begin = tree.begin

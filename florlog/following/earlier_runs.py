@@ -143,6 +143,8 @@ def _obstacle(log: RunLog, tree: RunTree) -> str:
         return f"it is {tree.status}"
     if tree.begin.world_size > 1:
         return "it has several ranks"
+    if tree.hooked:
+        return "it is for reading alone"
     images = [image for loop in tree.loops() for image in loop.images.values()]
     # The newest stands for all here; each is looked at again before it is restored.
     if images and not SavedState(log, max(images, key=lambda image: image.lsn).table).is_sealed():

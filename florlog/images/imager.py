@@ -117,26 +117,28 @@ class SavedState:
 
     def is_sealed(self) -> bool:
         """Whether what it holds besides tensors is as this user recorded it."""
-        hosts = {name: self._host(name) for name in self.names() if name != SEAL}
+        hosts = {name: self.encoded(name) for name in self.names() if name != SEAL}
         return SEAL in self.table and is_sealed(hosts, self.tree(SEAL))
 
     def tree(self, name: str) -> Any:
         """The state of one tracked name; raises KeyError if the image does not have it."""
         skeleton = self.skeleton(name)
-        return unflatten(skeleton, self._tensors(tensor_keys(skeleton)).__getitem__)
+        return unflatten(skeleton, self.tensors(tensor_keys(skeleton)).__getitem__)
 
     def skeleton(self, name: str) -> Skeleton:
         """The tree of a tracked name without its tensors; raises KeyError if the image does not have it."""
-        found: Skeleton = decode_value(memoryview(self._host(name)))
+        found: Skeleton = decode_value(memoryview(self.encoded(name)))
         return found
 
-    def _host(self, name: str) -> bytes:
+    def encoded(self, name: str) -> bytes:
+        """The encoded skeleton of a tracked name; raises KeyError if the image does not have it."""
         if name not in self._hosts:
             (held,) = self._entries([name])
             self._hosts[name] = bytes(held)
         return self._hosts[name]
 
-    def _tensors(self, keys: Sequence[str]) -> dict[str, torch.Tensor]:
+    def tensors(self, keys: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The tensors of some keys; raises KeyError if the image does not have them."""
         names = [f"{key}:" for key in keys]
         entries = [self.table[name] for name in names]
         return {

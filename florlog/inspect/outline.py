@@ -87,6 +87,8 @@ def outline_text(tree: RunTree, at: At | None = None) -> Iterator[str]:
         yield "images go through the page cache, which costs more: the file system refuses O_DIRECT"
     if tree.failure is not None:
         yield printable(f"failed with {tree.failure.exception}: {tree.failure.message}"[:400])
+    if tree.hooked:
+        yield printable(f"for reading alone: loops of {tree.hooked} were recorded by its hooks"[:400])
     for difference in tree.forced:
         yield printable(f"resumed by force, though it differed from the recording: {difference}"[:400])
     for audit in tree.audits:

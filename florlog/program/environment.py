@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from florlog.program.import_roots import OWN, is_imported_from_a_root, is_installed
+from florlog.program.import_roots import OWN, is_imported_from_a_root, is_installed, user_modules
 from florlog.program.process import this_process
 from florlog.source.names.excerpts import excerpt_of
 
@@ -193,7 +193,7 @@ def local_sources(script: str) -> list[tuple[str, str, str]]:
         found[path] = (path, adopted.module, adopted.text)
     planned = {} if this_process.hands_free is None else this_process.hands_free.files
     directory = os.getcwd()  # noqa: PTH109 - of every module; pathlib takes its time
-    files = [(name, module_file(module)) for name, module in list(sys.modules.items())]
+    files = [(name, module_file(module)) for name, module in user_modules(sys.modules)]
     for name, file in [*files, *((module, file) for file, module in planned.items())]:
         if file is None or is_own(name):
             continue

@@ -12,6 +12,7 @@ import functools
 import os
 import sys
 import sysconfig
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,26 @@ _LIBRARIES = frozenset({
 def is_installed(file: str) -> bool:
     """Whether a file belongs to Python itself or to an installed library."""
     return any(part in file for part in _INSTALLED) or file.startswith(_STDLIB)
+
+
+def user_modules(names: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Of imported modules those that may be the user's: all but those of installed packages, which are nearly all."""
+    packages = {"__main__": False}
+    for name in list(names):
+        package = name.partition(".")[0]
+        if package not in packages:
+            packages[package] = _is_installed_whole(package)
+        if not packages[package]:
+            yield name, sys.modules[name]
+
+
+def _is_installed_whole(package: str) -> bool:
+    """Whether a top-level package is an installed library, with all of its modules below its directory."""
+    held = getattr(sys.modules.get(package), "__dict__", {})
+    file, path = held.get("__file__"), held.get("__path__")
+    if not isinstance(file, str) or not is_installed(file):
+        return False
+    return path is None or (isinstance(path, list) and path == [os.path.dirname(file)])  # noqa: PTH120 - of each
 
 
 def is_library(package: str) -> bool:

@@ -10,9 +10,9 @@ import ast
 import importlib.machinery
 import importlib.metadata
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.abc import Loader, MetaPathFinder
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -20,37 +20,59 @@ from typing import Any
 
 import xxhash
 
+from florlog.bridges.hooks import HOOKS
 from florlog.bridges.manifests import MANIFESTS, REFUSED, LoopManifest, LoopModule
 from florlog.errors import FlorlogError, SourceChangedError
 from florlog.program.environment import ADOPTED
 from florlog.program.process import Adopted, this_process
 from florlog.program.terminal import reason, report, warn
+from florlog.programs.finders import AfterImport
 from florlog.source.edit.excerpt import calls_that_tell, excerpt, is_excerpt_of
 from florlog.source.edit.instrument import CALLED_NAMES, Instrumenter
 from florlog.source.names.excerpts import Origin, clock_keys, excerpt_of, functions_of_excerpt
 
 
-def adoptions(texts: Iterable[str]) -> dict[str, Adopted]:
-    """The modules of frameworks that a program with these texts uses: path -> what of it is adopted.
+@dataclass(frozen=True, slots=True)
+class Adoptions:
+    """What is known of the frameworks that a program uses."""
 
-    Says in a line what is not recorded, where a module's text is not a known one.
+    modules: Mapping[str, Adopted]
+    """By path, what of a framework's modules is part of the program."""
+    hooked: Mapping[str, str]
+    """Frameworks whose source is not known -> their version: their loops are recorded by hooks."""
+
+
+def adoptions(texts: Iterable[str], own: Collection[str] = ()) -> Adoptions:
+    """The frameworks that a program with these texts uses.
+
+    ``own``: its files.  A framework that is among them, as one that is edited next to the program, is a part of it as
+    the others are, unless it is a known version.
+
+    Says in a line what is not recorded, or not as it should be, where a module's text is not a known one.
     """
     trees = [ast.parse(text) for text in texts]
     for module in sorted({module for tree in trees for module in _imported(tree)} & REFUSED.keys()):
         report(f"the loops of {module} are not recorded: {REFUSED[module]}. Write the loop in the script")
-    return _of_manifests(m for m in MANIFESTS if any(_uses(tree, m) for tree in trees))
+    return _of_manifests((m for m in MANIFESTS if any(_uses(tree, m) for tree in trees)), own)
 
 
-def adoptions_of(framework: str) -> dict[str, Adopted]:
-    """The modules of one framework, as `adoptions`."""
+def adoptions_of(framework: str) -> Adoptions:
+    """One framework, as `adoptions`."""
     return _of_manifests(manifest for manifest in MANIFESTS if manifest.framework == framework)
 
 
-def _of_manifests(manifests: Iterable[LoopManifest]) -> dict[str, Adopted]:
-    found: dict[str, Adopted] = {}
+def _of_manifests(manifests: Iterable[LoopManifest], own: Collection[str] = ()) -> Adoptions:
+    modules: dict[str, Adopted] = {}
+    hooked: dict[str, str] = {}
     for manifest in manifests:
-        found |= _adopted(manifest)
-    return found
+        if _file_of(HOOKS[manifest.framework].module) is None:  # it is not installed
+            continue
+        adopted = _adopted(manifest)
+        modules |= adopted
+        if not adopted and not any(_file_of(module.name) in own for module in manifest.modules):
+            hooked[manifest.framework] = _installed(manifest.framework)
+            report(_only_hooked(manifest, hooked[manifest.framework]))
+    return Adoptions(modules, hooked)
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
@@ -94,30 +116,27 @@ def _file_of(module: str) -> str | None:
 
 
 def _adopted(manifest: LoopManifest) -> dict[str, Adopted]:
-    """What is adopted of a framework, by path: all modules of its manifest, or none."""
+    """What is adopted of a framework, by path: all modules of its manifest, or none where a text is not known."""
     files = [_file_of(module.name) for module in manifest.modules]
-    data = [Path(file).read_bytes() for file in files if file is not None]
-    if not data:
-        return {}
+    data = [b"" if file is None else Path(file).read_bytes() for file in files]
     digests = [xxhash.xxh3_128_hexdigest(text) for text in data]
-    versions = {module.known.get(digest) for module, digest in zip(manifest.modules, digests, strict=False)}
+    versions = {module.known.get(digest) for module, digest in zip(manifest.modules, digests, strict=True)}
     version = versions.pop()
-    if version is None or versions or len(data) < len(files):
-        known = sorted({version for module in manifest.modules for version in module.known.values()})
-        installed = _installed(manifest.framework)
-        why = (
-            f"its source is not that of {installed} as it was published. Install it anew"
-            if installed in known
-            else f"florlog knows those of {' or '.join(known)}. Install that version"
-        )
-        report(
-            f"the loops of {manifest.framework} {installed} are not recorded: {why}, or write the loop in the script"
-        )
+    if version is None or versions:
         return {}
     return {
         str(file): _excerpt(manifest, module, text.decode(), Origin(module.name, version, digest))
         for module, file, text, digest in zip(manifest.modules, files, data, digests, strict=True)
     }
+
+
+def _only_hooked(manifest: LoopManifest, installed: str) -> str:
+    known = sorted({version for module in manifest.modules for version in module.known.values()})
+    why = "is not as it was published" if installed in known else f"is not known (known: {', '.join(known)})"
+    return (
+        f"{manifest.framework} {installed} {why}: its loops are recorded by its hooks, for reading. A run that has "
+        "such loops cannot be resumed or replayed: no images are taken"
+    )
 
 
 def _excerpt(manifest: LoopManifest, module: LoopModule, text: str, origin: Origin) -> Adopted:
@@ -182,16 +201,13 @@ def adopting(modules: Mapping[str, Adopted], instrumenter: Instrumenter) -> Iter
         yield
         return
     functions = _Functions(modules, instrumenter)
-    finder = _Finder(functions)
-    with this_process.adopting(modules):
-        sys.meta_path.insert(0, finder)
+    with this_process.adopting(modules), AfterImport(functions.files, functions.adopt):
         try:
             for adopted in modules.values():
                 if adopted.module in sys.modules:
                     functions.adopt(sys.modules[adopted.module])
             yield
         finally:
-            sys.meta_path.remove(finder)
             functions.put_back()
 
 
@@ -264,36 +280,3 @@ def _code_of(code: CodeType, parts: Sequence[str]) -> CodeType | None:
         codes = () if inner is None else inner.co_consts
         inner = next((held for held in codes if isinstance(held, CodeType) and held.co_name == part), None)
     return inner
-
-
-class _Finder(MetaPathFinder):
-    """Finds adopted modules as usual; after such a module's code has run, its functions are replaced."""
-
-    def __init__(self, functions: _Functions) -> None:
-        self._functions = functions
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname not in self._functions.files:
-            return None
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec is None or type(spec.loader) is not SourceFileLoader:
-            return None
-        spec.loader = _Loader(spec.loader, self._functions)
-        return spec
-
-
-class _Loader(Loader):
-    def __init__(self, usual: SourceFileLoader, functions: _Functions) -> None:
-        self._usual = usual
-        self._functions = functions
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._usual.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        if module.__spec__ is not None:
-            module.__spec__.loader = module.__loader__ = self._usual
-        self._usual.exec_module(module)
-        self._functions.adopt(module)

@@ -30,10 +30,16 @@ _LOOPS_OF_THEIR_OWN = frozenset({
 
 
 class Announcement:
-    """The lines for one program: its recorded loops, and the ``texts`` of its files; ``store`` is where it records."""
+    """The lines for one program: its recorded loops, and the ``texts`` of its files; ``store`` is where it records.
 
-    def __init__(self, choice: Choice, store: Path, texts: Mapping[str, str]) -> None:
+    ``hooked``: frameworks whose loops are recorded by their hooks, with their versions.
+    """
+
+    def __init__(
+        self, choice: Choice, store: Path, texts: Mapping[str, str], hooked: Mapping[str, str]
+    ) -> None:
         self._choice, self._store, self._texts = choice, store, texts
+        self._hooked = [f"those of {name} {version}, by its hooks" for name, version in hooked.items()]
         self._timer: threading.Timer | None = None
         self._said = False
 
@@ -41,7 +47,7 @@ class Announcement:
         """The run is open, and the script is about to start."""
         if not runtime.run.id:  # not recorded, as on all ranks but the first
             return
-        if not self._choice.loops:
+        if not (self._choice.loops or self._hooked):
             self._print(runtime)
             return
         self._timer = threading.Timer(MAX_SILENT_SECONDS, self._report_silence)
@@ -76,7 +82,7 @@ class Announcement:
                 f"tracked: {_listed(list(runtime.tracked)) or 'nothing by name'}; and what the loops carry"
             )
         report(f"statements: {statements} that print or log values, in {len(self._texts)} files")
-        if self._choice.loops:
+        if self._choice.loops or self._hooked:
             report(f"not understood: {_listed(list(dict.fromkeys(self._unknown()))) or 'nothing'}")
         else:
             report(f"not understood: where this program trains. {self._advice()}")
@@ -88,6 +94,7 @@ class Announcement:
                 for file, lines in self._choice.loops.items()
                 for line, name in sorted(lines.items())
             ]
+            + self._hooked
         )
 
     def _no_loops(self) -> str:

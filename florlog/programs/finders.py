@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from importlib.abc import MetaPathFinder
+from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
@@ -91,6 +91,40 @@ class RecordedFinder(_Finder):
         file, text = self._modules[fullname]
         loader = _RecordedLoader(fullname, file, self._instrumenter, text)
         return importlib.util.spec_from_file_location(fullname, file, loader=loader)
+
+
+class AfterImport(_Finder):
+    """Finds modules of libraries as usual; ``done`` is called with each of ``names`` when its code has run."""
+
+    def __init__(self, names: Collection[str], done: Callable[[ModuleType], None]) -> None:
+        self._names = names
+        self._done = done
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in self._names:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None or type(spec.loader) is not SourceFileLoader:
+            return None
+        spec.loader = _FollowedLoader(spec.loader, self._done)
+        return spec
+
+
+class _FollowedLoader(Loader):
+    def __init__(self, usual: SourceFileLoader, done: Callable[[ModuleType], None]) -> None:
+        self._usual = usual
+        self._done = done
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._usual.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__spec__ is not None:
+            module.__spec__.loader = module.__loader__ = self._usual
+        self._usual.exec_module(module)
+        self._done(module)
 
 
 class _InstrumentingLoader(SourceFileLoader):

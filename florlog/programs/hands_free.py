@@ -12,11 +12,12 @@ from florlog_wal import RunBegin
 
 from florlog.bridges.plain_loops import Runtime
 from florlog.program.environment import HANDS_FREE
-from florlog.program.process import Adopted, HandsFree, this_process
+from florlog.program.process import HandsFree, this_process
 from florlog.program.terminal import reason, warn
-from florlog.programs.adoption import adopting, adoptions
+from florlog.programs.adoption import Adoptions, adopting, adoptions
 from florlog.programs.announcement import Announcement
 from florlog.programs.finders import LocalModuleFinder
+from florlog.programs.hooking import hooking
 from florlog.programs.program_files import program_files
 from florlog.programs.scripts import run_as_main
 from florlog.recording.session import run as open_run
@@ -45,19 +46,20 @@ def record_script(
     if understood is None:
         run_as_main(script, argv, module=module)
         return
-    files, texts, choice, rewrite, adopted = understood
+    files, texts, choice, rewrite, frameworks = understood
     program = HandsFree({HANDS_FREE: True, "module": module or ""}, files)
     instrumenter = _Rewriter()
     with (
         this_process.recording_hands_free(program),
         LocalModuleFinder(files, instrumenter),
         read_as(rewrite),
-        adopting(adopted, instrumenter),
+        adopting(frameworks.modules, instrumenter),
+        hooking(frameworks.hooked),
     ):
         around = open_around(
             name,
             store=store,
-            announce=Announcement(choice, store, texts) if announce else None,
+            announce=Announcement(choice, store, texts, frameworks.hooked) if announce else None,
             audit=audit,
         )
         run_as_main(script, argv, instrumenter=instrumenter, around=around, module=module)
@@ -65,7 +67,7 @@ def record_script(
 
 def _understood(
     script: str, module: str | None
-) -> tuple[dict[str, str], dict[str, str], Choice, Rewrite, dict[str, Adopted]] | None:
+) -> tuple[dict[str, str], dict[str, str], Choice, Rewrite, Adoptions] | None:
     """A program's files with their modules and with their texts, its loops, how it is rewritten, and what it adopts.
 
     None, and a warning, where it cannot be read, as where it may import a file that is no Python.  Raises where a
@@ -74,9 +76,9 @@ def _understood(
     try:
         files = program_files(script, Path.cwd() if module else Path(script).parent)
         texts = {file: Path(file).read_text(encoding="utf-8") for file in files}
-        adopted = adoptions(texts.values())
-        choice = choose(texts | {file: part.text for file, part in adopted.items()})
-        return files, texts, choice, reading(choice.loops), adopted
+        frameworks = adoptions(texts.values(), texts.keys())
+        choice = choose(texts | {file: part.text for file, part in frameworks.modules.items()})
+        return files, texts, choice, reading(choice.loops), frameworks
     except Exception as error:
         if this_process.role is not None:
             raise

@@ -73,7 +73,7 @@ def record_cell(
     opened = open_around(
         name,
         store=store,
-        announce=Announcement(choice, store, texts),
+        announce=Announcement(choice, store, texts, {}),
         overhead=overhead,
         resume=resume,
     )

@@ -15,7 +15,7 @@ from functools import cached_property
 from florlog_recovery import Loop, RunTree
 from florlog_wal import RunLog
 
-from florlog.errors import FlorlogError
+from florlog.errors import FlorlogError, OnlyReadError
 from florlog.following.blind_entries import enterable_loops
 from florlog.following.earlier_runs import EarlierRun, Usable, earlier_runs, other_text
 from florlog.following.guide import Guide
@@ -35,11 +35,13 @@ from florlog.source.reach.regions import Location, ProgramAnalysis
 class RecordedProgram:
     """The script and the local modules of a run, which may be executed.
 
-    Raises `FlorlogError` when the run has no recorded script.
+    Raises `FlorlogError` when the run has no recorded script, or can only be read.
     """
 
     def __init__(self, permit: Permit, log: RunLog, tree: RunTree) -> None:
         assert permit.run == tree.run
+        if tree.hooked:
+            raise OnlyReadError(tree.run, tree.hooked)
         self._begin = tree.begin
         self._same_hashes = hashes_repeat(tree)
         sources = recorded_sources(log, tree)

@@ -5,11 +5,12 @@ A recorded run wrote checkpoints, tables and plots; executing parts of it again 
 there first, and the directory is deleted at the end.  This is an overlay file system (as
 Linux's overlayfs: an upper layer, copy-up on the first change, whiteouts for what was removed) at the level
 of Python's functions: the ``open`` of builtins and io, the functions of `os` that take a path (`pathlib`,
-`shutil`, `tempfile`, NumPy, pandas and Pillow go through these), `torch.save` and `torch.load`.
+`shutil`, `tempfile`, NumPy, pandas and Pillow go through these), `torch.save`, `torch.load`, and the functions of
+`safetensors.torch`.
 
 Threads that the script started and left behind can do nothing with files afterwards.
 
-Not covered: what C libraries open by themselves (sqlite3, HDF5, safetensors), other programs that the script
+Not covered: what C libraries open by themselves (sqlite3, HDF5), other programs that the script
 starts, processes made by spawn, calls with ``dir_fd``, and everything that is not a file (network, databases).
 Devices, ``/proc`` and the directory of multiprocessing's sockets are passed through: a socket is bound by a C
 library, and a DataLoader's workers hand their batches over through one.  So are the user's caches, and what `tempfile`
@@ -21,6 +22,7 @@ from __future__ import annotations
 import builtins
 import errno
 import functools
+import importlib.util
 import io
 import os
 import shutil
@@ -101,6 +103,12 @@ class FileOverlay:
             self._replace(module, "open", self._opening(opened))
         self._replace(torch, "save", self._torch(torch.save, 1, "f", write=True))
         self._replace(torch, "load", self._torch(torch.load, 0, "f", write=False))
+        if importlib.util.find_spec("safetensors") is not None:
+            # Rust opens the files; transformers saves its checkpoints so.
+            tensors = importlib.import_module("safetensors.torch")
+            for name, place, write in (("serialize_file", 1, True), ("safe_open", 0, False)):
+                through = self._torch(getattr(tensors, name), place, "filename", write=write)
+                self._replace(tensors, name, through)
         return self
 
     def __exit__(

@@ -82,6 +82,12 @@ class Checkpointer:
         """Take no more images: something changes whose state cannot be taken."""
         self._withheld = True
 
+    def give_up(self) -> None:
+        """Take no more images, and end an audit: the run cannot be executed again."""
+        self.withhold()
+        if self._audit is not None:
+            self._audit.close()
+
     def disown(self) -> None:
         """In a forked child: the log and the thread that persists are the parent's."""
         self._journal = self._imager = self._audit = None

@@ -36,7 +36,6 @@ class Closing:
     def __init__(self, transactions: Transactions, guided: Guided | None) -> None:
         self._transactions = transactions
         self.guided = guided
-        self._sees = can_see_departure()
         self._held: BaseException | None = None
         """What a signal's handler raised where Python would have dropped it."""
         transactions.went_on = self.went_on
@@ -98,7 +97,7 @@ class Closing:
             self.commit(iteration, left=True)
             self.end(loop, left=True)
             return
-        why = departure(consumer) if self._sees else ""
+        why = departure(consumer) if can_see_departure() else ""
         it.cut, it.certain = why in ("exception", "interrupt"), why in ("break", "interrupt")
         if why == "break":
             self._resolve(lambda inner: _lies_in(inner, iteration))
@@ -113,6 +112,17 @@ class Closing:
             transactions.pending.remove(it)
             if transactions.recording and loop.lsn:
                 transactions.checkpointer.boundary(loop, loop.count, end=True)
+
+    def leave_with(self, depth: int) -> None:
+        """An exception has left the loops of `run.iteration` inside the outermost ``depth`` iterations."""
+        transactions = self._transactions
+        while len(transactions.stack) > depth + 1:
+            iteration = transactions.stack[-1]
+            loop = _loop(iteration)
+            loop.parent.with_loop = None
+            left = Pending(iteration, entered=True, doubtful=False)
+            transactions.pending.append(left)
+            self._take_off(left)
 
     def interrupted(self, error: BaseException, consumer: FrameType | None) -> bool:
         """The data of a loop that is pending now, or a signal's handler while florlog was at work in it, raised.

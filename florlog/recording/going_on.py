@@ -111,7 +111,8 @@ def _unfinished(store: Store, name: str, params: Mapping[str, Any]) -> Resume | 
         except (WalError, OSError) as error:
             report(f"run {found.run} cannot go on: {reason(error)}")
             continue
-        if tree_of(log).status == "complete":
+        tree = tree_of(log)
+        if tree.status == "complete" or tree.hooked:
             log.close()
             return None
         return Resume(

@@ -11,6 +11,7 @@ from typing import Any
 
 from florlog_wal import RunExists, RunLocked, RunLog, Store, WalError, encode_value
 
+from florlog.errors import OnlyReadError
 from florlog.program.catalogue import ListedRun
 from florlog.program.process import this_process
 from florlog.program.stores import listed_runs, log_of, open_run, tree_of
@@ -84,10 +85,12 @@ def _unfinished(
         except (WalError, OSError) as error:
             report(f"run {listed.run} cannot go on: {reason(error)}")
             continue
-        complete = tree_of(log).status == "complete"
-        if not complete:
+        tree = tree_of(log)
+        if tree.status != "complete" and not tree.hooked:
             return log, listed.run
         log.close()
+        if tree.status != "complete":
+            report(f"{OnlyReadError(listed.run, tree.hooked)}: a new run begins")
         return None
     if others:
         report(f"run {others} has other parameters: a new run begins")

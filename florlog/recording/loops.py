@@ -65,14 +65,14 @@ class Loops:
         self._transactions = transactions
         self._guided = None if guide is None else Guided(guide, transactions)
         self._pace = pace
-        self._closing = Closing(transactions, self._guided)
-        self._starts = LoopStart(transactions, self._guided, self._closing, strict=strict)
+        self.closing = Closing(transactions, self._guided)
+        self._starts = LoopStart(transactions, self._guided, self.closing, strict=strict)
         self._strand: Strand | None = None
         self._outermost: tuple[str, weakref.ref[Steps] | None] = ("", None)
 
     def disown(self) -> None:
         """In a forked child: no plan is followed."""
-        self._guided = self._closing.guided = self._starts.guided = None
+        self._guided = self.closing.guided = self._starts.guided = None
 
     def start(self, name: str, iterable: Iterable[Any] | None, site: Site, *, bare: bool = False) -> Steps:
         """The iterations of a new loop, which begins when the first one is asked for.
@@ -111,12 +111,12 @@ class Loops:
 
     def end_run(self) -> None:
         """The run ends by itself."""
-        self._closing.end_run()
+        self.closing.end_run()
         self._stop()
 
     def fail_run(self) -> None:
         """An exception ends the run."""
-        self._closing.failed()
+        self.closing.failed()
         self._stop()
 
     def _stop(self) -> None:
@@ -132,7 +132,7 @@ class Loops:
             )
             yield from itertools.repeat(None) if call.iterable is None else call.iterable
             return
-        transactions, pace, closing = self._transactions, self._pace, self._closing
+        transactions, pace, closing = self._transactions, self._pace, self.closing
         journal, checkpointer = transactions.journal, transactions.checkpointer
         run_state, costs = checkpointer.state, checkpointer.costs
         since = costs.now()
@@ -295,7 +295,7 @@ class Loops:
         """The next iteration of a loop that is not only recorded, open; None at the planned end."""
         transactions = self._transactions
         if transactions.pending:
-            self._closing.went_on()
+            self.closing.went_on()
         if self._guided is not None:
             return self._guided.open_next(loop)
         iteration = OpenIteration(

@@ -13,7 +13,7 @@ from florlog_recovery import Loop, Plan, RunTree, last_restore, plan_resume
 from florlog_recovery.costs import KIND
 from florlog_wal import Commit, Note, RunBegin, RunLog, Store
 
-from florlog.errors import FlorlogError
+from florlog.errors import FlorlogError, OnlyReadError
 from florlog.following.blind_entries import enterable_loops
 from florlog.following.failed_images import images_of_others, without_worker_state
 from florlog.following.outside import present_texts
@@ -132,6 +132,8 @@ def _close(log: RunLog) -> None:
 def _guide_of(log: RunLog, run: str, max_redo: float, meant: Resume | None, *, anew: bool) -> ResumeGuide:
     """What leads the resume of a run; arguments as of `recorded_run` and `ResumeGuide`."""
     tree = tree_of(log)
+    if tree.hooked:
+        raise OnlyReadError(run, tree.hooked)
     commanded = meant if meant is not None and meant.commanded else None
     reopen(tree, extend=commanded is not None and commanded.extend)
     before = went_back(run, log, tree)

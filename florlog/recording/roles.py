@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from florlog_wal import RunLog
 
@@ -18,7 +18,9 @@ from florlog.following.earlier_runs import EarlierRun
 from florlog.following.guide import Guide
 from florlog.program.opened_runs import AND_MORE, MAX_EARLIER_RUNS, Earlier
 from florlog.program.process import Role
-from florlog.source.edit.instrument import Instrumenter
+
+if TYPE_CHECKING:  # recording a run does not wait for source analysis
+    from florlog.source.edit.instrument import Instrumenter
 
 
 @dataclass(slots=True, kw_only=True)

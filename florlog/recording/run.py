@@ -8,11 +8,15 @@ records from there.  The parts meet in the loops (`florlog.recording.loops`).
 
 from __future__ import annotations
 
+import inspect
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
+
+from florlog_recovery import BY_HOOKS
+from florlog_wal import Note
 
 from florlog.following.guide import Guide
 from florlog.following.stack import Site
@@ -63,6 +67,7 @@ class Run:
         self._close = close
         self._strict = strict
         self._refused: set[str] = set()  # what is tracked in vain
+        self._hooked: set[str] = set()  # frameworks whose loops are recorded by their hooks
         self._states = Checkpointer(journal, policy, room, audit)
         if guide is not None and not guide.resuming:
             self._states.state.is_added = guide.statements.is_added
@@ -213,6 +218,26 @@ class Run:
         )
 
     @property
+    def depth(self) -> int:
+        """How many iterations are open."""
+        return len(self._transactions.stack) - 1
+
+    def end_iterations(self) -> None:
+        """The loop of `iteration` that is open here has ended."""
+        self._loops.closing.settle(self._transactions.stack[-1])
+
+    def left_iterations(self, depth: int) -> None:
+        """An exception has left the iterations of `iteration` but the outermost ``depth``."""
+        self._loops.closing.leave_with(depth)
+
+    def is_only_read(self, framework: str) -> None:
+        """From now on loops of a framework are recorded that cannot be executed again, and no images are taken."""
+        if framework not in self._hooked and self._journal is not None:
+            self._hooked.add(framework)
+            self._states.give_up()
+            self._journal.append(Note(BY_HOOKS, framework, {}), self._journal.session)
+
+    @property
     def entered_blindly(self) -> bool:
         """Whether the innermost iteration is one that the recording has, and its state is not the recorded one."""
         return self._guide is not None and self._guide.entered_blindly(self._transactions.stack[-1])
@@ -245,6 +270,11 @@ class Iteration:
         if next(self._steps, _ENDED) is _ENDED:
             raise SkipRest  # no other iteration is planned
         return self
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another iteration of its loop may follow."""
+        return inspect.getgeneratorstate(self._steps) != inspect.GEN_CLOSED
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -23,6 +23,7 @@ from florlog.state.adapters import Adapter, adapter
 from florlog.state.boundary_trees import ENVIRONMENT, HEAP, SETTINGS, Trees
 from florlog.state.cursors import passed_over
 from florlog.state.derived import Derived
+from florlog.state.filling import fill, lies_in_graph
 from florlog.state.heap.graph import Graph
 from florlog.state.heap.image import flattened, graph_of
 from florlog.state.item_sources import parts_of
@@ -173,14 +174,7 @@ class RunState:
                     f"loop {loop.name!r} goes on at item {index}: {what} produces the items before again", ""
                 )
             self.go_to(loop, loop.count, index, position, placed=True)
-        graph = graph_of(saved.tree(HEAP))
-        self._put_back_graph(loop, graph)
-        for name, made in self._tracked.items():
-            if name in names:
-                with putting_back(name):
-                    made.restore(saved.tree(name))
-        # Once more: a load_state_dict() may change more than what it is given.
-        self._put_back_graph(loop, graph)
+        self._put_back_objects(saved, loop, names)
         self._derived.regenerate(self._tracked, names)
         changed = {name: saved.tree(name) if name in names else {} for name in (SETTINGS, ENVIRONMENT)}
         self._settings.restore(changed[SETTINGS], changed[ENVIRONMENT])
@@ -202,6 +196,27 @@ class RunState:
             loop.counters = [] if loop.bare or bare(loop.site) else counters(loop.iterator())
         for counter in loop.counters:
             advance(counter, index - before)
+
+    def _put_back_objects(self, saved: SavedState, loop: OpenLoop, names: Collection[str]) -> None:
+        """Put back all that the program's names reach."""
+        graph = graph_of(saved.tree(HEAP))
+        self._put_back_graph(loop, graph)
+        tracked = [name for name in self._tracked if name in names]
+        filled = [name for name in tracked if lies_in_graph(self._objects[name])]
+        # A load_state_dict() may change more than what it is given, also of other objects.
+        self._load([name for name in tracked if name not in filled], saved, loop, graph)
+        self._load([name for name in filled if not self._fill(name, saved)], saved, loop, graph)
+
+    def _load(self, names: Collection[str], saved: SavedState, loop: OpenLoop, graph: Graph) -> None:
+        for name in names:
+            with putting_back(name):
+                self._tracked[name].restore(saved.tree(name))
+        if names:
+            self._put_back_graph(loop, graph)
+
+    def _fill(self, name: str, saved: SavedState) -> bool:
+        with putting_back(name):
+            return fill(self._tracked[name], name, saved.encoded(name), saved.tensors)
 
     def _put_back_graph(self, loop: OpenLoop, graph: Graph) -> None:
         self._carried.restore(places_of(loop), graph, self._objects, _iterables(loop), self.is_added)

@@ -23,7 +23,7 @@ import torch
 
 from florlog.errors import ImageError
 from florlog.program.environment import is_own, main_script, module_file
-from florlog.program.import_roots import is_installed
+from florlog.program.import_roots import user_modules
 from florlog.program.process import this_process
 from florlog.source.carry.carried import carried_names, names_by_text, shared_names
 from florlog.source.carry.loop_bindings import bound_in_loop
@@ -102,20 +102,13 @@ class Carried:
         """The user's modules."""
         if len(self._imported) != len(sys.modules):
             script = main_script()
-            for name in sys.modules.keys() - self._imported:
-                module = sys.modules[name]
+            for name, module in user_modules(sys.modules.keys() - self._imported):
                 if (
                     name == "__mp_main__"
                 ):  # `multiprocessing`'s name for what was the main module when it was imported
                     continue
                 file = module_file(module) if name != "__main__" else script
-                # Nearly all are installed: asking only that of them takes a fifth of the time.
-                if (
-                    not file
-                    or (file != script and is_installed(file))
-                    or is_own(name)
-                    or not is_user_file(file)
-                ):
+                if not file or (file != script and not is_user_file(file)) or is_own(name):
                     continue
                 if all(module is not known.module for known in self._modules.values()):
                     text = this_process.text_of(file)

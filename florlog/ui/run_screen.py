@@ -139,6 +139,8 @@ class RunScreen(Screen[None]):
             parts.append(f"{tree.status}, {tree.innermost_iterations()} iterations, {size_text(tree.bytes)}")
             if tree.forced:
                 parts.append("resumed by force")
+            if tree.hooked:
+                parts.append("for reading alone")
         if records.count:
             parts.append(f"{records.cursor + 1}/{records.count}")
         if not records.selection.everything:

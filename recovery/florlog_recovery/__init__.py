@@ -9,6 +9,7 @@ from florlog_recovery.resuming import last_restore, plan_resume
 from florlog_recovery.split import AtomSequence, split
 from florlog_recovery.tree import (
     AUDITED,
+    BY_HOOKS,
     CACHED,
     DIFFERENT,
     EQUAL,
@@ -25,6 +26,7 @@ from florlog_recovery.where import Condition, state_name
 
 __all__ = [
     "AUDITED",
+    "BY_HOOKS",
     "CACHED",
     "DIFFERENT",
     "EQUAL",

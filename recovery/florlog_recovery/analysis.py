@@ -80,6 +80,7 @@ def analyse(store: RecordSource, sessions: Sequence[SessionInfo], *, running: bo
         sources=builder.sources,
         problems=builder.problems,
         forced=builder.forced,
+        hooked=builder.hooked,
         audits=builder.audits,
         budget=builder.budget,
         cached=builder.cached,
@@ -107,6 +108,7 @@ class _Builder:
         self.sources: dict[str, tuple[str, bytes]] = {}
         self.problems: list[tuple[int, str]] = []
         self.forced: list[str] = []
+        self.hooked = ""
         self.audits: list[Audit] = []
         self.budget: int | None = None
         self.cached = False
@@ -176,6 +178,8 @@ class _Builder:
                 self.costs.append(record.data)
             case Note(kind=tree.FORCED):
                 self.forced.append(record.text)
+            case Note(kind=tree.BY_HOOKS):
+                self.hooked = self.hooked or record.text
             case Note(kind=tree.AUDITED):
                 self.audits.append(_audit(record))
             case Note(kind=tree.POLICY, data={"budget": int(budget)}) if 0 <= budget < 2**63:

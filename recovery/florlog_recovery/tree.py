@@ -22,6 +22,8 @@ from florlog_wal import Failure, Path, RunBegin, StackFrame, Statement
 Digest = bytes
 FORCED = "forced"
 """The kind of the note that marks a run which was resumed though it differed from the recording."""
+BY_HOOKS = "by hooks"
+"""The kind of the note with a framework whose loops are recorded by its hooks from there on: they can only be read."""
 POLICY = "policy"
 """The kind of the notes that say when images are taken, and what they may take."""
 CACHED = "page cache"
@@ -142,6 +144,8 @@ class RunTree:
     problems: list[tuple[int, str]] = field(default_factory=list)  # LSN of a record without effect, and why
     forced: list[str] = field(default_factory=list)
     """How each resume that was forced differed from the recording before it went on."""
+    hooked: str = ""
+    """The framework, and its version, whose loops were recorded by its hooks: the run cannot be executed again."""
     audits: list[Audit] = field(default_factory=list)
     """One at most of each session."""
     budget: int | None = None

@@ -101,13 +101,14 @@ class Nursery:
         code: int | None = 0,
         dense: bool = False,
         forget: str | None = None,
+        unknown: bool = False,
     ) -> tuple[bool, float]:
         """Run a script (or "florlog" and its arguments); whether it was killed, and its seconds.
 
         ``kill``: seconds after the store exists at which it is killed; ``code``: the exit status it should have,
-        None: any.  ``dense`` and ``forget`` as ``nursery.py`` says.
+        None: any.  ``dense``, ``forget`` and ``unknown`` as ``nursery.py`` says.
         """
-        answer = self.order(store, *argv, kill=kill, dense=dense, forget=forget)
+        answer = self.order(store, *argv, kill=kill, dense=dense, forget=forget, unknown=unknown)
         if code is not None and answer["code"] not in (code, -9):
             raise AssertionError(f"{argv} exited with {answer['code']}:\n{self.output.read_text()}")
         return answer["killed"], answer["seconds"]
@@ -119,6 +120,7 @@ class Nursery:
         kill: float | None = None,
         dense: bool = False,
         forget: str | None = None,
+        unknown: bool = False,
         errors: Path | None = None,
     ) -> dict[str, Any]:
         """As `run`, without a look at the exit status: what ``nursery.py`` answers.
@@ -136,6 +138,7 @@ class Nursery:
             "errors": str(errors or self.output),
             "dense": dense,
             "forget": forget,
+            "unknown": unknown,
         }
         try:
             self._process.stdin.write(json.dumps(order) + "\n")

@@ -6,12 +6,14 @@ Reads one JSON object a line: ``{"argv": [...], "store": DIR, "kill": SECONDS or
 and the files that get its output and errors.  The child runs
 ``python ARGV``, or ``python -m florlog ARGV[1:]`` when ARGV starts with "florlog", and is killed with
 SIGKILL so many seconds after the store came into being.  With ``"dense": true`` a hands-free run takes an image at
-every boundary; ``"forget"`` names a number that its images do not have right, or is null.
+every boundary; ``"forget"`` names a number that its images do not have right, or is null.  With ``"unknown": true`` no
+version of a framework is known.
 What a replayed script says goes to a file named like the output, with ``.unheard``.
 Answers ``{"killed": bool, "code": int, "seconds": float}``.
 """
 
 import contextlib
+import dataclasses
 import functools
 import gc
 import importlib
@@ -105,6 +107,20 @@ def forget(name: str) -> None:
     _Walk.named = forgetful  # type: ignore[method-assign]
 
 
+def know_no_framework() -> None:
+    """Let the installed frameworks be of versions that are not known."""
+    from florlog.bridges.manifests import MANIFESTS
+    from florlog.programs import adoption
+
+    adoption.MANIFESTS = tuple(  # type: ignore[attr-defined]
+        dataclasses.replace(
+            manifest,
+            modules=tuple(dataclasses.replace(module, known={"": "9.9.9"}) for module in manifest.modules),
+        )
+        for manifest in MANIFESTS
+    )
+
+
 def serve() -> None:
     """Answer commands until stdin ends."""
     for line in sys.stdin:
@@ -118,6 +134,8 @@ def serve() -> None:
                 take_every_image()
             if order["forget"]:
                 forget(order["forget"])
+            if order["unknown"]:
+                know_no_framework()
             child(order["argv"], order["store"], order["log"], order["errors"])
         if order["kill"] is not None:
             manifest = os.path.join(order["store"], "FLORLOG")  # noqa: PTH118

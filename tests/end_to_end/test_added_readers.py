@@ -23,7 +23,7 @@ from tests.run_directories import run_directory
 
 from .harness import Nursery
 
-EPOCHS, STEPS, VALS = 5, 3, 2
+STEPS, VALS = 3, 2
 NAMES = ("a", "b", "c", "d")
 FRAMES = {
     "module": """
@@ -32,7 +32,7 @@ for epoch in range(5):
     {before}
     for step in range(3):
         weight += torch.randn(3)
-        time.sleep(0.01)
+        time.sleep(0.03)
         {inside}
         print("least", weight.min().item())
     {between}
@@ -49,7 +49,7 @@ def main():
         {before}
         for step in range(3):
             weight += torch.randn(3)
-            time.sleep(0.01)
+            time.sleep(0.03)
             {inside}
             print("least", weight.min().item())
         {between}
@@ -65,7 +65,7 @@ def train(weight, epoch, a, b, c, d):
     {before}
     for step in range(3):
         weight += torch.randn(3)
-        time.sleep(0.01)
+        time.sleep(0.03)
         {inside}
         print("least", weight.min().item())
     return a, b, c, d
@@ -116,8 +116,9 @@ def program(seed: int) -> tuple[str, str, str]:
     for place in LOCAL:
         recorded[place], asked[place] = [], []
         for _ in range(draw.choice([0, 0, 1, 1, 2])):
-            kind = draw.random()
-            if kind < 0.65:
+            if (
+                place == "before" or draw.random() < 0.65
+            ):  # what prints before the steps keeps an epoch from being entered
                 statement = computation(draw, form, place, read)
             else:
                 statement = f'print("r{number}", {draw.choice(read)} + 0.0)'
@@ -126,11 +127,13 @@ def program(seed: int) -> tuple[str, str, str]:
             asked[place].append(statement)
         if draw.random() < 0.45:
             at = draw.randrange(len(asked[place]) + 1)
-            asked[place].insert(at, f'print("x{number}", {draw.choice(NAMES)} + 0.0)')
+            others = [name for name in NAMES if name not in read] or NAMES
+            name = draw.choice(others if draw.random() < 0.7 else NAMES)
+            asked[place].insert(at, f'print("x{number}", {name} + 0.0)')
             number += 1
     if recorded == asked:
         asked["after"].append('print("x", a + 0.0)')
-    epoch = draw.randrange(EPOCHS)
+    epoch = draw.choice([0, 1, 2, 2, 3, 3, 4, 4])
     where = draw.choice(
         [f"epoch == {epoch}", f"epoch >= {epoch}", f"epoch == {epoch} and step == {draw.randrange(STEPS)}"]
     )
@@ -155,10 +158,15 @@ def truth(text: str) -> dict[str, list[float]]:
 
 
 def leave(store: Path, draw: random.Random) -> None:
-    """Remove random images."""
+    """Remove random images; often all of the outermost loop, so that epochs are entered to reach those in them."""
     with RunLog.open(run_directory(store), mode="w") as log:
-        held, share = StoredImages(log), draw.choice([0.2, 0.5, 0.9])
-        held.drop([image for image in held.images if not held.stays(image) and draw.random() > share])
+        held, share, inner = StoredImages(log), draw.choice([0.2, 0.5, 0.9]), draw.random() < 0.8
+        outermost = min(image.loop for image in held.images)
+        held.drop([
+            image
+            for image in held.images
+            if not held.stays(image) and (draw.random() > share or (inner and image.loop == outermost))
+        ])  # fmt: skip
 
 
 def attempt(nursery: Nursery, folder: Path, seed: int) -> tuple[list[str], int]:

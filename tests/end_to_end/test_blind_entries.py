@@ -401,6 +401,23 @@ def test_a_pass_of_a_while_loop_is_entered_blindly_whatever_its_test_is(
     assert not answer["astray"]
 
 
+@pytest.mark.parametrize(
+    "test", ["epoch < 6 and (epoch == 0 or step == 2)", "epoch < 6 and (epoch == 0 or 1 / (step == 2))"]
+)
+def test_its_test_is_not_evaluated_on_the_state_of_a_step_that_was_left(
+    nursery: Nursery, tmp_path: Path, test: str
+) -> None:
+    program = Program("while", ("model.train()",), hands_free=True, test=test)
+    script, store = record(nursery, tmp_path, program)
+    answer = ask(nursery, script, store, program, "epoch in (1, 4) and step == 1")
+    expected = truth(nursery, tmp_path, program)
+    assert [encode_value(value["value"]) for value in answer["values"]] == [
+        expected[("epoch", epoch), ("step", 1)] for epoch in (1, 4)
+    ]
+    assert entries(answer) == 2
+    assert not answer["astray"]
+
+
 @pytest.mark.drawn(1)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("test", ["", *TESTS])

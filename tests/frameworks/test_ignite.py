@@ -85,22 +85,26 @@ def test_a_statement_is_asked_afterwards(training: Training, tmp_path: Path, pla
     assert rows(one["values"]) == rows(at)
 
 
-def test_in_an_unknown_version_a_line_says_that_its_loops_are_not_recorded(
+def test_in_an_unknown_version_a_line_says_how_its_loops_are_recorded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from florlog.programs import adoption
 
-    assert [adopted.module for adopted in adoption.adoptions([IGNITE]).values()] == ["ignite.engine.engine"]
-    assert adoption.adoptions(["from ignite.metrics import Accuracy"]) == {}
+    assert [adopted.module for adopted in adoption.adoptions([IGNITE]).modules.values()] == [
+        "ignite.engine.engine"
+    ]
+    assert adoption.adoptions(["from ignite.metrics import Accuracy"]) == adoption.Adoptions({}, {})
     monkeypatch.setattr(adoption, "MANIFESTS", of_another_version())
-    assert adoption.adoptions([IGNITE]) == {}
-    assert "are not recorded: florlog knows those of 9.9.9" in capsys.readouterr().err
+    assert not adoption.adoptions([IGNITE]).modules
+    assert "is not known (known: 9.9.9): its loops are recorded by its hooks" in capsys.readouterr().err
 
 
 def test_a_framework_that_cannot_be_recorded_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     from florlog.programs import adoption
 
-    assert adoption.adoptions(["from fastai.basics import *\n\nLearner(dls, model).fit(1)"]) == {}
+    assert adoption.adoptions(
+        ["from fastai.basics import *\n\nLearner(dls, model).fit(1)"]
+    ) == adoption.Adoptions({}, {})
     assert "the loops of fastai are not recorded: its Learner holds" in capsys.readouterr().err
 
 

@@ -95,15 +95,15 @@ def test_a_statement_is_asked_afterwards(training: Training, tmp_path: Path, pla
     assert rows(one["values"]) == rows(at)
 
 
-def test_in_an_unknown_version_a_line_says_that_its_loops_are_not_recorded(
+def test_in_an_unknown_version_a_line_says_how_its_loops_are_recorded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from florlog.programs import adoption
 
-    assert [adopted.module for adopted in adoption.adoptions([KERAS]).values()] == [
+    assert [adopted.module for adopted in adoption.adoptions([KERAS]).modules.values()] == [
         "keras.src.backend.torch.trainer"
     ]
-    assert adoption.adoptions(["from keras import ops"]) == {}
+    assert adoption.adoptions(["from keras import ops"]) == adoption.Adoptions({}, {})
     monkeypatch.setattr(adoption, "MANIFESTS", of_another_version())
-    assert adoption.adoptions([KERAS]) == {}
-    assert "are not recorded: florlog knows those of 9.9.9" in capsys.readouterr().err
+    assert not adoption.adoptions([KERAS]).modules
+    assert "is not known (known: 9.9.9): its loops are recorded by its hooks" in capsys.readouterr().err

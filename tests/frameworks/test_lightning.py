@@ -213,7 +213,7 @@ def test_a_copy_that_somebody_has_edited_is_not_recorded_and_not_replayed(
     from florlog.source.names.excerpts import excerpt_of
 
     text = LIGHTNING.replace("lightning.pytorch", package)
-    adopted = adoption.adoptions([text])
+    adopted = adoption.adoptions([text]).modules
     assert [part.module.rpartition(".")[2] for part in adopted.values()] == [
         "fit_loop",
         "training_epoch_loop",
@@ -234,10 +234,10 @@ def test_a_copy_that_somebody_has_edited_is_not_recorded_and_not_replayed(
         return str(copy)
 
     monkeypatch.setattr(adoption, "_file_of", other)
-    assert adoption.adoptions([text]) == {}
+    assert not adoption.adoptions([text]).modules
     framework = package.partition(".")[0]
     assert (
-        f"the loops of {framework} 2.6.6 are not recorded: its source is not that of"
+        f"{framework} 2.6.6 is not as it was published: its loops are recorded by its hooks"
         in capsys.readouterr().err
     )
     with pytest.raises(SourceChangedError, match=rf"recorded with {framework} 2\.6\.6"):
@@ -246,16 +246,18 @@ def test_a_copy_that_somebody_has_edited_is_not_recorded_and_not_replayed(
         adoption.check_adopted({"adopted": facts})
 
 
-def test_in_an_unknown_version_a_line_says_that_its_loops_are_not_recorded(
+def test_in_an_unknown_version_a_line_says_how_its_loops_are_recorded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from florlog.programs import adoption
 
     text = LIGHTNING.replace("lightning.pytorch", PACKAGES[0])
-    assert adoption.adoptions(["import lightning.fabric\nfabric = lightning.fabric.Fabric()"]) == {}
+    assert adoption.adoptions(
+        ["import lightning.fabric\nfabric = lightning.fabric.Fabric()"]
+    ) == adoption.Adoptions({}, {})
     monkeypatch.setattr(adoption, "MANIFESTS", of_another_version())
-    assert adoption.adoptions([text]) == {}
-    assert "2.6.6 are not recorded: florlog knows those of 9.9.9" in capsys.readouterr().err
+    assert not adoption.adoptions([text]).modules
+    assert "2.6.6 is not known (known: 9.9.9): its loops are recorded by its hooks" in capsys.readouterr().err
 
 
 @pytest.mark.long

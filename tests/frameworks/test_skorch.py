@@ -85,13 +85,17 @@ def test_a_statement_is_asked_afterwards(training: Training, tmp_path: Path, pla
     assert rows(one["values"]) == rows(at)
 
 
-def test_in_an_unknown_version_a_line_says_that_its_loops_are_not_recorded(
+def test_in_an_unknown_version_a_line_says_how_its_loops_are_recorded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from florlog.programs import adoption
 
-    assert [adopted.module for adopted in adoption.adoptions([SKORCH]).values()] == ["skorch.net"]
-    assert adoption.adoptions(["from skorch.helper import predefined_split"]) == {}
+    assert [adopted.module for adopted in adoption.adoptions([SKORCH]).modules.values()] == ["skorch.net"]
+    assert adoption.adoptions(["from skorch.helper import predefined_split"]) == adoption.Adoptions({}, {})
     monkeypatch.setattr(adoption, "MANIFESTS", of_another_version())
-    assert adoption.adoptions([SKORCH]) == {}
-    assert "are not recorded: florlog knows those of 9.9.9" in capsys.readouterr().err
+    file = adoption._file_of("skorch.net")
+    assert file is not None
+    assert adoption.adoptions([SKORCH], [file]) == adoption.Adoptions({}, {})
+    assert capsys.readouterr().err == ""
+    assert not adoption.adoptions([SKORCH]).modules
+    assert "is not known (known: 9.9.9): its loops are recorded by its hooks" in capsys.readouterr().err

@@ -86,8 +86,15 @@ def test_killed_at_any_instant_it_goes_on_bit_exactly(training: Training, tmp_pa
 
 
 def test_a_statement_is_asked_afterwards(training: Training, tmp_path: Path) -> None:
-    one, every, printed = training.ask(tmp_path, ADDED, "epoch == 1 and step == 3")
+    # The attempts that fail for lack of memory are loops of their own: the third one is `epoch#3`.
+    tried = training.program == PROGRAMS["auto_find_batch_size"]
+    where = "step == 3" if tried else "epoch == 1 and step == 3"
+    one, every, printed = training.ask(tmp_path, ADDED, where)
     assert rows(every["values"]) == printed
-    at = [value for value in every["values"] if (value["path"]["epoch"], value["path"].get("step")) == (1, 3)]
+    at = [
+        value
+        for value in every["values"]
+        if value["path"].get("step") == 3 and (tried or value["path"]["epoch"] == 1)
+    ]
     assert rows(one["values"]) == rows(at) != []
     assert {value["trust"] for value in [*one["values"], *every["values"]]} == {"PROVEN"}

@@ -218,17 +218,21 @@ def test_another_version_of_the_framework_is_refused(
         (asked_again if command == "replay" else resumed)()
 
 
-def test_in_an_unknown_version_a_line_says_that_its_loops_are_not_recorded(
+def test_in_an_unknown_version_a_line_says_how_its_loops_are_recorded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from florlog.programs import adoption
 
-    assert [adopted.module for adopted in adoption.adoptions([TRAINER]).values()] == ["transformers.trainer"]
-    assert adoption.adoptions(["import transformers\ntokens = transformers.AutoTokenizer"]) == {}
+    assert [adopted.module for adopted in adoption.adoptions([TRAINER]).modules.values()] == [
+        "transformers.trainer"
+    ]
+    assert adoption.adoptions(
+        ["import transformers\ntokens = transformers.AutoTokenizer"]
+    ) == adoption.Adoptions({}, {})
     monkeypatch.setattr(adoption, "MANIFESTS", of_another_version())
-    assert adoption.adoptions([TRAINER]) == {}
+    assert not adoption.adoptions([TRAINER]).modules
     assert (
-        "the loops of transformers 5.24.0 are not recorded: florlog knows those of 9.9.9"
+        "transformers 5.24.0 is not known (known: 9.9.9): its loops are recorded by its hooks"
         in capsys.readouterr().err
     )
 
@@ -245,7 +249,7 @@ def test_a_framework_that_somebody_has_patched_trains_as_it_is(
     held = trainer.Trainer._run_epoch
     train = trainer.Trainer.train.__code__
     monkeypatch.setattr(trainer.Trainer, "_run_epoch", lambda self, *args: (seen, held)[0])
-    with adopting(adoptions([TRAINER]), Instrumenter()):
+    with adopting(adoptions([TRAINER]).modules, Instrumenter()):
         assert trainer.Trainer.train.__code__ is train
     assert "the loops of transformers.trainer are not recorded" in str(recwarn[0].message)
 
@@ -321,7 +325,7 @@ def test_importing_florlog_imports_no_framework(tmp_path: Path) -> None:
     assert python(tmp_path / "store", script).returncode == 0
 
 
-def test_with_an_unknown_version_a_run_that_the_script_opens_has_no_loops_and_a_line_says_so(
+def test_with_an_unknown_version_a_run_that_the_script_opens_says_so_and_has_what_it_logs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     from florlog.programs import adoption
@@ -330,7 +334,7 @@ def test_with_an_unknown_version_a_run_that_the_script_opens_has_no_loops_and_a_
     with florlog.transformers.record(None, "unknown", store=tmp_path / "store", audit=False) as run:
         run.log(value=1)
     assert (
-        "the loops of transformers 5.24.0 are not recorded: florlog knows those of 9.9.9"
+        "transformers 5.24.0 is not known (known: 9.9.9): its loops are recorded by its hooks"
         in capsys.readouterr().err
     )
     with florlog.open(tmp_path / "store") as log:

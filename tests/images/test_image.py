@@ -275,7 +275,7 @@ def test_an_entry_that_lies_about_its_bytes_is_refused_before_memory_is_taken() 
         pages = Pages({page_digest(page): page, page_digest(table): table})
         return SavedState(pages, page_digest(table))
 
-    assert state()._tensors(["w"])["w"].tolist() == [0.0] * 4
+    assert state().tensors(["w"])["w"].tolist() == [0.0] * 4
     for wrong in (
         {"shape": (2**40,), "size": 0, "pages": ()},
         {"shape": (2**40, 2**20)},
@@ -287,4 +287,4 @@ def test_an_entry_that_lies_about_its_bytes_is_refused_before_memory_is_taken() 
         {"dtype": "float7"},
     ):
         with pytest.raises((ValueError, CorruptValue)):
-            state(**wrong)._tensors(["w"])
+            state(**wrong).tensors(["w"])
