@@ -94,6 +94,16 @@ class RanksError(FlorlogError):
         )
 
 
+class ChildRunError(FlorlogError):
+    """A run would be executed again that was recorded in a process which the script has made."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(
+            f"run {run} can be read, and neither resumed nor replayed by a command: it was recorded in a process that "
+            "the script had started, as multiprocessing does, and the script itself does not open it"
+        )
+
+
 class OnlyReadError(FlorlogError):
     """A run would be executed again, and loops of it are known by a framework's hooks alone."""
 

@@ -6,7 +6,8 @@ import argparse
 import os
 
 from florlog.commands._arguments import add_script, add_trust, run_of_script, trust_images
-from florlog.errors import FlorlogError, OnlyReadError, RanksError
+from florlog.errors import FlorlogError
+from florlog.following.executable import check_executable
 from florlog.program import restart
 from florlog.program.process import this_process
 from florlog.program.stores import open_store, store_path, tree_of
@@ -42,12 +43,9 @@ def run(options: argparse.Namespace) -> int:
     with open_store(path) as store:
         tree = tree_of(run_of_script(store, options))
         trust_images(options, tree)
-        if tree.begin.world_size > 1:
-            raise RanksError(tree.begin.world_size)
+        check_executable(tree)
         if tree.status == "running":
             raise FlorlogError(f"run {tree.run} is still being recorded: wait for it, or stop it first")
-        if tree.hooked:
-            raise OnlyReadError(tree.run, tree.hooked)
         again = reopen(tree, extend=options.extend)
     os.environ["FLORLOG_STORE"] = str(path)
     begin = tree.begin

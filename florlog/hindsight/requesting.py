@@ -13,7 +13,8 @@ from pathlib import Path
 from florlog_recovery import Condition, Loop, RunTree, WhereError
 from florlog_wal import RunLog
 
-from florlog.errors import FlorlogError, OnlyReadError, RanksError, SourceChangedError
+from florlog.errors import FlorlogError, SourceChangedError
+from florlog.following.executable import check_executable
 from florlog.hindsight.added_code import AddedCode
 from florlog.hindsight.changed_code import ChangedCode
 from florlog.hindsight.compared_files import Compared, compared, read_in
@@ -57,13 +58,10 @@ def request_of(
     holds and in which an added statement may run.  ``shown``: what to call files that lie elsewhere.
 
     Raises `SourceChangedError` when the script differs in more than added statements and that is not forced,
-    `RanksError` for a run of several ranks, `OnlyReadError` for one of hooks, and `FlorlogError` when nothing was
-    added, or nothing of it runs in the iterations asked for.
+    what `check_executable` raises for a run that can only be read, and `FlorlogError` when nothing was added, or
+    nothing of it runs in the iterations asked for.
     """
-    if tree.begin.world_size > 1:
-        raise RanksError(tree.begin.world_size)
-    if tree.hooked:
-        raise OnlyReadError(tree.run, tree.hooked)
+    check_executable(tree)
     shown = shown or {}
     files = compared(log, tree, script, {recorded: present for present, recorded in shown.items()})
     added = tuple(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from florlog.program.import_roots import OWN, is_imported_from_a_root, is_installed, user_modules
+from florlog.program.opened_runs import in_child
 from florlog.program.process import this_process
 from florlog.source.names.excerpts import excerpt_of
 
@@ -23,6 +24,8 @@ CELLS = "notebook"
 """The key under which a notebook's run keeps the facts of its cells."""
 ADOPTED = "adopted"
 """The key under which a run has the modules of frameworks that it adopted: module -> version and digest."""
+CHILD = "child"
+"""The key under which a run says that it was recorded in a process which the program has made."""
 HANDS_FREE = "hands_free"
 """The key under which a run of a script that does not open it itself says so."""
 VARIABLES = (
@@ -102,6 +105,7 @@ def environment() -> dict[str, Any]:
         **({} if hands_free is None else hands_free.facts),
         **({CELLS: dict(notebook.facts)} if notebook.file else {}),
         **_adopted(),
+        **({CHILD: True} if in_child() else {}),
     }
 
 

@@ -10,7 +10,7 @@ import torch
 from florlog_wal import RunBegin
 
 from florlog.bridges.other_trackers import sessions_of_their_own
-from florlog.errors import EarlierRunError, FlorlogError, ImageError, RanksError
+from florlog.errors import EarlierRunError, FlorlogError, ImageError
 from florlog.following.earlier_runs import EarlierRun
 from florlog.following.guide import Guide
 from florlog.program.process import this_process
@@ -39,8 +39,6 @@ def guided_run(
     may have made it fail, and when it opens no such run; `EarlierRunError` where one of the earlier runs has to be
     executed that was passed over.
     """
-    if begin.world_size > 1:
-        raise RanksError(begin.world_size)
     threads = begin.environment.get("threads")
     if isinstance(threads, int) and threads != torch.get_num_threads():
         torch.set_num_threads(threads)  # sums are split by threads: their number changes the bits

@@ -15,9 +15,10 @@ from functools import cached_property
 from florlog_recovery import Loop, RunTree
 from florlog_wal import RunLog
 
-from florlog.errors import FlorlogError, OnlyReadError
+from florlog.errors import FlorlogError
 from florlog.following.blind_entries import enterable_loops
 from florlog.following.earlier_runs import EarlierRun, Usable, earlier_runs, other_text
+from florlog.following.executable import check_executable
 from florlog.following.guide import Guide
 from florlog.following.trust import hashes_repeat
 from florlog.program.recorded_sources import recorded_sources
@@ -40,8 +41,7 @@ class RecordedProgram:
 
     def __init__(self, permit: Permit, log: RunLog, tree: RunTree) -> None:
         assert permit.run == tree.run
-        if tree.hooked:
-            raise OnlyReadError(tree.run, tree.hooked)
+        check_executable(tree)
         self._begin = tree.begin
         self._same_hashes = hashes_repeat(tree)
         sources = recorded_sources(log, tree)

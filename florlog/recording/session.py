@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import sys
-import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Literal
@@ -281,6 +280,5 @@ def _watch_forks() -> None:
 
 
 def _disown() -> None:
-    this_process.slot = threading.Lock()
     if this_process.run is not None:
         this_process.run.disown()
