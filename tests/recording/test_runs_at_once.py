@@ -32,7 +32,8 @@ def recorded(store: Path) -> dict[str, list[str]]:
     """The runs, by name, with what each logged as ``who``."""
     with florlog.open(store) as log:
         return {
-            run.id.partition("-")[0]: [value.value for value in run.logged() if value.name == "who"] for run in log.runs
+            run.id.partition("-")[0]: [value.value for value in run.logged() if value.name == "who"]
+            for run in log.runs
         }
 
 
