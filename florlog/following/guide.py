@@ -96,7 +96,9 @@ class Guide:
         self.lost = False  # whether that did not lead to the image
         self._reads = reads()
         self.measured = Measured()
-        self.spans: list[float] = []  # seconds to the first restore, and from each to the next
+        self.spans: list[
+            float
+        ] = []  # seconds of the set-up, from there to the first restore, and from each to the next
         self._began = self._span = time.perf_counter()
         self.progress: Callable[[int], None] = lambda redone: None
 
@@ -129,7 +131,9 @@ class Guide:
         """
         parent = loop.parent
         if self.measured.setup is None:
-            self.measured.setup = time.perf_counter() - self._began - this_process.opened.seconds
+            now = time.perf_counter()
+            self.measured.setup = now - self._began - this_process.opened.seconds
+            self._next_span(now)
         if parent.abandoned:
             raise SkipRest
         if self.entering:

@@ -243,17 +243,17 @@ def view_of(plan: Plan, request: Request) -> PlanView:
 def analyzed(view: PlanView, spans: Sequence[float], passed: Mapping[int, int]) -> None:
     """Add to each segment what it took, and to each piece how often it was passed over.
 
-    ``spans``: seconds from the script's start to the first restore, from there to the next, and so on; neither is
-    known of several processes.
+    ``spans``: seconds of the set-up, from there to the first restore, from that to the next, and so on; none are known
+    of several processes.
     """
     for skip in view["skips"]:
         skip["times"] = passed.get(skip["piece"], 0)
     if spans:
         view["actual_seconds"] = sum(spans)
     segments = [segment for segment in view["segments"] if segment["restore"]]
-    if len(spans) != len(segments) + 1:
+    if len(spans) != len(segments) + 2:
         return  # executed otherwise than planned
-    for segment, seconds in zip(segments, spans[1:], strict=True):
+    for segment, seconds in zip(segments, spans[2:], strict=True):
         segment["actual_seconds"] = seconds
     if len(segments) < len(view["segments"]):
-        view["segments"][0]["actual_seconds"] = max(0.0, spans[0] - view["setup_seconds"])
+        view["segments"][0]["actual_seconds"] = spans[1]
