@@ -96,9 +96,8 @@ class Guide:
         self.lost = False  # whether that did not lead to the image
         self._reads = reads()
         self.measured = Measured()
-        self.spans: list[
-            float
-        ] = []  # seconds of the set-up, from there to the first restore, and from each to the next
+        self.spans: list[float] = []
+        """Seconds of the set-up, from there to the first restore, and from each to the next."""
         self._began = self._span = time.perf_counter()
         self.progress: Callable[[int], None] = lambda redone: None
 

@@ -45,9 +45,7 @@ class Answer:
     differences: Sequence[str]  # from the recording
     seconds: float  # of the script's run, set-up included
     stored: bool
-    spans: Sequence[
-        float
-    ] = ()  # seconds of the set-up, from there to the first restore, and from each to the next
+    spans: Sequence[float] = ()  # as of `Guide`
     passed: Mapping[int, int] = field(
         default_factory=dict
     )  # how often each of the request's pieces was passed over

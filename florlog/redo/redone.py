@@ -17,9 +17,7 @@ class Redone:
     values: Sequence[FoundValue]
     differences: Sequence[str]
     passed: Mapping[int, int]  # how often each of the request's pieces was passed over
-    spans: Sequence[
-        float
-    ] = ()  # seconds to the first restore, and from each to the next; several processes have none
+    spans: Sequence[float] = ()  # as of `Guide`; several processes have none
     measured: Mapping[str, Any] = field(default_factory=dict)  # costs, for later plans; the same
 
 
