@@ -61,7 +61,7 @@ class Engine:
 """
 ITS_USER = """\
 import torch
-from ignite.engine import Engine
+from catalyst.engine import Engine
 model = torch.nn.Linear(4, 1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 def update(engine, x):
@@ -111,15 +111,15 @@ def test_a_trainer_of_the_users_own_package_is_recorded_resumed_and_asked(tmp_pa
 
 def test_without_a_loop_that_is_said_before_the_script_starts(tmp_path: Path) -> None:
     library = tmp_path / "site-packages"
-    (library / "ignite").mkdir(parents=True)
-    (library / "ignite" / "__init__.py").write_text("")
-    (library / "ignite" / "engine.py").write_text(LIBRARY)
+    (library / "catalyst").mkdir(parents=True)
+    (library / "catalyst" / "__init__.py").write_text("")
+    (library / "catalyst" / "engine.py").write_text(LIBRARY)
     script = tmp_path / "train.py"
     script.write_text(ITS_USER)
     _, said = run(tmp_path / "s", library, "record", script)
     before = said[: said.index("the script starts")]
     assert "loops: none found in train.py. So there are no images: a crash starts over" in before
-    assert "If ignite runs the training loop, write `with florlog.iteration('step', NUMBER):`" in before
+    assert "If catalyst runs the training loop, write `with florlog.iteration('step', NUMBER):`" in before
     assert "not understood: nothing" not in said
 
     # The advice is taken, and works.

@@ -18,7 +18,7 @@ from florlog.images.imager import SavedState
 from florlog.inspect.outline import outline_text
 from florlog.program.measured_costs import remember, restore_costs
 from florlog.program.units import size
-from florlog.recording.session import _bytes
+from florlog.recording.run_arguments import bytes_of
 from tests.end_to_end.harness import Nursery, logged
 from tests.run_directories import run_directory
 
@@ -198,10 +198,10 @@ def test_a_size_is_read_and_what_is_none_refused() -> None:
         3 << 20,
         1 << 40,
     ]
-    assert (_bytes(None), _bytes(7), _bytes("2K")) == (None, 7, 2048)
+    assert (bytes_of(None), bytes_of(7), bytes_of("2K")) == (None, 7, 2048)
     for wrong in ("much", "-1", -1, 1.5, ""):
         with pytest.raises(florlog.FlorlogError, match="budget is a number of bytes"):
-            _bytes(wrong)  # type: ignore[arg-type]
+            bytes_of(wrong)  # type: ignore[arg-type]
 
 
 def test_what_restores_cost_is_known_to_later_runs_of_the_store(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from florlog.images.policy import (
     Boundary,
     Policy,
 )
-from florlog.recording import session as _session
+from florlog.recording.run_arguments import seconds_of
 
 
 @dataclass
@@ -371,13 +371,13 @@ def test_costly_restores_leave_less_to_images() -> None:
     ("span", "seconds"), [("30s", 30), (2.5, 2.5), ("5min", 300), ("1h", 3600), (None, math.inf)]
 )
 def test_max_redo_is_a_time(span: float | str | None, seconds: float) -> None:
-    assert _session._seconds(span) == seconds
+    assert seconds_of(span) == seconds
 
 
 @pytest.mark.parametrize("span", ["often", "-1s", 0, "1.2.3", ""])
 def test_what_is_no_time_is_refused(span: float | str) -> None:
     with pytest.raises(florlog.FlorlogError, match="max_redo is a time"):
-        _session._seconds(span)
+        seconds_of(span)
 
 
 def test_what_the_first_image_at_a_place_costs_is_charged_and_not_expected_of_the_next() -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import beniget  # type: ignore[import-untyped]
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 
 from florlog.source.carry.carried import carried_names
 from florlog.source.names.scopes import Scopes
@@ -146,6 +146,8 @@ class Program:
         used_in = [n for n in self.around(pair.use, frame) if self._is_loop_around(n, pair.use)]
         backwards = self._order[pair.use] < self._order[pair.definition]
         common = [loop for loop in defined_in if loop in used_in]
+        if not common and self._are_in_different_cases(pair, frame):
+            return  # beniget lets one case of a match follow the other
         if backwards:
             if common and isinstance(common[0], LOOPS):
                 yield common[0]
@@ -154,6 +156,16 @@ class Program:
             if loop not in common and not _has_break_and_else(loop):
                 yield loop  # type: ignore[misc]
         yield from self._inner_loops(pair, frame, common)
+
+    def _are_in_different_cases(self, pair: Pair, frame: Frame) -> bool:
+        """Whether definition and use are in two cases of one ``match``, of which one alone is executed."""
+
+        def cases(node: ast.AST) -> dict[ast.AST, ast.AST]:
+            around = self.around(node, frame)
+            return {self._parents[case]: case for case in around if isinstance(case, ast.match_case)}
+
+        defined, used = cases(pair.definition), cases(pair.use)
+        return any(used.get(match, case) is not case for match, case in defined.items())
 
     def _inner_loops(
         self, pair: Pair, frame: Frame, common: list[ast.AST]
@@ -289,6 +301,20 @@ def test_loops_of_the_standard_library_carry_what_beniget_says_is_used_later(mod
 
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(LEAVES, BLOCKS, BLOCKS, BLOCKS, BLOCKS)
+@example(
+    ["a = 0"],
+    ["a = 0"],
+    ["a = 0"],
+    ["a = 0"],
+    [
+        "match a:",
+        "    case 0:",
+        "        for c in items(a):",
+        "            pass",
+        "    case a:",
+        "        a = c",
+    ],
+)
 def test_loops_of_random_programs_carry_what_beniget_says_is_used_later(
     head: list[str], before: list[str], body: list[str], behind: list[str], after: list[str]
 ) -> None:
