@@ -371,6 +371,35 @@ def test_conditions_see_logged_values_and_first_and_last_count_what_they_leave(
     assert paths("--where", f"right == {best} and step == 0") == [p for p in around if p[1][1] == 0]
 
 
+TWO_LOOPS = """
+import torch, florlog
+torch.manual_seed(0)
+w = torch.zeros(3)
+with florlog.run("two", overhead=float("inf")) as run:
+    for epoch in run.loop("epoch", range(4)):
+        w += torch.randn(3)
+        run.log(first=w.sum().item())
+    for epoch in run.loop("epoch", range(4)):
+        w -= torch.randn(3)
+        run.log(second=w.sum().item())
+"""
+
+
+@pytest.mark.parametrize(
+    ("condition", "loop"), [("epoch == 2", "epoch"), ("loop['epoch#2'] == 2", "epoch#2")]
+)
+def test_a_condition_reaches_the_second_loop_of_a_name(
+    nursery: Nursery, tmp_path: Path, condition: str, loop: str
+) -> None:
+    script = write(tmp_path / "train.py", TWO_LOOPS)
+    nursery.run(tmp_path / "store", script)
+    script.write_text(TWO_LOOPS.replace("run.log(", "run.log(most=w.max().item()); run.log("))
+    answer = ask(nursery, tmp_path / "store", script, "--where", condition)
+    (value,) = answer["values"]
+    expected = instrumented(nursery, tmp_path / "full", script)["most", ((loop, 2),)]
+    assert (value["path"], [value["value"]]) == ({loop: 2}, expected)
+
+
 def test_analyze_shows_what_each_part_took(recorded: Path, tmp_path: Path) -> None:
     script = write(tmp_path / "train.py", add(NESTED, {"INSIDE INNER": PLACES["INSIDE INNER"]}))
     options = ("--where", "epoch in (1, 3)", "--analyze")
