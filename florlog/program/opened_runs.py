@@ -11,6 +11,7 @@ an interpreter that executes no script and no cell that is known: neither is exe
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -25,6 +26,13 @@ MAX_EARLIER_RUNS = 1000
 AND_MORE = ("", "")
 """Comes after the first `MAX_EARLIER_RUNS` where there were more."""
 
+_MADE_ANEW = re.compile(
+    r"\d{4}-\d\d-\d\d"
+    r"|(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*[ ._-]?\d{1,2}"
+    r"|\d\d([:h._-]\d\d){2}(\.\d+)?|\d\d[:h]\d\d"
+    r"|(?<![.0-9a-f])[0-9a-f]*\d[0-9a-f]*(?<=[0-9a-f]{6})(\.\d+)?"
+)
+"""In a name: dates, times of day, and what has six digits or more, decimal or hexadecimal."""
 _process = os.getpid()
 
 
@@ -78,6 +86,11 @@ class OpenedRuns:
         if len(self._runs) > MAX_EARLIER_RUNS:
             return (*self._runs[:MAX_EARLIER_RUNS], AND_MORE)
         return self.runs
+
+
+def is_same_name(one: str, other: str) -> bool:
+    """Whether two names are one but for times, random numbers and the like, which the program makes anew each time."""
+    return _MADE_ANEW.sub("", one) == _MADE_ANEW.sub("", other)
 
 
 def in_child() -> bool:

@@ -16,7 +16,7 @@ from florlog_wal import RunLog
 from florlog.errors import FlorlogError
 from florlog.following.earlier_runs import EarlierRun
 from florlog.following.guide import Guide
-from florlog.program.opened_runs import AND_MORE, MAX_EARLIER_RUNS, Earlier
+from florlog.program.opened_runs import AND_MORE, MAX_EARLIER_RUNS, Earlier, is_same_name
 from florlog.program.process import Role
 
 if TYPE_CHECKING:  # recording a run does not wait for source analysis
@@ -41,7 +41,7 @@ class Meant(Role):
         if self.taken:
             return "later"
         if not counts:
-            return "meant" if name == self.name else "later"
+            return "meant" if is_same_name(name, self.name) else "later"
         if AND_MORE in self.earlier:
             raise FlorlogError(
                 f"run {self.run} came after more than {MAX_EARLIER_RUNS} others of its process: its place in the "
@@ -51,7 +51,7 @@ class Meant(Role):
         for number, (now, recorded) in enumerate(
             zip([*(other for other, _ in opened), name], then, strict=False)
         ):
-            if now != recorded:
+            if not is_same_name(now, recorded):
                 raise FlorlogError(
                     f"run number {number + 1} of the program is called {now!r}, and was {recorded!r} when {self.run} "
                     f"was recorded, as number {len(then)}: this is not the program that it was"

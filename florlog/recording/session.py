@@ -201,7 +201,14 @@ def _only_run(
             meant.taken = True
             check_gradients(meant)
         made = recorded_run(
-            made_store, name, held, resume=resume, how=how, closing=closing, meant=meant, counts=counts
+            made_store,
+            name if meant is None else meant.name,
+            held,
+            resume=resume,
+            how=how,
+            closing=closing,
+            meant=meant,
+            counts=counts,
         )
     except BaseException as error:
         closing.close()

@@ -95,3 +95,41 @@ def test_recorded_values_of_a_clock_are_no_difference(recorded: Path) -> None:
     (recorded.parent / "train.py").write_text(SCRIPT)
     done = flor(recorded, "audit")
     assert "the whole state was equal" in done.stderr
+
+
+NAMED = """
+import os, time, uuid
+import torch, florlog
+torch.manual_seed(0)
+weight = torch.zeros(3)
+with florlog.run(f"exp_{NAME}", overhead=float("inf")) as run:
+    run.track(weight=weight)
+    for epoch in run.loop("epoch", range(4)):
+        weight += torch.randn(3)
+        run.log(total=weight.sum().item())
+        if epoch == 2 and os.path.exists("kill"):
+            time.sleep(0.5)
+            os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["time.time_ns()", "time.strftime('%Y-%m-%d_%H-%M-%S')", "uuid.uuid4().hex[:8]"]
+)
+def test_a_run_named_by_a_clock_is_resumed_and_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    nursery, script, store = shared_nursery(), tmp_path / "train.py", tmp_path / "store"
+    script.write_text(NAMED.replace("NAME", name))
+    (tmp_path / "kill").touch()
+    nursery.run(store, script, code=-9)
+    (tmp_path / "kill").unlink()
+    nursery.run(store, "florlog", "resume", script)
+    script.write_text(script.read_text().replace("run.log(", "run.log(most=weight.max().item()); run.log("))
+    answer = replay(store, script, "--where", "epoch == 3")
+    nursery.run(tmp_path / "full", script)
+    with florlog.open(store) as log, florlog.open(tmp_path / "full") as full:
+        assert len(log.runs) == 1
+        assert log.values("total")["total"].tolist() == full.values("total")["total"].tolist()
+        assert answer["values"][0]["value"] == full.values("most")["most"][3]
