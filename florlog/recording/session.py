@@ -10,7 +10,7 @@ import functools
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Literal
 
 from florlog.errors import FlorlogError, NoRunError, OwnRunError, RanksError
@@ -166,9 +166,13 @@ def _only_run(
     how: Options,
 ) -> Run:
     """As `run`, where no other run is open."""
-    program = _running_cells()
     opened = this_process.opened
-    counts = opened.begin(this_process.notebook.text or main_script() if program is None else program.text)
+    program, counts = None, False
+    with suppress(Exception):  # as without a working directory: opening the log says what is wrong
+        program = _running_cells()
+        counts = opened.begin(
+            this_process.notebook.text or main_script() if program is None else program.text
+        )
     role = this_process.role
     if isinstance(role, Replay):
         return _replayed(role, name, counts=counts, strict=how.strict)
