@@ -11,8 +11,8 @@ from __future__ import annotations
 import builtins
 import functools
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -141,16 +141,22 @@ class HookedLoops:
         def called(*args: Any, **kwargs: Any) -> None:
             if self._frame is None or not self._runtime.records():
                 return
-            try:
+            with self.harmless():
                 hook(*args, **kwargs)
-            except StoreError:  # of a strict run
-                raise
-            except Exception as error:
-                if from_signal_handler(error):
-                    raise
-                self.fail(error)
 
         return called
+
+    @contextmanager
+    def harmless(self) -> Iterator[None]:
+        """Within, what is raised ends the recording of this call, and nothing else."""
+        try:
+            yield
+        except StoreError:  # of a strict run
+            raise
+        except Exception as error:
+            if from_signal_handler(error):
+                raise
+            self.fail(error)
 
     def fail(self, error: Exception) -> None:
         """Record nothing more of this call: something in florlog, or what it looks at, is not as it was understood."""

@@ -44,7 +44,7 @@ def user_modules(names: Iterable[str]) -> Iterator[tuple[str, Any]]:
         if package not in packages:
             packages[package] = _is_installed_whole(package)
         if not packages[package]:
-            yield name, sys.modules[name]
+            yield name, sys.modules.get(name)  # None: another thread has removed it
 
 
 def _is_installed_whole(package: str) -> bool:

@@ -17,10 +17,8 @@ from typing import Any
 from florlog.bridges.hooked_loops import HookedLoops, hooked_loops
 from florlog.bridges.hooks import HOOKS
 from florlog.bridges.hooks.attaching import Hooks
-from florlog.errors import StoreError
 from florlog.program.terminal import reason, warn
 from florlog.programs.finders import AfterImport
-from florlog.recording.once import from_signal_handler
 
 _Method = Callable[..., Any]
 
@@ -110,22 +108,14 @@ def _call(
         loops.fail(error)
         return method(itself, *args, **kwargs)
 
-    def detach() -> None:
-        try:
-            attached.__exit__(None, None, None)
-        except StoreError:  # of a strict run
-            raise
-        except Exception as error:
-            if from_signal_handler(error):
-                raise
-            loops.fail(error)
-
     try:
         result = method(*call.args, **call.kwargs)
     except BaseException:
-        detach()
+        with loops.harmless():
+            attached.__exit__(None, None, None)
         loops.left()
         raise
-    detach()
+    with loops.harmless():
+        attached.__exit__(None, None, None)
     loops.close()
     return result

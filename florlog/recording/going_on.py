@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
 from florlog_recovery import RunTree
-from florlog_wal import RunLocked, RunLog, Store, WalError, encode_value
+from florlog_wal import RunLocked, RunLog, Store, WalError
 
 from florlog.errors import FlorlogError, ImageError
 from florlog.following.blind_entries import enterable_loops
@@ -39,6 +39,7 @@ from florlog.program.stores import listed_runs, log_of, open_store, tree_of
 from florlog.program.terminal import reason, report
 from florlog.recording.resuming import begins_anew, learnt
 from florlog.recording.roles import Replay, Resume
+from florlog.recording.run_arguments import same_params
 from florlog.state.left_out import READ, reads
 
 
@@ -96,7 +97,7 @@ def _unfinished(store: Store, name: str, params: Mapping[str, Any]) -> Resume | 
         if found.run in recording:
             continue
         if not found.earlier:
-            if found.name == name and _same(found.params, params):
+            if found.name == name and same_params(found.params, params):
                 return None
             continue
         if not _begins_like(found, known, name, params):
@@ -127,7 +128,7 @@ def _begins_like(
     first_name, first = found.earlier[0]
     if (found.script, found.argv) != (main_script(), tuple(sys.argv[1:])) or first_name != name:
         return False
-    return first not in known or _same(known[first].params, params)
+    return first not in known or same_params(known[first].params, params)
 
 
 def _other_params(store: Store, resume: Resume, params: Mapping[str, Any]) -> str:
@@ -137,11 +138,7 @@ def _other_params(store: Store, resume: Resume, params: Mapping[str, Any]) -> st
     if run not in store:
         return ""
     then = store.log(run).sessions()[0].begin.params
-    return "" if _same(then, params) else f"run {run} had other parameters"
-
-
-def _same(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    return encode_value(dict(then)) == encode_value(dict(now))
+    return "" if same_params(then, params) else f"run {run} had other parameters"
 
 
 # -- earlier runs --------------------------------------------------------------------------------------
@@ -152,7 +149,7 @@ def passing(resume: Resume, store: Store, params: Mapping[str, Any]) -> EarlierG
     name, run = resume.earlier[len(this_process.opened.runs)]
 
     def usable(log: RunLog, tree: RunTree) -> Usable:
-        if not _same(tree.begin.params, params):
+        if not same_params(tree.begin.params, params):
             return Usable(obstacle="it had other parameters")
         return _usable(log, tree)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from florlog_wal import RunExists, RunLocked, RunLog, Store, WalError, encode_value
+from florlog_wal import RunExists, RunLocked, RunLog, Store, WalError
 
 from florlog.errors import OnlyReadError
 from florlog.program.catalogue import ListedRun
@@ -18,6 +18,7 @@ from florlog.program.stores import listed_runs, log_of, open_run, tree_of
 from florlog.program.terminal import reason, report
 from florlog.recording.resuming import begins_anew
 from florlog.recording.roles import Resume
+from florlog.recording.run_arguments import same_params
 
 _MAX_SLUG_CHARACTERS = 150  # of a run's name, in its id
 
@@ -73,7 +74,7 @@ def _unfinished(
             continue
         if counts and not (_is_here(listed) or _is_alone(listed, known)):
             continue
-        if encode_value(listed.params) != encode_value(dict(params)):
+        if not same_params(listed.params, params):
             others = others or listed.run
             continue
         if begins_anew(listed.run):
@@ -106,9 +107,8 @@ def _is_here(listed: ListedRun) -> bool:
 
 def _is_alone(listed: ListedRun, known: Mapping[str, ListedRun]) -> bool:
     """Whether no other run of its process had its name and parameters before it."""
-    params = encode_value(listed.params)
     return not any(
-        name == listed.name and (run not in known or encode_value(known[run].params) == params)
+        name == listed.name and (run not in known or same_params(known[run].params, listed.params))
         for name, run in listed.earlier
     )
 

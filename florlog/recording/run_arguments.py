@@ -45,6 +45,11 @@ def kept_params(params: Mapping[Any, Any], *, strict: bool) -> dict[str, Any]:
     return held
 
 
+def same_params(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether parameters are equal bit for bit."""
+    return encode_value(dict(then)) == encode_value(dict(now))
+
+
 def _text(value: Any) -> str:
     """A value as text that is the same in another process."""
     try:

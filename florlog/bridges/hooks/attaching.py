@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from inspect import BoundArguments
-from typing import Any, TypeVar
+from typing import Any
 
 from florlog.bridges.hooked_loops import HookedLoops
 
-_T = TypeVar("_T")
 Attach = Callable[[HookedLoops, Any, BoundArguments], AbstractContextManager[None]]
 
 
@@ -50,13 +49,13 @@ def _method(hook: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextmanager
-def first_in(items: list[_T], item: _T) -> Iterator[None]:
-    """Within, an item is the first of a list."""
-    items.insert(0, item)
+def first_of(holder: Any, made: Any) -> Iterator[None]:
+    """Within, a callback is the first of ``holder.callbacks``, which may be another list at the end."""
+    holder.callbacks.insert(0, made)
     try:
         yield
     finally:
-        items[:] = [held for held in items if held is not item]
+        holder.callbacks[:] = [held for held in holder.callbacks if held is not made]
 
 
 class News:

@@ -11,7 +11,7 @@ from inspect import BoundArguments
 from typing import Any
 
 from florlog.bridges.hooked_loops import HookedLoops
-from florlog.bridges.hooks.attaching import callback, first_in, module
+from florlog.bridges.hooks.attaching import callback, first_of, module
 
 _NAMES = (
     "on_epoch_begin", "on_train_batch_begin", "on_train_batch_end", "on_epoch_end", "on_train_end",
@@ -27,7 +27,7 @@ def attached(loops: HookedLoops, model: Any, call: BoundArguments) -> Iterator[N
     made = callback(loops, callbacks.Callback, hooks, _NAMES)
     given = call.arguments.get("callbacks")
     if isinstance(given, callbacks.CallbackList):
-        with first_in(given.callbacks, made):
+        with first_of(given, made):
             yield
     else:
         several = given if isinstance(given, (list, tuple)) else [] if given is None else [given]

@@ -13,7 +13,7 @@ from inspect import BoundArguments
 from typing import Any
 
 from florlog.bridges.hooked_loops import HookedLoops
-from florlog.bridges.hooks.attaching import News, callback, module
+from florlog.bridges.hooks.attaching import News, callback, first_of, module
 
 _NAMES = (
     "on_train_epoch_start", "on_train_batch_start", "on_train_batch_end", "on_train_epoch_end", "on_train_end",
@@ -27,12 +27,8 @@ def attached(loops: HookedLoops, trainer: Any, call: BoundArguments) -> Iterator
     """Within, a Trainer has hooks."""
     ours = any(kind.__module__.startswith("lightning.") for kind in type(trainer).__mro__)
     base = module("lightning.pytorch" if ours else "pytorch_lightning").Callback
-    made = callback(loops, base, _Hooks(loops, trainer), _NAMES)
-    trainer.callbacks.insert(0, made)
-    try:
+    with first_of(trainer, callback(loops, base, _Hooks(loops, trainer), _NAMES)):
         yield
-    finally:  # another list by now, where the module has callbacks of its own
-        trainer.callbacks[:] = [held for held in trainer.callbacks if held is not made]
 
 
 class _Hooks:

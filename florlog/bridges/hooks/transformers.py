@@ -12,7 +12,7 @@ from inspect import BoundArguments
 from typing import Any
 
 from florlog.bridges.hooked_loops import HookedLoops
-from florlog.bridges.hooks.attaching import callback, first_in, module
+from florlog.bridges.hooks.attaching import callback, first_of, module
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def attached(loops: HookedLoops, trainer: Any, call: BoundArguments) -> Iterator
     """Within, a `transformers.Trainer` has hooks."""
     base = module("transformers.trainer_callback").TrainerCallback
     names = ("on_epoch_begin", "on_step_begin", "on_substep_end", "on_epoch_end", "on_log")
-    with first_in(trainer.callback_handler.callbacks, callback(loops, base, _Hooks(loops), names)):
+    with first_of(trainer.callback_handler, callback(loops, base, _Hooks(loops), names)):
         yield
 
 
