@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import sys
 import time
@@ -109,7 +110,7 @@ def recorded_run(
         assert bound is not None
         return Room(log, bound, fresh=not resumed, tell=tell)
 
-    return Run(
+    made = Run(
         run_id=begin.run,
         name=name,
         script=script,
@@ -121,6 +122,9 @@ def recorded_run(
         close=closing.close,
         strict=how.strict,
     )
+    atexit.register(made.let_go)
+    closing.callback(atexit.unregister, made.let_go)
+    return made
 
 
 def _close(log: RunLog) -> None:

@@ -247,6 +247,19 @@ class Run:
         """Whether variables may lack what a skipped loop would have made."""
         return self._guide is not None and self._guide.omissions.stale
 
+    def let_go(self) -> None:
+        """The interpreter ends and nobody has closed the run: what is recorded is in the log, as after a kill.
+
+        No thread of the run may be at work later: one that waits for the interpreter's lock inside torch when that is
+        gone aborts the process.
+        """
+        journal = self._journal
+        if journal is not None:
+            journal.settle_held()
+            self._states.close()
+            self.disown()
+            self._close()
+
     def disown(self) -> None:
         """In a forked child, such as a loader's worker: loops run and nothing is recorded."""
         if self._journal is not None:

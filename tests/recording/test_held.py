@@ -12,7 +12,7 @@ from collections import deque
 from pathlib import Path
 
 import pytest
-from florlog_wal import CheckpointBegin, Commit, LoopEnd, Record, Statement
+from florlog_wal import CheckpointBegin, CheckpointEnd, Commit, LoopEnd, Record, RunEnd, Statement
 
 import florlog
 from florlog.recording.journal import LOOK_INTERVAL_SECONDS
@@ -134,21 +134,31 @@ def test_a_loop_that_comes_to_rest_is_in_the_log(tmp_path: Path) -> None:
     assert committed(tmp_path) == [*range(21), 0]
 
 
+LEFT_OPEN = """
+import florlog, torch
+run = florlog.run('open', overhead=float('inf')).__enter__()
+weights = torch.rand(20_000_000)
+steps = run.loop('step', range(9))
+for _ in range(5):
+    next(steps)
+    weights += 1
+print('through')
+"""
+
+
 def test_a_run_that_is_left_open_is_let_go_of(tmp_path: Path) -> None:
+    """Its image is being persisted when the interpreter ends."""
     script = tmp_path / "open.py"
-    script.write_text(
-        "import florlog\n"
-        "run = florlog.run('open').__enter__()\n"
-        "steps = run.loop('step', range(9))\n"
-        "for _ in range(5):\n    next(steps)\n"
-        "print('through')\n"
-    )
+    script.write_text(LEFT_OPEN)
     environment = {**os.environ, "FLORLOG_STORE": str(tmp_path / "store")}
     done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("through\n", 0)
-    assert "Fatal" not in done.stderr
-    kept = committed(tmp_path / "store")
-    assert kept == list(range(len(kept)))
+    assert "Fatal" not in done.stderr and "stopped recording" not in done.stderr
+    found = records(tmp_path / "store")
+    assert [record.index for record in found if isinstance(record, Commit)] == list(range(4))
+    begun = [record for record in found if isinstance(record, CheckpointBegin)]
+    assert begun and len(begun) == sum(isinstance(record, CheckpointEnd) for record in found)
+    assert not any(isinstance(record, RunEnd) for record in found)
 
 
 def test_a_value_is_logged_as_it_was(tmp_path: Path) -> None:
