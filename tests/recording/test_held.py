@@ -153,11 +153,13 @@ def test_a_run_that_is_left_open_is_let_go_of(tmp_path: Path) -> None:
     environment = {**os.environ, "FLORLOG_STORE": str(tmp_path / "store")}
     done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("through\n", 0)
-    assert "Fatal" not in done.stderr and "stopped recording" not in done.stderr
+    assert "Fatal" not in done.stderr
+    assert "stopped recording" not in done.stderr
     found = records(tmp_path / "store")
     assert [record.index for record in found if isinstance(record, Commit)] == list(range(4))
     begun = [record for record in found if isinstance(record, CheckpointBegin)]
-    assert begun and len(begun) == sum(isinstance(record, CheckpointEnd) for record in found)
+    assert begun
+    assert len(begun) == sum(isinstance(record, CheckpointEnd) for record in found)
     assert not any(isinstance(record, RunEnd) for record in found)
 
 
