@@ -61,14 +61,12 @@ def _value(held: Any) -> Any:
     return plain(held.copy)
 
 
-def receive(held: list[CommitFields | None], *, wait: bool) -> int:
+def receive(held: list[CommitFields], *, wait: bool) -> int:
     """Put arrived values in their places; the number of commits at the front of which all values have arrived.
 
     ``wait``: wait until the values of all commits have.
     """
     for place, fields in enumerate(held):
-        if fields is None:
-            continue
         loop, index, segment, values, *rest = fields
         if not (wait or len(held) - place > MAX_WAITING_COMMITS or _ready(values)):
             return place

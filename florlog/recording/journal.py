@@ -43,13 +43,13 @@ from florlog.recording.once import Once, from_signal_handler
 from florlog.source.names.calls import log_calls
 from florlog.source.names.syntax import SourceError
 
-MAX_HOLD_SECONDS = 0.1
+MAX_HOLD_SECONDS = 0.2
 """Commits that are held for longer are written with the next one."""
-LOOK_INTERVAL_SECONDS = 0.1
+LOOK_INTERVAL_SECONDS = 0.2
 """A thread looks this often for a commit that is held and after which no other comes, and after the log."""
 _LOOKS_BEFORE_REPORT = 3
 """At so many looks in a row the disk has refused what is written before that is reported."""
-_LONE_COMMIT_SECONDS = 4e-5  # what a commit by itself takes between two steps of training
+_LONE_COMMIT_SECONDS = 1e-4  # what a commit by itself takes between two steps of training
 _COMMIT_SHARE = 0.25  # of the overhead
 
 
@@ -78,7 +78,7 @@ class Journal:
         """Iterations that take fewer seconds commit together: one after the other each costs less."""
         if not log.durable_commits:
             self.brief_seconds = _LONE_COMMIT_SECONDS / (_COMMIT_SHARE * overhead) if overhead else math.inf
-        self.held: list[CommitFields | None] = []
+        self.held: list[CommitFields] = []
         """Commits that are for `settle`: of such iterations, and of those whose values are still on a GPU."""
         self._settling = threading.Lock()
         self._closed = threading.Event()

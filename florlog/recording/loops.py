@@ -144,7 +144,7 @@ class Loops:
             time.perf_counter, transactions.stack, transactions.pending, checkpointer.wake, run_state.awaited,
         )  # fmt: skip
         outermost, only_recorded, brief_seconds = loop.depth == 1, False, 0.0
-        held: list[CommitFields | None] = []
+        held: list[CommitFields] = []
         add_undisturbed = checkpointer.policy.undisturbed(loop.name)
         input_credit, state_credit, input_share, state_share = (
             pace.input_credit, pace.state_credit, pace.input_share, pace.state_share,

@@ -45,8 +45,8 @@ MIN_PROOF_SECONDS = 10.0
 """What a resume may always re-execute to be proven: a person who resumes waits for the set-up anyway."""
 PROOF_SHARE = 0.01
 """Of the run's recorded time: what a resume may re-execute to be proven; recording costs as much."""
-MAX_UNSYNCED_SECONDS = 0.1
-"""Seconds of commits that a power cut may cost (docs/decisions/11-a-window-of-100-ms.md)."""
+MAX_UNSYNCED_SECONDS = 0.5
+"""Seconds of commits that a power cut may cost (docs/decisions/11-a-window-of-half-a-second.md)."""
 
 
 def recorded_run(

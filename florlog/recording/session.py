@@ -98,8 +98,8 @@ def run(
         budget: bytes ("500M", "10GB") that this run's images may take; default a tenth of the space that is free when
             the run starts.  Older images are dropped, more of them the older they are, and where even two states do not
             fit no more are taken; the log says so.
-        durability: "group" loses at most 0.3 s of commits at a power cut, and, when the process is killed, 0.2 s of
-            iterations that are too brief to be committed one by one (under 8 ms at an overhead of 2 %); "sync"
+        durability: "group" loses at most a second of commits at a power cut, and, when the process is killed, 0.4 s of
+            iterations that are too brief to be committed one by one (under 20 ms at an overhead of 2 %); "sync"
             loses none.
         strict: raise what keeps the run, or a part of it, from being recorded.  Otherwise a warning says so, and the
             training goes on: a store that cannot be opened or written gives a run

@@ -693,7 +693,7 @@ def test_commits_given_by_their_fields_are_the_records(
         session = store.append(run_begin())
         for record in commits:
             store.append(record, session=session)
-        held: list[CommitFields | None] = [fields(record) for record in commits]
+        held: list[CommitFields] = [fields(record) for record in commits]
         first = min(first, len(held))
         store.commit(session, held, first)
         assert len(held) == len(commits) - first
@@ -721,10 +721,12 @@ def test_commits_that_a_signal_interrupts_are_each_appended_once(tmp_path: Path)
         with RunLog.open(tmp_path / "store", mode="w", window=0.001) as store:
             session = store.append(run_begin())
             for batch in range(300):
-                held: list[CommitFields | None] = [fields(commit(20 * batch + place)) for place in range(20)]
+                held: list[CommitFields] = [fields(commit(20 * batch + place)) for place in range(20)]
+                delay = 1e-5 + 1e-7 * batch
                 while held:
+                    delay *= 1.1
                     try:
-                        signal.setitimer(signal.ITIMER_REAL, 2e-5 + 1e-7 * batch)
+                        signal.setitimer(signal.ITIMER_REAL, delay)
                         store.commit(session, held)
                         signal.setitimer(signal.ITIMER_REAL, 0)
                     except Rung:

@@ -190,11 +190,11 @@ class RunLog:
             writer.sync(lsn)
         return lsn
 
-    def commit(self, session: int, held: list[CommitFields | None], count: int | None = None) -> None:
+    def commit(self, session: int, held: list[CommitFields], count: int | None = None) -> None:
         """`append` of commits, given by their fields, that are the first records of their iterations.
 
         The first ``count`` (default: all) are removed from the list.  After an exception, also one that a signal
-        handler raised, the items of appended commits are None, and calling again appends the others.
+        handler raised, it has those that were not appended, for another call.
         """
         writer = self._writer
         if writer is None or self._closed:

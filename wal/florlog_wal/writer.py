@@ -34,6 +34,8 @@ from florlog_wal.errors import LogStopped, StoreFailed
 FIRST_RETRY_SECONDS: Final = 0.05
 MAX_RETRY_SECONDS: Final = 2.0
 _FRAME_HEAD: Final = struct.Struct(">QQ").pack  # LSN, checksum
+_PADDING: Final = bytes(7)
+_MAX_COPY_BYTES: Final = 1 << 16  # of commits that are appended in one copy; a larger one has one of its own
 
 CommitFields: TypeAlias = tuple[
     int, int, int, Sequence[tuple[int, str, Any]], float, bytes, bytes, bytes, bool
@@ -81,10 +83,10 @@ class LogWriter:
         """Why the log stopped or its commits fail; otherwise None."""
         return self._stopped or self._failure
 
-    def append(self, body: bytes, source: list[CommitFields | None] | None = None, place: int = 0) -> int:
+    def append(self, body: bytes) -> int:
         """Give an encoded body the next LSN; on return the record survives the death of the process.
 
-        ``source``: a list whose item at ``place`` becomes None in the same instant.  Raises `LogStopped`.
+        Raises `LogStopped`.
         """
         size = len(body) + 16
         hashed = body_hash(body)
@@ -104,20 +106,48 @@ class LogWriter:
             self._segment[at : at + size] = head + body
             self._at = (at + size + 7) & ~7
             self._next = lsn + 1
-            if source is not None:
-                source[place] = None
             return lsn
 
-    def commit(self, session: int, held: list[CommitFields | None], count: int) -> None:
-        """Append the first ``count`` commits of the list and remove them from it.
+    def commit(self, session: int, held: list[CommitFields], count: int) -> None:
+        """Append the first ``count`` commits of the list and remove them from it, many in one copy.
 
-        After an exception, also one of a signal handler, calling again appends the rest, each commit once.
+        After an exception, also one of a signal handler, the list has those that are not appended.
         """
-        for place in range(count):
-            fields = held[place]
-            if fields is not None:
-                self.append(encode_commit_body(session, 0, *fields), held, place)
-        del held[:count]
+        while count:
+            bodies: list[bytes] = []
+            size = 0
+            for fields in held[:count]:
+                bodies.append(encode_commit_body(session, 0, *fields))
+                size += (len(bodies[-1]) + 23) & ~7
+                if size > _MAX_COPY_BYTES:
+                    break
+            done = len(bodies)
+            self._append_all(bodies, size, held)
+            count -= done
+
+    def _append_all(self, bodies: Sequence[bytes], size: int, held: list[CommitFields]) -> None:
+        """`append` of bodies whose frames take ``size`` bytes; in the same instant the list loses as many items."""
+        hashes = [body_hash(body) for body in bodies]
+        done = len(bodies)
+        with self._lock:
+            if self._stopped is not None:
+                raise LogStopped(self._stopped, self._durable)
+            if self._at + size > self._capacity:
+                self._make_room(size)
+            at, lsn = self._at, self._next
+            frames = bytearray()
+            for number, (body, hashed) in enumerate(zip(bodies, hashes, strict=True), lsn):
+                frames += _FRAME_HEAD(number, hashed ^ (number * LSN_FACTOR & MASK))
+                frames += body
+                frames += _PADDING[: -len(body) & 7]
+            if self._idle:
+                self._idle = False
+                self._armed.set()  # the thread waits for the lock
+            # No call from here on, so no signal handler can raise in between.
+            self._segment[at : at + size] = frames
+            self._at = at + size
+            self._next = lsn + done
+            del held[:done]
 
     def sync(self, lsn: int | None = None) -> int:
         """Wait until everything up to ``lsn`` (default: everything appended) is durable; the last durable LSN.
