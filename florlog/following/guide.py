@@ -11,17 +11,18 @@ records again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable, Mapping
+from typing import NoReturn
 
 from florlog_recovery import Image, Loop, LoopPlan, Measured, Node, NodePlan, Plan, RunTree, planned_restores
-from florlog_wal import Commit, Note, RunLog
+from florlog_wal import Note, RunLog
 
 from florlog.errors import ChangedError, ImageError
 from florlog.following.checks import Checks
 from florlog.following.labelling import FoundValues
 from florlog.following.omissions import Omissions
 from florlog.following.recorded_statements import RecordedStatements
+from florlog.following.shortcuts import PassOver, Shortcuts, SkipLoop
 from florlog.following.stack import OpenIteration, OpenLoop
 from florlog.following.trust import Readings, where
 from florlog.program.process import this_process
@@ -32,18 +33,8 @@ from florlog.state.iterables import has_begun
 from florlog.state.left_out import READ, LeftOutError, reads
 from florlog.state.same_data import check
 
-if TYPE_CHECKING:  # source analysis is for replays; importing florlog does not wait for it
-    from florlog.source.reach.regions import Exit
-    from florlog.source.skip.acts import Act
-    from florlog.source.skip.pieces import Piece
-    from florlog.source.skip.skipping import Skipped
-
 Restore = Callable[[OpenLoop, int, Image], float]
 """Puts back an image; gives the seconds for which it was read before."""
-SkipLoop = Callable[[OpenLoop, Commit], str]
-PassOver = Callable[["Sequence[Act]"], str]
-PassedPieces = Mapping[Loop | tuple[Node, int], Collection[int]]
-"""The numbers of the pieces that are passed over in a loop's innermost iterations, or in a segment of another one."""
 
 MAX_PROOF_SECONDS = 0.05
 """Training that may be redone after a value, only so that a fingerprint proves it."""
@@ -63,24 +54,17 @@ class Guide:
         lines: Mapping[str, tuple[str, Mapping[int, int]]] | None,
         *,
         frontier: tuple[Node, int | Loop] | None = None,
-        exits: Mapping[Loop | tuple[Node, int], Exit] | None = None,
         readings: Readings | None = None,
-        skippable: Mapping[Loop, Skipped] | None = None,
-        pieces: Sequence[Piece] = (),
-        passing: PassedPieces | None = None,
+        shortcuts: Shortcuts | None = None,
     ) -> None:
         self.log = log
         self.tree = tree
         self.plan = plan
         self.resuming = frontier is not None
         self._frontier = frontier
-        self._exits = exits or {}
-        self._skippable = skippable or {}
-        self._pieces = pieces
-        self._passing = passing or {}
+        self.shortcuts = shortcuts or Shortcuts()
         planned = [] if plan is None else list(planned_restores(plan.root))
         self._following = dict(zip([None, *planned], planned, strict=False))
-        self.ran: list[str] = []  # loops and pieces that the plan skips and that were run, and why
         self._arrived = False
         self.statements = RecordedStatements(log, tree, lines, resuming=self.resuming)
         self.omissions = Omissions(self.statements)
@@ -201,7 +185,7 @@ class Guide:
             return loop.count
         if loop.parent.abandoned:
             raise SkipRest
-        if plan.skipped and loop.count == 0 and self._skip(loop, skip):
+        if plan.skipped and loop.count == 0 and self.shortcuts.skip(loop, skip, self.log, self.omissions):
             return None
         if loop.stretch > 0 and loop.count <= plan.stretches[loop.stretch - 1].last:
             return loop.count
@@ -238,19 +222,6 @@ class Guide:
         stop = later[0].first if later else plan.loop.count
         last = plan.stretches[loop.stretch - 1].last
         return loop.count < stop and sum(plan.loop.seconds[last + 1 : loop.count + 1]) < MAX_PROOF_SECONDS
-
-    def _skip(self, loop: OpenLoop, skip: SkipLoop) -> bool:
-        recorded = loop.recorded
-        assert recorded is not None
-        last = self.log.record(recorded.commits[-1]).record
-        assert isinstance(last, Commit)
-        what = f"loop {loop.name!r} of {where(loop.parent.path)}"
-        if why := skip(loop, last):
-            self.ran.append(f"{what} was run, not skipped: {why}")
-            return False
-        loop.count = recorded.count
-        self.omissions.skipped(what, self._skippable[recorded])
-        return True
 
     def _enter_blindly(self, node: NodePlan) -> None:
         self.entering = self.checks.blind = True
@@ -331,17 +302,7 @@ class Guide:
         What the iteration received is compared here, as its commit will not be reached.  Where the recording
         has no fingerprint of that, the step is a short one, and is executed to its end, so that its commit is compared.
         """
-        loop, planned_exit = iteration.loop, None
-        if loop is None or loop.recorded is None or loop.plan is None or not self.navigating:
-            return False
-        if iteration.plan is not None:
-            if iteration.plan.left and iteration.segment == len(iteration.plan.loops):
-                planned_exit = self._exits.get((iteration.plan.node, iteration.segment))
-        elif loop.stretch > 0:
-            stretch = loop.plan.stretches[loop.stretch - 1]
-            if stretch.left and stretch.last == iteration.index:
-                planned_exit = self._exits.get(loop.recorded)
-        if planned_exit is None or (planned_exit.file, planned_exit.line) != (file, line):
+        if not self._is_planned(iteration) or not self.shortcuts.is_exit(iteration, file, line):
             return False
         if (
             self.omissions.undrawn
@@ -361,22 +322,16 @@ class Guide:
 
         ``pass_over`` does what the piece would have left; it returns why that cannot be done, "" if it is done.
         """
-        loop, node = iteration.loop, iteration.recorded
-        if loop is None or loop.recorded is None or loop.plan is None or not self.navigating:
+        loop = iteration.loop
+        if not self._is_planned(iteration) or iteration.abandoned or self.omissions.mistaken or self.entering:
             return False
-        if iteration.abandoned or self.omissions.mistaken or iteration.index >= loop.recorded.count:
+        if loop is None or loop.recorded is None or iteration.index >= loop.recorded.count:
             return False
-        if self.entering:
-            return False
-        if number not in self._passing.get(loop.recorded if node is None else (node, iteration.segment), ()):
-            return False
-        piece = self._pieces[number]
-        what = f"{piece.text} (line {piece.line}) of {where(iteration.path)}"
-        if why := pass_over(piece.acts):
-            self.ran.append(f"{what} was run, not skipped: {why}")
-            return False
-        self.omissions.passed_over(number, what, piece.left)
-        return True
+        return self.shortcuts.passes(iteration, number, pass_over, self.omissions)
+
+    def _is_planned(self, iteration: OpenIteration) -> bool:
+        loop = iteration.loop
+        return loop is not None and loop.recorded is not None and loop.plan is not None and self.navigating
 
     def begin(self, iteration: OpenIteration) -> None:
         """An iteration begins."""

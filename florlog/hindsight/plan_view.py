@@ -10,7 +10,7 @@ from florlog_recovery import Node as TreeNode
 from florlog_wal import Path as IterationPath
 
 if TYPE_CHECKING:
-    from florlog.following.guide import PassedPieces
+    from florlog.following.shortcuts import PassedPieces
     from florlog.hindsight.request import Request
     from florlog.source.skip.pieces import Piece
 

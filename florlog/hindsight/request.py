@@ -17,7 +17,7 @@ from florlog_wal import Path as IterationPath
 
 from florlog.following.earlier_runs import EarlierRun
 from florlog.following.failed_images import Boundary
-from florlog.following.guide import PassedPieces
+from florlog.following.shortcuts import PassedPieces
 from florlog.following.trust import FoundValue, Readings
 from florlog.hindsight.select import Chosen
 from florlog.program.recorded_sources import StatementPlace

@@ -16,6 +16,7 @@ from florlog.errors import EarlierRunError, FlorlogError, ImageError
 from florlog.following.failed_images import FailedImages, not_entered
 from florlog.following.guide import Guide
 from florlog.following.outside import Outside, present_texts
+from florlog.following.shortcuts import Shortcuts
 from florlog.following.trust import CONSISTENT, DIVERGED, PROVEN, UNVERIFIED, FoundValue
 from florlog.hindsight.request import Request, plan_for
 from florlog.program.environment import changes, environment
@@ -88,8 +89,8 @@ def answer(
 def redo(log: RunLog, request: Request, plan: Plan, progress: Progress | None = None) -> Redone:
     """Execute a plan in this process; where an image cannot be restored, one that does without it."""
     guide, request = _led(log, request, plan, progress)
-    if guide.ran:
-        report(guide.ran[0] + (f" (and {len(guide.ran) - 1} more)" if len(guide.ran) > 1 else ""))
+    if ran := guide.shortcuts.ran:
+        report(ran[0] + (f" (and {len(ran) - 1} more)" if len(ran) > 1 else ""))
     if guide.checks.excused:
         report(f"not compared, as it comes from outside of the program: {guide.checks.excused[0]}")
     found, differences, passed = guide.found.values, guide.checks.differences, guide.omissions.passed
@@ -210,11 +211,13 @@ def _guide(log: RunLog, request: Request, plan: Plan) -> Guide:
         request.tree,
         plan,
         request.program.lines,
-        exits=request.wanted.exits,
         readings=request.wanted.readings,
-        skippable=request.skippable.loops,
-        pieces=request.skippable.pieces,
-        passing=request.skippable.passing,
+        shortcuts=Shortcuts(
+            request.wanted.exits,
+            request.skippable.loops,
+            request.skippable.pieces,
+            request.skippable.passing,
+        ),
     )
     guide.checks.excuse(Outside(request.tree, lambda: present_texts(program.files), program.script))
     return guide

@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection
 from florlog_recovery import Atoms, Loop, Plan, RunTree
 from florlog_wal import RunLog
 
-from florlog.following.guide import Guide, Restore, SkipLoop
+from florlog.following.guide import Guide, Restore
+from florlog.following.shortcuts import SkipLoop
 from florlog.following.stack import OpenLoop
 from florlog.state.boundary_trees import States
 
