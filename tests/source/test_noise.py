@@ -50,6 +50,18 @@ class Timer:
         self.rounds += 1
 
 
+class Meter:
+    def __init__(self):
+        self.sum = 0.0
+        self.ticks = time.perf_counter
+        self.median = self.urandom = 0
+
+    def update(self, value, n=1):
+        self.sum += value * n
+        self.mean = self.sum / n
+        self.median = value
+
+
 class Files:
     def __getitem__(self, index):
         return Path(str(index)).read_text()
@@ -77,6 +89,7 @@ def read_late():
 
 def main(model, loader):
     timer = Timer(time.time())
+    meter = Meter()
     seen, shelf = {}, []
     alias = shelf
     files = Files()
@@ -110,6 +123,7 @@ def main(model, loader):
             clock = time.time
             total = sum(x for x in NUMBERS)
             timer.lap()
+            meter.update(time.time() - begun)
             print(f"{time.time() - begun} s")
             run.log(loss=loss, spent=time.time() - begun, ADDED)
 """
@@ -129,6 +143,13 @@ NOISY = {
     "max(begun, 3)": "the clock",
     "timer.began": "the clock",
     "timer.laps[0]": "the clock",
+    "os.urandom(1)": "the system's random numbers",  # also where a field of that name holds a number
+    "meter.sum": "the clock",
+    "meter.mean": "the clock",
+    "max(meter.sum, 1).conjugate()": "the clock",
+    "meter.ticks()": "the clock",
+    "meter.median.conjugate()": "the clock",
+    "loss.median()": "the clock",  # the field may hold anything that `update` is given
     "seen['when']": "the clock",
     "shelf": "the clock",
     "slow": "the clock",
@@ -173,7 +194,8 @@ NOISY = {
     "hash('a')": "hashes of text, or the order of a set",
 }
 QUIET = [
-    "loss.item()", "epoch", "model(x).norm()", "settings.SIZE", "double(epoch)", "timer.rounds", "len(WORDS)",
+    "loss.item()", "loss.abs().sum()", "model(x).mean().item()",
+    "epoch", "model(x).norm()", "settings.SIZE", "double(epoch)", "timer.rounds", "len(WORDS)",
     "sorted(WORDS)", "'red' in WORDS", "WORDS == {'red'}", "max(WORDS)", "any(w == 'red' for w in WORDS)", "total",
     "list(NUMBERS)", "len(WORDS - {'red'})", "SEEDED.random()", "np.random.default_rng(epoch).random()",
     "random.Random(1).random()", "torch.rand(3)", "CONFIG", "LEVEL", "late", "time.strptime('1', '%S')",

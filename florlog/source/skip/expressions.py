@@ -102,7 +102,7 @@ class Expressions:
     def _in_order(self, marks: Marks, node: ast.AST) -> Marks:
         return marks.ordered("the order of a set", self._function.file, getattr(node, "lineno", 0))
 
-    def _named(self, node: ast.Name | ast.Attribute) -> Marks:
+    def _named(self, node: ast.Name | ast.Attribute, *, field: bool = True) -> Marks:
         origins = self._noise.origins(node, self._scopes)
         found = self._source(node, (dotted(o, getattr(node, "id", "")) for o in origins))
         for origin in origins:
@@ -115,7 +115,15 @@ class Expressions:
             return found
         if f".{node.attr}".endswith(self._noise.clock_keys or "\0"):
             found |= Marks(Read(CLOCK, f".{node.attr}", self._function.file, node.lineno))
-        return found | self._noise.of(node.attr) | self.value(node.value).without_order()
+        if field:
+            found |= self._noise.of(node.attr)
+        return found | self.value(node.value).without_order()
+
+    def _called(self, node: ast.expr) -> Marks:
+        """The marks of what is called: a field that holds data alone is not."""
+        if isinstance(node, ast.Attribute) and node.attr in self._noise.data_fields:
+            return self._named(node, field=False)
+        return self.value(node)
 
     def _source(self, node: ast.expr, names: Iterable[str]) -> Marks:
         names = [name for name in names if name]
@@ -141,7 +149,7 @@ class Expressions:
         name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
         arguments: list[ast.expr] = [*call.args, *(k.value for k in call.keywords)]
         given = self._values(arguments)
-        found = self.value(called)
+        found = self._called(called)
         line = call.lineno
         names = {dotted(origin, name) for origin in origins}
         if names & SEEDED and all(isinstance(a, ast.Constant) and a.value is None for a in arguments):

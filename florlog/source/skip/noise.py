@@ -26,6 +26,7 @@ from florlog.source.names.origins import Origins, root_module
 from florlog.source.names.outside import HASHES, INPUTS, Read, outside
 from florlog.source.names.scopes import Scope, Scopes
 from florlog.source.names.syntax import FUNCTIONS, blocks, walk
+from florlog.source.skip.data_fields import data_fields
 from florlog.source.skip.flow import Flow
 from florlog.source.skip.marks import NONE, Marks
 
@@ -52,6 +53,7 @@ class Noise:
         for function in code.functions:
             self._named.setdefault(function.name, []).append(function)
         self.clock_keys = tuple(key for tree in code.trees.values() for key in clock_keys(tree))
+        self.data_fields = data_fields(code.trees.values())
         self._repeated = self._repeated_functions()
         self._grown = True
         for _ in range(MAX_PASSES):
