@@ -8,10 +8,12 @@ iterator already; it is looked through where it shows what it goes over.
 from __future__ import annotations
 
 import builtins
+import dis
 import functools
+import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
-from types import FunctionType, GeneratorType, ModuleType
+from types import CodeType, FunctionType, GeneratorType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,15 +21,26 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, StackDataset, Subset, TensorDataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from florlog.source.names.outside import COMPUTING_LIBRARIES, READING_METHODS, SOURCES
+from florlog.source.names.outside import (
+    CLOCK_METHODS,
+    COMPUTING_LIBRARIES,
+    READING_METHODS,
+    SEEDED,
+    SOURCES,
+    outside,
+    public_name,
+)
 from florlog.state.cpython_holders import dict_under, taken_apart
 from florlog.state.iterables import innermost, is_progress_bar
-from florlog.state.user_code import is_user_class, is_user_file, names_in
+from florlog.state.user_code import is_user_class, is_user_file
 
 _PLAIN: tuple[Any, ...] = (list, tuple, range, dict, set, frozenset, deque, str, bytes, torch.Tensor)
 _AROUND: tuple[Any, ...] = (Subset, ConcatDataset, StackDataset)
 _GIVING = ("__getitem__", "__getitems__", "__iter__", "__len__")
-_READING = READING_METHODS | {name.rpartition(".")[2] for name in SOURCES} | {"imread", "memmap"}
+_READING = READING_METHODS | CLOCK_METHODS | {"imread", "memmap"}
+"""Attributes by which something is read, whatever they belong to."""
+_READING_CALLS = _READING | {name.rpartition(".")[2] for name, kind in SOURCES.items() if kind}
+"""The same of those that are called: ``self.seed`` is a number more often than it is torch's function."""
 
 
 _OVER_SEQUENCES: tuple[Any, ...] = (
@@ -113,17 +126,51 @@ def _only_computes(function: Any) -> bool:
         if function in seen:
             continue
         seen.add(function)
-        for name in names_in(function.__code__):
-            if name in _READING:
+        for code in _codes(function.__code__):
+            if (called := _called(code, function.__globals__)) is None:
                 return False
-            held = function.__globals__.get(name, getattr(builtins, name, None))
-            if isinstance(held, FunctionType) and is_user_file(held.__code__.co_filename):
-                pending.append(held)
-            elif isinstance(held, (ModuleType, FunctionType, type)) and not _is_computing(held):
-                return False
+            pending.extend(called)
     return True
 
 
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _called(code: CodeType, names: Mapping[str, Any]) -> list[FunctionType] | None:
+    """The program's own functions that a code object names; None if it may read something from outside."""
+    found: list[FunctionType] = []
+    at = ""  # the dotted name of what was loaded last, as far as it is a library's
+    steps = [step for step in dis.get_instructions(code) if step.opname not in ("PRECALL", "PUSH_NULL")]
+    for step, following in zip(steps, [*steps[1:], None], strict=True):
+        name = step.argval
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            held = names.get(name, getattr(builtins, name, None))
+            at = ""
+            if isinstance(held, FunctionType) and is_user_file(held.__code__.co_filename):
+                found.append(held)
+            elif isinstance(held, ModuleType) or (callable(held) and hasattr(held, "__name__")):
+                if not _is_computing(held):
+                    return None
+                at = held.__name__ if isinstance(held, ModuleType) else f"{held.__module__}.{held.__name__}"
+        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            called = step.opname == "LOAD_METHOD" or (
+                sys.version_info >= (3, 12) and bool((step.arg or 0) & 1)
+            )
+            if name in _READING or (called and not at and name in _READING_CALLS):
+                return None
+            at = at and f"{at}.{name}"
+        else:
+            at = ""
+        unseeded = following is not None and following.opname == "CALL" and following.arg == 0
+        if at and (outside(public_name(at)) or (unseeded and public_name(at) in SEEDED)):
+            return None
+    return found
+
+
 def _is_computing(held: Any) -> bool:
-    module = held.__name__ if isinstance(held, ModuleType) else held.__module__
+    module = held.__name__ if isinstance(held, ModuleType) else held.__module__ or "builtins"
     return module.partition(".")[0] in COMPUTING_LIBRARIES | {"builtins"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.random import default_rng
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from tqdm import tqdm
 
@@ -75,3 +79,75 @@ def test_an_iterator_that_has_ended_no_longer_shows_what_it_went_over() -> None:
     list(numbered)
     assert parts_of(numbered) == []
     assert gives_state(numbered)
+
+
+class Computing:
+    """Data sets that give items of their own attributes and of generators that images have."""
+
+    def of_a_seed(self, index: int) -> Any:
+        return torch.randn(3, generator=torch.Generator().manual_seed(self.seed + index))  # type: ignore[attr-defined]
+
+    def drawn(self, index: int) -> Any:
+        return random.random() + np.random.rand() + torch.rand(1).item()
+
+    def of_a_new_generator(self, index: int) -> Any:
+        return np.random.default_rng(self.seed + index).random() + default_rng(index).random()  # type: ignore[attr-defined]
+
+    def of_fields_like_sources(self, index: int) -> Any:
+        return self.open, self.time, self.load[index]  # type: ignore[attr-defined]
+
+
+class Outside:
+    """Data sets that read something that no image has."""
+
+    def clock(self, index: int) -> Any:
+        return time.time()
+
+    def clock_of_an_object(self, index: int) -> Any:
+        return self.held.perf_counter()  # type: ignore[attr-defined]
+
+    def entropy(self, index: int) -> Any:
+        return np.random.default_rng().random()
+
+    def entropy_by_name(self, index: int) -> Any:
+        return default_rng().random()
+
+    def entropy_of_torch(self, index: int) -> Any:
+        return torch.seed()  # type: ignore[no-untyped-call]
+
+    def entropy_of_a_generator(self, index: int) -> Any:
+        return self.generator.seed()  # type: ignore[attr-defined]
+
+    def a_file(self, index: int) -> Any:
+        return self.file.read()  # type: ignore[attr-defined]
+
+    def a_file_later(self, index: int) -> Any:
+        read = self.file.read  # type: ignore[attr-defined]
+        return read()
+
+    def files_in_a_comprehension(self, index: int) -> Any:
+        return [np.load(name) for name in self.names]  # type: ignore[attr-defined]
+
+    def an_opened_file(self, index: int) -> Any:
+        with open(str(index)) as file:  # noqa: PTH123
+            return file
+
+    def the_process(self, index: int) -> Any:
+        return os.getpid()
+
+
+def data_set(method: Any) -> Any:
+    """A user's data set whose items one of these functions gives."""
+    return type(
+        "Made", (Dataset,), {"__getitem__": method, "__len__": lambda self: 3, "__module__": __name__}
+    )()
+
+
+@pytest.mark.parametrize("name", [name for name in vars(Computing) if not name.startswith("_")])
+def test_items_that_a_data_set_computes_are_state(name: str) -> None:
+    assert gives_state(DataLoader(data_set(vars(Computing)[name])))
+
+
+@pytest.mark.parametrize("name", [name for name in vars(Outside) if not name.startswith("_")])
+def test_items_that_a_data_set_reads_are_not(name: str) -> None:
+    assert not gives_state(DataLoader(data_set(vars(Outside)[name])))
