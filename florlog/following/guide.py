@@ -36,7 +36,7 @@ from florlog.state.same_data import check
 Restore = Callable[[OpenLoop, int, Image], float]
 """Puts back an image; gives the seconds for which it was read before."""
 
-MAX_PROOF_SECONDS = 0.05
+MAX_PROOF_SECONDS = 0.1
 """Training that may be redone after a value, only so that a fingerprint proves it."""
 
 

@@ -34,14 +34,14 @@ _MAX_DEPTH = 4  # of containers in an item
 _PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
 _SAMPLED_BYTES = 256  # of a module, hashed at each commit
 _MAX_SECONDS = 2e-4  # of one fingerprint: what took longer was interrupted
-_INPUT_SHARE, _STATE_SHARE = 0.02, 0.02  # of the overhead
+_INPUT_SHARE, _STATE_SHARE = 0.02, 0.05  # of the overhead
 
 _digest = xxhash.xxh3_64_digest
 
 
 class Pace:
     """Which innermost iterations get which fingerprints: a fiftieth of the overhead pays for those of the item and the
-    random numbers, and as much for that of the parameters."""
+    random numbers, and a twentieth for that of the parameters."""
 
     __slots__ = ("input_credit", "input_share", "state_credit", "state_share")
 
