@@ -35,13 +35,15 @@ from torch.utils.data.dataloader import (
 
 from florlog.errors import ImageError
 from florlog.state.cpython import move_enumerate, move_list_iterator, next_number
+from florlog.state.cpython_generators import stack_of
 from florlog.state.iterables import innermost, is_indexed, is_progress_bar, wrapped_in
 from florlog.state.live_lists import LIST_ITERATOR, LiveList, lists_in
 from florlog.state.loaders import keeps_workers
-from florlog.state.own_iterables import Watch, gone_elsewhere
+from florlog.state.own_iterables import Watch, gone_elsewhere, name_of
 from florlog.state.placed_workers import iterator_at
 from florlog.state.reading_ahead import reads_ahead, waiting
 from florlog.state.stateful import has_state_dict
+from florlog.state.worker_history import is_changed
 
 _INNER = "/inner"  # the key of what the iterable itself gave
 _VIEWS: tuple[Any, ...] = (dict.keys, dict.values, dict.items)
@@ -145,6 +147,8 @@ class Cursor:
         if self._watch is not None:
             self._watch.look()
             found.append(self._watch.why)
+        if any(map(is_changed, _workers_of(self._source))):
+            found.append(f"the loop's body changes what the items of {name_of(self.iterable)} depend on")
         return next(filter(None, found), "")
 
     def position(self) -> Any:
@@ -320,6 +324,14 @@ class _Started:
 
     def __iter__(self) -> Iterator[Any]:
         return self.iterator
+
+
+def _workers_of(source: Any) -> list[Any]:
+    """The iterators with workers in what gives a loop its items, inside a progress bar as well."""
+    found = [source]
+    if isinstance(source, GeneratorType) and source.gi_frame is not None:
+        found = stack_of(source) if is_progress_bar(source.gi_frame.f_locals.get("self")) else []
+    return [part for part in found if isinstance(part, _MultiProcessingDataLoaderIter)]
 
 
 def _held_workers(iterable: Any) -> Iterator[Any]:

@@ -25,6 +25,7 @@ from florlog.state.worker_history import (
     Tasks,
     has_history,
     history_of,
+    is_changed,
     loading_state_of,
     streams,
 )
@@ -89,9 +90,7 @@ def obstacle(iterator: Any) -> str:
             return "its workers stay, and a pass over what they stream was left before its end"
     elif (len(history.passes[-1]), iterator._num_yielded) != (iterator._send_idx, iterator._rcvd_idx):
         return "a batch could not be loaded"
-    if not isinstance(iterator, PlacedIterator) and history.before != loading_state_of(iterator):
-        return "its data set was changed after its workers had got theirs"
-    return ""
+    return "its data set was changed after its workers had got theirs" if is_changed(iterator) else ""
 
 
 def start_method(iterator: Any) -> str | None:

@@ -92,7 +92,7 @@ class History:
     def __init__(self, passes: Iterable[Tasks], before: bytes) -> None:
         self.passes = list(passes)
         self.before = before
-        """The state of what loading depends on when the workers were started."""
+        """The state of what loading depends on when the workers were started; b"" where they are not started yet."""
         self.earlier = sum(len(tasks.numbers) for tasks in self.passes[:-1])
         """How many numbers the earlier passes have."""
         self.left = False
@@ -121,6 +121,12 @@ def has_history(iterator: Any, history: History) -> None:
 def loading_state_of(iterator: Any) -> bytes:
     """What the workers of an iterator would load with, if they were started now."""
     return loading_state((iterator._dataset, iterator._collate_fn, iterator._worker_init_fn), brief=True)
+
+
+def is_changed(iterator: Any) -> bool:
+    """Whether what loading depends on is another than when an iterator's workers were started, as far as is known."""
+    known = history_of(iterator)
+    return known is not None and known.before not in (b"", loading_state_of(iterator))
 
 
 def streams(iterator: Any) -> bool:

@@ -109,10 +109,10 @@ def test_workers_that_stay_are_brought_to_where_they_were_in_later_passes(
 ) -> None:
     text = training(persistent=True, random=True, inside=False)
     script, store = tmp_path / "train.py", tmp_path / "store"
-    write(script, text.replace('os.environ.get("FLORLOG_TEST_KILL")', '"1 2"'))
+    write(script, text.replace('os.environ.get("FLORLOG_TEST_KILL")', '"2 4"'))
     assert nursery.run(store, script)[0]
     write(script, text)
     nursery.run(store, script)
     said = (nursery.directory / "output.txt").read_text()
-    assert "resumed from epoch=1" in said
+    assert "resumed from epoch=1" in said or "resumed from epoch=2" in said
     assert "all equal to the recording" in said

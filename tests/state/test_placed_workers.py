@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, WeightedRandomSampler, get_worker_info
+from tqdm import tqdm
 
 from florlog.errors import ImageError
+from florlog.state.cursors import Cursor
 from florlog.state.heap.capture import Graph, capture
 from florlog.state.heap.restore import restore
 from florlog.state.placed_workers import PLACE, SETTINGS, obstacle
@@ -245,6 +247,17 @@ def test_what_cannot_be_brought_to_its_place_is_refused(why: str) -> None:
         graph = capture({"": {"iterator": iterator}})
     assert why in obstacle(iterator)
     assert why in graph.missing["iterator"]
+
+
+@pytest.mark.parametrize("wrap", [lambda loader: loader, tqdm], ids=["bare", "in a progress bar"])
+def test_a_loop_whose_body_changes_what_its_workers_have_is_not_continued(wrap: Any) -> None:
+    data = Counting()
+    with noting_tasks():
+        cursor = Cursor(wrap(DataLoader(data, 2, num_workers=2)))
+        cursor.next()
+        assert cursor.obstacle() == ""
+        data.count = 7
+        assert "the loop's body changes what the items of a DataLoader depend on" in cursor.obstacle()
 
 
 def test_tasks_are_kept_as_they_are() -> None:
