@@ -53,6 +53,7 @@ def _lightning(package: str, version: str, *digests: str) -> LoopManifest:
         "fit_loop": {"_FitLoop.run": ("epoch",), "_FitLoop.advance": ()},
         "training_epoch_loop": {"_TrainingEpochLoop.run": ("step",), "_TrainingEpochLoop.on_advance_end": ()},
         "evaluation_loop": {"_EvaluationLoop.run": ("val",)},
+        "prediction_loop": {"_PredictionLoop.run": ("predict",)},
     }
     return LoopManifest(
         framework=framework,
@@ -101,6 +102,7 @@ MANIFESTS: tuple[LoopManifest, ...] = (
         "8a3d095457bbc7777760cc028cbb6ce0",
         "ca9199a02d6d109f605164a468c46455",
         "8968dcaae502d0a0fa98042558c3cddb",
+        "9515789a57203221c95fcf406f5ea69f",
     ),
     _lightning(
         "pytorch_lightning",
@@ -108,6 +110,7 @@ MANIFESTS: tuple[LoopManifest, ...] = (
         "ade7e5dd9ebffcb688830b2c342e8390",
         "fe6d11c93ca12b61a703c1aa894e5358",
         "cd9a2bd54fcca240f3bc0ea108a274ad",
+        "833a6039e042250e69a961538d58c140",
     ),
     LoopManifest(
         framework="skorch",
@@ -172,7 +175,7 @@ MANIFESTS: tuple[LoopManifest, ...] = (
 """transformers: ``epoch``; ``step``: a step of the optimizer; ``micro``: a batch of the step's accumulation group;
 ``eval``: a batch of an evaluation.
 
-Lightning: ``epoch``; ``step``: a batch; ``val``: a batch of an evaluation, that of a test as well.  skorch: ``epoch``;
-``batch``, of the training and then of the validation.  ignite: ``epoch``, ``step`` of each engine.  Keras: ``epoch``;
-``step``; ``val``: a batch of an evaluation.
+Lightning: ``epoch``; ``step``: a batch; ``val``: a batch of an evaluation, that of a test as well; ``predict``: one of
+a prediction.  skorch: ``epoch``; ``batch``, of the training and then of the validation.  ignite: ``epoch``, ``step`` of
+each engine.  Keras: ``epoch``; ``step``; ``val``: a batch of an evaluation.
 """

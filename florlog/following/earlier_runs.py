@@ -24,7 +24,7 @@ from florlog_recovery import Atoms, Loop, Plan, RunTree, plan_redo
 from florlog_wal import RunLog, Store, WalError
 
 from florlog.errors import FlorlogError, ImageError
-from florlog.following.failed_images import Boundary, without_worker_state
+from florlog.following.failed_images import Boundary
 from florlog.following.guide import Guide
 from florlog.following.outside import Outside
 from florlog.images.imager import SavedState
@@ -102,7 +102,7 @@ def earlier_run(
         found = usable(log, tree)
         if found.obstacle:
             return replace(executed, why=found.obstacle)
-        images = found.unusable | without_worker_state(tree)[1] | _without_gradients(log, tree)
+        images = found.unusable | _without_gradients(log, tree)
         plan = _to_end(log, tree, images, found.enterable)
         return replace(
             executed,

@@ -24,22 +24,8 @@ from florlog.program.process import this_process
 from florlog.program.stores import open_log
 from florlog.program.terminal import report
 from florlog.state.left_out import READ
-from florlog.state.same_data import WORKER_STATE
 
 Boundary = tuple[Loop, int]
-
-
-def without_worker_state(tree: RunTree) -> tuple[Loop | None, frozenset[Boundary]]:
-    """The first loop over a loader whose persistent workers draw, and the images that lack their generators."""
-    first = next((loop for loop in tree.loops() if loop.data.get(WORKER_STATE)), None)
-    if first is None:
-        return None, frozenset()
-    return first, frozenset(
-        (loop, index)
-        for loop in tree.loops()
-        for index, image in loop.images.items()
-        if image.lsn > first.lsn
-    )
 
 
 def images_of_others(log: RunLog, tree: RunTree) -> frozenset[Boundary]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from florlog_recovery import Loop, RunTree
 from florlog_wal import RunLog, StackFrame
 
-from florlog.following.failed_images import Boundary, images_of_others, without_worker_state
+from florlog.following.failed_images import Boundary, images_of_others
 from florlog.hindsight.compared_files import Compared
 from florlog.source.carry.exposure import Exposed, exposed_names
 
@@ -52,7 +52,7 @@ def _unusable_images(
     if strange := images_of_others(log, tree):
         why = "was not recorded on this machine by you: its images are not restored"
         return Unusable(strange, (f"run {tree.run} {why} without --trust {tree.run}",))
-    found = [*_without_variables(tree, lacking, entered), *_lacking_workers(tree)]
+    found = list(_without_variables(tree, lacking, entered))
     images = frozenset(image for part in found for image in part.images)
     return Unusable(images, tuple(reason for part in found for reason in part.reasons))
 
@@ -105,14 +105,3 @@ def _without_variables(
                 "they are not used"
             )
             yield Unusable(frozenset(images), (reason,))
-
-
-def _lacking_workers(tree: RunTree) -> Iterator[Unusable]:
-    """The images that lack the random generators of a loader's persistent workers."""
-    first, images = without_worker_state(tree)
-    if first is not None:
-        reason = (
-            f"images after the start of loop {first.name!r} lack the random generators of its loader's "
-            "workers, which are persistent: they are not used"
-        )
-        yield Unusable(images, (reason,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from florlog.state.iterables import draws_order
-from florlog.state.loaders import keeps_workers, loader_generators
+from florlog.state.loaders import loader_generators
 from florlog.state.own_iterables import entry_of, restore_entry_of
 from florlog.state.random_generators import Randomness
 
@@ -15,12 +15,11 @@ EntryState = dict[str, Any]
 def entry_state(iterable: Any, random: Randomness) -> EntryState:
     """Their state now."""
     if not draws_order(iterable):
-        return {"rng": None, "generators": [], "workers": False}
+        return {"rng": None, "generators": []}
     generators = loader_generators(iterable)
     return {
         "rng": random.capture(),
         "generators": [generator.get_state() for generator in generators],
-        "workers": keeps_workers(iterable),
         "iterables": entry_of(iterable),
     }
 

@@ -16,7 +16,7 @@ from florlog_wal import Commit, Note, RunBegin, RunLog, Store
 
 from florlog.errors import FlorlogError, OnlyReadError
 from florlog.following.blind_entries import enterable_loops
-from florlog.following.failed_images import images_of_others, without_worker_state
+from florlog.following.failed_images import images_of_others
 from florlog.following.outside import present_texts
 from florlog.following.recorded_analysis import recorded_analysis
 from florlog.images.budget import Room, default_budget, default_text
@@ -155,7 +155,7 @@ def _guide_of(log: RunLog, run: str, max_redo: float, meant: Resume | None, *, a
     plan, frontier = plan_resume(
         tree,
         costs_of(log, tree),
-        before.images(tree) | without_worker_state(tree)[1] | strange,
+        before.images(tree) | strange,
         proof_seconds=proof_seconds(tree, max_redo),
         has_fingerprint=has_fingerprint,
         enterable=enterable.__contains__,

@@ -28,7 +28,6 @@ from florlog.state.heap.graph import Graph
 from florlog.state.heap.image import flattened, graph_of
 from florlog.state.item_sources import parts_of
 from florlog.state.left_out import LEFT_OUT, NO_GRADIENTS, Gradients, is_left_out, take_out
-from florlog.state.loaders import start_workers
 from florlog.state.random_generators import Randomness
 from florlog.state.settings import Settings
 from florlog.state.tree import flatten
@@ -166,8 +165,6 @@ class RunState:
             if "/entry" in names:
                 loop.entry = saved.tree("/entry")
                 restore_entry(loop.entry, loop.cursor.iterable, self._random)
-                if loop.entry["workers"]:
-                    start_workers(loop.cursor.iterable)
             position = saved.tree("/position") if "/position" in names else None
             if what := passed_over(loop.cursor.iterable, position):
                 self._warn(

@@ -26,6 +26,7 @@ from florlog.recording.opening import recorded_run
 from florlog.recording.roles import Replay, Resume
 from florlog.recording.run import Run
 from florlog.recording.run_arguments import Options, bytes_of, kept_params, seconds_of
+from florlog.state.worker_history import noting_tasks
 
 
 def current(what: str) -> Run:
@@ -280,6 +281,7 @@ def _opened(made: Run, closing: ExitStack, place: str) -> Run:
     this_process.opened.opened(made.name, place)
     closing.enter_context(this_process.running(made))
     closing.enter_context(this_process.opened.time_open())
+    closing.enter_context(noting_tasks())
     _watch_forks()
     return made
 

@@ -2,7 +2,7 @@
 
 Ranges, texts and tuples are indexed, and a list is gone over by position (`florlog.state.live_lists`).
 Of a DataLoader the sampler is drawn from exactly as before, but no skipped
-item is loaded (`florlog.state.loader_workers` has what worker processes need beyond that).  Under ``enumerate`` and
+item is loaded (`florlog.state.placed_workers` has what worker processes need beyond that).  Under ``enumerate`` and
 ``zip`` each part is advanced for itself, and under a progress bar the iterable that it shows.  An iterable or a
 streamed data set that `has_state_dict` (torchdata's StatefulDataLoader) is given its state.  A loader that reads ahead
 begins anew, and its generator is put to its place with the rest of the state (`florlog.state.reading_ahead`).  Anything
@@ -26,19 +26,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import GeneratorType
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader, IterableDataset
-from torch.utils.data.dataloader import _BaseDataLoaderIter, _SingleProcessDataLoaderIter
+from torch.utils.data.dataloader import (
+    _BaseDataLoaderIter,
+    _MultiProcessingDataLoaderIter,
+    _SingleProcessDataLoaderIter,
+)
 
 from florlog.errors import ImageError
 from florlog.state.cpython import move_enumerate, move_list_iterator, next_number
-from florlog.state.iterables import is_indexed, is_progress_bar, wrapped_in
+from florlog.state.cpython_generators import stack_of
+from florlog.state.iterables import innermost, is_indexed, is_progress_bar, wrapped_in
 from florlog.state.live_lists import LIST_ITERATOR, LiveList, lists_in
-from florlog.state.loader_workers import PassingDataset
 from florlog.state.loaders import keeps_workers
-from florlog.state.own_iterables import Watch, gone_elsewhere
+from florlog.state.own_iterables import Watch, gone_elsewhere, name_of
+from florlog.state.placed_workers import iterator_at
 from florlog.state.reading_ahead import reads_ahead, waiting
 from florlog.state.stateful import has_state_dict
+from florlog.state.worker_history import is_changed
 
 _INNER = "/inner"  # the key of what the iterable itself gave
 _VIEWS: tuple[Any, ...] = (dict.keys, dict.values, dict.items)
@@ -102,7 +107,8 @@ def passed_over(iterable: Any, position: Any) -> str:
 def can_restart(iterable: Any) -> bool:
     """Whether items can be passed over unloaded, and another pass can still start with the first."""
     if isinstance(iterable, DataLoader):
-        return not isinstance(iterable.dataset, IterableDataset) and not has_state_dict(iterable)
+        stays = keeps_workers(iterable)  # its workers would have to load all the same
+        return not (isinstance(iterable.dataset, IterableDataset) or has_state_dict(iterable) or stays)
     return is_indexed(iterable)
 
 
@@ -141,6 +147,8 @@ class Cursor:
         if self._watch is not None:
             self._watch.look()
             found.append(self._watch.why)
+        if any(map(is_changed, _workers_of(self._source))):
+            found.append(f"the loop's body changes what the items of {name_of(self.iterable)} depend on")
         return next(filter(None, found), "")
 
     def position(self) -> Any:
@@ -152,9 +160,11 @@ class Cursor:
         return {_INNER: inner, "lists": [held.place() for held in self._lists or ()], "sources": sources}
 
     def waiting(self) -> dict[str, Any]:
-        """The generators of loaders that read ahead, which hold where the loop is, by place."""
-        found = [] if self._source is None else waiting(self._source)
-        return {f"ahead {place}": generator for place, generator in enumerate(found)}
+        """What holds where the loop is, by place: generators of loaders that read ahead, and iterators with workers."""
+        if self._source is None:
+            return {}
+        found = {f"ahead {place}": generator for place, generator in enumerate(waiting(self._source))}
+        return found | {f"workers {place}": held for place, held in enumerate(_held_workers(self.iterable))}
 
     def leave(self) -> None:
         """The loop is left: no item is asked for any more."""
@@ -256,7 +266,7 @@ def _continued(iterable: Any, index: int, position: Any = None, *, placed: bool 
         return _later(_REFILLED_ITERATORS[type(iterable)](container), done + index)
     if type(iterable) is type(iter(set())):
         return iter(list(iterable)[index:])
-    if placed and (reads_ahead(iterable) or (isinstance(iterable, GeneratorType) and waiting(iterable))):
+    if placed and _is_put_back(iterable):
         return iter(iterable)
     if isinstance(iterable, DataLoader) and not reads_ahead(iterable):
         return _loader_from(iterable, index)
@@ -284,6 +294,17 @@ def _continued(iterable: Any, index: int, position: Any = None, *, placed: bool 
     return _consume(iter(iterable), index)
 
 
+def _is_put_back(iterable: Any) -> bool:
+    """Whether where an iterable stands is put back with the rest of the state (`Cursor.waiting`)."""
+    if isinstance(iterable, GeneratorType):
+        return bool(waiting(iterable))
+    return (
+        reads_ahead(iterable)
+        or keeps_workers(iterable)
+        or isinstance(iterable, _MultiProcessingDataLoaderIter)
+    )
+
+
 def _from_place(held: list[Any], index: int) -> Iterator[Any]:
     """An iterator over a list as it will be, from an index."""
     iterator: Iterator[Any] = iter(held)
@@ -305,23 +326,25 @@ class _Started:
         return self.iterator
 
 
+def _workers_of(source: Any) -> list[Any]:
+    """The iterators with workers in what gives a loop its items, inside a progress bar as well."""
+    found = [source]
+    if isinstance(source, GeneratorType) and source.gi_frame is not None:
+        found = stack_of(source) if is_progress_bar(source.gi_frame.f_locals.get("self")) else []
+    return [part for part in found if isinstance(part, _MultiProcessingDataLoaderIter)]
+
+
+def _held_workers(iterable: Any) -> Iterator[Any]:
+    """The iterators with workers in an iterable that are there before or after a pass over it."""
+    for leaf in innermost(iterable):
+        iterator = leaf._iterator if keeps_workers(leaf) else leaf
+        if isinstance(iterator, _Started) and getattr(iterator.iterator, "_persistent_workers", False):
+            iterator = iterator.iterator
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            yield iterator
+
+
 def _loader_from(loader: DataLoader[Any], count: int) -> Iterator[Any]:
     if loader.num_workers == 0:
         return _continued(iter(loader), count)
-    if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
-        return _consume(iter(loader), count)
-    passing: Any = PassingDataset(loader, count)
-    continued: DataLoader[Any] = DataLoader(
-        passing,
-        batch_sampler=passing.sampler(),
-        num_workers=loader.num_workers,
-        collate_fn=passing.collate,
-        pin_memory=loader.pin_memory,
-        timeout=loader.timeout,
-        worker_init_fn=passing.prepare,
-        multiprocessing_context=loader.multiprocessing_context,
-        generator=torch.Generator() if keeps_workers(loader) else loader.generator,  # for the workers' seed
-        prefetch_factor=loader.prefetch_factor,
-        pin_memory_device=loader.pin_memory_device,
-    )
-    return _consume(iter(continued), count)
+    return iterator_at(loader, count)

@@ -11,11 +11,8 @@ from torch.utils.data import DataLoader
 
 from florlog.errors import ChangedError
 from florlog.state.iterables import innermost, length_of
-from florlog.state.loaders import draws_at_random
 
-WORKER_STATE = "worker_state"
-"""The key for whether a loader's workers have random generators that go on from pass to pass: no image has them."""
-_NO_IDENTITY = ("type", WORKER_STATE)
+_NO_IDENTITY = ("type",)
 
 
 def identity(iterable: Any) -> dict[str, Any]:
@@ -31,7 +28,6 @@ def identity(iterable: Any) -> dict[str, Any]:
             "sampler": type(loader.sampler).__name__,
             "batch_sampler": type(loader.batch_sampler).__name__,
             "workers": loader.num_workers,
-            WORKER_STATE: loader.persistent_workers and draws_at_random(loader.dataset),
         }
     return found
 

@@ -78,8 +78,7 @@ def test_a_replay_takes_the_recorded_batches(
         answer = ask(nursery, store, script, "--where", where)
         assert {value["trust"] for value in answer["values"]} == {"PROVEN"}
         assert all(truth[key] == values for key, values in answers(answer).items())
-        if not (persistent and random):  # whose workers' generators no image has
-            assert answer["plan"]["iterations_redone"] <= 2
+        assert answer["plan"]["iterations_redone"] <= 2
 
 
 @pytest.mark.drawn(2)
@@ -105,12 +104,15 @@ def test_a_resume_goes_on_with_the_batches_that_were_due(
             assert log.values("loss")["loss"].tolist() == expected
 
 
-def test_a_resume_starts_where_workers_draw_the_same_random_numbers(nursery: Nursery, tmp_path: Path) -> None:
+def test_workers_that_stay_are_brought_to_where_they_were_in_later_passes(
+    nursery: Nursery, tmp_path: Path
+) -> None:
     text = training(persistent=True, random=True, inside=False)
     script, store = tmp_path / "train.py", tmp_path / "store"
-    write(script, text.replace('os.environ.get("FLORLOG_TEST_KILL")', '"1 2"'))
+    write(script, text.replace('os.environ.get("FLORLOG_TEST_KILL")', '"2 4"'))
     assert nursery.run(store, script)[0]
     write(script, text)
     nursery.run(store, script)
     said = (nursery.directory / "output.txt").read_text()
-    assert "resumed from epoch=0 after re-executing 8 iterations, all equal to the recording" in said
+    assert "resumed from epoch=1" in said or "resumed from epoch=2" in said
+    assert "all equal to the recording" in said

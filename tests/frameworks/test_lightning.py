@@ -85,7 +85,8 @@ def test_its_loops_are_named_and_the_training_is_not_changed(recorded: Path) -> 
     assert ended(recorded / "recorded") == ended(recorded / "plain")
     said = [line for line in re.split(r"[\r\n]", (recorded / "said.txt").read_text()) if "florlog: " in line]
     assert re.search(
-        r"loops: epoch \(fit_loop.py:\d+\), step \(training_epoch_loop.py:\d+\), val \(evaluation_loop.py:\d+\)$",
+        r"loops: epoch \(fit_loop.py:\d+\), step \(training_epoch_loop.py:\d+\), val \(evaluation_loop.py:\d+\), "
+        r"predict \(prediction_loop.py:\d+\)$",
         said[2],
     )
     assert said[-1] == "florlog: not understood: nothing"
@@ -200,7 +201,7 @@ def test_what_is_logged_is_recorded_and_an_added_log_call_is_a_question(
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-@pytest.mark.parametrize("edited", ["fit_loop", "training_epoch_loop", "evaluation_loop"])
+@pytest.mark.parametrize("edited", ["fit_loop", "training_epoch_loop", "evaluation_loop", "prediction_loop"])
 def test_a_copy_that_somebody_has_edited_is_not_recorded_and_not_replayed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -218,6 +219,7 @@ def test_a_copy_that_somebody_has_edited_is_not_recorded_and_not_replayed(
         "fit_loop",
         "training_epoch_loop",
         "evaluation_loop",
+        "prediction_loop",
     ]
     texts = {path: part.text for path, part in adopted.items()}
     origins = [origin for text in texts.values() if (origin := excerpt_of(text))]

@@ -35,12 +35,13 @@ from florlog.state.heap.kinds.objects import (
 from florlog.state.heap.kinds.pointers import POINTERS
 from florlog.state.heap.kinds.progress_displays import DISPLAY, display_kind
 from florlog.state.heap.kinds.shared import SHARED
+from florlog.state.heap.kinds.workers import ENDED_WORKERS, WORKERS
 from florlog.state.heap.rules import has_plain_layout, is_own_class, is_table, is_tool, is_writer
 
-_BY_CLASS = (*OBJECTS, *DATA, *BUFFERS, *CODE, *GENERATORS, *ITERATORS, *SHARED, *POINTERS)
+_BY_CLASS = (*OBJECTS, *WORKERS, *DATA, *BUFFERS, *CODE, *GENERATORS, *ITERATORS, *SHARED, *POINTERS)
 _OTHERS = (
     OBJECT, SHARED_OBJECT, CLASS, TOOL, LEFT, OPAQUE, NAMED, DESCRIBED, ITERATOR, OBJECT_ARRAY, MAPPED, ENDED, DISPLAY,
-    TIMER,
+    TIMER, ENDED_WORKERS,
 )  # fmt: skip
 _OF_LIBRARIES: tuple[Callable[[type], Kind | None], ...] = (
     jax_kind,

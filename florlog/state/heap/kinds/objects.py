@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from florlog.state.heap.descriptions import described
 from florlog.state.heap.graph import Node, Ref
 from florlog.state.heap.kinds.base import MISSING, Build, Kind, Walk
 from florlog.state.heap.names import constant, constant_name
 from florlog.state.heap.rules import COMPILER_ATTRIBUTE, is_program_class, settings_of
-from florlog.state.loaders import keeps_workers, start_workers
+from florlog.state.loaders import keeps_workers
 
 EMPTY_MODULE_PARTS = frozenset({
     "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_backward_pre_hooks", "_backward_hooks",
@@ -126,19 +125,18 @@ def _is_added_item(build: Build, part: Any, key: Any) -> bool:
 
 
 class _Loader(_Object):
-    """A DataLoader; ``own``: whether persistent workers run, which then have to be started again."""
+    """A DataLoader.  Its iterator is a part of it where its workers stay from pass to pass."""
 
     name = "loader"
-    rank = 2
 
     def take(self, walk: Walk, value: Any) -> Node:
-        held = {name: part for name, part in vars(value).items() if name != "_iterator"}
-        return Node("loader", walk.class_name(value), keeps_workers(value), (), walk.attributes(value, held))
+        held = vars(value)
+        if not keeps_workers(value):
+            held = {name: part for name, part in held.items() if name != "_iterator"}
+        return Node("loader", walk.class_name(value), None, (), walk.attributes(value, held))
 
     def fill(self, build: Build, node: Node, held: Any) -> None:
-        build.put(held, node.attributes, frozenset({"_iterator"}))
-        if node.own:
-            start_workers(held)
+        build.put(held, node.attributes, frozenset() if keeps_workers(held) else frozenset({"_iterator"}))
 
 
 class _Class(Kind):
@@ -231,37 +229,6 @@ class _Opaque(Kind):
     described_as = "an object"
 
 
-class _WorkersIterator(Kind):
-    """An iterator over a DataLoader with workers.
-
-    They are processes, and have drawn ahead; so only one that has given all is taken.  ``own``: how much it gave.
-    """
-
-    name = "ended workers"
-    immutable = True
-
-    def take(self, walk: Walk, value: Any) -> Node:
-        if _has_ended(value):
-            return Node(self.name, constant_name(type(value)), value._send_idx)
-        return walk.opaque(value, "its workers have loaded further than it has given")
-
-    def make(self, build: Build, node: Node, live: Any) -> Any:
-        if live is not MISSING and _has_ended(live) and live._send_idx == node.own:
-            return live
-        kind = build.kind_named(node.name)
-        made = kind.__new__(kind)
-        made.__dict__.update(
-            _sampler_iter=iter(()), _send_idx=node.own, _rcvd_idx=node.own, _shutdown=True, _persistent_workers=False,
-            _profile_name=f"enumerate(DataLoader)#{kind.__name__}.__next__",
-        )  # fmt: skip
-        return made
-
-
-def _has_ended(iterator: Any) -> bool:
-    """Whether all was given; workers that stay for the next time keep random generators, which nobody sees."""
-    return bool(iterator._rcvd_idx == iterator._send_idx and not iterator._persistent_workers)
-
-
 class _Named(Kind):
     """An object that describes itself by a name of its module."""
 
@@ -349,5 +316,4 @@ OBJECTS: tuple[tuple[Any, Kind], ...] = (
     (enum.Enum, MEMBER),
     (torch.nn.Module, _Module()),
     (DataLoader, _Loader()),
-    (_MultiProcessingDataLoaderIter, _WorkersIterator()),
 )
