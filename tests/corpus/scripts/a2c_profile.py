@@ -1,4 +1,5 @@
 """A2C with n-step returns, inside a profiler, with saved-tensor hooks and per-parameter gradient hooks."""
+
 import contextlib
 
 import numpy as np
@@ -98,7 +99,11 @@ def main(n_env=4, n_steps=5, updates=120):
                     R = r + 0.95 * R * m
                     returns.insert(0, R)
                 adv = torch.stack(returns) - torch.stack(values)
-                loss = -(torch.stack(logps) * adv.detach()).mean() + 0.5 * adv.pow(2).mean() - 0.01 * torch.stack(ents).mean()
+                loss = (
+                    -(torch.stack(logps) * adv.detach()).mean()
+                    + 0.5 * adv.pow(2).mean()
+                    - 0.01 * torch.stack(ents).mean()
+                )
             opt.zero_grad()
             loss.backward()
             opt.step()

@@ -1,4 +1,5 @@
 """One training per seed with joblib, then the ensemble is distilled."""
+
 import numpy as np
 import torch
 from joblib import Parallel, delayed

@@ -1,4 +1,5 @@
 """LR range test that restores the weights, then training with early stopping that reloads the best from disk."""
+
 import copy
 import math
 import os
@@ -13,7 +14,10 @@ class LRFinder:
     def __init__(self, model, optimizer, criterion):
         self.model, self.optimizer, self.criterion = model, optimizer, criterion
         self.history = {"lr": [], "loss": []}
-        self.saved = {"model": copy.deepcopy(model.state_dict()), "optimizer": copy.deepcopy(optimizer.state_dict())}
+        self.saved = {
+            "model": copy.deepcopy(model.state_dict()),
+            "optimizer": copy.deepcopy(optimizer.state_dict()),
+        }
 
     def range_test(self, loader, start_lr=1e-5, end_lr=1.0, num_iter=60, smooth=0.05):
         gamma = (end_lr / start_lr) ** (1 / num_iter)
@@ -60,7 +64,9 @@ class EarlyStopping:
         score = -val_loss
         if self.best_score is None or score >= self.best_score + self.delta:
             self.best_score = score
-            print(f"Validation loss decreased ({self.val_loss_min:.6f} --> {val_loss:.6f}).  Saving model ...")
+            print(
+                f"Validation loss decreased ({self.val_loss_min:.6f} --> {val_loss:.6f}).  Saving model ..."
+            )
             torch.save(model.state_dict(), self.path)
             self.val_loss_min = val_loss
             self.counter = 0
@@ -73,7 +79,7 @@ class EarlyStopping:
 def main():
     torch.manual_seed(21)
     x = torch.randn(480, 6)
-    y = (x[:, :1] * x[:, 1:2] + 0.3 * torch.randn(480, 1))
+    y = x[:, :1] * x[:, 1:2] + 0.3 * torch.randn(480, 1)
     train = DataLoader(TensorDataset(x[:320], y[:320]), batch_size=16, shuffle=True)
     xv, yv = x[320:], y[320:]
     model = nn.Sequential(nn.Linear(6, 64), nn.Tanh(), nn.Linear(64, 1))

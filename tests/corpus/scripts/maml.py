@@ -17,7 +17,9 @@ class SineTask:
 class Net(nn.Module):
     def __init__(self, hidden=24):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(1, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.layers = nn.Sequential(
+            nn.Linear(1, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)
+        )
 
     def forward(self, x):
         return self.layers(x)
@@ -25,7 +27,13 @@ class Net(nn.Module):
 
 class MAML:
     def __init__(self, model, inner_lr=0.01, meta_lr=1e-3, inner_steps=2, tasks=4, k=10, seed=0):
-        self.model, self.inner_lr, self.inner_steps, self.tasks, self.k = model, inner_lr, inner_steps, tasks, k
+        self.model, self.inner_lr, self.inner_steps, self.tasks, self.k = (
+            model,
+            inner_lr,
+            inner_steps,
+            tasks,
+            k,
+        )
         self.meta_opt = torch.optim.Adam(model.parameters(), lr=meta_lr)
         self.gen = torch.Generator().manual_seed(seed)
         self.history = []

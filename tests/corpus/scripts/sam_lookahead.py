@@ -46,7 +46,12 @@ class SAM(Optimizer):
         self.second_step()
 
     def _grad_norm(self):
-        return torch.norm(torch.stack([p.grad.norm(p=2) for g in self.param_groups for p in g["params"] if p.grad is not None]), p=2)
+        return torch.norm(
+            torch.stack(
+                [p.grad.norm(p=2) for g in self.param_groups for p in g["params"] if p.grad is not None]
+            ),
+            p=2,
+        )
 
 
 class Lookahead(Optimizer):
