@@ -37,6 +37,7 @@ NOT_IN_THE_LAST_STEP = {"a2c_profile.py", "print_time.py"}
 BEYOND = {
     "accelerate_loop.py": "a `with` may swallow an exception, so images lack what is bound in it",
     "distill.py": "an image in the second training is reached through a short loop without an image at its end",
+    "joblib_seeds.py": "of five trainings in a row, each of a tenth of a second, not every one has an image at its end",
     "ppo_vector.py": "an image in the second loop of an iteration is reached through the first one",
 }
 """Scripts whose questions may redo more than there is since the nearest image, and why."""
