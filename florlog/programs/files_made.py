@@ -4,8 +4,8 @@ Scripts look whether a checkpoint, a cache or a directory for results is there, 
 it, begin at a later epoch, or fail.  When the run began it was not there.  What came into being while the run was
 recorded is told by the time at which the file system has made it.  A copy of a file is made later: it is seen.
 
-Seen are also sources, whose text a replay compares itself, and names that begin with a dot.  A file that was there
-before the run and was written again is seen as it is now.
+Seen are also sources, whose text a replay compares itself, names that begin with a dot, and florlog's own directories.
+A file that was there before the run and was written again is seen as it is now.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
@@ -33,15 +34,15 @@ _STATX_BYTES, _MASK, _BIRTH = 256, slice(0, 4), slice(80, 92)  # struct statx: i
 def files_made(log: RunLog, directories: Iterable[str]) -> frozenset[str]:
     """The absolute paths of what was made below ``directories`` while the run of ``log`` was recorded.
 
-    A directory stands for all that is in it.  What contains the log is left out.
+    A directory stands for all that is in it.  What contains the log or temporary files is left out.
     """
     began, ended = _began(log), _ended(log)
-    store = os.path.join(os.path.realpath(log.path), "")  # noqa: PTH118
+    kept = [os.path.join(os.path.realpath(path), "") for path in (log.path, tempfile.gettempdir())]  # noqa: PTH118
     return frozenset(
         path
         for directory in dict.fromkeys(map(os.path.abspath, directories))
         for path in _made_below(directory, began, ended)
-        if not store.startswith(os.path.join(os.path.realpath(path), ""))  # noqa: PTH118
+        if not any(inside.startswith(os.path.join(os.path.realpath(path), "")) for inside in kept)  # noqa: PTH118
     )
 
 
@@ -77,7 +78,9 @@ def _made_below(directory: str, began: float, ended: float) -> Iterator[str]:
             continue
         for entry in entries:
             seen += 1
-            if entry.name.startswith((".", "__pycache__")) or entry.name.endswith((".py", ".pyc", ".ipynb")):
+            if entry.name.startswith((".", "__pycache__", "florlog-")) or entry.name.endswith(
+                (".py", ".pyc", ".ipynb")
+            ):
                 continue
             with suppress(OSError):
                 if entry.stat().st_mtime >= began and began <= made_at(entry.path) <= ended:
