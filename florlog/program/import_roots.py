@@ -2,8 +2,9 @@
 
 Besides the script's directory and the working directory these are the entries of ``sys.path`` that belong to no
 installation: PYTHONPATH, and the projects that are installed *editable*, whose files stay where they are (as with a
-``src`` layout).  A well-known library stays a library wherever it lies, and what lies beside florlog itself is no part
-of the program.
+``src`` layout).  A well-known library stays a library wherever it lies, and so does what pip has put into any such
+directory (``pip install --target``, as in images of clusters).  What lies beside florlog itself is no part of the
+program.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,29 @@ _LIBRARIES = frozenset({
 
 def is_installed(file: str) -> bool:
     """Whether a file belongs to Python itself or to an installed library."""
-    return any(part in file for part in _INSTALLED) or file.startswith(_STDLIB)
+    return any(part in file for part in _INSTALLED) or file.startswith(_STDLIB) or _is_put(file)
+
+
+def _is_put(file: str) -> bool:
+    """Whether a file belongs to what pip has put into a directory on ``sys.path``."""
+    for entry in sys.path:
+        if entry and file.startswith(entry + os.sep):
+            top = file[len(entry) + 1 :].partition(os.sep)[0].removesuffix(".py")
+            if top in put_into(entry):
+                return True
+    return False
+
+
+@functools.cache
+def put_into(root: str) -> frozenset[str]:
+    """The top-level packages and modules that pip has put into a directory, by the lists that it leaves."""
+    found: set[str] = set()
+    for record in Path(root).glob("*.dist-info/RECORD"):
+        with suppress(OSError, UnicodeDecodeError):
+            found.update(
+                line.partition(",")[0].partition("/")[0] for line in record.read_text("utf-8").splitlines()
+            )
+    return frozenset(name.removesuffix(".py") for name in found)
 
 
 def user_modules(names: Iterable[str]) -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from florlog.following.guide import Guide
 from florlog.program.process import this_process
 from florlog.program.silence import cut_off
 from florlog.program.stores import store_of
+from florlog.programs.files_made import files_made
 from florlog.programs.sandbox import FileOverlay
 from florlog.recording.roles import Replay
 from florlog.source.edit.instrument import Instrumenter
@@ -34,10 +36,12 @@ def guided_run(
     """While the body runs ``script``, its run at the recorded place follows ``guide``.
 
     ``runs_before``: what becomes of those that the script opens before.
-    What it says goes nowhere, what it writes goes to an overlay, and leaving early is no error.  ``instrumenter``
-    compiles its files.  Raises `FlorlogError` for what it raises, with the place in ``files``, unless a skipped loop
-    may have made it fail, and when it opens no such run; `EarlierRunError` where one of the earlier runs has to be
-    executed that was passed over.
+    What it says goes nowhere, what it writes goes to an overlay, its set-up does not see the files that the recorded
+    run has made, and leaving early is no error.  ``instrumenter`` compiles its files.
+
+    Raises `FlorlogError` for what it raises, with the place in ``files``, unless a skipped loop may have made it fail,
+    and when it opens no such run; `EarlierRunError` where one of the earlier runs has to be executed that was passed
+    over.
     """
     threads = begin.environment.get("threads")
     if isinstance(threads, int) and threads != torch.get_num_threads():
@@ -51,13 +55,14 @@ def guided_run(
         store=store_of(guide.log),
         runs_before=runs_before,
     )
+    made = files_made(guide.log, (os.getcwd(), os.path.dirname(script)))  # noqa: PTH109, PTH120
     try:
         with (
             _excused(guide, files),
             this_process.in_role(replay),
             cut_off(),
             sessions_of_their_own(),
-            FileOverlay(),
+            FileOverlay(made, lambda: guide.measured.setup is None),
         ):
             yield
     except FlorlogError:

@@ -11,7 +11,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from florlog.program.import_roots import OWN, import_roots, is_library
+from florlog.program.import_roots import OWN, import_roots, is_library, put_into
 from florlog.programs.added_paths import added_paths
 from florlog.source.names.syntax import parse
 
@@ -59,9 +59,13 @@ class _Roots:
     def home(self, module: str) -> Path | None:
         """The first directory that has the top-level package of a module, None for a library's."""
         top = module.partition(".")[0]
-        roots = self.own if is_library(top) else [*self.own, *self._others]
         if not top or top in OWN:
             return None
+        roots = [
+            root
+            for root in (self.own if is_library(top) else [*self.own, *self._others])
+            if top not in put_into(str(root))
+        ]
         for root in roots:
             if (root / f"{top}.py").is_file() or (root / top / "__init__.py").is_file():
                 return root

@@ -28,7 +28,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from types import TracebackType
@@ -55,14 +55,20 @@ def _caches() -> list[str]:
 
 
 class FileOverlay:
-    """A context manager; only one can be entered at a time."""
+    """A context manager; only one can be entered at a time.
 
-    def __init__(self) -> None:
+    ``later``: paths of the lower layer that count as removed as long as ``is_early()``.
+    """
+
+    def __init__(
+        self, later: Collection[str] = frozenset(), is_early: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._later, self._is_early = later, is_early
         self._upper = self._temporary = self._working = ""
         self._before: WeakSet[threading.Thread] = WeakSet()  # threads that are not the script's
         self._through: tuple[str, ...] = ()
         self._removed: set[str] = set()  # whiteouts: paths of the lower layer that count as removed
-        self._empty = True  # nothing was written or removed yet; imports look at thousands of files
+        self._empty = not later  # nothing was written or removed yet; imports look at thousands of files
         self._undo: list[tuple[Any, str, Any]] = []
         self._os: dict[str, Callable[..., Any]] = {}
 
@@ -151,10 +157,15 @@ class FileOverlay:
             return False
         return True
 
+    def _is_removed(self, path: str) -> bool:
+        if self._later and not self._is_early():
+            self._later = frozenset()
+        return path in self._removed or path in self._later
+
     def _hidden(self, path: str) -> bool:
-        if not self._removed:
+        if not (self._removed or self._later):
             return False
-        return path in self._removed or any(str(parent) in self._removed for parent in Path(path).parents)
+        return self._is_removed(path) or any(self._is_removed(str(parent)) for parent in Path(path).parents)
 
     def _present(self, path: str) -> str:
         """Where the present version of a path is (or would be, if there is none)."""
@@ -295,7 +306,7 @@ class FileOverlay:
         found: dict[str, os.DirEntry[str]] = {}
         if not self._hidden(path) and (self._exists(path) or not self._exists(upper)):
             with self._os["scandir"](path) as entries:
-                found = {e.name: e for e in entries if os.path.join(path, e.name) not in self._removed}  # noqa: PTH118
+                found = {e.name: e for e in entries if not self._is_removed(os.path.join(path, e.name))}  # noqa: PTH118
         elif not self._exists(upper):
             raise FileNotFoundError(2, os.strerror(2), path)
         if self._exists(upper):

@@ -24,6 +24,7 @@ from florlog.images.policy import Boundary, Policy
 from florlog.images.snapshot import StateSnapshot
 from florlog.program.process import this_process
 from florlog.program.terminal import reason, warn
+from florlog.recording.boundary_worth import BoundaryWorth
 from florlog.recording.early_audit import EarlyAudit
 from florlog.recording.journal import Journal
 from florlog.recording.once import from_signal_handler
@@ -32,8 +33,6 @@ from florlog.recording.strand import other_task
 from florlog.recording.thread_costs import ThreadCosts
 from florlog.state.wrappers import bare, obstacle
 
-BRIEF_ITERATION_SECONDS = 0.1
-"""Of the outermost loop: an image at its start is as good as one after the steps in it."""
 NO_IMAGE = "no image"
 """The kind of the notes that say why images are not taken, as the user was told."""
 
@@ -67,10 +66,7 @@ class Checkpointer:
         self.wake = [-math.inf, -math.inf]
         """Times before which `due` says no, by `time.perf_counter`: of inner boundaries, of outermost ones."""
         self._busy = 0.0  # CPU seconds of persisting before the present iteration
-        self._imaged = self._around = (0, -1)
-        """Iterations of outermost loops, by LSN and index: that of the last image inside, and of the last inner end."""
-        self._length = self._longest = 0.0
-        """Seconds from the start of an outermost iteration to the last end of a loop inside: of this one, the last."""
+        self._worth = BoundaryWorth(None if journal is None else journal.log)
         self._places: set[tuple[Site, bool, bool]] = set()  # at which there are images
         self._cached = False  # whether the log says that pages go through the page cache
         self._warned: set[str] = set()
@@ -135,26 +131,26 @@ class Checkpointer:
         self.persisting = True
         self._busy = imager.busy()
         first = loop.depth == 1 and index == 0
-        at = self._kind(loop, index, end=end)
+        at = self._worth.at(loop, index, end=end)
         if imager.finished:
             self.policy.persisted(imager.finished.popleft())
         elif not first and now < self.policy.due(at):
             return
         # After the outermost loop no training is held up, and the final state is often asked for.
         wait = self.policy.overhead == float("inf") or (loop.depth == 1 and end)
-        if not wait and not imager.has_room(main=at is Boundary.MAIN):
+        if not wait and not imager.has_room(main=at in (Boundary.MAIN, Boundary.LAST)):
             return
         wanted = first or self.policy.wants(
             at,
             now=now,
-            own=self.costs.images,
+            own=self.costs.images + self._worth.analysed,
             kept=self.costs.bookkeeping,
             persisted=self._busy,
             pending=imager.pending,
         )
         if wanted:
-            if at is Boundary.MAIN and loop.depth == 2:
-                self._imaged = self._around
+            if at is Boundary.MAIN:
+                self._worth.imaged(loop)
             try:
                 self._image(loop, index, end=end)
             except StoreError:  # of a strict run
@@ -281,17 +277,3 @@ class Checkpointer:
                 with suppress(Exception):  # the log itself may be what failed
                     self._journal.log.append(Note(NO_IMAGE, said, {}), session=session, prev=session)
             warn(said)
-
-    def _kind(self, loop: OpenLoop, index: int, *, end: bool) -> Boundary:
-        if loop.depth == 1:
-            return Boundary.END if not end and self._imaged == (loop.lsn, index - 1) else Boundary.MAIN
-        if loop.depth > 2 or not end:
-            return Boundary.INNER
-        assert loop.parent.loop is not None
-        around, before = (loop.parent.loop.lsn, loop.parent.index), self._length
-        self._length = time.perf_counter() - loop.parent.started
-        if around != self._around:
-            self._around, self._longest = around, before
-        # It ends before what takes most of the time, or a start of the next iteration is as near.
-        early = self._length < max(self._longest / 2, BRIEF_ITERATION_SECONDS)
-        return Boundary.END if early or self._imaged == around else Boundary.MAIN

@@ -37,7 +37,8 @@ def check(name: str, iterable: Any, length: int, recorded: dict[str, Any]) -> No
     now = length_of(iterable)
     if length >= 0 and now >= 0 and now != length:
         raise ChangedError(
-            f"loop {name!r} had {length} items when recorded and has {now} now: replay and resume need the same data"
+            f"loop {name!r} had {length} items when recorded and has {now} now: replay and resume need the same data; "
+            "if the script has gone on from a checkpoint of its own, move that away"
         )
     for key, value in identity(iterable).items():
         if key in recorded and key not in _NO_IDENTITY and recorded[key] != value:

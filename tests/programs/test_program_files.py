@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from florlog.program.environment import is_local
-from florlog.program.import_roots import is_imported_from_a_root
+from florlog.program.import_roots import is_imported_from_a_root, put_into
 from florlog.programs.program_files import module_file, program_files
 
 
@@ -100,6 +100,31 @@ def test_installed_packages_and_libraries_are_not_followed(
     assert not is_local(str(installed / "pkg" / "trainer.py"), str(tmp_path / "train.py"))
     write(tmp_path, torch="import other", other="")  # next to the script it is the user's
     assert modules(tmp_path / "train.py") == {"__main__", "torch", "other"}
+
+
+@pytest.mark.parametrize("place", ["libs", "."])
+def test_what_pip_has_put_into_a_directory_on_the_path_is_a_library(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / place
+    package(installed)
+    write(installed, alone="", own="", pkg_more__data="")
+    write(tmp_path, train="import pkg, alone, own, pkg_more.data")
+    monkeypatch.syspath_prepend(installed)
+    assert modules(tmp_path / "train.py") == {*PACKAGE, "alone", "own", "pkg_more", "pkg_more.data"} - {
+        "pkg_more"
+    }
+    put_into.cache_clear()
+    record = installed / "pkg-1.0.dist-info" / "RECORD"
+    record.parent.mkdir()
+    record.write_text(
+        "../../bin/pkg,,\npkg/__init__.py,sha256=x,1\npkg/data.py,,\nalone.py,,\npkg-1.0.dist-info/RECORD,,\n"
+    )
+    assert modules(tmp_path / "train.py") == {"__main__", "own", "pkg_more.data"}
+    assert not is_local(str(installed / "pkg" / "trainer.py"), str(tmp_path / "train.py"))
+    assert not is_local(str(installed / "alone.py"), str(tmp_path / "train.py"))
+    assert is_local(str(installed / "own.py"), str(tmp_path / "train.py"))
+    assert is_local(str(installed / "pkg_more" / "data.py"), str(tmp_path / "train.py"))
 
 
 def test_a_module_to_run_is_found_without_importing_its_package(

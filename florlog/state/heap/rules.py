@@ -21,13 +21,16 @@ from florlog.state.user_code import is_user_class, is_user_file
 
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 TOOLS = frozenset({
-    "IPython", "_pytest", "aim", "argparse", "asyncio", "clearml", "comet_ml", "concurrent", "ctypes", "dvclive",
-    "http", "importlib", "ipykernel", "logging", "loguru", "matplotlib", "mlflow", "multiprocessing", "neptune", "rich",
-    "select", "selectors", "socket", "sqlite3", "ssl", "structlog", "subprocess", "swanlab", "tempfile", "tensorboard",
-    "tensorboardX", "tqdm", "trackio", "traitlets", "unittest", "urllib", "wandb", "zipfile",
+    "IPython", "_pytest", "aim", "argparse", "asyncio", "cProfile", "clearml", "comet_ml", "concurrent", "ctypes",
+    "dvclive", "http", "importlib", "ipykernel", "line_profiler", "logging", "loguru", "matplotlib", "memory_profiler",
+    "mlflow", "multiprocessing", "neptune", "pstats", "pyinstrument", "rich", "select", "selectors", "socket",
+    "sqlite3", "ssl", "structlog", "subprocess", "swanlab", "tempfile", "tensorboard", "tensorboardX", "tqdm",
+    "trackio", "traitlets", "unittest", "urllib", "wandb", "zipfile",
 })  # fmt: skip
 """Top-level modules of libraries whose objects are tools of a script: they show, write, or talk to the outside, and
 hold what belongs to this process (files, sockets, processes, clocks)."""
+PROFILERS = ("torch.autograd.profiler", "torch.profiler")
+"""Modules of torch's profilers, which are tools: what they have measured belongs to this process."""
 COMPILERS = ("torch._dynamo", "torch._functorch", "torch._inductor", "jaxlib", "jax._src.stages")
 """Modules of compilers: what they make is code and devices, kept for this process."""
 COMPILER_ATTRIBUTE = "_torchdynamo"
@@ -105,7 +108,7 @@ def is_tool(kind: type) -> bool:
     A program's class may be derived from a tool's; it is a tool too, with settings of its own (`settings_of`).
     """
     return not issubclass(kind, _VALUES) and any(
-        base.__module__.partition(".")[0] in TOOLS or base.__module__.startswith(COMPILERS)
+        base.__module__.partition(".")[0] in TOOLS or base.__module__.startswith((*COMPILERS, *PROFILERS))
         for base in kind.__mro__
         if base is not object
     )
