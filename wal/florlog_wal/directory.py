@@ -148,7 +148,10 @@ def replace(path: Path, content: bytes, *, new: str = ".new") -> None:
 def make_directory(path: Path) -> None:
     """Make the directory if it is missing.  Raises `NotAStore` if it has other things in it."""
     path.mkdir(parents=True, exist_ok=True)
-    names = {entry.name for entry in path.iterdir()}
+    try:
+        names = {entry.name for entry in path.iterdir()}
+    except FileNotFoundError:  # a sweep has removed it just now: whoever takes its lock finds that too
+        return
     if MANIFEST not in names and names - _OURS:
         raise NotAStore(str(path), "it is a directory with other things in it")
 
