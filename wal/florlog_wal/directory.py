@@ -163,7 +163,7 @@ def clear_unfinished(path: Path) -> bool:
     """
     if (path / MANIFEST).exists():
         return False
-    for name in (LOG, PAGES, SEGMENTS):
+    for name in (LOG, PAGES, SEGMENTS, ANSWERS):  # a copy has its answers before its manifest
         shutil.rmtree(path / name, ignore_errors=True)
     return True
 
