@@ -26,6 +26,7 @@ import stat
 import struct
 import time
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -145,9 +146,20 @@ def replace(path: Path, content: bytes, *, new: str = ".new") -> None:
     sync_directory(path.parent)
 
 
+def make_with_parents(path: Path) -> None:
+    """Make a directory and those above it, as far as they are missing.  The names of those above are durable on return.
+
+    The name of the directory itself is durable once its maker has synced the one that it lies in.
+    """
+    missing = list(takewhile(lambda above: not above.exists(), path.parents))
+    path.mkdir(parents=True, exist_ok=True)
+    for above in missing:
+        sync_directory(above.parent)
+
+
 def make_directory(path: Path) -> None:
     """Make the directory if it is missing.  Raises `NotAStore` if it has other things in it."""
-    path.mkdir(parents=True, exist_ok=True)
+    make_with_parents(path)
     try:
         names = {entry.name for entry in path.iterdir()}
     except FileNotFoundError:  # a sweep has removed it just now: whoever takes its lock finds that too
