@@ -60,6 +60,7 @@ SYNCS = {
         *(Sync(name, f".{file}.#/packed") for name, file in (("pack", "file"), ("pack, a new file", "new"))),
         *(Sync(name, "") for name in ("pack", "pack, a new file")),
     ],
+    # The sync of a segment of 1 GiB before the next one is not here.
     "segments._begin": [
         Sync("a first run", f"{NEW}/runs/n/segments"),
         Sync("a first run", f"{NEW}/runs/n", 3),
@@ -70,7 +71,7 @@ SYNCS = {
     ],
     "store._discard": [Sync("rm", "store/runs"), Sync("gc --keep-last", "store/runs")],
     "store.make": [Sync("a first run", "a new folder/in one")],
-    # That of the new tail's contents is not promised anything for: what it has not synced may be lost.
+    # The sync of a new tail's contents is not here: nothing is promised of a tail after a power cut.
     "tail.create": [Sync("a resume", "store/runs/b", 0)],
     "LMDB": [
         Sync("a resume", "store/runs/b/log/data.mdb", 0),
@@ -78,7 +79,7 @@ SYNCS = {
         Sync("gc --budget, small", "store/runs/c/pages/data.mdb", 0),
     ],
 }
-"""By the function of `florlog_wal` that syncs."""
+"""By the function of `florlog_wal` that syncs, or LMDB."""
 drawn_operation = pytest.mark.parametrize("name", power_runs.OPERATIONS)
 needs_strace = pytest.mark.skipif(REASON is not None, reason=REASON or "")
 
