@@ -21,7 +21,7 @@ _NEW = Path("a new folder", "in one", "store")  # none of them is there before
 
 
 def copy_operation(template: Path) -> Operation:
-    """`florlog gc --compact`: a copy of the run with answers in a new store."""
+    """What `florlog gc --compact` does for each run: a copy of the one with answers, in a new store."""
     before = many_runs.contents(template / "store")
     judge = partial(judge_copy, before=before)
     return Operation("copy", _copy, judge, partial(_copied, before=before), before)
