@@ -40,6 +40,7 @@ from tests.wal import injection, legal, power, workload
 from tests.wal.injection import Point
 from tests.wal.progress import Progress
 from tests.wal.samples import checkpoint_end, commit, run_begin
+from tests.wal.traces import Event, Trace, trace_of
 
 WRITES = (
     "pwrite64",
@@ -153,7 +154,7 @@ def fail_at(point: Point, fault: str, lasting: bool, steps: int) -> Outcome:
         return Outcome(name, reached, wrong + judge(root, steps, killed=False))
 
 
-def cut_at(events: list[power.Event], at: tuple[int, int], steps: int, durability: str) -> Outcome:
+def cut_at(events: Sequence[Event], at: tuple[int, int], steps: int, durability: str) -> Outcome:
     """A power cut after an event, with a seed for what is left."""
     after, seed = at
     return Outcome(f"event {after}, seed {seed}", True, power.try_cut(events, after, seed, steps, durability))
@@ -233,21 +234,19 @@ def judge_gc(path: Path) -> list[str]:
     return wrong
 
 
-def gc_events(template: Path) -> tuple[list[power.Event], int]:
-    """The trace of a garbage collection, and how many of its events only make the store's files."""
-    standing = len(power.trace_of(lambda root: None, template))
-    return power.trace_of(lambda root: collect(root / "store"), template), standing
+def gc_trace(template: Path) -> Trace:
+    """The trace of a garbage collection of the run ``template / "store"``."""
+    return trace_of(lambda root: collect(root / "store"), template)
 
 
-def cut_gc_at(events: list[power.Event], at: tuple[int, int]) -> Outcome:
+def cut_gc_at(events: Sequence[Event], at: tuple[int, int]) -> Outcome:
     """A power cut inside gc: it may leave the same as a kill."""
     after, seed = at
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "store"
-        target.mkdir()
-        power.cut(events, after, target, random.Random(f"{after}:{seed}"))
+        target = Path(folder) / "left"
+        power.cut(events, after, target, seed)
         try:
-            wrong = judge_gc(target)
+            wrong = judge_gc(target / "store")
         except Exception as error:  # whatever it is, the store should have opened
             wrong = [f"{type(error).__name__}: {error}"]
     return Outcome(f"event {after}, seed {seed}", True, wrong)
@@ -352,16 +351,17 @@ def main() -> int:
             if "power" in options.kinds:
                 events = power.trace(options.steps, durability)
                 cutter = partial(cut_at, events, steps=options.steps, durability=durability)
-                runner.run(f"power cut, {durability}", cutter, _cuts(1, len(events), seed, options))
+                runner.run(
+                    f"power cut, {durability}", cutter, _cuts(1, len(events), seed, options.cuts)[::each]
+                )
         if "gc" in options.kinds:
             with tempfile.TemporaryDirectory() as folder:
                 template = Path(folder) / "store"
                 make_gc_run(template)
                 runner.run("kill in gc", partial(kill_gc_at, template=template), gc_points(template)[::each])
-                events, standing = gc_events(template)
-                runner.run(
-                    "power cut in gc", partial(cut_gc_at, events), _cuts(standing, len(events), seed, options)
-                )
+                events, standing = gc_trace(template.parent)
+                cuts = _cuts(standing, len(events), seed, options.cuts)[::each]
+                runner.run("power cut in gc", partial(cut_gc_at, events), cuts)
         if "errors" in options.kinds:
             runner.run("error", partial(_fail, options.steps), list(error_points(options.steps))[::each])
     total = Report("all")
@@ -371,9 +371,9 @@ def main() -> int:
     return int(total.lost + total.wrong > 0)
 
 
-def _cuts(first: int, last: int, seed: int, options: argparse.Namespace) -> list[tuple[int, int]]:
-    ends = range(first, last + 1, options.every)
-    return [(end, seed + number) for end in ends for number in range(options.cuts)]
+def _cuts(first: int, last: int, seed: int, cuts: int) -> list[tuple[int, int]]:
+    """So many cuts after each event."""
+    return [(end, seed + number) for end in range(first, last + 1) for number in range(cuts)]
 
 
 def _fail(steps: int, fault: tuple[Point, str, bool]) -> Outcome:

@@ -2,6 +2,8 @@
 
 gc, rm, pack, unpack   SIGKILL before system calls of the operation, while another process records, begins further
                        runs, and a third one reads
+power                  power cuts after every write, sync and change of a directory in these operations, and in a
+                       first run, a resume and a copy, with any subset of what was not synced
 pairs                  the first of two operations on one store is stopped after a system call, the second one is
                        done, and then the first goes on, or is killed
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import shutil
 import sys
 import tempfile
@@ -26,7 +29,7 @@ from pathlib import Path
 
 from florlog_wal import Store, gc, pack
 
-from tests.wal import injection, many_runs, pairs
+from tests.wal import injection, many_runs, pairs, power_runs
 from tests.wal.crash import WRITES, Outcome, Report, Runner
 from tests.wal.injection import Point
 from tests.wal.many_runs import Held
@@ -147,12 +150,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.wal.crash_runs", description=__doc__.split("\n")[0]
     )
-    kinds = ["gc", "rm", "pack", "unpack", "pairs"]
+    kinds = ["gc", "rm", "pack", "unpack", "power", "pairs"]
     parser.add_argument("kinds", nargs="*", default=kinds)
     parser.add_argument("--every", type=int, default=1, help="try every K-th point only")
     parser.add_argument(
         "--others", type=int, default=10, help="of the calls that change nothing, try every K-th"
     )
+    parser.add_argument(
+        "--cuts", type=int, default=8, help="power cuts drawn after each event; tried are those that differ"
+    )
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the power cuts")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--progress", metavar="FILE", help="note what is done in FILE, and go on from it")
     options = parser.parse_args()
@@ -160,8 +167,11 @@ def main() -> int:
     if reason is not None:
         print(f"cannot run: {reason}", file=sys.stderr)
         return 2
+    progress = Progress(options.progress)
+    seed = progress.seed(options.seed)
+    print(f"seed {seed}")
     with ProcessPoolExecutor(options.jobs) as pool, tempfile.TemporaryDirectory() as folder:
-        runner = Runner(pool, Progress(options.progress))
+        runner = Runner(pool, progress)
         for name, make in OPERATIONS.items():
             if name.split()[0] in options.kinds:
                 template = Path(folder) / name
@@ -171,6 +181,15 @@ def main() -> int:
                 runner.run(
                     f"kill in {name}", partial(kill_at, operation=operation, template=template), points
                 )
+        for name, make in power_runs.OPERATIONS.items() if "power" in options.kinds else ():
+            template = Path(folder) / f"power {name}"
+            make_template(template, name)
+            operation = make(template)
+            trace = power_runs.traced(operation, template)
+            cutter = partial(power_runs.cut_at, operation=operation, events=trace.events)
+            cuts = list(power_runs.cuts(trace, seed, options.cuts))[:: options.every]
+            events = len(trace.events) - trace.standing
+            runner.run(f"power cut in {name}, {events} events", cutter, cuts)
         if "pairs" in options.kinds:
             template = Path(folder) / "pairs"
             for pair in make_pairs(template):

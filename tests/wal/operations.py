@@ -1,4 +1,4 @@
-"""The operations on whole runs that are killed, and what is legal after a kill: gc, rm, pack and unpack."""
+"""The operations on whole runs that are cut off, and what is legal after that: gc, rm, pack and unpack."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ class Operation:
     name: str
     work: Callable[[Path], None]
     judge: Callable[[Path], list[str]]
-    """Of the folder that contains ``store``, after the kill; repeats the work."""
-    kept: Mapping[str, Held]  # what the reader must always find
+    """Of the folder that contains ``store``, after the crash; repeats the work."""
+    done: Callable[[Path], list[str]]
+    """What is missing of the work, which had come to its end."""
+    kept: Mapping[str, Held] = field(default_factory=dict)  # what the reader must always find
     others: Mapping[str, Held] = field(default_factory=dict)
 
 
@@ -44,31 +46,41 @@ POLICIES: dict[str, dict[str, float]] = {
 }
 
 
-def gc_operation(policy: str, template: Path) -> Operation:
-    """A gc of all runs."""
+def gc_operation(policy: str, template: Path, *, beside: bool = True) -> Operation:
+    """A gc of all runs, beside a neighbour that records or not."""
     options = POLICIES[policy]
     before = many_runs.contents(template / "store")
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(template / "store", f"{folder}/store")
-        _gc(Path(folder), options, beside=False)
+        _gc(Path(folder), options)
         expected = many_runs.contents(Path(folder) / "store")
+    if beside and "budget" in options:
+        options = {"budget": options["budget"] + LIVE_BYTES}
     others = {run: found for run, found in before.items() if run not in expected}
     judge = partial(judge_gc, options=options, before=before, expected=expected)
-    return Operation(policy, partial(_gc, options=options), judge, expected, others)
+    done = partial(gc_done, expected=expected)
+    return Operation(policy, partial(_gc, options=options), judge, done, expected, others)
 
 
-def _gc(root: Path, options: Mapping[str, float], beside: bool = True) -> None:
-    options = dict(options)
-    if beside and "budget" in options:
-        options["budget"] += LIVE_BYTES
+def _gc(root: Path, options: Mapping[str, float]) -> None:
     report = gc(root / "store", **options)  # type: ignore[arg-type]
     assert not report.damaged, report.damaged
+
+
+def gc_done(root: Path, expected: Mapping[str, Held]) -> list[str]:
+    """What a gc that came to its end has not removed."""
+    now = many_runs.contents(root / "store")
+    wrong = [f"lost: the removal of run {run}" for run in now.keys() - expected.keys()]
+    more = {run: now[run].images.keys() - expected[run].images.keys() for run in now.keys() & expected.keys()}
+    return wrong + [
+        f"lost: the removal of the images {sorted(lsns)} of run {run}" for run, lsns in more.items() if lsns
+    ]
 
 
 def judge_gc(
     root: Path, options: Mapping[str, float], before: Mapping[str, Held], expected: Mapping[str, Held]
 ) -> list[str]:
-    """What is wrong after a gc that was killed, after the next one, and after one more."""
+    """What is wrong after a gc that was cut off, after the next one, and after one more."""
     path = root / "store"
     wrong = _gc_left(path, before, expected)
     _gc(root, options)
@@ -104,7 +116,13 @@ def rm_operation(template: Path) -> Operation:
     """`florlog rm` of the run with answers."""
     before = many_runs.contents(template / "store")
     gone = before.pop("c")
-    return Operation("rm", _rm, partial(judge_rm, before=before, gone=gone), before, {"c": gone})
+    judge = partial(judge_rm, before=before, gone=gone)
+    return Operation("rm", _rm, judge, partial(_c_is, there=False), before, {"c": gone})
+
+
+def _c_is(root: Path, there: bool) -> list[str]:
+    with Store.open(root / "store") as store:
+        return [] if ("c" in store) == there else [f"lost: run c is {'gone' if there else 'there'}"]
 
 
 def _rm(root: Path) -> None:
@@ -113,7 +131,7 @@ def _rm(root: Path) -> None:
 
 
 def judge_rm(root: Path, before: Mapping[str, Held], gone: Held) -> list[str]:
-    """What is wrong after a removal that was killed, and after a second one and a sweep."""
+    """What is wrong after a removal that was cut off, and after a second one and a sweep."""
     path = root / "store"
     wrong = many_runs.changed(path, before) + many_runs.half_removed(path, "c", gone)
     with Store.open(path) as store:
@@ -126,26 +144,36 @@ def judge_rm(root: Path, before: Mapping[str, Held], gone: Held) -> list[str]:
     return wrong + many_runs.changed(path, before)
 
 
-def pack_operation(template: Path) -> Operation:
-    """`florlog pack` over a file that exists."""
+def pack_operation(template: Path, name: str = "file") -> Operation:
+    """`florlog pack` to a file, by default to one that exists."""
     before = many_runs.contents(template / "store")
-    return Operation("pack", _pack, partial(judge_pack, before=before), before)
+    earlier = _bytes(template / name)
+    judge = partial(judge_pack, name=name, earlier=earlier, before=before)
+    return Operation("pack", partial(_pack, name=name), judge, partial(_packed, name, earlier), before)
 
 
-def _pack(root: Path) -> None:
+def _pack(root: Path, name: str) -> None:
     with Store.open(root / "store") as store:
-        pack(store, "c", root / "file")
+        pack(store, "c", root / name)
 
 
-def judge_pack(root: Path, before: Mapping[str, Held]) -> list[str]:
-    """What is wrong after a pack that was killed; the file is the old one or the new one."""
+def _bytes(file: Path) -> bytes | None:
+    return file.read_bytes() if file.exists() else None
+
+
+def _packed(name: str, earlier: bytes | None, root: Path) -> list[str]:
+    return ["lost: the file is as it was before"] if _bytes(root / name) == earlier else []
+
+
+def judge_pack(root: Path, name: str, earlier: bytes | None, before: Mapping[str, Held]) -> list[str]:
+    """What is wrong after a pack that was cut off; the file is the old one or the new one."""
     wrong = many_runs.changed(root / "store", before)
-    found = (root / "file").read_bytes()
-    _pack(root)
-    if found not in (b"before", (root / "file").read_bytes()):
+    found = _bytes(root / name)
+    _pack(root, name)
+    if found not in (earlier, _bytes(root / name)):
         wrong.append("the file is neither the old one nor the new one")
     with Store.make(root / "other") as other:
-        unpack(root / "file", other)
+        unpack(root / name, other)
     return wrong + many_runs.changed(root / "other", {"c": before["c"]})
 
 
@@ -154,7 +182,8 @@ def unpack_operation(template: Path) -> Operation:
     before = many_runs.contents(template / "store")
     with tempfile.TemporaryDirectory() as folder, Store.make(folder) as other:
         packed = many_runs.held(other.directory(unpack(template / "packed", other)))
-    return Operation("unpack", _unpack, partial(judge_unpack, before=before, packed=packed), before)
+    judge = partial(judge_unpack, before=before, packed=packed)
+    return Operation("unpack", _unpack, judge, partial(_c_is, there=True), before)
 
 
 def _unpack(root: Path) -> None:
@@ -163,7 +192,7 @@ def _unpack(root: Path) -> None:
 
 
 def judge_unpack(root: Path, before: Mapping[str, Held], packed: Held) -> list[str]:
-    """What is wrong after an unpack that was killed, and after a sweep and a second one."""
+    """What is wrong after an unpack that was cut off, and after a sweep and a second one."""
     path = root / "store"
     wrong = many_runs.changed(path, before)
     with Store.open(path) as store:
@@ -179,8 +208,11 @@ def judge_unpack(root: Path, before: Mapping[str, Held], packed: Held) -> list[s
     return wrong + many_runs.changed(path, {**before, "c": packed})
 
 
+# -- all ----------------------------------------------------------------------------------------------
+
+
 def make_template(root: Path, operation: str) -> None:
-    """The folder with a store in which an operation is killed."""
+    """The folder with a store in which an operation is killed, or the power goes."""
     many_runs.make(root / "store")
     (root / "file").write_bytes(b"before")
     if operation == "unpack":

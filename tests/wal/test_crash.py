@@ -64,7 +64,7 @@ def test_a_kill_inside_gc(choose: random.Random, tmp_path: Path) -> None:
 
 def test_a_power_cut_inside_gc(choose: random.Random, tmp_path: Path) -> None:
     crash.make_gc_run(tmp_path / "store")
-    events, standing = crash.gc_events(tmp_path / "store")
+    events, standing = crash.gc_trace(tmp_path)
     assert len(events) > standing + 20
     cuts = [(choose.randint(standing, len(events)), choose.randrange(10**6)) for _ in range(40)]
     judge([crash.cut_gc_at(events, cut) for cut in cuts], 40)
@@ -73,6 +73,6 @@ def test_a_power_cut_inside_gc(choose: random.Random, tmp_path: Path) -> None:
 @pytest.mark.parametrize("durability", ["group", "sync"])
 def test_a_power_cut_after_any_event(durability: workload.Durability, choose: random.Random) -> None:
     events = power.trace(STEPS, durability)
-    assert {"write", "sync", "folders", "move", "ack"} <= {event.kind for event in events}
+    assert {"write", "through", "sync", "move", "ack"} <= {event.kind for event in events}
     cuts = [(choose.randint(1, len(events)), choose.randrange(10**6)) for _ in range(60)]
     judge([crash.cut_at(events, cut, STEPS, durability) for cut in cuts], 60)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import random
 import shutil
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -80,15 +80,15 @@ def path(tmp_path: Path) -> Path:
 
 def before(monkeypatch: pytest.MonkeyPatch, where: str, happens: Callable[[], object]) -> None:
     """Let something happen once, before a function is called next time."""
-    module, _, name = where.rpartition(".")
-    original, left = getattr(sys.modules[module], name), [happens]
+    owner, _, name = where.rpartition(".")
+    original, left = getattr(pkgutil.resolve_name(owner), name), [happens]
 
     def called(*arguments: object, **options: object) -> object:
         if left:
             left.pop()()
         return original(*arguments, **options)
 
-    monkeypatch.setattr(sys.modules[module], name, called)
+    monkeypatch.setattr(pkgutil.resolve_name(owner), name, called)
 
 
 def test_a_run_that_is_made_while_a_sweep_looks_at_its_directory_stays(
@@ -106,11 +106,14 @@ def test_a_run_that_is_made_while_a_sweep_looks_at_its_directory_stays(
     assert verify(path / "runs" / "n").records == 1
 
 
+@pytest.mark.parametrize(
+    "at", ["pathlib.Path.iterdir", "florlog_wal.directory.check_files", "florlog_wal.run_log.WriterLock"]
+)
 def test_a_writer_whose_new_directory_is_swept_makes_it_again(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     with Store.open(path) as store, Store.open(path) as other:
-        before(monkeypatch, "florlog_wal.run_log.WriterLock", other.sweep)
+        before(monkeypatch, at, other.sweep)
         with store.new_log("n") as log:
             log.append(run_begin("n"))
     assert verify(path / "runs" / "n").records == 1

@@ -263,6 +263,17 @@ def test_a_compact_copy_holds_the_same_and_is_smaller(path: Path, tmp_path: Path
         compact(alone, tmp_path / "copy")
 
 
+def test_a_copy_that_was_cut_off_after_its_answers_is_made_anew(path: Path, tmp_path: Path) -> None:
+    alone = path / "runs" / "a"
+    with RunLog.open(alone) as log, log.open_answers() as answers:
+        answers.append(run_begin("a", kind="replay"))
+    compact(alone, tmp_path / "copy")
+    (tmp_path / "copy" / "FLORLOG").unlink()  # it is written last
+    compact(alone, tmp_path / "copy")
+    assert verify(tmp_path / "copy").ok
+    assert verify(tmp_path / "copy" / "answers").ok
+
+
 def test_salvage_copies_what_is_whole(alone: Path, tmp_path: Path) -> None:
     data = alone / "pages" / "data.mdb"
     data.write_bytes(data.read_bytes().replace(b"a 3a 3a 3", b"a 3a 4a 3"))

@@ -26,6 +26,7 @@ import stat
 import struct
 import time
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -145,10 +146,24 @@ def replace(path: Path, content: bytes, *, new: str = ".new") -> None:
     sync_directory(path.parent)
 
 
+def make_with_parents(path: Path) -> None:
+    """Make a directory and those above it, as far as they are missing.  The names of those above are durable on return.
+
+    The name of the directory itself is durable once its maker has synced the one that it lies in.
+    """
+    missing = list(takewhile(lambda above: not above.exists(), path.parents))
+    path.mkdir(parents=True, exist_ok=True)
+    for above in missing:
+        sync_directory(above.parent)
+
+
 def make_directory(path: Path) -> None:
     """Make the directory if it is missing.  Raises `NotAStore` if it has other things in it."""
-    path.mkdir(parents=True, exist_ok=True)
-    names = {entry.name for entry in path.iterdir()}
+    make_with_parents(path)
+    try:
+        names = {entry.name for entry in path.iterdir()}
+    except FileNotFoundError:  # a sweep has removed it just now: whoever takes its lock finds that too
+        return
     if MANIFEST not in names and names - _OURS:
         raise NotAStore(str(path), "it is a directory with other things in it")
 
@@ -160,7 +175,7 @@ def clear_unfinished(path: Path) -> bool:
     """
     if (path / MANIFEST).exists():
         return False
-    for name in (LOG, PAGES, SEGMENTS):
+    for name in (LOG, PAGES, SEGMENTS, ANSWERS):  # a copy has its answers before its manifest
         shutil.rmtree(path / name, ignore_errors=True)
     return True
 

@@ -75,7 +75,7 @@ class Store:
         where = Path(path).absolute()
         if not allow_network:
             directory.refuse_network(where)
-        where.mkdir(parents=True, exist_ok=True)
+        directory.make_with_parents(where)
         if not (where / directory.MANIFEST).exists():
             names = {entry.name for entry in where.iterdir() if not entry.name.endswith(".new")}
             if names - _OURS:
