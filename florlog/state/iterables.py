@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter, _SingleProcessDataLoaderIter
 
 from florlog.state.cpython import inner_iterators
 
@@ -54,6 +54,7 @@ def has_begun(iterable: Any) -> bool:
             type(part) is itertools.count and repr(part) == "count(0)"
         )  # of a while loop's passes
         plain = type(part) in _PLAIN_ITERATORS or isinstance(part, _SingleProcessDataLoaderIter)
+        plain = plain or (isinstance(part, _MultiProcessingDataLoaderIter) and part._num_yielded == 0)
         if isinstance(part, Iterator) and not fresh and not plain:
             return True
     return False

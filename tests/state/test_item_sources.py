@@ -41,12 +41,17 @@ STATE: dict[str, tuple[Callable[[], Any], list[Any]]] = {
     "bar": (lambda: enumerate(tqdm(HELD, disable=True)), [HELD]),
     "bar over a loader": (lambda: tqdm(enumerate(DataLoader(DATA)), disable=True), [DATA]),
     "tensor": (lambda: enumerate(torch.ones(3, 2)), [tuple]),
+    "workers": (lambda: DataLoader(DATA, num_workers=1), [DataLoader]),
+    "workers that compute": (lambda: DataLoader(data_set(Computing.drawn), num_workers=1), [DataLoader]),
 }
 OUTSIDE: dict[str, Callable[[], Any]] = {
     "a generator": lambda: (Path(name) for name in ()),
     "an enumerated generator": lambda: enumerate(Path(name) for name in ()),
     "files": lambda: enumerate(DataLoader(Reading())),
-    "workers": lambda: DataLoader(DATA, num_workers=1),
+    "workers that count": lambda: DataLoader(data_set(Computing.counted), num_workers=1),
+    "workers that are given a function that counts": lambda: DataLoader(
+        DATA, num_workers=1, collate_fn=counting
+    ),
     "a mapped file": lambda: np.memmap(__file__, mode="r"),
 }
 
@@ -93,11 +98,31 @@ class Computing:
     def of_a_new_generator(self, index: int) -> Any:
         return np.random.default_rng(self.seed + index).random() + default_rng(index).random()  # type: ignore[attr-defined]
 
+    def by_a_method(self, index: int) -> Any:
+        return self.drawn(index)
+
+    def by_a_property(self, index: int) -> Any:
+        return self.size + index
+
+    @property
+    def size(self) -> int:
+        return len(str(self.seed))  # type: ignore[attr-defined]
+
+    def by_a_transform(self, index: int) -> Any:
+        return self.transform(torch.ones(3)), self.nothing and self.nothing(index)  # type: ignore[attr-defined]
+
+    def by_a_function(self, index: int) -> Any:
+        return [double(item) for item in torch.ones(3).tolist()]
+
+    def counted(self, index: int) -> Any:
+        self.count = index
+        return index
+
     def of_fields_like_sources(self, index: int) -> Any:
         return self.open, self.time, self.load[index]  # type: ignore[attr-defined]
 
 
-class Outside:
+class Outside(Computing):
     """Data sets that read something that no image has."""
 
     def clock(self, index: int) -> Any:
@@ -132,22 +157,72 @@ class Outside:
         with open(str(index)) as file:  # noqa: PTH123
             return file
 
+    def by_a_method_that_reads(self, index: int) -> Any:
+        return self.a_file(index)
+
+    def by_a_property_that_reads(self, index: int) -> Any:
+        return self.lines[index]
+
+    @property
+    def lines(self) -> Any:
+        return Path(__file__).open().readlines()
+
+    def by_a_function_that_reads(self, index: int) -> Any:
+        return self.reading(index)  # type: ignore[attr-defined]
+
+    def by_a_transform_that_reads(self, index: int) -> Any:
+        transform = self.reading  # type: ignore[attr-defined]
+        return transform(index)
+
+    def by_an_object_that_reads(self, index: int) -> Any:
+        reader = self.reader  # type: ignore[attr-defined]
+        return reader.fetch(index)
+
+    def by_a_part_that_reads(self, index: int) -> Any:
+        return self.parts(index)  # type: ignore[attr-defined]
+
     def the_process(self, index: int) -> Any:
         return os.getpid()
 
 
+def double(value: float) -> float:
+    return 2 * value
+
+
+def reading(index: int) -> Any:
+    return Path(str(index)).read_text()
+
+
+def counting(items: list[Any]) -> list[Any]:
+    HELD.append(items[0])
+    return items
+
+
+class Reads(torch.nn.Module):
+    def forward(self, index: Any) -> Any:
+        return reading(index)
+
+
 def data_set(method: Any) -> Any:
     """A user's data set whose items one of these functions gives."""
-    return type(
-        "Made", (Dataset,), {"__getitem__": method, "__len__": lambda self: 3, "__module__": __name__}
-    )()
+    methods = {"__getitem__": method, "__len__": lambda self: 3, "__module__": __name__}
+    made = type("Made", (Outside, Dataset), methods)()
+    made.seed, made.nothing, made.reading = 3, None, reading
+    made.transform = torch.nn.Sequential(torch.nn.ReLU())
+    made.parts = torch.nn.Sequential(Reads())
+    return made
 
 
-@pytest.mark.parametrize("name", [name for name in vars(Computing) if not name.startswith("_")])
+def functions_of(kind: type) -> list[str]:
+    """The functions of a class that give items."""
+    return [name for name, held in vars(kind).items() if callable(held) and not name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", functions_of(Computing))
 def test_items_that_a_data_set_computes_are_state(name: str) -> None:
     assert gives_state(DataLoader(data_set(vars(Computing)[name])))
 
 
-@pytest.mark.parametrize("name", [name for name in vars(Outside) if not name.startswith("_")])
+@pytest.mark.parametrize("name", functions_of(Outside))
 def test_items_that_a_data_set_reads_are_not(name: str) -> None:
     assert not gives_state(DataLoader(data_set(vars(Outside)[name])))

@@ -30,5 +30,8 @@ def test_what_was_drawn_from_has_begun() -> None:
     next(begun)
     workers = DataLoader(NUMBERS, num_workers=1)  # type: ignore[arg-type]
     assert not has_begun(workers)
-    for other in (begun, enumerate(begun), map(int, NUMBERS), enumerate(workers)):
+    iterator = iter(workers)
+    assert not has_begun(enumerate(iterator))  # it has read ahead, and given nothing
+    next(iterator)
+    for other in (begun, enumerate(begun), map(int, NUMBERS), enumerate(iterator)):
         assert has_begun(other)
