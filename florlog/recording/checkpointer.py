@@ -233,7 +233,7 @@ class Checkpointer:
                     "resume starts earlier; give it state_dict()/load_state_dict(), or florlog.register its type"
                 )
 
-    def restore(self, saved: SavedState, loop: OpenLoop, index: int, reading: float) -> None:
+    def restore(self, saved: SavedState, loop: OpenLoop, index: int, reading: float, *, blind: bool) -> None:
         """Put back an image that took ``reading`` seconds to read, as `RunState.restore` does.
 
         Raises `ImageError` for one that is not to be trusted.
@@ -243,7 +243,7 @@ class Checkpointer:
             raise ImageError("it was not recorded on this machine by you, and --trust RUN is not given")
         if self._imager is not None:
             self._imager.lineages.go_on(saved.table)
-        self.state.restore(saved, loop, index)
+        self.state.restore(saved, loop, index, blind=blind)
         self.policy.restored(reading + time.perf_counter() - started)
 
     def _thinned(self, text: str, data: dict[str, Any]) -> None:

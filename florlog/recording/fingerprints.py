@@ -176,19 +176,29 @@ class StateFingerprint:
         self._windows: list[memoryview] = []
 
     def watch(self, name: str, module: torch.nn.Module) -> None:
-        """Include a module, in the place of the last one of that name."""
+        """Include a module; where it is another than the last one of that name, it comes after all others."""
         named = [(at, p) for at, p in module.named_parameters() if not is_lazy(p)]
         here = [(at, p) for at, p in named if p.device.type == "cpu" and p.numel() > 0]
         trained = [(at, p) for at, p in here if p.requires_grad]
-        self._watched.pop(name, None)
+        before = self._watched.get(name)
+        if not here or (before is not None and before.module is not module):
+            self._watched.pop(name, None)
         if here:
             at, tensor = (trained or here)[-1]
-            if all(watched.tensor is not tensor for watched in self._watched.values()):
-                self._watched[name] = _Watched(module, at, tensor)
+            self._watched[name] = _Watched(module, at, tensor)
         self._renew()
 
+    def forget(self, name: str) -> None:
+        """Leave out what is watched under a name."""
+        if self._watched.pop(name, None) is not None:
+            self._renew()
+
     def _renew(self) -> None:
-        self._windows = [watched.window() for watched in self._watched.values()]
+        windows: dict[int, memoryview] = {}
+        for watched in self._watched.values():
+            window = watched.window()
+            windows.setdefault(id(watched.tensor), window)  # modules may share it
+        self._windows = [*windows.values()]
 
     def digest(self) -> bytes:
         """The digest now, b"" when nothing is watched."""
@@ -208,16 +218,16 @@ class StateFingerprint:
 class _Watched:
     """A parameter by its place in a module."""
 
-    __slots__ = ("_last", "_module", "_path", "_pointer", "tensor")
+    __slots__ = ("_last", "_path", "_pointer", "module", "tensor")
 
     def __init__(self, module: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
-        self._module = module
+        self.module = module
         *self._path, self._last = name.split(".")
         self._pointer = -1
         self.tensor = tensor
 
     def _found(self) -> torch.Tensor:
-        module: Any = self._module
+        module: Any = self.module
         for part in self._path:
             module = module._modules[part]
         tensor: torch.Tensor = module._parameters[self._last]

@@ -19,6 +19,7 @@ from florlog.following.guide import Guide
 from florlog.following.stack import OpenIteration, OpenLoop
 from florlog.images.imager import SavedState
 from florlog.images.read_ahead import ReadAhead
+from florlog.program.environment import is_hands_free
 from florlog.program.terminal import reason
 from florlog.recording.transactions import Transactions
 
@@ -30,6 +31,7 @@ class Guided:
         self._guide = guide
         self._transactions = transactions
         self._checkpointer = transactions.checkpointer
+        self._checkpointer.state.finds = is_hands_free(guide.tree.begin.environment)
         self._ahead = ReadAhead(guide.log)
         self._ahead.begin(guide.image_after(None))  # while the script sets up
 
@@ -185,7 +187,7 @@ class Guided:
             following, started = self._guide.image_after((loop.recorded, index)), time.perf_counter()
             saved, reading = self._ahead.take(image, following)
             read_before = max(0.0, reading - (time.perf_counter() - started))
-            self._checkpointer.restore(saved, loop, index, reading)
+            self._checkpointer.restore(saved, loop, index, reading, blind=self._guide.entering)
         except ChangedError:
             raise
         except Exception as error:

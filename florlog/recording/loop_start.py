@@ -19,11 +19,11 @@ from florlog.program.terminal import reason, warn
 from florlog.recording.closing import Closing
 from florlog.recording.guided import Guided
 from florlog.recording.transactions import Transactions
+from florlog.state.codes import call_stack
 from florlog.state.cpython import frame_of
 from florlog.state.cursors import Cursor
 from florlog.state.iterables import length_of, needs_entry_state
 from florlog.state.same_data import identity
-from florlog.state.variables import call_stack
 
 Steps = Generator[Any, None, None]
 

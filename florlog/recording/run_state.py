@@ -7,6 +7,7 @@ own objects stay the same objects.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from florlog.recording.fingerprints import StateFingerprint
 from florlog.recording.gradient_lives import GradientLives
 from florlog.recording.passing_over import PassingOver
 from florlog.recording.putting_back import putting_back
-from florlog.state.adapters import Adapter, adapter
+from florlog.state.adapters import Adapter, adapter, untried
 from florlog.state.boundary_trees import ENVIRONMENT, HEAP, SETTINGS, Trees
 from florlog.state.cursors import passed_over
 from florlog.state.derived import Derived
@@ -41,6 +42,8 @@ class RunState:
     def __init__(self, warn: Callable[[str, str], None]) -> None:
         self.is_added: IsAdded | None = None  # in a replay
         self.awaited: set[str] = set()  # names that a restored image has and nobody tracked yet
+        self.finds = False
+        """Whether what is tracked was found in the program's variables; the program itself names nothing then."""
         self._sampled = StateFingerprint()
         self.sampled = self._sampled.digest
         self._warn = warn
@@ -59,11 +62,25 @@ class RunState:
         Such an object is in images as whatever the program's variables reach.
         """
         self.awaited.discard(name)
-        self._tracked.pop(name, None)
+        self._include(name, target)
+        try:
+            self._tracked[name] = adapter(name, target)
+        except BaseException:
+            self._tracked.pop(name, None)
+            raise
+
+    def _include(self, name: str, target: Any) -> None:
+        """What is tracked anew comes last, in images as in the fingerprint."""
+        if self._objects.get(name) is not target:
+            self._leave_out(name)
         self._objects[name] = target
         if isinstance(target, torch.nn.Module):
             self._sampled.watch(name, target)
-        self._tracked[name] = adapter(name, target)
+
+    def _leave_out(self, name: str) -> None:
+        self._tracked.pop(name, None)
+        self._objects.pop(name, None)
+        self._sampled.forget(name)
 
     def derive(self, name: str, function: Callable[[], Any]) -> None:
         """Regenerate what is tracked under a name by a function.  Raises `TrackError` for what is no function."""
@@ -148,18 +165,21 @@ class RunState:
 
     # -- putting back ------------------------------------------------------------------------------
 
-    def restore(self, saved: SavedState, loop: OpenLoop, index: int) -> None:
+    def restore(self, saved: SavedState, loop: OpenLoop, index: int, *, blind: bool) -> None:
         """Put back the state at a boundary, and the loop's data position with it.
+
+        ``blind``: the iterations around the loop were entered on another state than the recorded one.
 
         Raises `ChangedError` where something that was tracked before the run's first iteration is not tracked now, and
         `ImageError`, or whatever an object of the user's raises, where the state cannot be put back.
         """
         names = set(saved.names())
         missing = {name for name in names if not name.startswith("/") and name not in self._tracked}
-        if index == 0 and missing:
-            raise ChangedError(_untracked(missing))
-        # Made anew and tracked in the loop's body: what it was before does not matter.
-        self.awaited |= missing
+        if not self.finds:
+            if index == 0 and missing:
+                raise ChangedError(_untracked(missing))
+            # Made anew and tracked in the loop's body: what it was before does not matter.
+            self.awaited |= missing
         at_end = loop.recorded is not None and index == loop.recorded.count and loop.recorded.ended
         if loop.cursor is not None and index > 0 and not at_end:
             if "/entry" in names:
@@ -171,7 +191,7 @@ class RunState:
                     f"loop {loop.name!r} goes on at item {index}: {what} produces the items before again", ""
                 )
             self.go_to(loop, loop.count, index, position, placed=True)
-        self._put_back_objects(saved, loop, names)
+        self._put_back_objects(saved, loop, names, stale=index > 0 or blind)
         self._derived.regenerate(self._tracked, names)
         changed = {name: saved.tree(name) if name in names else {} for name in (SETTINGS, ENVIRONMENT)}
         self._settings.restore(changed[SETTINGS], changed[ENVIRONMENT])
@@ -194,15 +214,29 @@ class RunState:
         for counter in loop.counters:
             advance(counter, index - before)
 
-    def _put_back_objects(self, saved: SavedState, loop: OpenLoop, names: Collection[str]) -> None:
-        """Put back all that the program's names reach."""
+    def _put_back_objects(
+        self, saved: SavedState, loop: OpenLoop, names: Collection[str], *, stale: bool
+    ) -> None:
+        """Put back all that the program's names reach; ``stale`` as of `Carried.restore`."""
         graph = graph_of(saved.tree(HEAP))
-        self._put_back_graph(loop, graph)
+        found = self._put_back_graph(loop, graph, stale=stale)
+        if self.finds:
+            self._track_again(found)
         tracked = [name for name in self._tracked if name in names]
         filled = [name for name in tracked if lies_in_graph(self._objects[name])]
         # A load_state_dict() may change more than what it is given, also of other objects.
         self._load([name for name in tracked if name not in filled], saved, loop, graph)
         self._load([name for name in filled if not self._fill(name, saved)], saved, loop, graph)
+
+    def _track_again(self, found: Mapping[str, Any]) -> None:
+        """Track what the recording did, in its order, also what code would have made that has not run here."""
+        made = {name: self._tracked.get(name) for name in found if self._objects.get(name) is found[name]}
+        for name in [*self._objects]:
+            self._leave_out(name)
+        for name, target in found.items():
+            self._include(name, target)
+            with suppress(TrackError):  # it was not shown under its name then either
+                self._tracked[name] = made.get(name) or untried(name, target)
 
     def _load(self, names: Collection[str], saved: SavedState, loop: OpenLoop, graph: Graph) -> None:
         for name in names:
@@ -215,8 +249,10 @@ class RunState:
         with putting_back(name):
             return fill(self._tracked[name], name, saved.encoded(name), saved.tensors)
 
-    def _put_back_graph(self, loop: OpenLoop, graph: Graph) -> None:
-        self._carried.restore(places_of(loop), graph, self._objects, _iterables(loop), self.is_added)
+    def _put_back_graph(self, loop: OpenLoop, graph: Graph, *, stale: bool = False) -> Mapping[str, Any]:
+        return self._carried.restore(
+            places_of(loop), graph, self._objects, _iterables(loop), self.is_added, stale=stale
+        )
 
     def put_back_generators(self, saved: SavedState, loop: OpenLoop, index: int) -> None:
         """Of a loop's image put back the random generators alone, as they were when the loop began.

@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader
 from florlog.errors import ChangedError, TrackError
 from florlog.state import random_generators
 from florlog.state.inplace import bits, overwrite, put_back
+from florlog.state.left_out import NO_GRADIENTS, take_out
 from florlog.state.loaders import LoaderAdapter
 from florlog.state.stateful import has_state_dict
 from florlog.state.tensors import dense_part
@@ -105,8 +106,7 @@ class _Module:
 
 def _metric(module: torch.nn.Module) -> list[str]:
     """The attributes in which a metric like torchmetrics' keeps what it has seen: no ``state_dict`` has them."""
-    held = vars(module)
-    states = held.get("_defaults")
+    states = (held := vars(module)).get("_defaults")
     if not isinstance(states, dict) or "_update_count" not in held:
         return []
     return [name for name in (*states, "_update_count", "_computed") if name in held]
@@ -247,9 +247,11 @@ class _Refused(Exception):  # noqa: N818 - becomes a TrackError, which names the
 def adapter(name: str, target: Any) -> Adapter:
     """The adapter for an object, tried once; raises `TrackError` for one whose state cannot be captured."""
     try:
-        made = _adapter(name, target)
-        skeleton, _ = flatten(made.capture(), name)
-        encode_value(skeleton)
+        made = untried(name, target)
+        tree = made.capture()
+        if isinstance(made, _Module):  # what a restored image has left out is not read
+            take_out({name: tree["grads"]}, NO_GRADIENTS)
+        encode_value(flatten(tree, name)[0])
     except TrackError:
         raise
     except (_Refused, Unencodable) as error:
@@ -277,7 +279,8 @@ _ADAPTERS: dict[type, Callable[[Any], Adapter]] = {
 """By type, subclasses included; the first that fits.  After them: the pair of methods, and then plain values."""
 
 
-def _adapter(name: str, target: Any) -> Adapter:
+def untried(name: str, target: Any) -> Adapter:
+    """The adapter for an object that once could be captured; raises `TrackError` for one that has none."""
     for kind, make in _ADAPTERS.items():
         if isinstance(target, kind):
             return make(target)

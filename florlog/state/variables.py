@@ -13,10 +13,10 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FrameType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from florlog.program.import_roots import user_modules
 from florlog.program.process import this_process
 from florlog.source.carry.carried import carried_names, names_by_text, shared_names
 from florlog.source.carry.loop_bindings import bound_in_loop
+from florlog.state.codes import codes_around, codes_of_modules
 from florlog.state.cpython import can_write_variables, frame_of, writable_variables
 from florlog.state.heap.capture import Graph, capture
 from florlog.state.heap.graph import TRACKED
@@ -34,23 +35,6 @@ from florlog.state.heap.memory import Constants
 from florlog.state.heap.restore import restore
 from florlog.state.heap.rules import ATOMS, is_constant
 from florlog.state.user_code import is_user_file
-
-
-def call_stack(frame: FrameType, outermost: CodeType | None) -> tuple[tuple[str, str, int], ...]:
-    """Source positions from ``frame`` outwards, up to the frame that runs ``outermost``."""
-    stack = []
-    current: FrameType | None = frame
-    while current is not None:
-        code = current.f_code
-        file, line = this_process.notebook.placed(code.co_filename, current.f_lineno)
-        stack.append((file, code.co_qualname, line))
-        if code is outermost:
-            break
-        if outermost is None and code.co_name == "<module>":
-            break
-        current = current.f_back
-    return tuple(stack)
-
 
 IsAdded = Callable[[Any], bool]
 """Whether something was made by code that the recorded program does not have."""
@@ -138,15 +122,16 @@ class Carried:
         be captured is as the set-up makes it; ``is_added`` as of `florlog.state.heap.capture`.  Raises
         `florlog.state.pending.Pending`.
         """
-        roots = {TRACKED: objects, LOOPS: iterables, **self._roots(places)}
+        found, present = self._roots(places)
+        roots = {TRACKED: objects, LOOPS: iterables, **found}
         graph = capture(
             roots, tracked, left=left, gradients=gradients, constants=self._constants, is_added=is_added
         )
         self._constants.close()
         for scope, names in roots.items():
             seen = self._seen.setdefault(scope, set())
-            graph.gone[scope] = sorted(seen - names.keys())
-            seen |= names.keys()
+            graph.gone[scope] = sorted(seen.difference(present.get(scope, seen)))
+            seen.update(names)
         if fresh:
             self.missing_at_start = dict(graph.missing)
             graph.missing.clear()
@@ -157,9 +142,12 @@ class Carried:
         """The files of the program's modules that are loaded."""
         return [module_file(shared.module) or main_script() for shared in self._shared()]
 
-    def _roots(self, places: Mapping[CodeType, int | None]) -> dict[str, Mapping[str, Any]]:
-        """The names of frames and modules from which state is reached, by scope."""
+    def _roots(
+        self, places: Mapping[CodeType, int | None]
+    ) -> tuple[dict[str, Mapping[str, Any]], dict[str, Collection[str]]]:
+        """The names of frames and modules from which state is reached, by scope; and all names that are bound there."""
         roots: dict[str, Mapping[str, Any]] = {}
+        present: dict[str, Collection[str]] = {}
         bound: dict[str, set[str]] = {}
         carried: dict[str, set[str]] = {}
         for code, line in places.items():
@@ -170,6 +158,7 @@ class Carried:
             scope, variables = _scope(code), frame.f_locals
             carried.setdefault(scope, set()).update(self._carried(code, at))
             bound.setdefault(scope, set()).update(self._bound(code, at) - carried[scope])
+            present[scope] = variables.keys()
             roots[scope] = _of_program({
                 name: value
                 for name, value in variables.items()
@@ -178,12 +167,25 @@ class Carried:
         for shared in self._shared():
             scope = shared.scope
             wanted, unwanted = shared.used | carried.get(scope, set()), bound.get(scope, set())
+            present[scope] = vars(shared.module).keys()
             roots[scope] = _of_program({
                 name: value
                 for name, value in vars(shared.module).items()
                 if name in wanted or (name not in unwanted and (shared.whole or not _is_value(value)))
             })  # fmt: skip
-        return roots
+        return roots, present
+
+    def _made_anew(self, places: Mapping[CodeType, int | None]) -> dict[str, set[str]]:
+        """The names, by scope, that the loops at these places bind anew before anything reads them."""
+        found: dict[str, set[str]] = {}
+        for code, line in places.items():
+            if (frame := frame_of(code)) is not None:
+                at = frame.f_lineno if line is None else line
+                found.setdefault(_scope(code), set()).update(self._bound(code, at) - self._carried(code, at))
+        for shared in self._shared():
+            if shared.scope in found:
+                found[shared.scope] -= shared.used
+        return found
 
     def _bound(self, code: CodeType, line: int) -> frozenset[str]:
         """The names that the loop at a line binds in its body: what is not carried there is not needed again."""
@@ -208,8 +210,15 @@ class Carried:
         objects: Mapping[str, Any],
         iterables: Mapping[str, Any],
         is_added: IsAdded | None = None,
-    ) -> None:
-        """Put a graph back into the running frames, modules and objects.  Raises `ImageError` where that fails."""
+        *,
+        stale: bool = False,
+    ) -> Mapping[str, Any]:
+        """Put a graph back into the running frames, modules and objects; what is tracked in it, by name.
+
+        ``stale``: the code before the place has not run on the state that is put back.  A name that is bound anew there
+        before it is read is in no image, and holds nothing then: what it held is of another state.  Raises `ImageError`
+        where the graph cannot be put back.
+        """
         frames = {_scope(code): frame for code in places if (frame := frame_of(code)) is not None}
         if frames and not can_write_variables():
             raise ImageError("this Python does not let the variables of a running function be set")
@@ -220,22 +229,28 @@ class Carried:
         codes = [
             (str(frame.f_globals.get("__name__")), code)
             for frame in frames.values()
-            for code in _codes_around(frame)
+            for code in codes_around(frame)
         ]
-        found = restore(graph, live, [*codes, *_codes_of_modules(modules.values())], is_added)
+        found = restore(graph, live, [*codes, *codes_of_modules(modules.values())], is_added)
+        old = self._made_anew(places) if stale else {}
         for scope, names in found.items():
-            gone = graph.gone.get(scope, ())
+            gone = {*graph.gone.get(scope, ())}
+            gone |= {
+                name
+                for name in old.get(scope, set()) - names.keys()
+                if not isinstance(live[scope].get(name), (FunctionType, type, ModuleType))
+            }
+            self._seen.setdefault(scope, set()).update(gone)
             if scope in modules:
-                _bind(vars(modules[scope]), names, gone)
+                vars(modules[scope]).update(names)
+                for name in gone:
+                    vars(modules[scope]).pop(name, None)
             elif scope in frames:
                 with writable_variables(frames[scope]) as variables:
-                    _bind(variables, names, gone)
-
-
-def _bind(variables: Any, names: Mapping[str, Any], gone: Iterable[str]) -> None:
-    variables.update(names)
-    for name in gone:
-        variables.pop(name, None)
+                    variables.update(names)
+                    # A running function's variable cannot be unbound in every Python.
+                    variables.update(dict.fromkeys(gone & variables.keys()))
+        return found.get(TRACKED, {})
 
 
 def _scope(code: CodeType) -> str:
@@ -257,27 +272,6 @@ def _of_program(held: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in sorted(held.items())
         if not (name.startswith("__") and name.endswith("__")) and not is_constant(value)
     }
-
-
-def _codes_around(frame: FrameType) -> Iterator[CodeType]:
-    """The code of a frame and of those that called it, up to its module."""
-    current: FrameType | None = frame
-    while current is not None:
-        yield current.f_code
-        if current.f_code.co_qualname == "<module>":
-            return
-        current = current.f_back
-
-
-def _codes_of_modules(modules: Iterable[ModuleType]) -> Iterator[tuple[str, CodeType]]:
-    """The code of the functions and methods of modules."""
-    for module in modules:
-        for value in vars(module).values():
-            members = vars(value).values() if isinstance(value, type) else (value,)
-            for member in members:
-                code = getattr(getattr(member, "__func__", member), "__code__", None)
-                if isinstance(code, CodeType):
-                    yield module.__name__, code
 
 
 def binding(file: str, first: int, place: str) -> int:

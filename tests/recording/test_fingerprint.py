@@ -84,6 +84,28 @@ def test_the_states_fingerprint_follows_the_last_parameter_that_is_trained() -> 
     assert prints.digest() not in (before, changed)
 
 
+def test_the_states_fingerprint_depends_on_what_is_watched_and_not_on_what_was() -> None:
+    one, other = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
+    then, now = StateFingerprint(), StateFingerprint()
+    then.watch("model", one)
+    before = then.digest()
+    then.watch("kept", one)
+    assert then.digest() == before  # one parameter, once
+    then.watch("model", other)
+    for name, module in {"kept": one, "model": other}.items():
+        now.watch(name, module)
+    assert then.digest() == now.digest() != before
+    then.watch("kept", one)  # it stays in its place
+    assert then.digest() == now.digest()
+    with torch.no_grad():
+        one.bias += 1
+    changed = then.digest()
+    assert changed == now.digest() != before
+    then.forget("model")
+    then.forget("kept")
+    assert then.digest() == b""
+
+
 PLAIN = [
     0,
     1,
