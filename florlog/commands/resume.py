@@ -15,6 +15,7 @@ from florlog.program.terminal import reason, report
 from florlog.programs.kinds import kind_of
 from florlog.recording.going_on import execute_whole
 from florlog.recording.opening import reopen
+from florlog.recording.own_files import hidden_files
 from florlog.recording.roles import Resume
 
 __all__ = ["arguments", "run"]
@@ -41,20 +42,28 @@ def run(options: argparse.Namespace) -> int:
     """Execute the script from the nearest image on."""
     path = store_path(options.store)
     with open_store(path) as store:
-        tree = tree_of(run_of_script(store, options))
+        log = run_of_script(store, options)
+        tree = tree_of(log)
         trust_images(options, tree)
         check_executable(tree)
         if tree.status == "running":
             raise FlorlogError(f"run {tree.run} is still being recorded: wait for it, or stop it first")
+        directories = (os.getcwd(), os.path.dirname(os.path.abspath(options.script)))  # noqa: PTH100, PTH109, PTH120
+        hidden = hidden_files(log, tree, directories)
         again = reopen(tree, extend=options.extend)
     os.environ["FLORLOG_STORE"] = str(path)
     begin = tree.begin
     resume = Resume(
-        run=tree.run, name=begin.name, earlier=begin.earlier, extend=options.extend, force=options.force
+        run=tree.run,
+        name=begin.name,
+        earlier=begin.earlier,
+        extend=options.extend,
+        force=options.force,
+        hidden=hidden,
     )
     if not restart.message():
         report(f"resuming run {tree.run}{f': {again}' if again else ''}")
-    with this_process.in_role(resume):
+    with this_process.in_role(resume), hidden:
         try:
             kind_of(begin).resume(options.script, list(options.rest or begin.argv), path)
         except Exception as error:

@@ -140,6 +140,12 @@ def main_script() -> str:
     return _absolute(file, os.getcwd()) if file else ""  # noqa: PTH109 - asked once for each module
 
 
+def own_directories() -> list[str]:
+    """The working directory and that of the running script, where there are such."""
+    script = main_script()
+    return [os.getcwd(), *([str(Path(script).parent)] if script else [])]  # noqa: PTH109
+
+
 @functools.cache
 def _absolute(file: str, directory: str) -> str:
     return str(Path(directory, file).absolute())

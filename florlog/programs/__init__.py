@@ -10,7 +10,7 @@ with its files in a sandbox where it is a replay.  It does not know what is aske
     framework_runs      runs that a script opens around a framework's training
     notebook_cells      the cells of a notebook; live_functions: new code for functions that exist already
     recorded_program    the program of a run as it was recorded
-    guided_run          a replay along a guide; sandbox, files_made: its files; isolation: its random numbers
+    guided_run          a replay along a guide; isolation: its random numbers
     finders             local modules, instrumented
     source_mirror       a directory with the recorded source
     permission          whether recorded code may be executed

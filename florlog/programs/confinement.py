@@ -1,7 +1,7 @@
 """What a program may do that is executed again although nobody asked for it: nothing outside its scratch directory.
 
-A replay is executed on its user's word; there the overlay of its files (`florlog.programs.sandbox`) is enough, and what
-that does not cover is written down.  The automatic audit is not asked for, so it has two more walls:
+A replay is executed on its user's word; there the overlay of its files (`florlog.following.sandbox`) is enough, and
+what that does not cover is written down.  The automatic audit is not asked for, so it has two more walls:
 
 - **The kernel's** (Landlock, Linux 6.7 and newer): this thread, and all threads and processes that it starts from now
   on, write files below the scratch directory and in shared memory only, and neither open nor accept TCP connections.

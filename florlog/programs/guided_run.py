@@ -13,12 +13,12 @@ from florlog_wal import RunBegin
 from florlog.bridges.other_trackers import sessions_of_their_own
 from florlog.errors import EarlierRunError, FlorlogError, ImageError
 from florlog.following.earlier_runs import EarlierRun
+from florlog.following.files_made import files_made
 from florlog.following.guide import Guide
+from florlog.following.sandbox import FileOverlay
 from florlog.program.process import this_process
 from florlog.program.silence import cut_off
 from florlog.program.stores import store_of
-from florlog.programs.files_made import files_made
-from florlog.programs.sandbox import FileOverlay
 from florlog.recording.roles import Replay
 from florlog.source.edit.instrument import Instrumenter
 from florlog.source.edit.skip_signal import SkipRest
@@ -55,7 +55,7 @@ def guided_run(
         store=store_of(guide.log),
         runs_before=runs_before,
     )
-    made = files_made(guide.log, (os.getcwd(), os.path.dirname(script)))  # noqa: PTH109, PTH120
+    made = files_made(guide.log, guide.tree, (os.getcwd(), os.path.dirname(script)))  # noqa: PTH109, PTH120
     try:
         with (
             _excused(guide, files),

@@ -56,7 +56,7 @@ THROWN_AWAY = {
         ("equinox", "flax", "lightgbm", "mlx", "optax", "sklearn", "xgboost"), frozenset({ENVIRONMENT, PROCESS})
     ),
     "threading": frozenset({CLOCK}),
-    "florlog.programs.sandbox": frozenset(),  # which stands in for the functions that open files
+    "florlog.following.sandbox": frozenset(),  # which stands in for the functions that open files
     "torch.utils.benchmark": frozenset(),
 }  # fmt: skip
 """Module -> what it and the modules below it read without letting it into their results."""

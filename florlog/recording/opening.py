@@ -22,7 +22,7 @@ from florlog.following.recorded_analysis import recorded_analysis
 from florlog.images.budget import Room, default_budget, default_text
 from florlog.images.policy import Policy
 from florlog.program import units
-from florlog.program.environment import environment, main_script, rank
+from florlog.program.environment import environment, main_script, own_directories, rank
 from florlog.program.loading import seconds_since_import
 from florlog.program.measured_costs import costs_of, restore_costs
 from florlog.program.process import this_process
@@ -33,6 +33,7 @@ from florlog.recording.checkpointer import NO_IMAGE, Tell
 from florlog.recording.early_audit import early_audit
 from florlog.recording.journal import Journal
 from florlog.recording.log_to_write import log_to_write
+from florlog.recording.own_files import MIN_PROOF_SECONDS, hidden_files
 from florlog.recording.resuming import ResumeGuide, went_back
 from florlog.recording.roles import Resume
 from florlog.recording.run import Run
@@ -41,8 +42,6 @@ from florlog.recording.run_arguments import Options
 if TYPE_CHECKING:  # importing florlog does not wait for source analysis
     from florlog.source.reach.regions import ProgramAnalysis
 
-MIN_PROOF_SECONDS = 10.0
-"""What a resume may always re-execute to be proven: a person who resumes waits for the set-up anyway."""
 PROOF_SHARE = 0.01
 """Of the run's recorded time: what a resume may re-execute to be proven; recording costs as much."""
 MAX_UNSYNCED_SECONDS = 0.5
@@ -70,7 +69,7 @@ def recorded_run(
     options = {"durability": how.durability, "window": MAX_UNSYNCED_SECONDS}
     log, run, resumed = log_to_write(store, name, params, resume, options, meant, counts=counts)
     closing.callback(_close, log)
-    guide = _guide_of(log, run, how.max_redo, meant, anew=resume == "auto") if resumed else None
+    guide = _guide_of(log, run, how.max_redo, meant, closing, anew=resume == "auto") if resumed else None
     number, size = rank()
     begin = RunBegin(
         run=run,
@@ -133,7 +132,9 @@ def _close(log: RunLog) -> None:
         log.close()
 
 
-def _guide_of(log: RunLog, run: str, max_redo: float, meant: Resume | None, *, anew: bool) -> ResumeGuide:
+def _guide_of(
+    log: RunLog, run: str, max_redo: float, meant: Resume | None, closing: ExitStack, *, anew: bool
+) -> ResumeGuide:
     """What leads the resume of a run; arguments as of `recorded_run` and `ResumeGuide`."""
     tree = tree_of(log)
     if tree.hooked:
@@ -162,6 +163,9 @@ def _guide_of(log: RunLog, run: str, max_redo: float, meant: Resume | None, *, a
     )
     if not before.reasons and (said := _starting_over(log, tree, plan)):
         report(said)
+    hidden = None if meant is None else meant.hidden
+    if hidden is None:
+        hidden = closing.enter_context(hidden_files(log, tree, own_directories()))
     force = commanded is not None and commanded.force
     return ResumeGuide(
         log,
@@ -172,6 +176,7 @@ def _guide_of(log: RunLog, run: str, max_redo: float, meant: Resume | None, *, a
         force=force,
         anew=anew and commanded is None,
         passed=() if meant is None else meant.passed,
+        hidden=hidden,
     )
 
 

@@ -28,10 +28,13 @@ from florlog.following.failed_images import (
     without,
     without_gradients,
 )
+from florlog.following.files_made import changed_text
 from florlog.following.guide import Guide
+from florlog.following.hidden_files import HiddenFiles
 from florlog.following.outside import Outside, present_texts
+from florlog.following.stack import OpenLoop
 from florlog.program import restart
-from florlog.program.environment import main_script, rank
+from florlog.program.environment import main_script, own_directories, rank
 from florlog.program.process import this_process
 from florlog.program.terminal import reason, report
 from florlog.recording.journal import Journal
@@ -111,6 +114,7 @@ class ResumeGuide(Guide):
         force: bool,
         anew: bool,
         passed: Sequence[str] = (),
+        hidden: HiddenFiles,
     ) -> None:
         super().__init__(log, tree, plan, None, frontier=frontier)
         self.checks.alarm = self._differs
@@ -119,10 +123,24 @@ class ResumeGuide(Guide):
         self._force = force
         self._anew = anew  # where it cannot be resumed, the training begins as a new run
         self._passed = passed  # runs that the program opened before, and that were not executed
-        self._restores = last_restore(plan.root) is not None
+        self._hidden = hidden  # until the first loop begins
+        restored = last_restore(plan.root)
+        self._restores = restored is not None
+        self._begins = restored is None or restored == (tree.root.loops[0], 0)
         self._segment = isinstance(frontier[1], int)
         self._forced = self._set_up = ""
         self._refusal: FlorlogError | None = None
+
+    def enter(self, loop: OpenLoop) -> None:
+        """As of `Guide`; the first loop begins in the world as it is."""
+        first = self.measured.setup is None
+        self._hidden.show(anew=self._begins)
+        try:
+            super().enter(loop)
+        except ChangedError as error:
+            if first and (changed := changed_text(self.log, self.tree, own_directories())):
+                raise ChangedError(f"{error}; {changed}") from None
+            raise
 
     # -- what fails ----------------------------------------------------------------------------------
 
@@ -146,6 +164,7 @@ class ResumeGuide(Guide):
 
     def leave(self, error: BaseException | None) -> None:
         """The script leaves the run: what it raises before the frontier may come from the image."""
+        self._hidden.show()
         super().leave(error)
         if self._refusal is not None:
             if error is not self._refusal:  # the script has caught it, and made something else of it
@@ -226,6 +245,7 @@ class ResumeGuide(Guide):
     def _start_over(self, learnt: WentBack, what: str) -> NoReturn:
         self._leave_log(what, None)
         self.journal.close()
+        self._hidden.discard()
         restart.start_over(asdict(learnt))
 
     def _end(self, error: FlorlogError, learnt: WentBack | None = None) -> NoReturn:

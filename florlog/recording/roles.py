@@ -16,6 +16,7 @@ from florlog_wal import RunLog
 from florlog.errors import FlorlogError
 from florlog.following.earlier_runs import EarlierRun
 from florlog.following.guide import Guide
+from florlog.following.hidden_files import HiddenFiles
 from florlog.program.opened_runs import AND_MORE, MAX_EARLIER_RUNS, Earlier, is_same_name
 from florlog.program.process import Role
 
@@ -96,6 +97,8 @@ class Resume(Meant):
     """Its log, locked so that no other process goes on with it meanwhile."""
     passed: list[str] = field(default_factory=list)
     """The earlier runs that were passed over."""
+    hidden: HiddenFiles | None = None
+    """What the set-up does not see, where that is known before the script opens the run."""
 
     def let_go(self) -> None:
         """Its log is not locked any more."""

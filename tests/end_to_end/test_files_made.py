@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from florlog_wal import RunLog, encode_value
 
-from florlog.programs.files_made import files_made, made_at
+from florlog.following.files_made import files_made, made_at
+from florlog.program.stores import tree_of
 from tests.run_directories import run_directory
 
 from .harness import Nursery, logged, python
@@ -96,7 +97,7 @@ def test_a_look_at_what_the_run_itself_has_made_is_answered_as_when_it_began(
 def test_only_what_was_made_while_the_run_was_recorded_is_not_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("florlog.programs.files_made.ENDING_SECONDS", 0.1)
+    monkeypatch.setattr("florlog.following.files_made.ENDING_SECONDS", 0.1)
     if made_at(str(tmp_path)) < 0:
         pytest.skip("the file system does not say when a file was made")
     (tmp_path / "before.txt").write_text("")
@@ -113,5 +114,5 @@ def test_only_what_was_made_while_the_run_was_recorded_is_not_seen(
     time.sleep(0.5)
     (tmp_path / "after.txt").write_text("")
     with RunLog.open(run_directory(store)) as log:
-        made = files_made(log, [str(tmp_path)])
+        made = files_made(log, tree_of(log), [str(tmp_path)])
     assert {str(Path(path).relative_to(tmp_path)) for path in made} == {"made", "y.txt"}

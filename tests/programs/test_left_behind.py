@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from florlog.programs.sandbox import FileOverlay
+from florlog.following.sandbox import FileOverlay
 
 
 def test_a_thread_of_a_replay_that_has_ended_writes_no_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from florlog.programs.sandbox import FileOverlay
+from florlog.following.sandbox import FileOverlay
 
 
 @pytest.mark.parametrize(("module", "name"), [(shutil, "move"), (os, "replace"), (os, "rename")])

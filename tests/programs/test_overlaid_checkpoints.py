@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from florlog.programs.sandbox import FileOverlay
+from florlog.following.sandbox import FileOverlay
 
 torch = pytest.importorskip("torch")
 tensors = pytest.importorskip("safetensors.torch")

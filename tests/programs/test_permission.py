@@ -338,7 +338,7 @@ CALLS = {
     ("programs/scripts.py", "import_module"): "the package of a module that is run",
     ("programs/adoption.py", "import_module"): "florlog's own modules",
     ("programs/finders.py", "exec_module"): "an installed module, as Python executes it",
-    ("programs/sandbox.py", "import_module"): "safetensors",
+    ("following/sandbox.py", "import_module"): "safetensors",
     ("bridges/hooks/attaching.py", "import_module"): "a framework that the program uses",
     ("programs/notebook_cells.py", "exec"): "called by kinds and the notebook",
     ("programs/notebook_cells.py", "compile"): "called by kinds and the notebook",

@@ -143,6 +143,10 @@ class FileOverlay:
             return None
         return None if self._is_temporary(text) else text
 
+    def _listed(self, path: Any) -> str | None:
+        """The same, of a directory whose entries are looked at."""
+        return self._path(path)
+
     def _is_temporary(self, text: str) -> bool:
         """Whether a path lies in what `tempfile` or a compiler made for a process, and the program does not."""
         if not text.startswith(self._temporary):
@@ -286,7 +290,7 @@ class FileOverlay:
             self._removed.add(new)  # the renamed directory does not contain what was there before
 
     def _listdir(self, path: Any = ".") -> list[Any]:
-        text = None if self._empty else self._path(path if path is not None else ".")
+        text = None if self._empty else self._listed(path if path is not None else ".")
         if text is None:
             listed: list[Any] = self._os["listdir"](path)
             return listed
@@ -294,12 +298,12 @@ class FileOverlay:
         return [os.fsencode(name) for name in names] if isinstance(path, bytes) else names
 
     def _scandir(self, path: Any = ".") -> Any:
-        text = None if self._empty else self._path(path if path is not None else ".")
+        text = None if self._empty else self._listed(path if path is not None else ".")
         if text is None:
             return self._os["scandir"](path)
         shown = os.fsdecode(path if path is not None else ".")
         entries = [_DirectoryEntry(entry, os.path.join(shown, entry.name)) for entry in self._entries(text)]  # noqa: PTH118
-        return _DirectoryListing(iter(entries))
+        return DirectoryListing(iter(entries))
 
     def _entries(self, path: str) -> list[os.DirEntry[str]]:
         upper = self._upper + path
@@ -355,19 +359,19 @@ class _DirectoryEntry:
         return self.path
 
 
-class _DirectoryListing:
+class DirectoryListing:
     """What ``os.scandir`` returns."""
 
-    def __init__(self, entries: Iterator[_DirectoryEntry]) -> None:
+    def __init__(self, entries: Iterator[Any]) -> None:
         self._entries = entries
 
     def __iter__(self) -> Iterator[_DirectoryEntry]:
         return self._entries
 
-    def __next__(self) -> _DirectoryEntry:
+    def __next__(self) -> Any:
         return next(self._entries)
 
-    def __enter__(self) -> _DirectoryListing:
+    def __enter__(self) -> DirectoryListing:
         return self
 
     def __exit__(self, *args: object) -> None:
