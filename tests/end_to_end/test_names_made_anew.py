@@ -87,7 +87,7 @@ def program(held: str, where: str, asked: str = "# ASKED") -> str:
 
 
 def answers(nursery: Nursery, store: Path, script: Path, where: str) -> dict[str, Any]:
-    nursery.run(store, "florlog", "replay", script, "--format", "json", "--where", where)
+    nursery.run(store, "florlog", "replay", script, "--format", "json", "--where", where, code=None)
     output = (nursery.directory / "output.txt").read_text()
     answer: dict[str, Any] = json.loads(next(line for line in output.splitlines() if line.startswith("{")))
     return answer
@@ -134,8 +134,9 @@ def test_what_images_do_not_have_right_is_noticed_if_it_is_read_before(
     script.write_text(
         _program_that_may_read(where, "florlog.log(asked=model[0].weight.grad.norm())", read=read)
     )
-    values = answers(nursery, store, script, "epoch == 3 and step > 0")["values"]
-    assert {value["trust"] == "PROVEN" for value in values} == {not read}
+    asked = [answers(nursery, store, script, f"epoch == {epoch} and step > 0") for epoch in (1, 2, 3)]
+    # An image that was skipped, as two were being written, is one from which nothing wrong is restored.
+    assert all(value["trust"] == "PROVEN" for answer in asked for value in answer["values"]) is not read
 
 
 def _program_that_may_read(where: str, asked: str, *, read: bool) -> str:
