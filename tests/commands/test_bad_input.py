@@ -10,6 +10,7 @@ import torch
 
 import florlog
 from florlog.commands import main
+from tests.end_to_end.harness import python
 
 SCRIPT = """
 import sys
@@ -114,9 +115,7 @@ def test_an_iterable_whose_length_changed(
     text = SCRIPT.replace("int(sys.argv[1])", f"int(open({str(data)!r}).read())")
     script = tmp_path / "train.py"
     script.write_text(text)
-    from florlog.programs.scripts import run_as_main
-
-    run_as_main(str(script))
+    python(store, script)  # in a process of its own: what this one has written before is not the run's
     data.write_text("4")
     script.write_text(text + "        run.log(i=i)\n")
     line = complaint(capsys, "replay", script)
