@@ -9,6 +9,7 @@ from florlog.commands._arguments import add_script, add_trust, run_of_script, tr
 from florlog.errors import FlorlogError
 from florlog.following.executable import check_executable
 from florlog.program import restart
+from florlog.program.environment import own_directories
 from florlog.program.process import this_process
 from florlog.program.stores import open_store, store_path, tree_of
 from florlog.program.terminal import reason, report
@@ -48,8 +49,7 @@ def run(options: argparse.Namespace) -> int:
         check_executable(tree)
         if tree.status == "running":
             raise FlorlogError(f"run {tree.run} is still being recorded: wait for it, or stop it first")
-        directories = (os.getcwd(), os.path.dirname(os.path.abspath(options.script)))  # noqa: PTH100, PTH109, PTH120
-        hidden = hidden_files(log, tree, directories)
+        hidden = hidden_files(log, tree, own_directories(options.script))
         again = reopen(tree, extend=options.extend)
     os.environ["FLORLOG_STORE"] = str(path)
     begin = tree.begin

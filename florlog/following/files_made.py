@@ -15,12 +15,14 @@ A file that was there before the run and was written again is seen as it is now 
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import os
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from florlog_recovery import Node, RunTree
 from florlog_recovery.costs import KIND
@@ -63,17 +65,17 @@ class _Lifetime:
 def files_made(log: RunLog, tree: RunTree, directories: Iterable[str]) -> frozenset[str]:
     """The absolute paths of what was made below ``directories`` while the run of ``log`` was recorded.
 
-    A directory stands for all that is in it.  What contains the log or temporary files is left out.
+    A directory stands for all that is in it.  What contains the log, a source or temporary files is left out.
     """
     lifetime = _Lifetime.of(log, tree)
-    return frozenset(_made_below(directories, lifetime, _kept(log)))
+    return frozenset(_made_below(directories, lifetime, _kept(log, tree)))
 
 
 def files_of_loops(log: RunLog, tree: RunTree, directories: Iterable[str]) -> frozenset[str]:
     """As `files_made`, without the files that were as they are when the first loop began, and what contains one."""
     lifetime = _Lifetime.of(log, tree)
     later: set[str] = set()
-    for path in _made_below(directories, lifetime, _kept(log)):
+    for path in _made_below(directories, lifetime, _kept(log, tree)):
         with suppress(OSError):
             later.update(_later_in(path, lifetime.looped))
     return frozenset(later)
@@ -82,7 +84,7 @@ def files_of_loops(log: RunLog, tree: RunTree, directories: Iterable[str]) -> fr
 def changed_text(log: RunLog, tree: RunTree, directories: Iterable[str]) -> str:
     """That files were there before the run, and were written while it was recorded; "" where none was."""
     lifetime, found = _Lifetime.of(log, tree), []
-    own = _kept(log)[0]
+    own = _inside(str(log.path))
     for entry in _entries(directories):
         with suppress(OSError):
             if entry.is_file(follow_symlinks=False) and lifetime.has(entry.stat().st_mtime):
@@ -99,8 +101,13 @@ def changed_text(log: RunLog, tree: RunTree, directories: Iterable[str]) -> str:
     )
 
 
-def _kept(log: RunLog) -> list[str]:
-    return [os.path.join(os.path.realpath(path), "") for path in (log.path, tempfile.gettempdir())]  # noqa: PTH118
+def _kept(log: RunLog, tree: RunTree) -> list[str]:
+    return [*map(_inside, (str(log.path), tempfile.gettempdir())), *map(os.path.realpath, tree.sources)]
+
+
+def _inside(directory: str) -> str:
+    """How the real paths below a directory begin."""
+    return os.path.join(os.path.realpath(directory), "")  # noqa: PTH118
 
 
 def _made_below(directories: Iterable[str], lifetime: _Lifetime, kept: list[str]) -> Iterator[str]:
@@ -108,7 +115,7 @@ def _made_below(directories: Iterable[str], lifetime: _Lifetime, kept: list[str]
     for entry in _entries(directories, found):
         with suppress(OSError):
             if entry.stat().st_mtime >= lifetime.began and lifetime.has(made_at(entry.path)):
-                inside = os.path.join(os.path.realpath(entry.path), "")  # noqa: PTH118
+                inside = _inside(entry.path)
                 found.add(entry.path)
                 if not any(path.startswith(inside) for path in kept):
                     yield entry.path
@@ -175,10 +182,15 @@ def _seconds(node: Node) -> float:
     )
 
 
+@functools.cache
+def _statx() -> Any:
+    return getattr(ctypes.CDLL(None, use_errno=True), "statx", None)
+
+
 def made_at(path: str) -> float:
     """When the file system made a file, in seconds since 1970; -inf where it does not say."""
     found = ctypes.create_string_buffer(_STATX_BYTES)
-    statx = getattr(ctypes.CDLL(None, use_errno=True), "statx", None)
+    statx = _statx()
     if statx is None or statx(_AT_FDCWD, os.fsencode(path), 0, _STATX_BTIME, found) != 0:
         return -math.inf
     if not int.from_bytes(found.raw[_MASK], "little") & _STATX_BTIME:

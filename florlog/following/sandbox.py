@@ -28,6 +28,7 @@ import os
 import shutil
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
@@ -37,6 +38,8 @@ from weakref import WeakSet
 
 import torch
 
+MAX_LOOKS = 50
+"""After so many looks for a file that is hidden it is there: the script waits for it."""
 _Wrapped = TypeVar("_Wrapped", bound=Callable[..., Any])
 
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -57,7 +60,8 @@ def _caches() -> list[str]:
 class FileOverlay:
     """A context manager; only one can be entered at a time.
 
-    ``later``: paths of the lower layer that count as removed as long as ``is_early()``.
+    ``later``: paths of the lower layer that count as removed as long as ``is_early()``.  One that is looked for again
+    and again is there nonetheless: the script waits for somebody else to make it.
     """
 
     def __init__(
@@ -68,6 +72,8 @@ class FileOverlay:
         self._before: WeakSet[threading.Thread] = WeakSet()  # threads that are not the script's
         self._through: tuple[str, ...] = ()
         self._removed: set[str] = set()  # whiteouts: paths of the lower layer that count as removed
+        self._missed: Counter[str] = Counter()  # how often what is hidden was looked for
+        self._awaited: set[str] = set()  # what was looked for again and again
         self._empty = not later  # nothing was written or removed yet; imports look at thousands of files
         self._undo: list[tuple[Any, str, Any]] = []
         self._os: dict[str, Callable[..., Any]] = {}
@@ -169,6 +175,8 @@ class FileOverlay:
     def _hidden(self, path: str) -> bool:
         if not (self._removed or self._later):
             return False
+        if path in self._awaited and path not in self._removed:
+            return False
         return self._is_removed(path) or any(self._is_removed(str(parent)) for parent in Path(path).parents)
 
     def _present(self, path: str) -> str:
@@ -177,6 +185,15 @@ class FileOverlay:
             return path
         upper = self._upper + path
         return upper if self._exists(upper) or self._hidden(path) else path
+
+    def _looked_for(self, path: str) -> str:
+        """`_present`, for a look of the script's; it may wait for what another process makes."""
+        present = self._present(path)
+        if self._later and present != path and not (self._exists(present) or self._removed):
+            self._missed[path] += 1
+            if self._missed[path] == MAX_LOOKS:
+                self._awaited.add(path)
+        return present
 
     def _up(self, path: str, *, copy: bool = True) -> str:
         """The path in the upper layer to write to; the present version is copied there first."""
@@ -216,7 +233,7 @@ class FileOverlay:
                 if "x" in mode and self._exists(self._present(path)):
                     raise FileExistsError(17, os.strerror(17), path)
                 return function(self._up(path, copy="w" not in mode), mode, *args, **options)
-            return function(self._present(path), mode, *args, **options)
+            return function(self._looked_for(path), mode, *args, **options)
 
         return opening
 
@@ -230,7 +247,7 @@ class FileOverlay:
                     raise FileNotFoundError(2, os.strerror(2), text)
                 path = self._up(text, copy=not flags & os.O_TRUNC)
             else:
-                path = self._present(text)
+                path = self._looked_for(text)
         found: int = self._os["open"](path, flags, *args, **options)
         return found
 
@@ -239,7 +256,7 @@ class FileOverlay:
             if self._empty:
                 return function(path, *args, **options)
             text = self._path(path) if options.get("dir_fd") is None else None
-            return function(path if text is None else self._present(text), *args, **options)
+            return function(path if text is None else self._looked_for(text), *args, **options)
 
         return reading
 

@@ -24,8 +24,8 @@ are charged, and say nothing of the next.
   a start can be restored without its code before the steps), it is the start of the next iteration.  Together with
   the bookkeeping of steps and loops these images may use `MAIN_SHARE` of the overhead, and the grace.  The rest is for
   what is not counted: opening the store, the first beginning of a loop, and the thread that writes the log.
-* Whatever comes after an outermost loop can be reached only through its end.  So every image of a main boundary leaves
-  what one more costs, for the end of the loop.
+* Whatever comes after an outermost loop can be reached only through its end.  So the image there may use all of the
+  overhead, also what is left for what is not counted.
 * All others share what is left of `INNER_SHARE` of the overhead.  An image costs no more than what is charged by then,
   which is at least the first one's.  So whenever the next main boundary comes, the rest of
   `MAIN_SHARE` pays for its image.
@@ -203,10 +203,8 @@ class Policy:
         bookkeeping = kept / (now - spent) if now > spent else 0.0
         needed, grace = self.charged(own, persisted, pending) + self.cost, 0.0
         if late or outermost:
-            limit = self.limit(MAIN_SHARE)
+            limit = self.limit(1.0 if at is Boundary.LAST else MAIN_SHARE)
             needed += min(self._unknown_stall, SECOND_COST_SECONDS)
-            if at is Boundary.MAIN:  # and for the one at the loop's end
-                needed += min(self._unknown_stall, SECOND_COST_SECONDS) or self.cost
             if self.overhead > 0:
                 needed -= self._first_allowance + GRACE_AT_ONCE_SECONDS
                 grace = GRACE_SECONDS - GRACE_AT_ONCE_SECONDS

@@ -140,10 +140,9 @@ def main_script() -> str:
     return _absolute(file, os.getcwd()) if file else ""  # noqa: PTH109 - asked once for each module
 
 
-def own_directories() -> list[str]:
-    """The working directory and that of the running script, where there are such."""
-    script = main_script()
-    return [os.getcwd(), *([str(Path(script).parent)] if script else [])]  # noqa: PTH109
+def own_directories(script: str) -> list[str]:
+    """The working directory and that of a script, where there is one."""
+    return [os.getcwd(), *([os.path.dirname(os.path.abspath(script))] if script else [])]  # noqa: PTH100, PTH109, PTH120
 
 
 @functools.cache

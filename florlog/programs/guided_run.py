@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from florlog.following.earlier_runs import EarlierRun
 from florlog.following.files_made import files_made
 from florlog.following.guide import Guide
 from florlog.following.sandbox import FileOverlay
+from florlog.program.environment import own_directories
 from florlog.program.process import this_process
 from florlog.program.silence import cut_off
 from florlog.program.stores import store_of
@@ -55,7 +55,7 @@ def guided_run(
         store=store_of(guide.log),
         runs_before=runs_before,
     )
-    made = files_made(guide.log, guide.tree, (os.getcwd(), os.path.dirname(script)))  # noqa: PTH109, PTH120
+    made = files_made(guide.log, guide.tree, own_directories(script))
     try:
         with (
             _excused(guide, files),

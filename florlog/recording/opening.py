@@ -165,7 +165,7 @@ def _guide_of(
         report(said)
     hidden = None if meant is None else meant.hidden
     if hidden is None:
-        hidden = closing.enter_context(hidden_files(log, tree, own_directories()))
+        hidden = closing.enter_context(hidden_files(log, tree, own_directories(main_script())))
     force = commanded is not None and commanded.force
     return ResumeGuide(
         log,

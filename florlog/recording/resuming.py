@@ -138,7 +138,7 @@ class ResumeGuide(Guide):
         try:
             super().enter(loop)
         except ChangedError as error:
-            if first and (changed := changed_text(self.log, self.tree, own_directories())):
+            if first and (changed := changed_text(self.log, self.tree, own_directories(main_script()))):
                 raise ChangedError(f"{error}; {changed}") from None
             raise
 

@@ -38,7 +38,7 @@ def test_a_late_question_redoes_what_is_since_the_nearest_image(
         """With steps of 50 ms, so that an epoch is not brief, and analysed at once."""
 
         def text(self, *, asked: bool = False) -> str:
-            text = super().text(asked=asked).replace(", overhead=float('inf')", "")
+            text = super().text(asked=asked).replace("overhead=float('inf')", "overhead=0.1")
             early = (
                 "from florlog.recording import boundary_worth\nboundary_worth.ANALYSIS_AFTER_SECONDS = 0.0"
             )

@@ -149,13 +149,26 @@ class Program:
         if not common and self._are_in_different_cases(pair, frame):
             return  # beniget lets one case of a match follow the other
         if backwards:
-            if common and isinstance(common[0], LOOPS):
+            if common and isinstance(common[0], LOOPS) and not self._is_bound_by_else(pair, common[0]):
                 yield common[0]
             return
         for loop in defined_in:
             if loop not in common and not _has_break_and_else(loop):
                 yield loop  # type: ignore[misc]
         yield from self._inner_loops(pair, frame, common)
+
+    def _is_bound_by_else(self, pair: Pair, around: ast.For | ast.AsyncFor | ast.While) -> bool:
+        """Whether the ``else`` of a loop certainly binds the name in each pass of the one around, before the use.
+
+        beniget does not see that it is executed always.
+        """
+        before = [s for s in around.body if not self._is_inside(pair.use, s)]
+        return any(
+            isinstance(statement, LOOPS)
+            and self._order[statement] < self._order[pair.use]
+            and certainly_binds(statement, pair.name)
+            for statement in before
+        )
 
     def _are_in_different_cases(self, pair: Pair, frame: Frame) -> bool:
         """Whether definition and use are in two cases of one ``match``, of which one alone is executed."""
@@ -314,6 +327,13 @@ def test_loops_of_the_standard_library_carry_what_beniget_says_is_used_later(mod
         "    case a:",
         "        a = c",
     ],
+)
+@example(
+    ["a = 0"],
+    ["a = 0", "while tick():", "    a = 0", "else:", "    a, d = a, 0"],
+    ["a = d"],
+    ["d = 0"],
+    ["a = 0"],
 )
 def test_loops_of_random_programs_carry_what_beniget_says_is_used_later(
     head: list[str], before: list[str], body: list[str], behind: list[str], after: list[str]
