@@ -10,10 +10,12 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from types import CodeType, FunctionType
 from typing import Any
 
 from florlog.program.process import this_process
+from florlog.state.codes import codes_in
 
 CodePlace = tuple[str, int, str]  # file, first line, qualified name
 
@@ -25,7 +27,7 @@ def functions_replaced(plain: Iterable[CodeType], replacement: Iterable[CodeType
     ``plain``: code as they may have it now.
     """
     expected: dict[CodePlace, list[CodeType]] = {}
-    for inner in _all_codes(plain):
+    for inner in chain.from_iterable(map(codes_in, plain)):
         expected.setdefault(_place(inner), []).append(inner)
     replacements = _by_place(replacement)
     replaced: list[tuple[FunctionType, CodeType]] = []
@@ -50,20 +52,11 @@ def _by_place(codes: Iterable[CodeType]) -> dict[CodePlace, CodeType]:
     """The code of functions by their places; two at one place cannot be told apart, so neither is taken."""
     found: dict[CodePlace, CodeType] = {}
     twice: set[CodePlace] = set()
-    for code in _all_codes(codes):
+    for code in chain.from_iterable(map(codes_in, codes)):
         if _place(code) in found:
             twice.add(_place(code))
         found[_place(code)] = code
     return {place: code for place, code in found.items() if place not in twice}
-
-
-def _all_codes(codes: Iterable[CodeType]) -> Iterator[CodeType]:
-    """Codes and those inside them."""
-    pending = list(codes)
-    while pending:
-        code = pending.pop()
-        pending += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-        yield code
 
 
 def _place(code: CodeType) -> CodePlace:

@@ -1,4 +1,4 @@
-"""The code that running frames and modules have, and where in it the frames are."""
+"""The code that running frames and modules have, what is inside it, and where in it the frames are."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ def call_stack(frame: FrameType, outermost: CodeType | None) -> tuple[tuple[str,
             break
         current = current.f_back
     return tuple(stack)
+
+
+def codes_in(code: CodeType) -> Iterator[CodeType]:
+    """A code object and those of the functions, classes and comprehensions inside it."""
+    pending = [code]
+    while pending:
+        inner = pending.pop()
+        pending += [constant for constant in inner.co_consts if isinstance(constant, CodeType)]
+        yield inner
 
 
 def codes_around(frame: FrameType) -> Iterator[CodeType]:

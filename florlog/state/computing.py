@@ -29,6 +29,7 @@ from florlog.source.names.outside import (
     public_name,
 )
 from florlog.source.skip.marks import MUTATORS
+from florlog.state.codes import codes_in
 from florlog.state.user_code import is_user_class, is_user_file
 
 _DATA: tuple[type, ...] = (
@@ -101,7 +102,7 @@ class _Reading:
             held = held.fget
         if isinstance(held, FunctionType) and is_user_file(held.__code__.co_filename):
             self._pending += [value for value in _closed_over(held) if callable(value)]
-            return all(self._code_computes(code, held.__globals__) for code in _codes(held.__code__))
+            return all(self._code_computes(code, held.__globals__) for code in codes_in(held.__code__))
         if isinstance(held, BuiltinMethodType) and isinstance(held.__self__, _DATA):
             return held.__name__ in _METHODS
         if isinstance(held, type) or hasattr(held, "__name__"):
@@ -175,13 +176,6 @@ def _closed_over(function: FunctionType) -> Iterator[Any]:
         with suppress(ValueError):  # it has no value yet
             if name != "__class__":
                 yield cell.cell_contents
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
 
 
 def _name_of(held: Callable[..., Any]) -> str:

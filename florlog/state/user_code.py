@@ -18,6 +18,7 @@ from florlog.program.cells import absolute
 from florlog.program.environment import is_local, is_own, main_script
 from florlog.program.import_roots import is_installed
 from florlog.program.process import this_process
+from florlog.state.codes import codes_in
 from florlog.state.cpython import generator_module
 
 _NAMESPACES = (SimpleNamespace, argparse.Namespace)
@@ -66,10 +67,8 @@ def is_user_generator(generator: GeneratorType[Any, Any, Any]) -> bool:
 
 def names_in(code: CodeType) -> Iterator[str]:
     """The names of globals and attributes in a code object and in the functions and comprehensions inside it."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from names_in(constant)
+    for inner in codes_in(code):
+        yield from inner.co_names
 
 
 def attributes_of(value: Any) -> dict[str, Any]:

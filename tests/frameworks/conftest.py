@@ -28,3 +28,12 @@ def lightnings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     made = Nursery(tmp_path_factory.mktemp("lightnings"), *names)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def nurseries() -> Iterator[dict[str, Nursery]]:
+    """A nursery for each framework that was asked for; a test puts in what it makes."""
+    made: dict[str, Nursery] = {}
+    yield made
+    for nursery in made.values():
+        nursery.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import re
 import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,15 +85,6 @@ SCRIPTS = {
     ),
 }  # fmt: skip
 PACKAGES = {"ignite": "ignite.engine", "lightning": "lightning.pytorch"}
-
-
-@pytest.fixture(scope="module")
-def nurseries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Nursery]]:
-    """A nursery for each framework that was asked for."""
-    made: dict[str, Nursery] = {}
-    yield made
-    for nursery in made.values():
-        nursery.close()
 
 
 @pytest.mark.drawn(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,15 +50,6 @@ def program(framework: str, *, persistent: bool, kill: int) -> str:
     dies = f'{indent}if {count} == {kill} and os.path.exists(sys.argv[1] + ".kill"):\n'
     assert text.count(line) == 1
     return text.replace(line, f"{line}{dies}{indent}    os.kill(os.getpid(), 9)\n")
-
-
-@pytest.fixture(scope="module")
-def nurseries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Nursery]]:
-    """A nursery for each framework that was asked for."""
-    made: dict[str, Nursery] = {}
-    yield made
-    for nursery in made.values():
-        nursery.close()
 
 
 @pytest.mark.crash

@@ -13,6 +13,7 @@ from typing import Any
 from xxhash import xxh3_64_hexdigest
 
 from florlog.errors import ImageError
+from florlog.state.codes import codes_in
 
 
 def constant_name(value: Any) -> str:
@@ -87,13 +88,10 @@ def codes_by_name(codes: Iterable[tuple[str, types.CodeType]]) -> dict[str, list
     """Code and all code inside it, by the name of its functions; ``codes``: modules' names with their code."""
     found: dict[str, list[types.CodeType]] = {}
     for module, code in codes:
-        ahead = [code]
-        while ahead:
-            inner = ahead.pop()
+        for inner in codes_in(code):
             known = found.setdefault(f"{module}:{code_name(inner)}", [])
             if inner not in known:
                 known.append(inner)
-            ahead += [constant for constant in inner.co_consts if isinstance(constant, types.CodeType)]
     return found
 
 
