@@ -1,4 +1,4 @@
-"""What recording adds where the loop is a framework's: `florlog record SCRIPT` beside `python SCRIPT`, in turns.
+"""What recording adds to a training whose loop is in a framework: `florlog record` and plain `python`, in turns.
 
     python benchmarks/frameworks.py                          all frameworks that are installed, 5 rounds
     python benchmarks/frameworks.py lightning --rounds 9 --steps 2000

@@ -2,7 +2,7 @@
 
 Scripts look whether a checkpoint, a cache or a directory for results is there, and go another way if it is: they load
 it, begin at a later epoch, or fail.  When the run began it was not there.  What came into being while the run was
-recorded is told by the time at which the file system has made it.  A copy of a file is made later: it is seen.
+recorded has a time of birth in the file system that lies in that time.  A copy of a file is born later: it is seen.
 
 A resume is the real run.  It may take hours to make a cache again, and what was downloaded may not be there any more.
 So where an image puts back what the set-up leaves, it sees the files that the set-up made and nothing has changed
@@ -29,7 +29,7 @@ from florlog_recovery.costs import KIND
 from florlog_wal import Note, RunEnd, RunLog
 
 CLOCK_SECONDS = 0.02
-"""How much the file system's clock may be behind."""
+"""By so much a file may seem older than it is: the file system reads a coarser clock."""
 ENDING_SECONDS = 10.0
 """After a run, the time that its script may take for what it writes at its end."""
 UNRECORDED_SHARE = 0.25

@@ -1,7 +1,7 @@
 """What a plan leaves out of the iterations that it executes: loops, pieces of code, and what comes after the last
 statement that is asked for.
 
-What a plan leaves out may be executed all the same, where what the code would leave behind cannot be put in its place.
+Left-out code may be executed all the same: where its results cannot be put in place without it.
 """
 
 from __future__ import annotations
